@@ -1,0 +1,13 @@
+"""What a user can mend: said in one line (or a short list), without a traceback."""
+
+from collections.abc import Sequence
+
+
+class InputError(ValueError):
+    """Something given to us is wrong; the message says what, where and the value."""
+
+
+def listed(heading: str, lines: Sequence[str], shown: int = 10) -> str:
+    """A heading and the first `shown` lines under it, with a count of the rest."""
+    rest = [f"  ... and {len(lines) - shown:,} more"] if len(lines) > shown else []
+    return "\n".join([heading, *(f"  {line}" for line in lines[:shown]), *rest])
