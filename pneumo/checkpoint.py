@@ -1,0 +1,70 @@
+"""Checkpoints: `last.pt` to go on from, `best.pt` to predict with. A file is whole or not there."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pneumo.errors import InputError, listed
+from pneumo.fit import EpochReport, Training
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+class Keeper:
+    """Keeps the last and the best state of one run in a folder."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], split_hash: str, run_id: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.last, self.best = folder / LAST, folder / BEST
+        self._origin = {"config": config, "split_hash": split_hash, "run_id": run_id}
+
+    def offer(self, report: EpochReport, training: Training) -> None:
+        origin = {**self._origin, "threads": torch.get_num_threads()}
+        if report.is_best:
+            write({"model": training.model.state_dict(), "epoch": report.epoch, **origin}, self.best)
+        write({**training.state_dict(), **origin}, self.last)
+
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        weights: dict[str, torch.Tensor] = read(self.best)["model"]
+        return weights
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """Beside the place first, then moved there in one step."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Onto the CPU; never executes what the file says. InputError: it is not a checkpoint of ours."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"There is no checkpoint {path}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(state, dict) or not {"model", "config", "run_id"} <= state.keys():
+        raise InputError(f"{path} is not a checkpoint of a run of ours")
+    return state
+
+
+def refuse_other_config(state: dict[str, Any], config: dict[str, Any], path: Path) -> None:
+    """InputError: the checkpoint was made under another configuration; names what differs."""
+    before, now = state["config"], config
+    differing = [
+        f"{name}: then {before.get(name, 'not there')}, now {now.get(name, 'not there')}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if differing:
+        raise InputError(listed(f"{path} cannot be resumed, its run was configured otherwise:", differing))

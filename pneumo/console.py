@@ -1,0 +1,71 @@
+"""The terminal: short lines, progress bars where there is a person, plain lines where there is a file."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+SECONDS_BETWEEN_PLAIN_LINES = 15
+
+Advance = Callable[[int, int], None]
+
+
+class Terminal:
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+
+    def say(self, topic: str, text: str) -> None:
+        """A line under a topic: `split     1,960 / 420 / 420`."""
+        self._print(f"{topic:<10}{text}")
+
+    def line(self, text: str = "") -> None:
+        self._print(text)
+
+    def warn(self, text: str) -> None:
+        """What must not be overlooked."""
+        self._console.print(text, style="bold yellow", markup=False, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        if title:
+            self.line(title)
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+        for column in columns:
+            table.add_column(column, no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)
+
+    @contextmanager
+    def progress(self, topic: str) -> Iterator[Advance]:
+        """A function (done, total) that shows how far something is, and leaves no trace of it."""
+        if self._console.is_terminal:
+            bar = Progress(
+                TextColumn("{task.description:<9}"),
+                BarColumn(40),
+                TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+                TimeRemainingColumn(compact=True),
+                console=self._console,
+                transient=True,
+            )
+            with bar:
+                task = bar.add_task(topic, total=None, visible=False)
+                yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        else:
+            yield self._plain_progress(topic)
+
+    def _plain_progress(self, topic: str) -> Advance:
+        last = time.monotonic()
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= SECONDS_BETWEEN_PLAIN_LINES:
+                last = time.monotonic()
+                self.say(topic, f"{done:,} of {total:,}")
+
+        return advance
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""Row numbers -> batches of pixels on the device: gathered there where all of them fit, else read from the
+memory-mapped store, by worker processes where the device is not the CPU."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pneumo.data.store import Store
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`rows` (B,) in the cohort, `images` (B, 1, H, W) uint8 and `labels` (B,) float on the device."""
+
+    rows: np.ndarray
+    images: Tensor
+    labels: Tensor
+
+
+class Batches:
+    """Serves any rows of a store on a device."""
+
+    def __init__(self, store: Store, labels: np.ndarray, device: torch.device, num_workers: int):
+        self.store, self.device = store, device
+        self._labels = torch.as_tensor(labels, dtype=torch.float32)
+        self._workers = 0 if fits(store.pixels.nbytes, device) else num_workers
+        self._resident: Tensor | None = None
+        if device.type != "cpu" and self._workers == 0:
+            self._resident = torch.from_numpy(np.ascontiguousarray(store.pixels)).to(device)
+
+    def of(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
+        """In the order of `rows`; the last batch may be short."""
+        parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        for part, images in zip(parts, self._images(parts), strict=True):
+            labels = self._labels[part].to(self.device, non_blocking=True)
+            yield Batch(part, images[:, None], labels)
+
+    def masks(self, rows: np.ndarray) -> Tensor:
+        """(B, 1, H, W) uint8 masks of these rows, on the device."""
+        return torch.from_numpy(self.store.masks(rows))[:, None].to(self.device, non_blocking=True)
+
+    def _images(self, parts: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        if self._resident is not None:
+            for part in parts:
+                yield self._resident[torch.from_numpy(part).to(self.device)]
+        elif self._workers:
+            loader = DataLoader(
+                _Gathered(self.store, parts),
+                batch_size=None,
+                num_workers=self._workers,
+                pin_memory=self.device.type == "cuda",
+            )
+            for images in loader:
+                yield images.to(self.device, non_blocking=True)
+        else:
+            for part in parts:
+                yield torch.from_numpy(self.store.pixels[part]).to(self.device)
+
+
+class _Gathered(Dataset[Tensor]):
+    """One item a batch, so that a worker reads a whole batch."""
+
+    def __init__(self, store: Store, parts: Sequence[np.ndarray]):
+        self._store, self._parts = store, parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self._store.pixels[self._parts[index]])
+
+
+def fits(n_bytes: int, device: torch.device) -> bool:
+    """Whether pixels of this size leave half of what is free to the model."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return n_bytes <= free / 2

@@ -1,0 +1,43 @@
+"""The data of a run, ready: cohort, pixels, split."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pneumo.data.cohort import Cohort
+from pneumo.data.sources import Source
+from pneumo.data.split import Split, split_cohort
+from pneumo.data.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Material:
+    cohort: Cohort
+    store: Store
+    split: Split
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) 0 or 1"""
+        return self.cohort.table["label"].to_numpy(int)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """(N,) equal for images of one patient"""
+        return self.cohort.groups()
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said loudly."""
+        skipped = len(self.cohort.skipped)
+        left_out = [f"{skipped:,} rows left out; the list is in the run: skipped.txt"] if skipped else []
+        return [*self.cohort.notes, *self.split.notes, *left_out]
+
+
+def prepared(source: Source, on_progress: Callable[[int, int], None]) -> Material:
+    """InputError: a table, a file or a split is not as it must be."""
+    folder = Path(source.store_dir)
+    cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
+    return Material(cohort, store, split_cohort(cohort, source))

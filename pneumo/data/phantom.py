@@ -1,0 +1,122 @@
+"""Synthetic chest radiographs with the statistics and the traps of SIIM-ACR: tables, pictures and masks.
+
+The patient's anatomy comes from a random stream of the patient, the acquisition and the lesion from one of
+the image: a picture depends on its row and the seed alone. It is the same on every run of one machine;
+another processor or library version may round differently.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pneumo.data import phantom_devices as devices
+from pneumo.data.phantom_chest import Lungs, Vessels, chest
+from pneumo.data.phantom_frame import Frame, Streams
+from pneumo.data.phantom_lesion import Pneumothorax
+from pneumo.data.phantom_studies import studies
+
+__all__ = ["VERSION", "draw", "studies"]
+
+VERSION = 1
+
+SMOOTH_SIDE_PX = 256  # above, the smooth parts are drawn at half the resolution and enlarged
+BLOCK_PIXELS = 2**20  # of one block of images, about
+
+
+def draw(
+    studies: pd.DataFrame, side_px: int, seed: int, device: str = "cpu"
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Consecutive blocks, in the table's order, of pixels and masks, uint8 (b, side, side), masks 0 or 255."""
+    if not 64 <= side_px <= 1024:
+        raise ValueError(f"the phantom is drawn between 64 and 1024 pixels a side, got side_px={side_px}")
+    size = max(1, min(32, BLOCK_PIXELS // side_px**2))
+    for start in range(0, len(studies), size):
+        block = studies.iloc[start : start + size]
+        with torch.inference_mode():
+            pixels, masks = _draw_block(block, side_px, seed, torch.device(device))
+        yield pixels.cpu().numpy(), masks.cpu().numpy()
+
+
+def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def column(values: pd.Series) -> Tensor:
+        return torch.tensor(values.to_numpy(dtype=np.float32), device=device)[:, None]
+
+    def streams(purpose: str, key: str, rows: Tensor | None = None) -> Streams:
+        keys = block[key] if rows is None else block[key].iloc[rows.tolist()]
+        return Streams([f"{seed}/{purpose}/{k}" for k in keys], device)
+
+    area, is_ap, is_male = column(block["area"]), column(block["view"] == "AP"), column(block["sex"] == "M")
+    patient, image = streams("patient", "patient_id"), streams("image", "image_id")
+    frame = Frame(
+        zoom=image.normal(0.92, 0.055).clamp(min=Frame.SMALLEST_ZOOM),
+        tilt_radians=image.normal(0.0, 0.04) * (1 + 0.5 * is_ap),
+        shift_x=image.normal(0.0, 0.05),
+        shift_y=image.normal(-0.15, 0.06),
+    )
+    lungs = Lungs.draw(patient, image, is_ap)
+    smooth_px = side_px if side_px <= SMOOTH_SIDE_PX else max(SMOOTH_SIDE_PX, side_px // 2)
+    vessels = Vessels.draw(patient, smooth_px)
+
+    masks = torch.zeros(len(block), side_px**2, dtype=torch.uint8, device=device)
+    details = torch.zeros(len(block), side_px**2, device=device)
+    crescent = torch.zeros(len(block), smooth_px**2, device=device)
+    on_right = image.chance(0.48)  # of lesion and tube
+    sick = _rows(area > 0)
+    if len(sick):
+        theirs, their_frame = lungs.rows(sick), frame.rows(sick)
+        lesion = Pneumothorax.draw(theirs, their_frame, streams("lesion", "image_id", sick), area[sick], on_right[sick])
+        mask, air, line = lesion.paint(theirs, their_frame, side_px)
+        masks[sick] = mask.to(torch.uint8) * 255
+        details[sick] += line - lesion.darkness * air
+        crescent[sick] = _resized(air, side_px, smooth_px)
+        vessels.replace(sick, lesion.collapse(vessels.rows(sick), theirs))
+
+    smooth = chest(
+        lungs, frame, patient, image, is_ap, is_male, smooth_px, crescent, vessels.paint(frame, smooth_px)
+    )
+    field = _resized(smooth, smooth_px, side_px)
+
+    if len(rows := _rows(column(block["tube"]) > 0)):
+        own = streams("tube", "image_id", rows)
+        details[rows] += devices.chest_tube(frame.rows(rows), own, on_right[rows], side_px)
+    for name, thing, share in (
+        ("wires", devices.wires, 0.06 + 0.40 * is_ap),
+        ("lines", devices.lines_and_airway, 0.03 + 0.32 * is_ap),
+        ("fold", devices.skin_fold, 0.05 + 0.20 * is_ap),
+        ("marker", devices.side_marker, torch.full_like(is_ap, 0.8)),
+    ):
+        if len(rows := _rows(image.chance(share))):
+            details[rows] += thing(frame.rows(rows), streams(name, "image_id", rows), side_px)
+
+    return _expose(field + details, image, is_ap, side_px), masks.reshape(-1, side_px, side_px)
+
+
+def _expose(field: Tensor, image: Streams, is_ap: Tensor, side_px: int) -> Tensor:
+    """Attenuation (B, N) as the detector and the window show it: uint8 (B, side, side)."""
+    # Grain per pixel falls with the pixels' size, though not as fast as for a detector without scatter.
+    grain = image.uniform(0.010, 0.028) * (1 + 0.4 * is_ap) * (side_px / 512) ** 0.5
+    noise = image.pixel_noise(side_px).flatten(1).to(field.device)
+    field = field + noise * grain * (0.5 + 0.6 * field)
+    low, high = image.normal(0.05, 0.035), image.normal(1.06, 0.07)
+    bend, gamma = image.uniform(0.8, 1.6), image.normal(0.95, 0.12)
+    shown = ((field - low) / (high - low)).clamp(min=0)
+    shown = torch.tanh(bend * shown) / torch.tanh(bend)
+    shown = shown.clamp(0, 1).pow(gamma)
+    shown = shown * devices.collimation(image, side_px)
+    return (shown * 250 + 2).round().clamp(0, 255).to(torch.uint8).reshape(-1, side_px, side_px)
+
+
+def _rows(condition: Tensor) -> Tensor:
+    return condition[:, 0].nonzero()[:, 0]
+
+
+def _resized(flat: Tensor, from_px: int, to_px: int) -> Tensor:
+    """(B, from * from) as (B, to * to)."""
+    if from_px == to_px:
+        return flat
+    square = flat.reshape(-1, 1, from_px, from_px)
+    return F.interpolate(square, (to_px, to_px), mode="bilinear", antialias=to_px < from_px).flatten(1)

@@ -1,0 +1,310 @@
+"""The chest itself: one patient's anatomy as a field of attenuation, smooth enough for half the resolution.
+
+Legend as in phantom_frame: B images, N points, body units; parameters (B, 1), of the two lungs (B, 2).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pneumo.data.phantom_frame import MM, Frame, Streams, body_strokes, n_points, pick, soft_step
+
+TEXTURE_CELLS = (10, 20, 32)  # a side, of each octave
+BRANCHES = (7, 14, 28, 56)  # vessels of a lung, by generation
+BRANCH_LENGTHS = (0.17, 0.16, 0.14, 0.12)
+BRANCH_SIGMAS = (0.0135, 0.0095, 0.0062, 0.0040)
+BRANCH_AMPLITUDES = (0.15, 0.13, 0.105, 0.08)
+
+
+@dataclass
+class Lungs:
+    """The outline of both lungs, fields (B, 2), harmonics (B, 2, 3)."""
+
+    center_x: Tensor
+    center_y: Tensor
+    half_width: Tensor
+    half_height: Tensor
+    shear: Tensor
+    harmonics: Tensor
+    phases: Tensor
+    dome_y: Tensor
+    effusion: Tensor
+
+    @classmethod
+    def draw(cls, patient: Streams, image: Streams, is_ap: Tensor) -> "Lungs":
+        size = patient.normal(1.0, 0.05)
+        slimness = patient.normal(1.0, 0.05)
+        breath = image.normal(0.0, 0.03) - 0.06 * is_ap
+        blunted = image.chance(0.08 + 0.1 * is_ap, 2)
+        return cls(
+            center_x=patient.normal(0.43, 0.012, 2) * size,
+            center_y=patient.normal(-0.07, 0.02) + patient.normal(0.0, 0.012, 2),
+            half_width=patient.normal(0.345, 0.014, 2) * size * slimness,
+            half_height=patient.normal(0.71, 0.02, 2) * size / slimness,
+            shear=patient.normal(0.18, 0.03, 2),
+            harmonics=patient.normal(0.0, 0.012, 2, 3),
+            phases=patient.uniform(0.0, 6.283, 2, 3),
+            dome_y=patient.normal(0.34, 0.03)
+            + patient.normal(0.0, 0.015, 2)
+            + breath
+            + torch.tensor([-0.02, 0.02], device=size.device),
+            effusion=blunted * image.uniform(0.05, 0.28, 2),
+        )
+
+    def rows(self, rows: Tensor) -> "Lungs":
+        return Lungs(**{name: value[rows] for name, value in vars(self).items()})
+
+    def relative(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
+        """Position in the lung's own axes, x lateral, y down: (B, N) each, the outline near radius 1."""
+        from_center = y - pick(self.center_y, on_right)
+        lateral = x.abs() - pick(self.center_x, on_right) - pick(self.shear, on_right) * from_center
+        return lateral / pick(self.half_width, on_right), from_center / pick(self.half_height, on_right)
+
+    def outline(self, angle: Tensor, on_right: Tensor) -> Tensor:
+        """Radius of the chest wall at angles (0 apex, pi/2 lateral), in the lung's own axes, (B, N)."""
+        radius = 1 + 0.075 * torch.sin(2 * angle).square()  # squarer than an ellipse
+        for k in range(3):
+            phase = pick(self.phases[..., k], on_right)
+            radius = radius + pick(self.harmonics[..., k], on_right) * torch.cos((k + 2) * angle + phase)
+        return radius
+
+    def polar(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
+        """Radius, 1 at the chest wall, and angle, (B, N) each."""
+        across, down = self.relative(x, y, on_right)
+        angle = torch.atan2(across, -down)
+        return (across.square() + down.square()).sqrt() / self.outline(angle, on_right), angle
+
+    def diaphragm(self, x: Tensor, on_right: Tensor) -> Tensor:
+        """y of the lung's lower border at x, (B, N)."""
+        q = (x.abs() - 0.40) / 0.36
+        lateral = q.clamp(min=0)
+        dome = pick(self.dome_y, on_right) + 0.07 * q.square() + 0.09 * lateral.square().square()
+        meniscus = torch.exp(-0.5 * ((x.abs() - 0.86) / 0.14).square())
+        return dome - pick(self.effusion, on_right) * meniscus
+
+
+def chest(
+    lungs: Lungs, frame: Frame, patient: Streams, image: Streams, is_ap: Tensor, is_male: Tensor,
+    side_px: int, crescent: Tensor, vessels: Tensor,
+) -> Tensor:  # fmt: skip
+    """Attenuation (B, side * side). `crescent` (B, N) has no lung in it, `vessels` (B, N) are drawn already."""
+    x, y = frame.body(side_px)
+    on_right = x > 0
+    ax = x.abs()
+    r, _ = lungs.polar(x, y, on_right)
+    below = soft_step(y - lungs.diaphragm(x, on_right), 0.010)
+    inside = soft_step(1 - r, 0.022)
+    lung = inside * (1 - below)
+
+    # Trunk, shoulders, neck; arms beside it.
+    neck, slope = patient.uniform(0.24, 0.32), patient.uniform(0.28, 0.42)
+    trunk = patient.normal(1.02, 0.05)
+    shoulder = -0.95 + slope * (ax - neck) + image.normal(0.0, 0.03)
+    body = soft_step(torch.maximum(neck - ax, y - shoulder), 0.02) * soft_step(trunk + 0.1 * (y + 0.3) - ax, 0.02)
+    stoutness = patient.normal(1.0, 0.10)
+    field = body * (0.75 + 0.08 * (y + 0.2) - 0.16 * (ax - 0.5)) * stoutness
+
+    aeration = patient.normal(0.56, 0.03)
+    depth = 0.68 + 0.32 * (1 - r.square()).clamp(min=0).sqrt()
+    field = field - aeration * lung * depth
+    flank = soft_step(0.74 - ax, 0.07)
+    abdomen = below * body * flank * (0.13 + 0.10 * (y - 0.3))
+    bubble_x, bubble_y = patient.normal(0.36, 0.05), patient.normal(0.14, 0.03)
+    bubble = ((x - bubble_x) / 0.13).square() + ((y - lungs.dome_y[:, 1:2] - bubble_y) / 0.07).square()
+    stomach = patient.uniform(-0.05, 0.16).clamp(min=0) * soft_step(1 - bubble, 0.12) * below
+    field = field + abdomen - stomach
+    shadow, middle = _heart_and_mediastinum(x, y, lung, patient, is_ap)
+    field = field + middle
+    field = field + _bones(x, y, on_right, inside, below, lung, patient, image, is_ap)
+    field = field + _soft_tissue(x, y, patient, body, is_male)
+    field = field + vessels * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
+
+    bulla, opacity = _findings(x, y, lungs, on_right, patient, image)
+    field = field - 0.03 * bulla * lung
+    grain = _texture(x, y, patient)
+    return field + lung * (1 - crescent) * (opacity + grain * 0.045 * (1 - 0.8 * bulla))
+
+
+def _heart_and_mediastinum(
+    x: Tensor, y: Tensor, lung: Tensor, patient: Streams, is_ap: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where heart and great vessels lie (0 to 1), and the attenuation of the whole middle, (B, N) each."""
+    size = patient.normal(1.0, 0.09) * (1 + 0.13 * is_ap)
+    apex_x, low = patient.normal(0.15, 0.02), patient.normal(0.20, 0.03)
+    tilt = patient.normal(0.45, 0.1)
+    u, v = x - apex_x, y - low
+    along, across = u * tilt.cos() + v * tilt.sin(), v * tilt.cos() - u * tilt.sin()
+    left_ventricle = (along / (0.31 * size)).square() + (across / (0.23 * size)).square()
+    right_atrium = ((x + 0.045) / (0.185 * size)).square() + ((y - 0.14) / (0.27 * size)).square()
+    outflow = ((x - 0.10) / 0.14).square() + ((y + 0.10) / 0.22).square()
+    heart = soft_step(1 - torch.minimum(torch.minimum(left_ventricle, right_atrium), outflow), 0.10)
+
+    knob_x, knob_y = patient.normal(0.085, 0.015), patient.normal(-0.35, 0.02)
+    knob = ((x - knob_x) / 0.105).square() + ((y - knob_y) / 0.12).square()
+    width = patient.normal(0.125, 0.012) * (1 + 0.15 * is_ap) + 0.08 * ((y + 0.25) / 0.5).square()
+    mediastinum = soft_step(width - (x - 0.01).abs(), 0.020) * soft_step(0.5 - y, 0.1)
+    mediastinum = 1 - (1 - mediastinum) * (1 - 0.85 * soft_step(1 - knob, 0.22))
+    hila = torch.zeros_like(x)
+    for sign, up in ((-1.0, 0.0), (1.0, 0.03)):
+        hx, hy = patient.normal(0.175, 0.012) * sign, patient.normal(-0.10, 0.02) - up
+        hila = hila + torch.exp(-((x - hx) / 0.055).square() - ((y - hy) / 0.10).square())
+
+    # Over lung they add what the lung took away; over the thick middle little is left to add.
+    shadow = torch.maximum(0.92 * heart, 0.95 * mediastinum)
+    field = shadow * (0.10 + 0.38 * lung) + patient.uniform(0.05, 0.12) * hila
+
+    trachea_x = patient.normal(-0.01, 0.012)
+    trachea = soft_step(0.042 - (x - trachea_x).abs(), 0.008) * soft_step(-0.27 - y, 0.03)
+    bronchus_x = 0.75 * (y + 0.30)
+    bronchi = soft_step(0.030 - ((x - trachea_x).abs() - bronchus_x).abs(), 0.010) * soft_step(0.10 - (y + 0.20).abs(), 0.02)
+    return shadow, field - 0.13 * torch.maximum(trachea, 0.6 * bronchi)
+
+
+def _bones(
+    x: Tensor, y: Tensor, on_right: Tensor, inside: Tensor, below: Tensor, lung: Tensor,
+    patient: Streams, image: Streams, is_ap: Tensor,
+) -> Tensor:  # fmt: skip
+    ax = x.abs()
+    # Spine: vertebral bodies between darker discs, a spinous process in each.
+    sway = patient.normal(0.0, 0.012) * torch.sin(2.2 * y + patient.uniform(0.0, 6.283))
+    half = 0.075 + 0.012 * (y + 0.3)
+    phase = 6.283 * (y + patient.uniform(0.0, 0.1)) / (0.105 + 0.02 * y.clamp(-1, 1))
+    vertebra = torch.cos(phase)
+    spine = soft_step(half * (1 + 0.07 * vertebra) - (x - sway).abs(), 0.008)
+    process = torch.exp(-((x - sway) / 0.014).square()) * soft_step(torch.sin(phase) - 0.2, 0.15)
+    field = spine * (0.085 + 0.03 * soft_step(vertebra + 0.6, 0.15)) + 0.05 * process
+
+    # Ribs: bands of a phase that runs down the chest, behind steep laterally, in front falling medially.
+    spacing = patient.normal(0.128, 0.006)
+    wobble = patient.normal(0.0, 0.012, 2)
+    bend = pick(wobble, on_right) * torch.sin(5 * ax + 3 * y)
+    behind = (y - 0.02 * ax - patient.normal(0.42, 0.05) * ax.square() * (1 - 0.4 * (y + 0.2)) + bend) / spacing
+    front = (y + patient.normal(0.55, 0.05) * ax - 0.25 * ax.square() - bend) / (spacing * 1.12)
+    strength = patient.normal(1.0, 0.12)
+    for phase, level, start in ((behind, 0.085, 0.09), (front, 0.060, 0.33)):
+        wave = torch.cos(6.283 * (phase + patient.uniform(0.0, 1.0)))
+        bone = soft_step(wave - 0.25, 0.09)
+        cortex = torch.exp(-((wave - 0.32) / 0.16).square())
+        reach = soft_step(ax - start, 0.03 if start < 0.2 else 0.06) * soft_step(1.0 - ax, 0.05)
+        seen = torch.maximum(inside, 0.25 * soft_step(y + 0.75, 0.05) * soft_step(0.95 - ax, 0.03))
+        field = field + strength * level * (0.62 * bone + 0.5 * cortex) * reach * seen * (1 - 0.75 * below)
+
+    # Clavicles: an S from beside the sternum over the apex to the shoulder.
+    rise = patient.normal(0.17, 0.05, 2) + image.normal(0.0, 0.03) + 0.03 * is_ap
+    start = patient.normal(-0.50, 0.02) + image.normal(0.0, 0.03) - 0.04 * is_ap
+    middle = start - pick(rise, on_right) * (ax - 0.1) / 0.6 - 0.028 * torch.sin(7.5 * (ax - 0.12))
+    half = 0.026 + 0.010 * ((ax - 0.45) / 0.35).square()
+    off = (y - middle).abs()
+    ends = soft_step(ax - 0.085, 0.010) * soft_step(0.86 - ax, 0.02)
+    bone, cortex = soft_step(half - off, 0.005), torch.exp(-((off - half) / 0.007).square())
+    field = field + ends * (0.085 * bone + 0.05 * cortex)
+
+    # Scapulae: turned out of the lungs for PA, over them in AP.
+    out = image.normal(0.10, 0.035, 2) * (1 - is_ap) + image.normal(-0.035, 0.03, 2) * is_ap
+    border = 0.64 + pick(out, on_right) + 0.20 * (y + 0.2) - 0.03 * torch.cos(4 * y)
+    top = -0.60 + 0.35 * (ax - 0.7)
+    medial, lower = ax - border, 0.10 - y - 0.9 * (ax - 0.75)
+    blade = soft_step(medial, 0.006) * soft_step(y - top, 0.012) * soft_step(lower, 0.012)
+    rim = torch.exp(-(medial / 0.009).square()) * soft_step(y - top, 0.012) * soft_step(lower, 0.012)
+    head = soft_step(1 - ((ax - 0.96) / 0.11).square() - ((y + 0.54) / 0.11).square(), 0.18)
+    shaft = soft_step(0.055 - (ax - 1.0 - 0.10 * (y + 0.5)).abs(), 0.012) * soft_step(y + 0.54, 0.03)
+    return field + (0.055 * blade + 0.045 * rim) + 0.09 * torch.maximum(head, shaft)
+
+
+def _soft_tissue(x: Tensor, y: Tensor, patient: Streams, body: Tensor, is_male: Tensor) -> Tensor:
+    """Breasts, more or less, and pectoral muscle."""
+    ax = x.abs()
+    size = patient.uniform(0.0, 1.0) * (1 - 0.85 * is_male)
+    cx, cy = patient.normal(0.52, 0.05), patient.normal(0.22, 0.06)
+    breast = ((ax - cx) / (0.24 + 0.12 * size)).square() + ((y - cy) / (0.18 + 0.10 * size)).square()
+    fold = soft_step(1 - breast, 0.05 + 0.5 * soft_step(cy - y, 0.04))
+    pectoral = soft_step(-0.05 - y - 0.8 * (0.75 - ax), 0.05) * soft_step(y + 0.65, 0.08)
+    return body * (0.13 * size * fold + patient.uniform(0.0, 0.05) * pectoral)
+
+
+def _findings(
+    x: Tensor, y: Tensor, lungs: Lungs, on_right: Tensor, patient: Streams, image: Streams
+) -> tuple[Tensor, Tensor]:
+    """Bullae (0 to 1) and opacities (attenuation), (B, N) each."""
+    across, down = lungs.relative(x, y, on_right)
+    bx, by, size = patient.uniform(-0.2, 0.55), patient.uniform(-0.85, 0.2), patient.uniform(0.10, 0.28)
+    present = patient.chance(0.07) & (on_right == patient.chance(0.5))
+    distance = ((across - bx).square() + ((down - by) * 1.6).square()).sqrt()
+    bulla = soft_step(size - distance, 0.03) * present
+
+    opacity = torch.zeros_like(x)
+    for source, probability in ((patient, 0.2), (image, 0.15), (image, 0.1)):
+        here = source.chance(probability) & (on_right == source.chance(0.5))
+        ox, oy = source.uniform(-0.5, 0.6), source.uniform(-0.7, 0.5)
+        wide, high = source.uniform(0.12, 0.5), source.uniform(0.08, 0.3)
+        blob = torch.exp(-((across - ox) / wide).square() - ((down - oy) / high).square())
+        opacity = opacity + here * source.uniform(0.04, 0.22) * blob
+    wall = torch.exp(-((distance - size) / 0.025).square()) * present
+    return bulla, opacity + 0.025 * wall
+
+
+def _texture(x: Tensor, y: Tensor, patient: Streams) -> Tensor:
+    """The patient's fine markings, (B, N), about standard normal, fixed to the body."""
+    side_px = round(x.shape[1] ** 0.5)
+    octaves = [patient.normal(0.0, 1.0, 1, cells, cells) for cells in TEXTURE_CELLS]
+    fine = [F.interpolate(o, (96, 96), mode="bicubic", align_corners=True) for o in octaves]
+    cells = 0.5 * fine[0] + 0.6 * fine[1] + 0.7 * fine[2]
+    grid = torch.stack([x, y], -1).reshape(len(x), side_px, side_px, 2)
+    return F.grid_sample(cells, grid, padding_mode="reflection", align_corners=False).flatten(1)
+
+
+@dataclass
+class Vessels:
+    """Points along the branches of both trees, (B, P) each, still unmoved by any collapse."""
+
+    x: Tensor
+    y: Tensor
+    sigma: Tensor
+    amplitude: Tensor
+
+    @classmethod
+    def draw(cls, patient: Streams, side_px: int) -> "Vessels":
+        """Every branch bends a little and ends in two; the first leave the hilum as a fan."""
+        parts: list[tuple[Tensor, ...]] = []
+        for sign, up in ((-1.0, 0.0), (1.0, 0.03)):
+            first = BRANCHES[0]
+            start_x = patient.normal(0.15, 0.02, first)
+            start_y = patient.normal(-0.10 - up, 0.035, first)
+            fan = torch.linspace(-1.35, 1.45, first, device=start_x.device)
+            heading = fan + patient.normal(0.0, 0.13, first)
+            strength = patient.normal(1.0, 0.15)
+            for level, (count, length, sigma, amplitude) in enumerate(
+                zip(BRANCHES, BRANCH_LENGTHS, BRANCH_SIGMAS, BRANCH_AMPLITUDES, strict=True)
+            ):
+                if level:
+                    fork = torch.stack([-patient.uniform(0.12, 0.55, count // 2), patient.uniform(0.12, 0.55, count // 2)], -1)
+                    heading = (heading[..., None] + fork).flatten(1)
+                    start_x, start_y = (p.repeat_interleave(2, 1) for p in (start_x, start_y))
+                reach = length * patient.uniform(0.65, 1.3, count)
+                bend = patient.normal(0.0, 0.35, count)
+                t = torch.linspace(0, 1, n_points(length * 1.3, side_px), device=reach.device)
+                way = heading[..., None] + bend[..., None] * t
+                step = reach[..., None] / len(t)
+                along_x = start_x[..., None] + (step * way.cos()).cumsum(-1)
+                along_y = start_y[..., None] + (step * way.sin()).cumsum(-1)
+                taper = sigma * (1.15 - 0.35 * t) * torch.ones_like(way)
+                shade = strength[..., None] * amplitude * (1 - 0.22 * t) * torch.ones_like(way)
+                if level == len(BRANCHES) - 1:
+                    shade = shade * (1 - t.square())
+                parts.append(tuple(p.flatten(1) for p in (sign * along_x, along_y, taper, shade)))
+                start_x, start_y, heading = along_x[..., -1], along_y[..., -1], heading + bend
+        return cls(*(torch.cat(columns, 1) for columns in zip(*parts, strict=True)))
+
+    def rows(self, rows: Tensor) -> "Vessels":
+        return Vessels(**{name: value[rows] for name, value in vars(self).items()})
+
+    def replace(self, rows: Tensor, new: "Vessels") -> None:
+        for name, value in vars(self).items():
+            value[rows] = getattr(new, name)
+
+    def paint(self, frame: Frame, side_px: int) -> Tensor:
+        """(B, side * side) attenuation."""
+        widest = 1.15 * BRANCH_SIGMAS[0]
+        return body_strokes(frame, self.x, self.y, self.sigma + 0.2 * MM, self.amplitude, side_px, widest)

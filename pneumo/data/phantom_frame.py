@@ -1,0 +1,151 @@
+"""Randomness of its own for every patient and image, the view onto the body, and lines drawn in it.
+
+Legend: B images, N points or pixels, P points of a line. Body units: 1 is half the nominal field, 200 mm;
+x to the right of the picture, y down, the spine at x = 0.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MM = 1 / 200  # body units
+POOL = 4096  # random numbers of one stream
+
+
+class Streams:
+    """One random stream a key; row i of everything drawn depends on key i and on the order of calls alone."""
+
+    def __init__(self, keys: Sequence[str], device: torch.device) -> None:
+        self._generators = [np.random.default_rng(_seed_of(key)) for key in keys]
+        pool = np.stack([generator.random(POOL, dtype=np.float32) for generator in self._generators])
+        # Strictly between 0 and 1, so that a normal is finite.
+        self._pool = torch.from_numpy(pool).mul_(0.9998).add_(0.0001).to(device)
+        self._used = 0
+
+    def _take(self, *shape: int) -> Tensor:
+        start, self._used = self._used, self._used + int(np.prod(shape))
+        assert self._used <= POOL, "a stream's pool is too small"
+        return self._pool[:, start : self._used].reshape(-1, *shape)
+
+    def uniform(self, low: float | Tensor, high: float | Tensor, *shape: int) -> Tensor:
+        """(B, *shape), (B, 1) without a shape: parameters broadcast against points (B, N)."""
+        return low + (high - low) * self._take(*(shape or (1,)))
+
+    def normal(self, mean: float | Tensor, spread: float, *shape: int) -> Tensor:
+        """(B, *shape), cut at 2.5 spreads: nobody's heart lies in their neck."""
+        return mean + spread * torch.special.ndtri(self._take(*(shape or (1,)))).clamp(-2.5, 2.5)
+
+    def chance(self, probability: float | Tensor, *shape: int) -> Tensor:
+        """(B, *shape), (B, 1) without a shape: bool."""
+        return self._take(*(shape or (1,))) < probability
+
+    def pixel_noise(self, side_px: int) -> Tensor:
+        """(B, side, side) standard normal, on the CPU."""
+        size = (side_px, side_px)
+        noise = [generator.standard_normal(size, dtype=np.float32) for generator in self._generators]
+        return torch.from_numpy(np.stack(noise))
+
+
+def _seed_of(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=16).digest(), "big")
+
+
+@dataclass
+class Frame:
+    """How the picture lies on the body: rotated, zoomed, shifted. Fields (B, 1); zoom > 1 shows more."""
+
+    zoom: Tensor
+    tilt_radians: Tensor
+    shift_x: Tensor
+    shift_y: Tensor
+
+    SMALLEST_ZOOM = 0.78
+
+    def rows(self, rows: Tensor) -> "Frame":
+        return Frame(self.zoom[rows], self.tilt_radians[rows], self.shift_x[rows], self.shift_y[rows])
+
+    def pixel_size(self, side_px: int) -> Tensor:
+        """Body units a pixel, (B, 1)."""
+        return 2 * self.zoom / side_px
+
+    def body(self, side_px: int) -> tuple[Tensor, Tensor]:
+        """Body x and y of every pixel centre, (B, N) each with N = side * side."""
+        axis = (torch.arange(side_px, device=self.zoom.device, dtype=torch.float32) + 0.5) * (2 / side_px) - 1
+        v, u = (grid.reshape(1, -1) for grid in torch.meshgrid(axis, axis, indexing="ij"))
+        cos, sin = self.zoom * self.tilt_radians.cos(), self.zoom * self.tilt_radians.sin()
+        return cos * u - sin * v + self.shift_x, sin * u + cos * v + self.shift_y
+
+    def pixels(self, x: Tensor, y: Tensor, side_px: int) -> tuple[Tensor, Tensor]:
+        """Column and row (fractions of pixels) of body points, (B, P) each."""
+        cos, sin = self.tilt_radians.cos() / self.zoom, self.tilt_radians.sin() / self.zoom
+        x, y = x - self.shift_x, y - self.shift_y
+        u, v = cos * x + sin * y, cos * y - sin * x
+        return (u + 1) * (side_px / 2) - 0.5, (v + 1) * (side_px / 2) - 0.5
+
+
+def n_points(length: float, side_px: int) -> int:
+    """Points that leave no gap along a line of this length (body units)."""
+    return max(4, int(np.ceil(length * side_px / 2 / Frame.SMALLEST_ZOOM)))
+
+
+def strokes(
+    column: Tensor, row: Tensor, sigma_px: Tensor, amplitude: Tensor, side_px: int, widest_px: float
+) -> Tensor:
+    """Gaussian-profiled lines through points (B, P), in pixels, as (B, side * side).
+
+    Where strokes meet, the strongest wins: no knots, and the same result in any order on any device.
+    A line finer than a pixel fades instead of widening. `widest_px` bounds sigma_px, and is not measured:
+    it must not depend on what else is in the batch.
+    """
+    sharp = (sigma_px.square() + 0.16).sqrt()
+    amplitude = amplitude * sigma_px / sharp
+    reach = int(np.ceil(2 * np.hypot(widest_px, 0.4)))
+    near_column, near_row = column.round(), row.round()
+    near = torch.arange(-reach, reach + 1, device=column.device, dtype=torch.float32)
+    across = torch.exp(-0.5 * ((near_column - column)[..., None] + near).div(sharp[..., None]).square())
+    down = torch.exp(-0.5 * ((near_row - row)[..., None] + near).div(sharp[..., None]).square())
+    value = amplitude[..., None, None] * down[..., :, None] * across[..., None, :]
+
+    at_column = (near_column[..., None] + near).long()
+    at_row = (near_row[..., None] + near).long()
+    on_column = (at_column >= 0) & (at_column < side_px)
+    on_row = (at_row >= 0) & (at_row < side_px)
+    inside = on_row[..., :, None] & on_column[..., None, :]
+    index = at_row[..., :, None] * side_px + at_column[..., None, :]
+    canvas = value.new_zeros(len(column), side_px * side_px)
+    index, value = torch.where(inside, index, 0), torch.where(inside, value, 0.0)
+    return canvas.scatter_reduce_(1, index.flatten(1), value.flatten(1), "amax")
+
+
+def body_strokes(
+    frame: Frame, x: Tensor, y: Tensor, sigma: Tensor, amplitude: Tensor, side_px: int, widest: float
+) -> Tensor:
+    """`strokes` through body points; sigma and widest in body units."""
+    column, row = frame.pixels(x, y, side_px)
+    sigma_px = (sigma / frame.pixel_size(side_px)).expand_as(column)
+    widest_px = widest * side_px / 2 / Frame.SMALLEST_ZOOM
+    return strokes(column, row, sigma_px, amplitude.expand_as(column), side_px, widest_px)
+
+
+def bezier(controls: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """x and y, (B, n) each, of the cubic curve with controls (B, 4, 2)."""
+    t = torch.linspace(0, 1, n, device=controls.device)[:, None]
+    s = 1 - t
+    a, b, c, d = (controls[:, None, i] for i in range(4))
+    points = s**3 * a + 3 * s**2 * t * b + 3 * s * t**2 * c + t**3 * d
+    return points[..., 0], points[..., 1]
+
+
+def pick(per_lung: Tensor, on_right: Tensor) -> Tensor:
+    """A parameter (B, 2) of the two lungs, picture left and right, at points (B, N)."""
+    return torch.where(on_right, per_lung[:, 1:2], per_lung[:, 0:1])
+
+
+def soft_step(x: Tensor, softness: Any) -> Tensor:
+    """0 to 1 across x = 0, over a distance of about four softnesses."""
+    return torch.sigmoid(x / softness)

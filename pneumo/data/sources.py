@@ -1,0 +1,334 @@
+"""Where the images come from: each source is a dataclass whose fields are its config and whose call
+gives a Cohort. Nothing is decoded here, and neither torch nor Pillow is imported before a source is called.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from pneumo.data.cohort import (
+    CORE,
+    LABELS,
+    NO_LESION,
+    Block,
+    Cohort,
+    checked,
+    known,
+    need_columns,
+    read_table,
+    sexes,
+    with_patients,
+    years,
+)
+from pneumo.errors import InputError
+
+if TYPE_CHECKING:
+    from pneumo.data.images import Files
+
+SPLITS = ("patient", "image", "column", "folds")
+NORMALISE = ("half", "train", "none", "imagenet")
+ON_ERROR = ("raise", "skip")
+SIIM_SIDE_PX = 1024
+
+
+@dataclass(kw_only=True)
+class Source:
+    """What all sources share; `conf/data/_shared.yaml` says what each field means."""
+
+    image_side_px: int
+    split: str = "patient"
+    split_seed: int = 0
+    split_column: str | None = None
+    folds: int = 5
+    fold: int = 0
+    normalise: str = "half"
+    num_workers: int = 4
+    patients_csv: str | None = None
+    on_error: str = "raise"
+    store_dir: str = "stores"
+
+    def __post_init__(self) -> None:
+        _need_choice("split", self.split, SPLITS)
+        _need_choice("normalise", self.normalise, NORMALISE)
+        _need_choice("on_error", self.on_error, ON_ERROR)
+        for name, smallest in (("image_side_px", 8), ("split_seed", 0), ("folds", 3), ("num_workers", 0)):
+            _need_whole(name, getattr(self, name), smallest)
+        _need_whole("fold", self.fold, 0)
+        if self.fold >= self.folds:
+            raise InputError(f"data.fold is {self.fold}, must be below data.folds={self.folds}")
+        if self.split == "column" and not self.split_column:
+            raise InputError(
+                "data.split=column needs data.split_column, the column that says train, val or test"
+            )
+
+    def __call__(self) -> Cohort:
+        """Read and check the tables; nothing is decoded. Raises InputError."""
+        raise NotImplementedError
+
+    def _finished(self, cohort: Cohort) -> Cohort:
+        """Add the patients of `patients_csv`."""
+        if self.patients_csv is not None:
+            path = cohort.root / Path(self.patients_csv).expanduser()
+            table, notes = with_patients(cohort.table, path)
+            cohort = replace(cohort, table=table, notes=cohort.notes + notes)
+        return cohort
+
+    def _split_cells(self, table: pd.DataFrame, path: Path) -> dict[str, pd.Series]:
+        """The split column, if the split is by column; a table without it is refused."""
+        if self.split != "column" or self.split_column is None:
+            return {}
+        need_columns(table, path, [self.split_column])
+        return {self.split_column: table[self.split_column]}
+
+
+@dataclass(kw_only=True)
+class Phantom(Source):
+    """Drawn radiographs with SIIM's statistics: no download, the same for the same seed."""
+
+    n_images: int = 2800
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 64 <= self.image_side_px <= 1024:
+            raise InputError(
+                f"data.image_side_px is {self.image_side_px}; the phantom is drawn from 64 to 1024"
+            )
+        _need_whole("n_images", self.n_images, 20)
+        _need_whole("seed", self.seed, 0)
+
+    def __call__(self) -> Cohort:
+        from pneumo.data import phantom
+
+        studies = phantom.studies(self.n_images, self.seed)
+        rows = pd.Series(np.arange(1, len(studies) + 1), index=studies.index)
+        by_column = self._split_cells(studies, Path("phantom"))
+        table = studies.assign(where="phantom row " + rows.map("{:,}".format))[[*CORE, *by_column]]
+        drawn = Drawn(studies, self.seed)
+        return self._finished(Cohort("phantom", table.reset_index(drop=True), drawn))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pixels that are drawn, not read."""
+
+    studies: pd.DataFrame
+    seed: int
+
+    def fingerprint(self) -> str:
+        """The drawing's version and seed, and every figure of the study table."""
+        from pneumo.data import phantom
+
+        rows = pd.util.hash_pandas_object(self.studies, index=False).to_numpy()
+        return f"phantom {phantom.VERSION} {self.seed} {rows.tobytes().hex()}"
+
+    def blocks(self, side_px: int) -> Iterator[Block]:
+        """All rows, in row order."""
+        from pneumo.data import phantom
+
+        for pixels, masks in phantom.draw(self.studies, side_px, self.seed):
+            has_mask = np.asarray(masks.any(axis=(1, 2)))
+            yield Block(pixels, masks[has_mask], has_mask, {})
+
+
+@dataclass(kw_only=True)
+class OnDisk(Source):
+    """A folder of pictures; every path in its tables is relative to `root` and stays under it."""
+
+    root: str
+
+    def folder(self) -> Path:
+        """The root, which must be there."""
+        folder = Path(self.root).expanduser()
+        if not folder.is_dir():
+            raise InputError(
+                f"data.root: {folder} {'is not a folder' if folder.exists() else 'is not there'}"
+            )
+        return folder
+
+    def _from_draft(
+        self, name: str, draft: pd.DataFrame, label_name: str, rle_side_px: int | None = None
+    ) -> Cohort:
+        root = self.folder()
+        by_column = [self.split_column] if self.split == "column" and self.split_column else []
+        table, notes, skipped = checked(draft, root, label_name, self.on_error)
+        pixels = _files(root, table, rle_side_px)
+        return self._finished(Cohort(name, table[[*CORE, *by_column]], pixels, root, notes, skipped))
+
+    def _draft(self, table: pd.DataFrame, file: str, image: pd.Series) -> pd.DataFrame:
+        """The columns that every draft has, for the rows of a table; what a source knows more, it adds."""
+        unknown = pd.Series(np.nan, index=table.index, dtype=object)
+        described = dict.fromkeys(("patient_id", "view", "age", "sex"), unknown)
+        by_column = self._split_cells(table, self.folder() / file)
+        return pd.DataFrame({"image": image, "file": file, "row": table.index, **described, **by_column})
+
+
+@dataclass(kw_only=True)
+class SiimPng(OnDisk):
+    """The PNG release of SIIM-ACR; its own division is the column `release` (train, test)."""
+
+    def __call__(self) -> Cohort:
+        parts = []
+        for release in ("train", "test"):
+            path = self.folder() / f"stage_1_{release}_images.csv"
+            table = read_table(path)
+            need_columns(table, path, ["new_filename", "ImageId", "has_pneumo"])
+            table["release"] = release
+            positive = table["has_pneumo"].map(LABELS) == 1
+            parts.append(
+                self._draft(table, path.name, image="png_images/" + table["new_filename"]).assign(
+                    image_id=table["ImageId"],
+                    label=table["has_pneumo"],  # never the file name, which gives it away
+                    mask=("png_masks/" + table["new_filename"]).where(positive),
+                )
+            )
+        return self._from_draft("siim_png", pd.concat(parts, ignore_index=True), "has_pneumo")
+
+
+@dataclass(kw_only=True)
+class Nih(OnDisk):
+    """ChestX-ray14's table and pictures; positive are those whose report mentions `finding`."""
+
+    table: str
+    images: str
+    finding: str = "Pneumothorax"
+
+    def __call__(self) -> Cohort:
+        path = self.folder() / self.table
+        table = read_table(path)
+        need_columns(table, path, ["Image Index", "Finding Labels", "Patient ID"])
+        findings = table["Finding Labels"].str.split("|").map(lambda named: [one.strip() for one in named])
+        there = sorted({one for named in findings for one in named} - {"", "No Finding"})
+        if self.finding not in there:
+            raise InputError(f'data.finding is "{self.finding}"; {path} has: {", ".join(there)}')
+        label = findings.map(lambda named: "" if named == [""] else str(int(self.finding in named)))
+        draft = self._draft(table, self.table, image=self._places(table["Image Index"])).assign(
+            image_id=table["Image Index"],
+            label=label,
+            patient_id=known(table["Patient ID"]),
+            **_described(table, view="View Position", age="Patient Age", sex="Patient Gender"),
+        )
+        return self._from_draft("nih", draft, "Finding Labels")
+
+    def _places(self, names: pd.Series) -> pd.Series:
+        """Where each picture lies: `images` may be a pattern, since the release has twelve folders."""
+        root = self.folder()
+        try:
+            folders = sorted(folder for folder in root.glob(self.images) if folder.is_dir())
+        except (NotImplementedError, ValueError):
+            raise InputError(f'data.images is "{self.images}", must be relative to data.root') from None
+        if not folders:
+            raise InputError(f'data.images: no folder "{self.images}" in {root}')
+        place_of = {
+            file.name: str(file.relative_to(root))
+            for folder in reversed(folders)
+            for file in folder.iterdir()
+        }
+        return names.map(lambda name: place_of.get(name, f"{self.images}/{name}" if name else ""))
+
+
+@dataclass(kw_only=True)
+class Table(OnDisk):
+    """Any CSV: `columns` says what its columns are called (image, label, patient, mask, rle, view, age, sex).
+
+    Without a label column, an image is positive where its run-length code has a lesion.
+    """
+
+    table: str
+    images: str = "."
+    masks: str = "."
+    columns: Mapping[str, str | None] = field(default_factory=lambda: {"image": "image", "label": "label"})
+    rle_side_px: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        roles = ("image", "label", "patient", "mask", "rle", "view", "age", "sex")
+        for role in self.columns:
+            _need_choice("columns", role, roles)
+        if not self.columns.get("image") or not (self.columns.get("label") or self.columns.get("rle")):
+            raise InputError("data.columns must name the columns of image and label (or of image and rle)")
+        if self.columns.get("mask") and self.columns.get("rle"):
+            raise InputError("data.columns names both mask and rle; a lesion is described by one of them")
+        if self.rle_side_px is not None:
+            _need_whole("rle_side_px", self.rle_side_px, 1)
+
+    def __call__(self) -> Cohort:
+        path = self.folder() / self.table
+        table = read_table(path)
+        named = {role: column for role, column in self.columns.items() if column}
+        need_columns(table, path, list(named.values()))
+        image = table[named["image"]]
+        draft = self._draft(table, self.table, image=_under(self.images, image)).assign(image_id=image)
+        if "rle" in named:
+            draft["rle"] = table[named["rle"]]
+        label_name = named.get("label", named.get("rle", ""))
+        draft["label"] = table[named["label"]] if "label" in named else _has_lesion(draft["rle"])
+        if "mask" in named:
+            mask = known(table[named["mask"]])
+            positive = draft["label"].map(LABELS) == 1
+            draft["mask"] = _under(self.masks, mask.where(positive))
+        if "patient" in named:
+            draft["patient_id"] = known(table[named["patient"]])
+        roles = {role: named[role] for role in ("view", "age", "sex") if role in named}
+        draft = draft.assign(**_described(table, **roles))
+        return self._from_draft("table", draft, label_name, self.rle_side_px)
+
+
+def parse_siim_rle(path: Path) -> pd.DataFrame:
+    """SIIM-ACR's annotations, one row an image: image_id, label (1 = a lesion), rle (tuple of texts).
+
+    The file has several rows an image, a space before its second column's name (in some copies before
+    the codes), and in some copies a byte-order mark or no header.
+    """
+    table = read_table(path)
+    if "EncodedPixels" not in table.columns and len(table.columns) == 2:
+        table = read_table(path, names=("ImageId", "EncodedPixels"))
+    need_columns(table, path, ["ImageId", "EncodedPixels"])
+    rle: dict[str, tuple[str, ...]] = {}
+    for image, code in zip(table["ImageId"], table["EncodedPixels"], strict=True):
+        rle[image] = rle.get(image, ()) + ((code,) if code not in NO_LESION else ())
+    labels = [int(bool(codes)) for codes in rle.values()]
+    return pd.DataFrame({"image_id": list(rle), "label": labels, "rle": list(rle.values())})
+
+
+def _has_lesion(codes: pd.Series) -> pd.Series:
+    return (~codes.isin(list(NO_LESION))).map({True: "1", False: "0"})
+
+
+def _described(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
+    """View, age and sex from the named columns, where the table has them."""
+    readers = {"view": known, "age": years, "sex": sexes}
+    return {role: readers[role](table[column]) for role, column in columns.items() if column in table}
+
+
+def _under(folder: str, paths: pd.Series) -> pd.Series:
+    """Paths below a folder of the root; one that says nothing stays so."""
+    return paths.map(lambda path: str(Path(folder, path)) if path else path, na_action="ignore")
+
+
+def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "Files":
+    from pneumo.data.images import Files, Picture
+
+    masks = table["mask"] if "mask" in table else [None] * len(table)
+    codes = table["rle"] if "rle" in table else [()] * len(table)
+    return Files(
+        root,
+        [
+            Picture(image, mask if isinstance(mask, str) else None, rle, rle_side_px)
+            for image, mask, rle in zip(table["image"], masks, codes, strict=True)
+        ],
+    )
+
+
+def _need_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f'data.{name} is "{value}", must be one of: {", ".join(choices)}')
+
+
+def _need_whole(name: str, value: object, smallest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+        raise InputError(f'data.{name} is "{value}", must be a whole number of at least {smallest}')

@@ -1,0 +1,212 @@
+"""Decoded once, resized once: a cohort's pixels and masks as uint8 on disk, memory-mapped.
+
+    <store_dir>/<name>-<side>-<key>/  pixels.npy  masks.npy  mask_of.npy  meta.json
+
+The folder is built beside its place under a lock and moved there when it is whole and on the disk, so what
+has the name is whole: a build that was killed leaves only a `.partial` folder, which the next one removes.
+"""
+
+# N images of the store, M of them with a mask; pixels and masks uint8
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from pneumo.data.cohort import Cohort, Pixel, refusal
+from pneumo.errors import InputError
+
+FORMAT = 1
+ROOM_TO_SPARE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Store:
+    """The pixels of a cohort, row by row, read from disk as they are touched."""
+
+    pixels: Pixel  # (N, side, side), memory-mapped
+    mask_of: npt.NDArray[np.int64]  # (N,): the row of lesions that belongs to each image, -1 for none
+    lesions: Pixel  # (M, side, side), memory-mapped; 255 where a pixel is wholly lesion
+    key: str  # what went in: equal keys, equal pixels
+    folder: Path
+    build_seconds: float | None  # None: it was there
+
+    @property
+    def has_mask(self) -> npt.NDArray[np.bool_]:
+        """(N,): whether a lesion is drawn. A positive without one has a lesion that nobody drew."""
+        return self.mask_of >= 0
+
+    def masks(self, rows: npt.NDArray[np.int64]) -> Pixel:
+        """(len(rows), side, side): the lesion masks of these rows, zeros where there is none."""
+        masks = np.zeros((len(rows), *self.pixels.shape[1:]), np.uint8)
+        mask_of = self.mask_of[rows]
+        masks[mask_of >= 0] = self.lesions[mask_of[mask_of >= 0]]
+        return masks
+
+
+def open_store(
+    cohort: Cohort,
+    side_px: int,
+    folder: Path,
+    on_error: str,
+    on_progress: Callable[[int, int], None],
+) -> tuple[Cohort, Store]:
+    """The cohort's store, built if it is not there, and the cohort without rows that cannot be decoded.
+
+    With on_error="raise" such rows are an InputError that lists them, also when the store was built under
+    "skip". on_progress(done, total) is called as blocks of images are finished.
+    """
+    key = store_key(cohort, side_px)
+    place = folder / f"{cohort.name}-{side_px}-{key[:12]}"
+    seconds = None
+    if _problems(place, key) is None:
+        _need_room(cohort, side_px, folder)
+        with FileLock(place.with_name(place.name + ".lock")):
+            if _problems(place, key) is None:  # else another process has built it meanwhile
+                started = time.perf_counter()
+                _build(cohort, side_px, key, place, on_error, on_progress)
+                seconds = time.perf_counter() - started
+    problems = _problems(place, key)
+    assert problems is not None
+    if problems and on_error == "raise":
+        raise refusal(cohort.root, cohort.table["where"], problems)
+    store = Store(
+        pixels=np.load(place / "pixels.npy", mmap_mode="r"),
+        mask_of=np.load(place / "mask_of.npy"),
+        lesions=np.load(place / "masks.npy", mmap_mode="r"),
+        key=key,
+        folder=place,
+        build_seconds=seconds,
+    )
+    cohort = cohort.without(problems) if problems else cohort
+    assert len(cohort) == len(store.pixels)
+    return cohort, store
+
+
+def store_key(cohort: Cohort, side_px: int) -> str:
+    """What the store's content depends on, as 64 hex digits."""
+    parts = [str(FORMAT), str(side_px), cohort.pixels.fingerprint(), *cohort.table["image_id"]]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _problems(place: Path, key: str) -> dict[int, str] | None:
+    """The rows of the cohort that a store left out; None if there is no whole store of this key."""
+    try:
+        meta = json.loads((place / "meta.json").read_text())
+        whole = meta["key"] == key and all(
+            (place / name).stat().st_size == size for name, size in meta["bytes"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+    return {int(row): problem for row, problem in meta["problems"].items()} if whole else None
+
+
+def _build(
+    cohort: Cohort,
+    side_px: int,
+    key: str,
+    place: Path,
+    on_error: str,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    partial = place.with_name(place.name + ".partial")
+    for leftover in (partial, place):  # of a killed build; a store that is not whole
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir()
+    try:
+        problems = _write(cohort, side_px, partial, on_progress)
+        if problems and on_error == "raise":
+            raise refusal(cohort.root, cohort.table["where"], problems)
+        sizes = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
+        meta = {"key": key, "side_px": side_px, "bytes": sizes, "problems": problems}
+        (partial / "meta.json").write_text(json.dumps(meta, indent=1))
+        for file in partial.iterdir():
+            _to_disk(file)
+        _to_disk(partial)
+        partial.rename(place)
+        _to_disk(place.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(
+    cohort: Cohort, side_px: int, folder: Path, on_progress: Callable[[int, int], None]
+) -> dict[int, str]:
+    """Stream the blocks to files; returns the rows that cannot be decoded, which are left out of them."""
+    problems: dict[int, str] = {}
+    mask_of = []
+    first = drawn = 0
+    with _Rows(folder / "pixels.npy", side_px) as pixels, _Rows(folder / "masks.npy", side_px) as masks:
+        for block in cohort.pixels.blocks(side_px):
+            good = np.ones(len(block.pixels), bool)
+            good[list(block.problems)] = False
+            problems |= {first + position: problem for position, problem in block.problems.items()}
+            pixels.append(block.pixels[good])
+            masks.append(block.masks)
+            numbered = np.where(block.has_mask, drawn + np.cumsum(block.has_mask) - 1, -1)
+            mask_of.append(numbered[good])
+            first += len(block.pixels)
+            drawn += len(block.masks)
+            on_progress(first, len(cohort))
+    assert first == len(cohort), f"{first} rows of {len(cohort)} came"
+    np.save(folder / "mask_of.npy", np.concatenate(mask_of).astype(np.int64))
+    return problems
+
+
+class _Rows:
+    """A .npy file of uint8 pictures that grows; its header, of fixed length, is written again at the end."""
+
+    def __init__(self, path: Path, side_px: int) -> None:
+        self.path, self.side_px, self.rows = path, side_px, 0
+
+    def __enter__(self) -> "_Rows":
+        self.file: IO[bytes] = self.path.open("wb")
+        self._header()
+        return self
+
+    def append(self, pictures: Pixel) -> None:
+        self.file.write(np.ascontiguousarray(pictures).data)
+        self.rows += len(pictures)
+
+    def __exit__(self, *_: object) -> None:
+        self.file.seek(0)
+        self._header()
+        self.file.close()
+
+    def _header(self) -> None:
+        shape = (self.rows, self.side_px, self.side_px)
+        described = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, described)
+
+
+def _need_room(cohort: Cohort, side_px: int, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"data.store_dir: {folder} cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"data.store_dir: {folder} cannot be written to")
+    needed = len(cohort) * side_px**2 + ROOM_TO_SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder.resolve()} has {free / 2**30:.1f} GiB free, the pixel store of {len(cohort):,} images "
+            f"at {side_px} px takes {needed / 2**30:.1f}: set data.store_dir, or a smaller data.image_side_px"
+        )
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

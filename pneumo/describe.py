@@ -1,0 +1,149 @@
+"""What the terminal says of a run: one idea a line, numbers with their interval."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pneumo.data.material import Material
+from pneumo.data.split import Split
+from pneumo.experiment import Experiment
+from pneumo.fit import EpochReport, FitSettings, Training
+from pneumo.machine import Machine
+from pneumo.models import Classifier
+from pneumo.verdict import Scored
+
+EPOCH = "{:>6}  {:<8} {:<9} {:<14} {:<9} {}"
+EPOCH_HEADING = EPOCH.format("epoch", "loss", "val loss", "val AUROC", "lr", "images/s")
+FEW_PATIENTS = 10  # of one class: an interval over so few says little
+
+
+def cohort(material: Material) -> str:
+    table = material.cohort.table
+    known = int(table["patient_id"].nunique())
+    of = f"of {known:,} patients" if known else "of unknown patients"
+    built = material.store.build_seconds
+    how = f" (read in {clock(built)}, kept for next time)" if built is not None else ""
+    positive = material.labels.mean()
+    return f"{material.cohort.name}: {len(table):,} radiographs {of}, {positive:.1%} positive{how}"
+
+
+def split(split: Split) -> str:
+    sizes = " / ".join(f"{len(part):,}" for part in (split.train, split.val, split.test))
+    apart = "no patient in two of them" if split.leak_risk is None else f"may leak: {split.leak_risk}"
+    memory = split.patient_memory_auc
+    meaning = "nothing leaks" if abs(memory - 0.5) < 0.005 else "patients leak: read every figure with that"
+    return f"{sizes}, {apart}; patient memory {short(memory, 2)} ({meaning})"
+
+
+def model(experiment: Experiment, network: Classifier) -> str:
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    names = experiment.choices
+    lr = experiment.optimizer.resolved_lr(experiment.fit.effective_batch)
+    frozen = f", {experiment.model.freeze} frozen" if experiment.model.freeze != "none" else ""
+    return (
+        f"{names['model']}, 1 channel, {count(trainable)} trainable parameters{frozen} · {names['loss']} · "
+        f"{names['optimizer']} {rate(lr)} · {names['schedule']} · augment {names['augment']}"
+    )
+
+
+def device(machine: Machine, settings: FitSettings) -> str:
+    kind = machine.device.type
+    name = torch.cuda.get_device_name(machine.device) if kind == "cuda" else kind
+    return (
+        f"{name}, {str(machine.dtype).removeprefix('torch.')} · effective batch "
+        f"{settings.effective_batch} = {settings.batch_size} x {settings.accumulation_steps}"
+    )
+
+
+def resumed(state: dict[str, Any]) -> str:
+    done, before, now = len(state["history"]), state["threads"], torch.get_num_threads()
+    threads = f"; then on {before} threads, now on {now}: not bit-equal" if before != now else ""
+    return f"after epoch {done}{threads}"
+
+
+def epoch(report: EpochReport, epochs: int) -> str:
+    figures = report.figures
+    auroc = short(figures["val/auroc"]) + (" best" if report.is_best else "")
+    return EPOCH.format(
+        f"{report.epoch}/{epochs}",
+        short(figures["train/loss"]),
+        short(figures["val/loss"]),
+        auroc,
+        rate(figures["lr"]),
+        f"{figures['images_per_second']:,.0f}",
+    )
+
+
+def since_best(training: Training) -> str:
+    waited = len(training.history) - training.best_epoch
+    return f"{waited} epochs after the best, epoch {training.best_epoch}"
+
+
+def stopped(training: Training, run_id: str) -> str:
+    if not training.history:
+        return "Stopped before the first epoch was finished: there is nothing to resume."
+    return f"Stopped after epoch {len(training.history)}. To go on: the same command and resume={run_id}"
+
+
+ROWS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "sensitivity_at_90_specificity": "sensitivity at 90% spec.",
+    "sensitivity_at_95_specificity": "sensitivity at 95% spec.",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall (sensitivity)",
+    "specificity": "specificity",
+    "f1": "F1",
+    "hard_auroc": "hard AUROC *",
+}
+
+
+def result(scored: Scored, part: str) -> tuple[list[str], list[list[str]], str]:
+    """Columns, rows and title of the last table."""
+    labels, patients = scored.predictions.labels, scored.patients
+    n_patients = len(np.unique(patients))
+    positive = len(np.unique(patients[labels == 1]))
+    title = f"{part}, {len(labels):,} images of {n_patients:,} patients, {int(labels.sum()):,} positive"
+    if positive < FEW_PATIENTS:
+        title += f"\nonly {positive} patients are positive: these figures rest on them alone"
+    rows = [
+        [name, short(scored.figures[key]), f"{short(low)} - {short(high)}"]
+        for key, name in ROWS.items()
+        for low, high in [scored.intervals[key]]
+    ]
+    return ["", "", "95% interval (patients resampled)"], rows, title
+
+
+def operating_point(scored: Scored) -> str:
+    return (
+        f"accuracy to F1 at threshold {short(scored.threshold, 2)}, the best F1 on validation\n"
+        "* of the 0/1 answers, as the report gives it; it says nothing of the ranking"
+    )
+
+
+def clock(duration: float) -> str:
+    """4 s, 2:09 or 3:37:20"""
+    whole = round(duration)
+    hours, rest = divmod(whole, 3600)
+    minutes, seconds = divmod(rest, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{minutes}:{seconds:02}" if minutes else f"{seconds} s"
+
+
+def short(value: float, digits: int = 3) -> str:
+    """.957, as in the literature."""
+    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
+
+
+def rate(value: float) -> str:
+    """1.2e-3"""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def count(number: int) -> str:
+    """307,793 -> 0.31 M"""
+    return f"{number / 1e6:.2g} M" if number >= 1e5 else f"{number:,}"

@@ -1,0 +1,46 @@
+"""One training run as plain objects: six components and a few settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pneumo.augment import Augment
+from pneumo.data.sources import Source
+from pneumo.fit import FitSettings
+from pneumo.losses import Loss
+from pneumo.models import Model
+from pneumo.optimizers import OptimizerSettings
+from pneumo.schedules import Schedule
+
+Parameter = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    data: Source
+    augment: Augment
+    model: Model
+    optimizer: OptimizerSettings
+    loss: Loss
+    schedule: Schedule
+    fit: FitSettings
+    seed: int
+    tta: str
+    resume: str | None
+    mlflow_experiment: str
+    run_name: str | None
+    choices: dict[str, str]  # group -> the name chosen in it
+    overrides: list[str]  # as typed
+    parameters: dict[str, Parameter]  # the whole configuration, by dotted name
+    yaml: str  # the same, to be composed again
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The parameters that decide what is learned: equal ones give the same weights."""
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if name not in BESIDE and not name.startswith("tracking.")
+        }
+
+
+BESIDE = ("resume", "tta", "fit.test", "fit.pictures", "data.store_dir", "data.num_workers")

@@ -1,0 +1,105 @@
+"""Model and batches -> predictions, over named deterministic views of each image, averaged on logits."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pneumo.data.batches import Batches
+from pneumo.errors import InputError
+from pneumo.losses import Loss
+
+View = Callable[[Tensor], Tensor]
+
+
+def zoomed(factor: float) -> View:
+    """Magnifies (B, 1, H, W) about its centre, keeping its size."""
+
+    def view(images: Tensor) -> Tensor:
+        theta = torch.tensor([[1 / factor, 0, 0], [0, 1 / factor, 0]], device=images.device)
+        grid = F.affine_grid(theta.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    return view
+
+
+def identity(images: Tensor) -> Tensor:
+    return images
+
+
+def mirrored(images: Tensor) -> Tensor:
+    return images.flip(3)
+
+
+SCALES = [identity, zoomed(0.9), zoomed(1.1)]
+VIEWS: dict[str, list[View]] = {
+    "none": [identity],
+    "hflip": [identity, mirrored],
+    "scales": SCALES,
+    "hflip_scales": SCALES + [lambda images, s=s: mirrored(s(images)) for s in SCALES],  # type: ignore[misc]
+}
+
+
+def views_of(name: str) -> list[View]:
+    if name not in VIEWS:
+        raise InputError(f"tta must be one of {', '.join(VIEWS)}, got {name!r}")
+    return VIEWS[name]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """For each of `rows` (N,) of the cohort: its `labels`, mean `logits` (N, n_outputs), and `scores` (N,)
+    = P(pneumothorax); `loss` over all of them."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    scores: np.ndarray
+    loss: float
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """How a stored image reaches the model when it is evaluated."""
+
+    prepare: View  # (B, 1, H, W) uint8 -> (B, 1, h, w) float in [0, 1]
+    normalise: View
+    precision: Callable[[], AbstractContextManager[object]]
+    memory_format: torch.memory_format
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    rows: np.ndarray,
+    viewer: Viewer,
+    batch_size: int,
+    views: list[View],
+) -> Predictions:
+    """Leaves the model in evaluation mode."""
+    model.eval()
+    logits, labels = [], []
+    for batch in batches.of(rows, batch_size):
+        images = viewer.prepare(batch.images)
+        with viewer.precision():
+            seen = [model(_laid(viewer.normalise(view(images)), viewer.memory_format)) for view in views]
+        logits.append(torch.stack([s.float() for s in seen]).mean(dim=0))
+        labels.append(batch.labels)
+    all_logits, all_labels = torch.cat(logits), torch.cat(labels)
+    return Predictions(
+        rows=rows,
+        labels=all_labels.cpu().numpy().astype(int),
+        logits=all_logits.cpu().numpy(),
+        scores=loss.probability(all_logits).cpu().numpy(),
+        loss=float(loss(all_logits, all_labels)),
+    )
+
+
+def _laid(images: Tensor, memory_format: torch.memory_format) -> Tensor:
+    return images.contiguous(memory_format=memory_format)

@@ -1,0 +1,51 @@
+"""The device and the precision that settings come to on this machine."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from pneumo.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def chosen(cls, device: str, precision: str) -> "Machine":
+        """From a device of DEVICES and a precision of DTYPES, or `auto`."""
+        if device not in (known := ("auto", *DEVICES)):
+            raise InputError(f"fit.device must be one of {', '.join(known)}, got {device!r}")
+        if precision not in (known := ("auto", *DTYPES)):
+            raise InputError(f"fit.precision must be one of {', '.join(known)}, got {precision!r}")
+        here = available()
+        if device not in ("auto", *here):
+            raise InputError(f"fit.device={device}, but torch finds only {', '.join(here)} on this machine")
+        chosen = torch.device(here[0] if device == "auto" else device)
+        return cls(chosen, DTYPES[precision] if precision != "auto" else fast_dtype(chosen))
+
+    def precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+
+def available() -> list[str]:
+    """Devices of this machine, the fastest first."""
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [name for name, there in found.items() if there]
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the machine multiplies it natively, float16 on older GPUs, float32 elsewhere."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16"):
+        return torch.bfloat16
+    return torch.float32

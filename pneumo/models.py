@@ -1,0 +1,216 @@
+"""Models: each takes its number of outputs and gives a network from (B, 1, H, W) floats to
+(B, n_outputs) logits."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pneumo.errors import InputError
+
+FREEZES = ("none", "backbone", "batchnorm")
+Weights = Mapping[str, Tensor]
+
+
+class Classifier(nn.Module):
+    """A backbone (B, 1, H, W) -> (B, n_features), dropout, one linear layer. What is frozen keeps its
+    weights and its batch-norm statistics, whatever mode the rest is in."""
+
+    def __init__(self, backbone: nn.Module, n_features: int, n_outputs: int, dropout: float, freeze: str):
+        super().__init__()
+        self.backbone, self.dropout = backbone, nn.Dropout(dropout)
+        self.head = nn.Linear(n_features, n_outputs)
+        norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
+        frozen: dict[str, list[nn.Module]] = {"none": [], "backbone": [backbone], "batchnorm": [*norms]}
+        self._frozen = frozen[freeze]
+        for module in self._frozen:
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.dropout(self.backbone(images)))
+        return logits
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """`pretrained`: null, `imagenet`, or a file: torchvision's weights or a checkpoint of ours (a run id
+    becomes such a file before it arrives here). `freeze`: what training leaves as it is."""
+
+    pretrained: str | None = None
+    dropout: float = 0.0
+    freeze: str = "none"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout must lie in [0, 1), got {self.dropout}")
+        if self.freeze not in FREEZES:
+            raise InputError(f"model.freeze must be one of {', '.join(FREEZES)}, got {self.freeze!r}")
+
+    def backbone(self) -> tuple[nn.Module, int]:
+        """An untrained backbone and its number of features."""
+        raise NotImplementedError
+
+    def imagenet(self) -> Weights:
+        """ImageNet weights for the backbone, first kernels still RGB. InputError: they cannot be had."""
+        raise NotImplementedError
+
+    def __call__(self, n_outputs: int) -> Classifier:
+        backbone, n_features = self.backbone()
+        model = Classifier(backbone, n_features, n_outputs, self.dropout, self.freeze)
+        if self.pretrained == "imagenet":
+            load_backbone(model, self.imagenet(), "imagenet")
+        elif self.pretrained is not None:
+            load_file(model, Path(self.pretrained))
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny(Model):
+    """A small ResNet for CPUs: four stages of `width` x 1, 2, 4, 8 channels, each halving the side, one
+    basic block a stage; average and maximum over the last map, since most lesions are small."""
+
+    width: int = 16
+
+    def backbone(self) -> tuple[nn.Module, int]:
+        widths = [self.width * factor for factor in (1, 2, 4, 8)]
+        stages = [Block(narrow, wide) for narrow, wide in zip([self.width, *widths], widths, strict=False)]
+        stem = [nn.Conv2d(1, self.width, 3, padding=1, bias=False), nn.BatchNorm2d(self.width), nn.ReLU()]
+        return nn.Sequential(*stem, *stages, AverageAndMaximum()), 2 * widths[-1]
+
+    def imagenet(self) -> Weights:
+        raise InputError("model=tiny has no ImageNet weights: model.pretrained=null, a file or a run of ours")
+
+
+class Block(nn.Module):
+    """He et al. 2016's basic block; halves the side."""
+
+    def __init__(self, narrow: int, wide: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(narrow, wide, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, wide, 3, padding=1, bias=False),
+            nn.BatchNorm2d(wide),
+        )
+        self.skip = nn.Sequential(nn.Conv2d(narrow, wide, 1, stride=2, bias=False), nn.BatchNorm2d(wide))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.skip(x))
+
+
+class AverageAndMaximum(nn.Module):
+    """(B, C, H, W) -> (B, 2C)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Torchvision(Model):
+    """One of torchvision's classifiers by its name there, with one input channel and without its head."""
+
+    arch: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
+        if self.arch not in known:
+            raise InputError(f"model.arch must be one of {', '.join(known)}, got {self.arch!r}")
+
+    def backbone(self) -> tuple[nn.Module, int]:
+        network = torchvision.models.get_model(self.arch, weights=None)
+        head, stem = HEADS[self.arch[:6]]
+        n_features = network.get_submodule(head).in_features
+        network.set_submodule(head, nn.Identity())
+        rgb = network.get_submodule(stem)
+        grey = nn.Conv2d(1, rgb.out_channels, rgb.kernel_size, rgb.stride, rgb.padding, bias=False)
+        nn.init.kaiming_normal_(grey.weight, mode="fan_out", nonlinearity="relu")
+        network.set_submodule(stem, grey)
+        return network, n_features
+
+    def imagenet(self) -> Weights:
+        try:
+            weights: Weights = torchvision.models.get_model(self.arch, weights="DEFAULT").state_dict()
+        except (URLError, OSError) as error:
+            raise InputError(
+                f"The ImageNet weights of {self.arch} are not here and could not be fetched ({error}).\n"
+                f"Give a file: model.pretrained=/path/{self.arch}.pth, or start from scratch: "
+                "model.pretrained=null."
+            ) from error
+        return weights
+
+
+FAMILIES = ("resnet", "densenet")
+LEGACY_DENSENET = re.compile(r"\.(norm|conv)\.([12])\.")  # names in the published DenseNet files
+HEADS = {"resnet": ("fc", "conv1"), "densen": ("classifier", "features.conv0")}  # (head, first convolution)
+
+
+def load_file(model: Classifier, path: Path) -> None:
+    """A checkpoint of ours, head and all (converted between one and two outputs), or torchvision weights."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"model.pretrained={path}: there is no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(f"model.pretrained={path} is not a file of weights ({first_line(error)})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"model.pretrained={path} holds a {type(content).__name__}, not a dict of weights")
+    weights = content.get("model", content)
+    if "head.weight" not in weights:
+        return load_backbone(model, weights, str(path))
+    load_backbone(model, {k[9:]: v for k, v in weights.items() if k.startswith("backbone.")}, str(path))
+    head = converted_head(weights["head.weight"], weights["head.bias"], model.head.out_features)
+    model.head.load_state_dict(dict(zip(("weight", "bias"), head, strict=True)))
+    return None
+
+
+def load_backbone(model: Classifier, weights: Weights, origin: str) -> None:
+    """Weights for another head are left out; kernels over RGB are summed to kernels over grey."""
+    weights = {LEGACY_DENSENET.sub(r".\1\2.", name): value for name, value in weights.items()}
+    wanted = model.backbone.state_dict()
+    if missing := [name for name in wanted if name not in weights]:
+        raise InputError(
+            f"model.pretrained={origin} is of another model: it lacks {missing[0]} "
+            f"and {len(missing) - 1} more of {len(wanted)} weights"
+        )
+    fitting = {}
+    for name, own in wanted.items():
+        given = weights[name]
+        if given.ndim == 4 and given.shape[1] == 3 and own.shape[1] == 1:
+            given = given.sum(dim=1, keepdim=True)
+        if given.shape != own.shape:
+            raise InputError(
+                f"model.pretrained={origin} is of another model: "
+                f"{name} is {tuple(given.shape)}, needed {tuple(own.shape)}"
+            )
+        fitting[name] = given
+    model.backbone.load_state_dict(fitting)
+
+
+def converted_head(weight: Tensor, bias: Tensor, n_outputs: int) -> tuple[Tensor, Tensor]:
+    """The same log odds from another number of outputs: one logit is the difference of two."""
+    match len(weight), n_outputs:
+        case (2, 1):
+            return weight[1:] - weight[:1], bias[1:] - bias[:1]
+        case (1, 2):
+            return torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    return weight, bias
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,222 @@
+"""An experiment -> its score: data, model, training, verdict, each said and logged."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pneumo import describe, pictures, tracking, verdict
+from pneumo.checkpoint import Keeper
+from pneumo.console import Terminal
+from pneumo.data.batches import Batches
+from pneumo.data.material import Material, prepared
+from pneumo.data.normalise import normaliser
+from pneumo.errors import InputError
+from pneumo.experiment import Experiment
+from pneumo.fit import Fit, Training
+from pneumo.infer import views_of
+from pneumo.machine import Machine
+from pneumo.metrics import best_f1_threshold
+from pneumo.models import Classifier
+from pneumo.resume import RUN_ID, Resumed, config_hash, resumed
+from pneumo.tracking import Tracker
+from pneumo.verdict import Scored
+
+
+def run(experiment: Experiment, output_dir: Path) -> float:
+    """Trains, evaluates and logs; returns the best validation AUROC. InputError: something given is wrong,
+    told before anything is trained."""
+    began = time.perf_counter()
+    terminal = Terminal()
+    views_of(experiment.tta)
+    machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
+    tracking.connect(experiment.mlflow_experiment)
+    before = resumed(experiment)
+    model = built_model(experiment, machine)
+    with terminal.progress("data") as advance:
+        material = prepared(experiment.data, advance)
+    terminal.say("data", describe.cohort(material))
+    terminal.say("split", describe.split(material.split))
+    for note in material.notes:
+        terminal.warn(f"          {note}")
+    if before:
+        before.refuse_other_split(material.split.hash)
+    fit = assembled(experiment, material, machine)
+    training = begun(experiment, model, fit, before)
+    terminal.say("model", describe.model(experiment, model))
+    terminal.say("device", describe.device(machine, experiment.fit))
+
+    folder = before.folder if before else output_dir / tracking.CHECKPOINTS
+    tracker = Tracker.start(
+        before.run_id if before else None,
+        experiment.run_name,
+        experiment.parameters,
+        tags(experiment, material, folder),
+    )
+    terminal.say("run", f"{tracker.name} · {tracking.place()}")
+    if before:
+        terminal.say("resumed", describe.resumed(before.state))
+    try:
+        with tracker:
+            log_beginning(tracker, experiment, material, fit, training)
+            keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
+            train(fit, training, keeper, tracker, terminal)
+            conclude(experiment, fit, training, material, keeper, tracker, terminal)
+            tracker.keep_files([keeper.last, keeper.best], tracking.CHECKPOINTS)
+    except KeyboardInterrupt:
+        terminal.line()
+        terminal.warn(describe.stopped(training, tracker.run_id))
+        raise
+    terminal.line(f"{describe.clock(time.perf_counter() - began)} · {tracker.address()}")
+    return training.history[training.best_epoch - 1]["val/auroc"]
+
+
+def built_model(experiment: Experiment, machine: Machine) -> Classifier:
+    """A run id in `model.pretrained` becomes the file of that run's best weights."""
+    settings = experiment.model
+    if settings.pretrained and RUN_ID.fullmatch(settings.pretrained):
+        settings = replace(settings, pretrained=str(tracking.best_checkpoint(settings.pretrained)))
+    torch.manual_seed(experiment.seed)
+    return settings(experiment.loss.n_outputs).to(machine.device)
+
+
+def assembled(experiment: Experiment, material: Material, machine: Machine) -> Fit:
+    train = material.split.train
+    if experiment.augment.relabel and not material.store.has_mask[train].any():
+        name = material.cohort.name
+        raise InputError(f"augment.relabel=true needs lesion masks, and data={name} has none")
+    return Fit(
+        settings=experiment.fit,
+        machine=machine,
+        loss=experiment.loss.fitted(float(material.labels[train].mean())),
+        augment=experiment.augment,
+        normalise=normaliser(experiment.data.normalise, material.store, train),
+        batches=Batches(material.store, material.labels, machine.device, experiment.data.num_workers),
+        split=material.split,
+        image_ids=material.cohort.table["image_id"].to_numpy(),
+        seed=experiment.seed,
+    )
+
+
+def begun(experiment: Experiment, model: Classifier, fit: Fit, before: Resumed | None) -> Training:
+    """A training before its first epoch, or where a checkpoint left it."""
+    model = model.to(memory_format=fit.memory_format)  # type: ignore[call-overload]
+    optimizer = experiment.optimizer(model, experiment.fit.effective_batch)
+    steps = experiment.fit.epochs * fit.steps_per_epoch()
+    training = Training(model, optimizer, experiment.schedule(optimizer, steps), fit.machine.scaler())
+    if before:
+        training.load_state_dict(before.state)
+    return training
+
+
+def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, terminal: Terminal) -> None:
+    """Every epoch is kept, then logged, then said; those that were kept but not logged are logged first."""
+    logged = tracker.logged_epochs() if training.history else 0
+    for epoch in range(logged + 1, len(training.history) + 1):
+        tracker.log(training.history[epoch - 1], epoch)
+    terminal.line()
+    terminal.line(describe.EPOCH_HEADING)
+    with terminal.progress("training") as advance:
+        for report in fit.epochs(training, advance):
+            keeper.offer(report, training)
+            tracker.log(report.figures, report.epoch)
+            terminal.line(describe.epoch(report, fit.settings.epochs))
+    if training.stopped and len(training.history) < fit.settings.epochs:
+        terminal.line(f"stopped early, {describe.since_best(training)}")
+
+
+def conclude(
+    experiment: Experiment,
+    fit: Fit,
+    training: Training,
+    material: Material,
+    keeper: Keeper,
+    tracker: Tracker,
+    terminal: Terminal,
+) -> None:
+    """The best epoch's model on validation, then once on test, at the threshold that validation chose."""
+    training.model.load_state_dict(keeper.best_weights())
+    views = views_of(experiment.tta)
+    parts = ["val", "test"] if experiment.fit.test else ["val"]
+    scored: dict[str, Scored] = {}
+    with terminal.progress("judging") as advance:
+        for number, part in enumerate(parts):
+            advance(number, len(parts))
+            predictions = fit.predict(training.model, getattr(material.split, part), views)
+            if part == "val":
+                threshold = best_f1_threshold(predictions.labels, predictions.scores)
+            scored[part] = Scored.of(predictions, material.patients[predictions.rows], threshold)
+    judged = scored[parts[-1]]
+
+    tracker.log(verdict.findings(training) | {"threshold": threshold})
+    tracker.keep_text(predictions_csv(scored, material), "predictions.csv")
+    if experiment.fit.test:
+        tracker.log(scored["test"].named("test"))
+    reason = verdict.likely_reason(experiment, fit, training) if judged.collapsed else ""
+    tracker.tag(collapsed=str(judged.collapsed).lower(), **({"collapse_reason": reason} if reason else {}))
+    if experiment.fit.pictures:
+        with terminal.progress("pictures") as advance:
+            made = pictures.of_run(fit, training, material, scored)
+            for number, (path, figure) in enumerate(made):
+                tracker.keep_figure(figure, path)
+                advance(number + 1, pictures.COUNT)
+
+    terminal.line()
+    terminal.table(*describe.result(scored[parts[-1]], parts[-1]))
+    terminal.line(describe.operating_point(judged))
+    if judged.collapsed:
+        terminal.line()
+        terminal.warn(verdict.collapse(judged, parts[-1], reason))
+        terminal.line()
+
+
+def log_beginning(
+    tracker: Tracker, experiment: Experiment, material: Material, fit: Fit, training: Training
+) -> None:
+    tracker.log(
+        {
+            **material.split.numbers,
+            "effective_batch": experiment.fit.effective_batch,
+            "resolved_lr": experiment.optimizer.resolved_lr(experiment.fit.effective_batch),
+            "trainable_parameters": sum(p.numel() for p in training.model.parameters() if p.requires_grad),
+            "normalise_mean": fit.normalise.mean,
+            "normalise_std": fit.normalise.std,
+        }
+    )
+    tracker.keep_text(experiment.yaml, "config.yaml")
+    if material.cohort.skipped:
+        tracker.keep_text("\n".join(material.cohort.skipped) + "\n", "skipped.txt")
+
+
+def tags(experiment: Experiment, material: Material, folder: Path) -> dict[str, object]:
+    return {
+        **experiment.choices,
+        "overrides": " ".join(experiment.overrides),
+        "config_hash": config_hash(experiment),
+        "data_key": material.store.key[:12],
+        "split_hash": material.split.hash,
+        "leak_risk": material.split.leak_risk or "none",
+        "checkpoints": folder.resolve(),
+    }
+
+
+def predictions_csv(scored: dict[str, Scored], material: Material) -> str:
+    """A row an image: id, patient, label, score, split."""
+    table = material.cohort.table
+    rows = [
+        pd.DataFrame(
+            {
+                "image_id": table["image_id"].to_numpy()[one.predictions.rows],
+                "patient_id": table["patient_id"].to_numpy()[one.predictions.rows],
+                "label": one.predictions.labels,
+                "score": np.round(one.predictions.scores, 6),
+                "split": part,
+            }
+        )
+        for part, one in scored.items()
+    ]
+    text: str = pd.concat(rows).to_csv(index=False)
+    return text

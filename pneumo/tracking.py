@@ -1,0 +1,202 @@
+"""Runs in MLflow: the only room that knows it."""
+
+import logging
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import mlflow
+import psutil
+from filelock import FileLock
+from matplotlib.figure import Figure
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.time import get_current_time_millis
+
+from pneumo.checkpoint import BEST, LAST
+from pneumo.errors import InputError
+
+SECONDS_BETWEEN_SYSTEM_METRICS = 5
+CHECKPOINTS = "checkpoints"
+
+
+def connect(experiment: str) -> None:
+    """MLflow's own default store in the working directory, or MLFLOW_TRACKING_URI; made if need be."""
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    here = Path.cwd()
+    local = "MLFLOW_TRACKING_URI" not in os.environ
+    with FileLock(here / "mlflow.db.lock"):  # two first migrations at once break the database
+        if local:
+            mlflow.set_tracking_uri(f"sqlite:///{here / 'mlflow.db'}")
+        try:
+            if local and mlflow.get_experiment_by_name(experiment) is None:
+                mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
+            mlflow.set_experiment(experiment)
+        except MlflowException as error:
+            raise InputError(f"MLflow at {place()} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def place() -> str:
+    """Where runs go, as a person would name it."""
+    uri: str = mlflow.get_tracking_uri()
+    return uri.removeprefix(f"sqlite:///{Path.cwd()}/")
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """One run under way."""
+
+    run_id: str
+    name: str
+
+    @classmethod
+    def start(
+        cls,
+        run_id: str | None,
+        name: str | None,
+        parameters: Mapping[str, object],
+        tags: Mapping[str, object],
+    ) -> "Tracker":
+        """A new run, or the one of `run_id` again."""
+        mlflow.set_system_metrics_sampling_interval(SECONDS_BETWEEN_SYSTEM_METRICS)
+        run = mlflow.start_run(run_id=run_id, run_name=name, log_system_metrics=True)
+        tracker = cls(run.info.run_id, run.info.run_name)
+        given = [] if run_id else [Param(key, str(value)) for key, value in parameters.items()]
+        named = [RunTag(key, str(value)) for key, value in {**tags, **whereabouts()}.items()]
+        for start in range(0, max(len(given), len(named)), 100):  # MLflow's limit a call
+            part = slice(start, start + 100)
+            mlflow.MlflowClient().log_batch(tracker.run_id, params=given[part], tags=named[part])
+        return tracker
+
+    def log(self, figures: Mapping[str, float], step: int = 0) -> None:
+        """All in one call."""
+        now = get_current_time_millis()
+        metrics = [Metric(name, float(value), now, step) for name, value in figures.items()]
+        mlflow.MlflowClient().log_batch(self.run_id, metrics=metrics)
+
+    def logged_epochs(self) -> int:
+        """The last epoch that was logged."""
+        values = mlflow.MlflowClient().get_metric_history(self.run_id, "val/auroc")
+        return max((value.step for value in values), default=0)
+
+    def tag(self, **tags: object) -> None:
+        mlflow.MlflowClient().log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+
+    def keep_text(self, text: str, path: str) -> None:
+        mlflow.MlflowClient().log_text(self.run_id, text, path)
+
+    def keep_files(self, files: Sequence[Path], folder: str) -> None:
+        for file in files:
+            mlflow.MlflowClient().log_artifact(self.run_id, str(file), folder)
+
+    def keep_figure(self, figure: Figure, path: str) -> None:
+        mlflow.MlflowClient().log_figure(self.run_id, figure, path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """FINISHED, KILLED when it was told to stop, else FAILED with the reason."""
+        if error is None:
+            mlflow.end_run("FINISHED")
+        elif isinstance(error, KeyboardInterrupt):
+            mlflow.end_run("KILLED")
+        else:
+            self.tag(failure=f"{type(error).__name__}: {error}"[:500])
+            mlflow.end_run("FAILED")
+
+    def address(self) -> str:
+        """How to open the run."""
+        uri: str = mlflow.get_tracking_uri()
+        if uri.startswith("http"):
+            experiment = mlflow.get_run(self.run_id).info.experiment_id
+            return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
+        return f"mlflow ui, then open {self.name}"
+
+
+def whereabouts() -> dict[str, object]:
+    """Commit, host and process of this run."""
+    here = Path(__file__).parent
+    commit = git(here, "rev-parse", "HEAD")
+    return {
+        "git_commit": commit or "unknown",
+        "git_dirty": str(bool(git(here, "status", "--porcelain"))).lower() if commit else "unknown",
+        "host": socket.gethostname(),
+        "process": process_mark(os.getpid()),
+    }
+
+
+def git(folder: Path, *words: str) -> str:
+    """What git answers there; empty where there is no repository, or no git."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def process_mark(pid: int) -> str:
+    """A process, not to be confused with a later one of the same number."""
+    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
+
+
+def still_runs(mark: str) -> bool:
+    """Whether the process of this mark lives; one on another host is taken to."""
+    host, pid, _ = mark.rsplit(":", 2)
+    if host != socket.gethostname():
+        return True
+    return psutil.pid_exists(int(pid)) and process_mark(int(pid)) == mark
+
+
+def find_run(run_id: str) -> Run:
+    """InputError: there is none."""
+    try:
+        return mlflow.get_run(run_id)
+    except MlflowException:
+        raise InputError(f"MLflow at {place()} has no run {run_id}") from None
+
+
+def interrupted_run(config_hash: str) -> str | None:
+    """The id of the latest run of this configuration that has a checkpoint, did not finish and is not
+    running now."""
+    found: list[Run] = mlflow.search_runs(
+        filter_string=f"tags.config_hash = '{config_hash}' and attributes.status != 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        output_format="list",
+    )
+    for run in found:
+        running = run.info.status == "RUNNING" and still_runs(run.data.tags.get("process", "?:0:0"))
+        if not running and checkpoint_of(run, LAST):
+            return str(run.info.run_id)
+    return None
+
+
+def checkpoint_of(run: Run, file: str) -> Path | None:
+    """A checkpoint of a run: where it was written, if that is here, else fetched from its artifacts."""
+    written = Path(run.data.tags.get("checkpoints", "")) / file
+    if written.is_file():
+        return written
+    try:
+        path = mlflow.artifacts.download_artifacts(
+            run_id=run.info.run_id, artifact_path=f"{CHECKPOINTS}/{file}", dst_path=tempfile.mkdtemp()
+        )
+    except (MlflowException, OSError):
+        return None
+    return Path(path)
+
+
+def best_checkpoint(run_id: str) -> Path:
+    """InputError: no such run, or it never finished an epoch."""
+    path = checkpoint_of(find_run(run_id), BEST)
+    if path is None:
+        raise InputError(f"Run {run_id} has no {BEST}: it never finished an epoch, or its files are gone")
+    return path

@@ -1,0 +1,119 @@
+"""What a finished run is worth, in numbers and in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pneumo import metrics
+from pneumo.augment import Augment
+from pneumo.data.batches import Batches
+from pneumo.experiment import Experiment
+from pneumo.fit import Fit, Training
+from pneumo.infer import Predictions
+from pneumo.metrics import Interval
+
+POSITIVES_LOOKED_AT = 512
+LOST_BELOW = 1e-3  # of the lesion's area: interpolation leaves a trace of a lesion just outside
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split's predictions, judged at a threshold that was chosen elsewhere."""
+
+    predictions: Predictions
+    patients: np.ndarray
+    threshold: float
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+
+    @classmethod
+    def of(cls, predictions: Predictions, patients: np.ndarray, threshold: float) -> "Scored":
+        labels, scores = predictions.labels, predictions.scores
+        figures = metrics.score(labels, scores, threshold)
+        return cls(
+            predictions,
+            patients,
+            threshold,
+            {"loss": predictions.loss, **figures},
+            metrics.bootstrap(labels, scores, patients, threshold),
+        )
+
+    def named(self, part: str) -> dict[str, float]:
+        """`test/auroc`, `test/auroc_low`, `test/auroc_high`, ..."""
+        named = {f"{part}/{name}": value for name, value in self.figures.items()}
+        for name, (low, high) in self.intervals.items():
+            named |= {f"{part}/{name}_low": low, f"{part}/{name}_high": high}
+        return {name: value for name, value in named.items() if np.isfinite(value)}
+
+    @property
+    def collapsed(self) -> bool:
+        return metrics.calls_one_class(self.predictions.labels, self.predictions.scores)
+
+
+def findings(training: Training) -> dict[str, float]:
+    """The figures behind the report's findings: do the curves jump, is there a gap, and the best and the
+    last epoch side by side."""
+    history = training.history
+    best, last = history[training.best_epoch - 1], history[-1]
+    column = {name: np.array([figures[name] for figures in history]) for name in last}
+    return {
+        **{f"best/{name.replace('/', '_')}": value for name, value in best.items()},
+        **{f"last/{name.replace('/', '_')}": value for name, value in last.items()},
+        "best/epoch": training.best_epoch,
+        "findings/val_loss_jump": metrics.jumpiness(column["val/loss"]),
+        "findings/val_accuracy_jump": metrics.jumpiness(column["val/accuracy"]),
+        "findings/val_minus_train_loss": last["val/loss"] - last["train/loss"],
+        "findings/train_minus_val_accuracy": last["train/accuracy"] - last["val/accuracy"],
+        "fit_seconds": float(column["epoch_seconds"].sum()),
+    }
+
+
+def collapse(scored: Scored, part: str, reason: str) -> str:
+    """The sentence of a collapsed run."""
+    called = int((scored.predictions.scores >= 0.5).sum())
+    n = len(scored.predictions.labels)
+    answer, count = ("negative", n - called) if called < n / 2 else ("positive", called)
+    low, high = scored.intervals["auroc"]
+    ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its answers"
+    return (
+        f"COLLAPSED: {count:,} of {n:,} {part} images are called {answer} (P at or above .5). "
+        f"AUROC {scored.figures['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
+    )
+
+
+def likely_reason(experiment: Experiment, fit: Fit, training: Training) -> str:
+    """Why a run collapsed, by what can be checked: the crop, a frozen random network, no learning at all."""
+    model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
+    if model.freeze == "backbone" and model.pretrained is None:
+        return (
+            "all layers but the last are frozen at random values; "
+            "try model.freeze=none, or model.pretrained=imagenet."
+        )
+    lost = share_of_lesions_lost(augment, fit.batches, fit.split.train)
+    if lost > 0.1 and not augment.relabel:
+        return (
+            f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
+            "try augment=safe, or augment.relabel=true."
+        )
+    first, last = training.history[0], training.history[-1]
+    if last["train/loss"] > 0.9 * first["train/loss"]:
+        return (
+            f"it has not learned its training images either (loss {first['train/loss']:.3f} -> "
+            f"{last['train/loss']:.3f}); try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
+        )
+    return "it learned its training images but nothing that holds for others; try augment=safe or more data."
+
+
+def share_of_lesions_lost(augment: Augment, batches: Batches, train: np.ndarray, seed: int = 0) -> float:
+    """The share of positive training draws that keep nothing of a lesion; 0 where no masks are known."""
+    masked = train[batches.store.has_mask[train]][:POSITIVES_LOOKED_AT]
+    if not len(masked):
+        return 0.0
+    draws = augment.draw(len(masked), torch.Generator().manual_seed(seed)).to(batches.device)
+    surviving = [
+        augment.surviving(batches.masks(part), draws[start : start + 64])
+        for start in range(0, len(masked), 64)
+        for part in [masked[start : start + 64]]
+    ]
+    return float((torch.cat(surviving) < LOST_BELOW).float().mean())

@@ -1,0 +1,249 @@
+"""Pictures and run-length codes become the arrays they should, or errors that name what is wrong."""
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pneumo.data.images import (
+    Files,
+    Picture,
+    UnreadableError,
+    decode_rle,
+    load_grey,
+    resized,
+    resized_mask,
+)
+
+RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def saved(folder: Path, picture: Image.Image, name: str = "a.png") -> np.ndarray:
+    picture.save(folder / name)
+    return load_grey(folder, name)
+
+
+def naive_rle(text: str, height: int, width: int) -> np.ndarray:
+    """Pixel by pixel, down one column after another."""
+    mask = np.zeros((height, width), np.uint8)
+    numbers = [int(number) for number in text.split()]
+    at = 0
+    for offset, length in zip(numbers[::2], numbers[1::2], strict=True):
+        at += offset
+        for _ in range(length):
+            mask[at % height, at // height] = 255
+            at += 1
+    return mask
+
+
+def encoded(mask: np.ndarray) -> str:
+    flat = mask.T.ravel() > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [0]])))
+    numbers, end = [], 0
+    for start, stop in edges.reshape(-1, 2).tolist():
+        numbers += [start - end, stop - start]
+        end = stop
+    return " ".join(map(str, numbers)) or "-1"
+
+
+def test_a_code_runs_down_the_columns_from_zero() -> None:
+    assert decode_rle(["0 2"], 3, 2).tolist() == [[255, 0], [255, 0], [0, 0]]
+
+
+def test_an_offset_counts_from_the_end_of_the_run_before() -> None:
+    # pixels 1 and 2 of the first column, then two further on: pixel 5, the foot of the second column
+    assert decode_rle(["1 2 2 1"], 3, 2).tolist() == [[0, 0], [255, 0], [255, 255]]
+
+
+def test_several_codes_are_united_and_overlaps_count_once() -> None:
+    assert decode_rle(["0 2", "1 2"], 4, 1)[:, 0].tolist() == [255, 255, 255, 0]
+
+
+@pytest.mark.parametrize("text", ["-1", " -1", ""])
+def test_minus_one_is_no_lesion(text: str) -> None:
+    assert not decode_rle([text], 4, 4).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 2 3", "3 numbers, must be pairs"),
+        ("14 3", "run 14 to 17, out of the range of the 16 pixels of 4x4"),
+        ("5 2 -7 1", "out of the range"),
+        ("3 -2", "out of the range"),
+        ("1 x", "not made of whole numbers"),
+    ],
+)
+def test_a_wrong_code_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(UnreadableError, match=said):
+        decode_rle([text], 4, 4)
+
+
+masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda size: st.lists(st.booleans(), min_size=size[0] * size[1], max_size=size[0] * size[1]).map(
+        lambda bits: np.array(bits, np.uint8).reshape(size) * 255
+    )
+)
+
+
+@given(masks)
+def test_decoding_undoes_encoding(mask: np.ndarray) -> None:
+    assert (decode_rle([encoded(mask)], *mask.shape) == mask).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=4))
+def test_decoding_equals_the_pixel_by_pixel_loop(runs: list[tuple[int, int]]) -> None:
+    text = " ".join(f"{offset} {length}" for offset, length in runs)
+    assert (decode_rle([text], 8, 7) == naive_rle(text, 8, 7)).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
+def test_every_mode_of_a_grey_picture_gives_the_same_grey(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(RAMP).convert(mode)
+    assert (saved(tmp_path, picture) == RAMP).all()
+
+
+def test_a_one_bit_picture_is_black_and_white(tmp_path: Path) -> None:
+    bits = RAMP > 100
+    assert (saved(tmp_path, Image.fromarray(bits)) == bits * 255).all()
+
+
+def test_alpha_is_ignored(tmp_path: Path) -> None:
+    colours = np.stack([RAMP, RAMP, RAMP, np.zeros_like(RAMP)], axis=2)
+    assert (saved(tmp_path, Image.fromarray(colours)) == RAMP).all()
+
+
+def test_sixteen_bits_keep_their_exposure(tmp_path: Path) -> None:
+    deep = np.array([[0, 257], [65535, 32896]], np.uint16)
+    assert saved(tmp_path, Image.fromarray(deep)).tolist() == [[0, 1], [255, 128]]
+
+
+def test_a_twelve_bit_radiograph_in_sixteen_bits_is_not_black(tmp_path: Path) -> None:
+    deep = np.array([[0, 4095], [2048, 1024]], np.uint16)
+    assert saved(tmp_path, Image.fromarray(deep)).tolist() == [[0, 255], [128, 64]]
+
+
+def test_shrinking_averages_areas() -> None:
+    grey = np.array([[0, 100, 8, 8], [100, 200, 8, 8]] * 2, np.uint8)
+    assert resized(grey, 2).tolist() == [[100, 8], [100, 8]]
+
+
+def test_a_picture_that_is_not_square_is_squashed() -> None:
+    assert resized(np.repeat(np.array([[10, 200]], np.uint8), 8, axis=0).repeat(2, axis=1), 2).tolist() == [
+        [10, 200],
+        [10, 200],
+    ]
+
+
+@pytest.mark.parametrize("place", [(0, 0), (999, 999), (500, 123)])
+def test_a_lesion_of_one_pixel_never_vanishes(place: tuple[int, int]) -> None:
+    mask = np.zeros((1000, 1000), np.uint8)
+    mask[place] = 255
+    small = resized_mask(mask, 16)
+    assert small.shape == (16, 16)
+    assert np.argwhere(small).tolist() == [[place[0] * 16 // 1000, place[1] * 16 // 1000]]
+
+
+def test_a_shrunk_mask_keeps_its_area() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[3:21, 5:30] = 255
+    assert resized_mask(mask, 16).sum() / 255 / 16**2 == pytest.approx(18 * 25 / 64**2, rel=0.01)
+
+
+def test_a_truncated_png_is_said_to_be_truncated(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    saved(tmp_path, Image.fromarray(noise))
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[:2000])
+    with pytest.raises(
+        UnreadableError, match=r"^a.png is not a readable image \(truncated after 2,000 bytes\)"
+    ):
+        load_grey(tmp_path, "a.png")
+
+
+def test_one_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    saved(tmp_path, Image.fromarray(noise))
+    broken = bytearray((tmp_path / "a.png").read_bytes())
+    broken[2000] ^= 1
+    (tmp_path / "a.png").write_bytes(broken)
+    with pytest.raises(UnreadableError, match=r"a.png is not a readable image \(broken PNG file"):
+        load_grey(tmp_path, "a.png")
+
+
+def test_a_broken_file_never_raises_anything_else(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(RAMP).save(buffer, "png")
+    whole, choose = bytearray(buffer.getvalue()), random.Random(0)
+    refused = []
+    for _ in range(300):
+        broken = whole.copy()
+        for _ in range(3):
+            broken[choose.randrange(len(broken))] = choose.randrange(256)
+        (tmp_path / "b.png").write_bytes(broken[: choose.randrange(len(broken) + 1)])
+        try:
+            load_grey(tmp_path, "b.png")
+        except UnreadableError as error:
+            refused.append(str(error))
+    assert len(refused) > 200
+    assert all(said.startswith("b.png ") for said in refused)
+
+
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(UnreadableError, match="decompression bomb"):
+        load_grey(tmp_path, "a.png")
+
+
+def test_blocks_come_in_row_order_and_tell_their_problems(tmp_path: Path) -> None:
+    rows = []
+    for number in range(150):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(Picture(f"{number}.png", rle=("0 8",) if number % 50 == 1 else ()))
+    (tmp_path / "70.png").write_bytes(b"")
+    blocks = list(Files(tmp_path, rows).blocks(8))
+    pixels = np.concatenate([block.pixels for block in blocks])
+    has_mask = np.concatenate([block.has_mask for block in blocks])
+    assert pixels[:, 0, 0].tolist() == [number if number != 70 else 0 for number in range(150)]
+    assert np.flatnonzero(has_mask).tolist() == [1, 51, 101]
+    assert sum(len(block.masks) for block in blocks) == 3
+    assert [dict(block.problems) for block in blocks if block.problems] == [
+        {70 - 64: "70.png is not a readable image (no picture format is recognised in its 0 bytes)"}
+    ]
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_may_be_drawn_with_ones_or_with_255(tmp_path: Path, value: int) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2, 3] = value
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    (block,) = Files(tmp_path, [Picture("a.png", mask="m.png")]).blocks(8)
+    assert (block.masks[0] == (mask > 0) * 255).all()
+
+
+def test_a_mask_of_another_size_than_its_image_is_a_problem(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    Image.fromarray(RAMP[:4]).save(tmp_path / "m.png")
+    (block,) = Files(tmp_path, [Picture("a.png", mask="m.png")]).blocks(8)
+    assert block.problems == {0: "m.png is 8x4, its image 8x8"}
+
+
+def test_a_code_drawn_at_another_size_fits_its_image(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    half = encoded(np.repeat([[0, 255]], 16, axis=0).repeat(8, axis=1))
+    (block,) = Files(tmp_path, [Picture("a.png", rle=(half,), rle_side_px=16)]).blocks(8)
+    assert block.masks[0].tolist() == [[0] * 4 + [255] * 4] * 8
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 24))
+def test_any_size_becomes_the_square_asked_for(height: int, width: int, side: int) -> None:
+    grey = np.full((height, width), 77, np.uint8)
+    assert (resized(grey, side) == np.full((side, side), 77)).all()

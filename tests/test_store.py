@@ -1,0 +1,227 @@
+"""A store is whole or not there, follows what went in, and survives kills and rivals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumo.data.cohort import Block, Cohort
+from pneumo.data.sources import Table
+from pneumo.data.store import Store, open_store
+from pneumo.errors import InputError
+
+IMAGES = 30
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    rows = ["image,label,rle"]
+    for number in range(IMAGES):
+        Image.new("L", (16, 16), number).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{int(number % 3 == 0)},{f'{number} 16' if number % 6 == 0 else ''}")
+    (folder / "t.csv").write_text("\n".join(rows))
+    return folder
+
+
+def cohort_of(root: Path) -> Cohort:
+    columns = {"image": "image", "label": "label", "rle": "rle"}
+    return Table(root=str(root), table="t.csv", image_side_px=8, columns=columns)()
+
+
+def opened(root: Path, on_error: str = "raise", side_px: int = 8) -> tuple[Cohort, Store]:
+    return open_store(cohort_of(root), side_px, root.parent / "stores", on_error, lambda done, total: None)
+
+
+def folders(root: Path) -> list[str]:
+    stores = root.parent / "stores"
+    return sorted(path.name for path in stores.iterdir() if path.is_dir()) if stores.is_dir() else []
+
+
+def test_a_store_holds_every_row_in_order_and_its_mask(root: Path) -> None:
+    _, store = opened(root)
+    assert store.pixels.shape == (IMAGES, 8, 8)
+    assert store.pixels.dtype == np.uint8
+    assert store.pixels[:, 3, 3].tolist() == list(range(IMAGES))
+    assert np.flatnonzero(store.has_mask).tolist() == [0, 6, 12, 18, 24]
+    masks = store.masks(np.array([1, 12, 0, 12]))
+    assert masks[0].sum() == 0
+    assert masks[2].tolist() == [[128] + [0] * 7] * 8  # one of sixteen columns
+    assert (masks[1] == masks[3]).all()
+    assert masks[1].any()
+
+
+def test_a_second_opening_decodes_nothing(root: Path) -> None:
+    _, first = opened(root)
+    _, second = opened(root)
+    assert first.build_seconds is not None
+    assert second.build_seconds is None
+    assert second.key == first.key
+    assert (second.pixels == first.pixels).all()
+
+
+def test_progress_reaches_the_total(root: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    open_store(cohort_of(root), 8, root.parent / "s", "raise", lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (IMAGES, IMAGES)
+
+
+def test_a_changed_file_or_side_or_code_rebuilds(root: Path) -> None:
+    keys = {opened(root)[1].key, opened(root, side_px=4)[1].key}
+    Image.new("L", (16, 16), 200).save(root / "3.png")
+    _, changed = opened(root)
+    assert changed.build_seconds is not None
+    assert changed.pixels[3, 0, 0] == 200
+    keys.add(changed.key)
+    table = root / "t.csv"
+    table.write_text(table.read_text().replace("6 16", "6 32"))
+    keys.add(opened(root)[1].key)
+    assert len(keys) == 4
+
+
+def test_a_label_changes_no_pixel_and_no_key(root: Path) -> None:
+    key = opened(root)[1].key
+    table = root / "t.csv"
+    table.write_text(table.read_text().replace("1.png,0", "1.png,1"))
+    assert opened(root)[1].key == key
+
+
+def test_rows_that_cannot_be_decoded_are_told_and_nothing_stays(root: Path) -> None:
+    whole = (root / "4.png").read_bytes()
+    (root / "4.png").write_bytes(whole[:50])
+    (root / "7.png").write_bytes(b"no picture")
+    with pytest.raises(InputError) as error:
+        opened(root)
+    assert str(error.value).splitlines() == [
+        f"{root}/t.csv: 2 of 30 rows cannot be used:",
+        "  row 6  4.png is not a readable image (truncated after 50 bytes)",
+        "  row 9  7.png is not a readable image (no picture format is recognised in its 10 bytes)",
+        "Mend them, or data.on_error=skip to leave them out (a list goes into the run).",
+    ]
+    assert folders(root) == []
+
+
+def test_skip_leaves_them_out_of_cohort_and_store_and_remembers_them(root: Path) -> None:
+    (root / "6.png").write_bytes(b"no picture")
+    for built in (True, False):
+        cohort, store = opened(root, on_error="skip")
+        assert (store.build_seconds is not None) == built
+        assert len(cohort) == len(store.pixels) == IMAGES - 1
+        assert cohort.table["image_id"].iloc[6] == "7.png"
+        assert store.pixels[6, 0, 0] == 7
+        assert np.flatnonzero(store.has_mask).tolist() == [0, 11, 17, 23]
+        assert cohort.skipped[0].startswith("t.csv row 8: 6.png is not a readable image")
+    with pytest.raises(InputError, match="1 of 30 rows cannot be used"):
+        opened(root, on_error="raise")
+
+
+def test_a_store_that_lost_bytes_is_built_again(root: Path) -> None:
+    _, store = opened(root)
+    with (store.folder / "pixels.npy").open("r+b") as file:
+        file.truncate(500)
+    _, again = opened(root)
+    assert again.build_seconds is not None
+    assert again.pixels[:, 0, 0].tolist() == list(range(IMAGES))
+
+
+def test_a_folder_that_cannot_be_made_is_named(root: Path) -> None:
+    (root.parent / "stores").touch()
+    with pytest.raises(InputError, match=r"data.store_dir: .*stores cannot be made"):
+        opened(root)
+
+
+def test_too_little_room_is_said_before_anything_is_decoded(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pneumo.data.store.ROOM_TO_SPARE_BYTES", 2**60)
+    with pytest.raises(InputError, match=r"GiB free, the pixel store of 30 images at 8 px takes"):
+        opened(root)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Pixels that take their time, and leave a line for every block they draw."""
+
+    log: Path
+    seconds: float = 0.0
+    fails: list[int] = field(default_factory=list)
+
+    def fingerprint(self) -> str:
+        return "slow"
+
+    def blocks(self, side_px: int) -> Iterator[Block]:
+        for number in range(IMAGES):
+            with self.log.open("a") as log:
+                log.write(f"{os.getpid()}\n")
+            time.sleep(self.seconds)
+            pixels = np.full((1, side_px, side_px), number, np.uint8)
+            yield Block(pixels, pixels[:0], np.zeros(1, bool), {})
+
+
+def build_slowly(root: Path, seconds: float) -> Store:
+    cohort = cohort_of(root)
+    slow = Cohort("slow", cohort.table, Slow(root.parent / "log", seconds))
+    return open_store(slow, 8, root.parent / "stores", "raise", lambda done, total: None)[1]
+
+
+def other_process(root: Path, seconds: float) -> subprocess.Popen[bytes]:
+    code = f"from test_store import *; build_slowly(Path({str(root)!r}), {seconds})"
+    here = str(Path(__file__).parent)
+    return subprocess.Popen([sys.executable, "-c", code], cwd=here)
+
+
+def lines(root: Path) -> list[str]:
+    log = root.parent / "log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_a_killed_build_is_never_taken_for_a_whole_one(root: Path) -> None:
+    builder = other_process(root, seconds=0.2)
+    try:
+        while len(lines(root)) < 5:
+            assert builder.poll() is None
+            time.sleep(0.02)
+    finally:
+        builder.send_signal(signal.SIGKILL)
+        builder.wait()
+    (left,) = folders(root)
+    assert left.endswith(".partial")
+    store = build_slowly(root, seconds=0)
+    assert store.build_seconds is not None
+    assert store.pixels[:, 0, 0].tolist() == list(range(IMAGES))
+    assert folders(root) == [store.folder.name]
+
+
+def test_of_two_builders_one_builds_and_the_other_opens(root: Path) -> None:
+    rivals = [other_process(root, seconds=0.05) for _ in range(2)]
+    assert [rival.wait(timeout=60) for rival in rivals] == [0, 0]
+    assert len(lines(root)) == IMAGES
+    assert len(set(lines(root))) == 1
+    assert build_slowly(root, seconds=0).build_seconds is None
+
+
+def test_an_interrupted_build_leaves_nothing(root: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_store(cohort_of(root), 8, root.parent / "stores", "raise", interrupt)
+    assert folders(root) == []
+
+
+def test_a_store_says_what_is_in_it(root: Path) -> None:
+    _, store = opened(root)
+    meta = json.loads((store.folder / "meta.json").read_text())
+    assert meta["key"] == store.key
+    assert meta["side_px"] == 8
+    assert store.folder.name == f"table-8-{store.key[:12]}"
