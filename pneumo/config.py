@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import execution_whitelist, get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -41,6 +42,7 @@ def load(config: DictConfig) -> "Experiment":
     from pneumo.experiment import Experiment
     from pneumo.fit import FitSettings
 
+    check_kinds("fit", FitSettings, plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {plain['seed']!r}")
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
@@ -52,7 +54,7 @@ def load(config: DictConfig) -> "Experiment":
         resume=plain["resume"],
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
-        choices={group: str(chosen.get(group) or kind(plain[group])) for group in GROUPS},
+        choices={group: str(chosen.get(group) or kind_of(plain[group])) for group in GROUPS},
         overrides=list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         parameters=dict(flat(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
@@ -62,14 +64,45 @@ def load(config: DictConfig) -> "Experiment":
 def built(group: str, settings: Mapping[str, Any]) -> Any:
     """The component of a group."""
     try:
-        return instantiate(dict(settings), _convert_="all", _execution_whitelist_=trusted())
-    except InstantiationException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None
-        raise InputError(f"{group}: {' '.join(str(error.__cause__ or error).split())}") from error
+        with execution_whitelist(trusted()):
+            check_kinds(group, get_class(settings["_target_"]), settings)
+            return instantiate(dict(settings), _convert_="all")
+    except InputError:
+        raise
+    except (InstantiationException, ImportError, TypeError, ValueError) as error:
+        raise InputError(f"{group}: {' '.join(str(error).split())}") from error
 
 
-def kind(settings: Mapping[str, Any]) -> str:
+def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
+    """InputError: a value is not of the kind that its field in the dataclass is declared as."""
+    declared = get_type_hints(cls)
+    for name, value in settings.items():
+        wanted = declared.get(name, Any)
+        kinds = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+        plain = [kind for kind in kinds if kind in NAMES]
+        if plain and not any(is_a(value, kind) for kind in kinds):
+            words = " or ".join(NAMES[kind] for kind in plain)
+            raise InputError(f"{group}.{name} must be {words}, got {value!r}")
+
+
+NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+}
+
+
+def is_a(value: object, kind: Any) -> bool:
+    if kind not in NAMES:
+        return True
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def kind_of(settings: Mapping[str, Any]) -> str:
     return str(settings.get("_target_", "?")).rsplit(".", 1)[-1].lower()
 
 

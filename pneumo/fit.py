@@ -40,8 +40,8 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation_steps"):
-            if not isinstance(value := getattr(self, name), int) or value < 1:
-                raise InputError(f"fit.{name} must be a whole number of at least 1, got {value!r}")
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"fit.{name} must be at least 1, got {value}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"fit.clip_norm must be above 0, or null, got {self.clip_norm}")
 
@@ -193,8 +193,8 @@ class Fit:
     def augmented(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B', 1, h, w) float and labels (B',): without those that relabelling leaves undecided."""
         images, labels = self.augment(batch.images, draws), batch.labels
-        masked = np.flatnonzero(self.batches.store.has_mask[batch.rows]) if self.augment.relabel else []
-        if len(masked):
+        masked = np.flatnonzero(self.batches.store.has_mask[batch.rows])
+        if self.augment.relabel and len(masked):
             survival = self.augment.surviving(self.batches.masks(batch.rows[masked]), draws[masked])
             labels = labels.clone()
             labels[masked] = self.augment.relabelled(labels[masked], survival)

@@ -19,10 +19,9 @@ class Machine:
     @classmethod
     def chosen(cls, device: str, precision: str) -> "Machine":
         """From a device of DEVICES and a precision of DTYPES, or `auto`."""
-        if device not in (known := ("auto", *DEVICES)):
-            raise InputError(f"fit.device must be one of {', '.join(known)}, got {device!r}")
-        if precision not in (known := ("auto", *DTYPES)):
-            raise InputError(f"fit.precision must be one of {', '.join(known)}, got {precision!r}")
+        for name, value, known in (("device", device, DEVICES), ("precision", precision, DTYPES)):
+            if value not in ("auto", *known):
+                raise InputError(f"fit.{name} must be one of auto, {', '.join(known)}, got {value!r}")
         here = available()
         if device not in ("auto", *here):
             raise InputError(f"fit.device={device}, but torch finds only {', '.join(here)} on this machine")

@@ -103,7 +103,7 @@ def assembled(experiment: Experiment, material: Material, machine: Machine) -> F
 
 def begun(experiment: Experiment, model: Classifier, fit: Fit, before: Resumed | None) -> Training:
     """A training before its first epoch, or where a checkpoint left it."""
-    model = model.to(memory_format=fit.memory_format)  # type: ignore[call-overload]
+    model = model.to(memory_format=fit.memory_format)
     optimizer = experiment.optimizer(model, experiment.fit.effective_batch)
     steps = experiment.fit.epochs * fit.steps_per_epoch()
     training = Training(model, optimizer, experiment.schedule(optimizer, steps), fit.machine.scaler())

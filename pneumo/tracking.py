@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,11 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.time import get_current_time_millis
 
 from pneumo.checkpoint import BEST, LAST
 from pneumo.errors import InputError
 
-SECONDS_BETWEEN_SYSTEM_METRICS = 5
+SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
 
 
@@ -65,7 +65,7 @@ class Tracker:
         tags: Mapping[str, object],
     ) -> "Tracker":
         """A new run, or the one of `run_id` again."""
-        mlflow.set_system_metrics_sampling_interval(SECONDS_BETWEEN_SYSTEM_METRICS)
+        mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
         run = mlflow.start_run(run_id=run_id, run_name=name, log_system_metrics=True)
         tracker = cls(run.info.run_id, run.info.run_name)
         given = [] if run_id else [Param(key, str(value)) for key, value in parameters.items()]
@@ -77,7 +77,7 @@ class Tracker:
 
     def log(self, figures: Mapping[str, float], step: int = 0) -> None:
         """All in one call."""
-        now = get_current_time_millis()
+        now = round(time.time() * 1000)
         metrics = [Metric(name, float(value), now, step) for name, value in figures.items()]
         mlflow.MlflowClient().log_batch(self.run_id, metrics=metrics)
 

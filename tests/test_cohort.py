@@ -55,7 +55,7 @@ def test_a_good_table_is_taken_whole(root: Path) -> None:
         ("c.png,,p", "row 4  label is empty"),
         ("c.png,yes,p", 'row 4  label is "yes", must be 0 or 1'),
         ("none.png,0,p", "row 4  none.png is not there"),
-        (",0,p", "row 4  the path of the image is empty"),
+        (",0,p", "row 4  the image id is empty"),
         ("../outside.png,0,p", "row 4  ../outside.png leads out of"),
         ("/etc/passwd,0,p", "row 4  /etc/passwd leads out of"),
         ("link.png,0,p", "row 4  link.png is a link that leads out of"),

@@ -125,6 +125,13 @@ def test_skip_leaves_them_out_of_cohort_and_store_and_remembers_them(root: Path)
         opened(root, on_error="raise")
 
 
+def test_skip_does_not_hide_that_nothing_can_be_decoded(root: Path) -> None:
+    for number in range(IMAGES):
+        (root / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="30 of 30 rows cannot be used"):
+        opened(root, on_error="skip")
+
+
 def test_a_store_that_lost_bytes_is_built_again(root: Path) -> None:
     _, store = opened(root)
     with (store.folder / "pixels.npy").open("r+b") as file:

@@ -27,7 +27,7 @@ class Batches:
 
     def __init__(self, store: Store, labels: np.ndarray, device: torch.device, num_workers: int):
         self.store, self.device = store, device
-        self._labels = torch.as_tensor(labels, dtype=torch.float32)
+        self._labels = torch.tensor(labels, dtype=torch.float32)
         self._workers = 0 if fits(store.pixels.nbytes, device) else num_workers
         self._resident: Tensor | None = None
         if device.type != "cpu" and self._workers == 0:

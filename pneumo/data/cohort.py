@@ -157,6 +157,7 @@ def checked(
     """
     draft = draft.reset_index(drop=True)
     problems = _label_problems(draft["label"], label_name)
+    problems = problems.where((problems != "") | (draft["image_id"] != ""), "the image id is empty")
     for column in ("image", "mask"):
         if column in draft:
             problems = problems.where(problems != "", _path_problems(root, draft[column]))
@@ -172,8 +173,7 @@ def checked(
         raise refusal(root, where, {int(row): problems[row] for row in np.flatnonzero(wrong)})
     skipped = tuple(where[wrong] + ": " + problems[wrong])
     kept = draft.assign(where=where, label=draft["label"].map(LABELS))[~wrong]
-    kept = kept.astype({"label": np.int64}) if len(kept) else kept
-    table, notes = _one_row_an_image(kept)
+    table, notes = _one_row_an_image(kept.astype({"label": np.int64}))
     need_both_classes(table["label"], str(root))
     return table, notes, skipped
 
@@ -251,7 +251,7 @@ def _path_problems(root: Path, paths: pd.Series) -> pd.Series:
         if not isinstance(path, str):
             return ""  # no mask
         if not path:
-            return "the path of the image is empty"
+            return "the path is empty"
         full = real_root / path
         if full.parent not in folder_is_inside:
             folder_is_inside[full.parent] = inside(full.parent)

@@ -52,10 +52,10 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
     area, is_ap, is_male = column(block["area"]), column(block["view"] == "AP"), column(block["sex"] == "M")
     patient, image = streams("patient", "patient_id"), streams("image", "image_id")
     frame = Frame(
-        zoom=image.normal(0.92, 0.055).clamp(min=Frame.SMALLEST_ZOOM),
+        zoom=image.normal(0.96, 0.065).clamp(min=Frame.SMALLEST_ZOOM),
         tilt_radians=image.normal(0.0, 0.04) * (1 + 0.5 * is_ap),
         shift_x=image.normal(0.0, 0.05),
-        shift_y=image.normal(-0.15, 0.06),
+        shift_y=image.normal(-0.17, 0.07),
     )
     lungs = Lungs.draw(patient, image, is_ap)
     smooth_px = side_px if side_px <= SMOOTH_SIDE_PX else max(SMOOTH_SIDE_PX, side_px // 2)
@@ -71,7 +71,7 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
         lesion = Pneumothorax.draw(theirs, their_frame, streams("lesion", "image_id", sick), area[sick], on_right[sick])
         mask, air, line = lesion.paint(theirs, their_frame, side_px)
         masks[sick] = mask.to(torch.uint8) * 255
-        details[sick] += line - lesion.darkness * air
+        details[sick] += line
         crescent[sick] = _resized(air, side_px, smooth_px)
         vessels.replace(sick, lesion.collapse(vessels.rows(sick), theirs))
 
@@ -79,6 +79,9 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
         lungs, frame, patient, image, is_ap, is_male, smooth_px, crescent, vessels.paint(frame, smooth_px)
     )
     field = _resized(smooth, smooth_px, side_px)
+    if len(sick):
+        # A share, not a difference: the ribs still show through the air.
+        field[sick] *= 1 - lesion.darkness * air
 
     if len(rows := _rows(column(block["tube"]) > 0)):
         own = streams("tube", "image_id", rows)

@@ -17,7 +17,10 @@ DEEPEST = 0.85  # of the lung's radius
 
 @dataclass
 class Pneumothorax:
-    """Thickness over angle: bumps (B, 3) with centers, widths and heights, on one side only."""
+    """Thickness over angle: bumps (B, 3) with centers, half-widths and heights, on one side only.
+
+    Parabolas, since the lung's edge must stay convex: a steeper bump would dent it.
+    """
 
     on_right: Tensor
     center: Tensor
@@ -39,6 +42,7 @@ class Pneumothorax:
         # A second bump runs down the wall from the first; a third lies anywhere along it.
         second = main + image.uniform(0.6, 1.4) * torch.where(main > 1.6, -1.0, 1.0)
         third = image.uniform(-0.5, 2.2)
+        # The larger, the longer, and the darker: there is more air in the beam.
         spread = (area / 0.008).pow(0.25).clamp(0.6, 1.9)
         heights = [
             torch.ones_like(main),
@@ -48,10 +52,10 @@ class Pneumothorax:
         lesion = cls(
             on_right=on_right,
             center=torch.cat([main, second, third], 1),
-            width=image.uniform(0.18, 0.42, 3) * spread,
+            width=image.uniform(0.36, 0.80, 3) * spread,
             height=torch.cat(heights, 1),
-            darkness=image.uniform(0.05, 0.11),
-            line=image.uniform(0.10, 0.22),
+            darkness=image.uniform(0.40, 0.65) * spread.clamp(0.8, 1.2),
+            line=image.uniform(0.2, 0.4),
         )
         lesion.height = lesion.height * lesion._fit(lungs, area * 4 * frame.zoom.square())
         return lesion
@@ -61,8 +65,8 @@ class Pneumothorax:
         total = torch.zeros_like(angle)
         for k in range(3):
             z = (angle - self.center[:, k : k + 1]) / self.width[:, k : k + 1]
-            total = total + self.height[:, k : k + 1] * torch.exp(-0.5 * z.square())
-        return (total - 0.01).clamp(0, DEEPEST)
+            total = total + self.height[:, k : k + 1] * (1 - z.square()).clamp(min=0)
+        return total.clamp(max=DEEPEST)
 
     def _fit(self, lungs: Lungs, area: Tensor) -> Tensor:
         """The factor (B, 1) on all heights at which the crescent has this area (body units), by bisection."""
@@ -123,7 +127,7 @@ class Pneumothorax:
         soft = (0.002**2 + (0.35 * pixel).square()).sqrt()
         dry = torch.sigmoid(above / (0.006 + soft))
         air = torch.sigmoid(from_line * away / soft) * torch.sigmoid((1 - r) / 0.02) * (depth > 0) * dry
-        sigma = 0.45 * MM
+        sigma = 0.8 * MM
         sharp = (sigma**2 + (0.42 * pixel).square()).sqrt()
         line = torch.exp(-0.5 * (from_line * away / sharp).square()) * (sigma / sharp)
         # Where the air thins out, the line runs into the chest wall and is lost.

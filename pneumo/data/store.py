@@ -77,7 +77,7 @@ def open_store(
                 seconds = time.perf_counter() - started
     problems = _problems(place, key)
     assert problems is not None
-    if problems and on_error == "raise":
+    if problems and (on_error == "raise" or len(problems) == len(cohort)):
         raise refusal(cohort.root, cohort.table["where"], problems)
     store = Store(
         pixels=np.load(place / "pixels.npy", mmap_mode="r"),

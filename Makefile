@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+UV := uv==0.13.9
+
+.PHONY: train test check bench lock clean
+
+train: .venv/installed        ## install, then the main job
+	$(BIN)/python train.py
+
+test: .venv/installed         ## install, then the tests
+	$(BIN)/pytest
+
+check: .venv/installed        ## linter, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed        ## ratios against a hand-written loop, both sides in one run
+	$(BIN)/python benchmarks/step.py
+
+.venv/installed: pyproject.toml requirements.lock
+	@echo "installing into .venv"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(UV)
+	@$(BIN)/uv pip install --quiet --python .venv --require-hashes --compile-bytecode -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python .venv --no-deps --no-build-isolation --compile-bytecode -e .
+	@touch $@
+
+lock:                         ## exact versions and hashes of everything, for every platform
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml -o requirements.lock
+
+clean:                        ## what was installed and decoded; runs stay
+	rm -rf .venv stores

@@ -1,0 +1,101 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from pneumo import config
+from pneumo.augment import Augment
+from pneumo.data.batches import Batches
+from pneumo.data.normalise import FIXED
+from pneumo.data.split import Split
+from pneumo.data.store import Store
+from pneumo.experiment import Experiment
+from pneumo.fit import Fit, FitSettings, Training
+from pneumo.losses import Bce
+from pneumo.machine import Machine
+from pneumo.models import Tiny
+from pneumo.optimizers import AdamW
+from pneumo.schedules import Constant
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=8", "fit.pictures=false"]
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    """An empty working directory, whose runs and stores go with it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def composed():
+    """Overrides -> Experiment, through the same door as train.py."""
+
+    def load(*overrides: str) -> Experiment:
+        with initialize_config_dir(str(ROOT / "conf")):
+            return config.load(compose("train", list(overrides)))
+
+    return load
+
+
+def store_of(pixels: np.ndarray, masks: np.ndarray | None = None) -> Store:
+    """pixels (N, H, W); masks (N, H, W), empty ones for none."""
+    masks = np.zeros_like(pixels) if masks is None else masks
+    has = masks.any(axis=(1, 2))
+    mask_of = np.where(has, has.cumsum() - 1, -1)
+    return Store(pixels, mask_of, masks[has], key="test", folder=Path("nowhere"), build_seconds=None)
+
+
+def parts(n_train: int, n_val: int) -> Split:
+    rows = np.arange(n_train + n_val)
+    return Split(
+        train=rows[:n_train],
+        val=rows[n_train:],
+        test=rows[n_train:],
+        hash="test",
+        leak_risk=None,
+        notes=(),
+        patient_memory_auc=0.5,
+        patient_memory_auc_val=0.5,
+        numbers={},
+    )
+
+
+@pytest.fixture
+def small_fit():
+    """Options -> (Fit, Training) on a few bright and dark squares, in fp32 on the CPU."""
+
+    def make(n_train=32, n_val=16, side=16, model=None, optimizer=None, schedule=None, **options):
+        random = np.random.default_rng(0)
+        labels = np.arange(n_train + n_val) % 2
+        pixels = random.integers(0, 120, (len(labels), side, side), np.uint8)
+        pixels[labels == 1, 2:6, 2:6] += 100
+        fit_options = dict(epochs=2, batch_size=8, precision="fp32", device="cpu", channels_last=False)
+        settings = FitSettings(**fit_options | options.pop("settings", {}))
+        machine = Machine.chosen("cpu", settings.precision)
+        fit = Fit(
+            settings=settings,
+            machine=machine,
+            loss=options.pop("loss", Bce()),
+            augment=options.pop("augment", Augment()),
+            normalise=FIXED["half"],
+            batches=Batches(options.pop("store", store_of(pixels)), labels, machine.device, num_workers=0),
+            split=parts(n_train, n_val),
+            image_ids=np.array([f"image-{i}" for i in range(len(labels))]),
+            seed=options.pop("seed", 0),
+        )
+        assert not options
+        torch.manual_seed(0)
+        network = (model or Tiny(width=4))(fit.loss.n_outputs)
+        rate = (optimizer or AdamW(lr=1e-2))(network, settings.effective_batch)
+        pace = (schedule or Constant())(rate, settings.epochs * fit.steps_per_epoch())
+        return fit, Training(network, rate, pace, machine.scaler())
+
+    return make

@@ -1,0 +1,118 @@
+import time
+
+import pytest
+from conftest import ROOT
+
+from pneumo import config
+from pneumo.errors import InputError
+
+CHOICES = [
+    f"{path.parent.name}={path.stem}"
+    for path in sorted((ROOT / "conf").glob("*/*.yaml"))
+    if not path.stem.startswith("_")
+]
+NEEDED = {
+    "data=siim_png": ["data.root=somewhere"],
+    "data=nih": ["data.root=somewhere"],
+    "data=table": ["data.root=somewhere", "data.table=images.csv"],
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_of_every_group_composes_and_is_built(composed, choice):
+    experiment = composed(choice, *NEEDED.get(choice, []))
+    group, name = choice.split("=")
+    if group != "experiment":
+        assert callable(getattr(experiment, group))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_yaml_opens_with_a_command_that_chooses_it(choice):
+    group, name = choice.split("=")
+    lines = (ROOT / "conf" / group / f"{name}.yaml").read_text().splitlines()
+    command = next(line for line in lines if not line.startswith("# @package"))
+    assert command.startswith(f"# python train.py {choice}"), command
+
+
+def test_the_reports_experiments_are_the_reports(composed):
+    report = composed("experiment=report_normalised")
+    assert (report.fit.batch_size, report.fit.epochs, report.data.num_workers) == (6, 50, 4)
+    assert (report.optimizer.lr, report.optimizer.momentum) == (0.001, 0.9)
+    assert report.loss.n_outputs == 2
+    assert report.augment.crop == 224 / 512
+    assert (report.model.freeze, report.model.pretrained, report.data.normalise) == ("none", "imagenet", "train")
+    plateau = composed("experiment=report_plateau").schedule
+    assert (plateau.plateau_patience, plateau.stop_patience) == (5, 5)
+    finetune = composed("experiment=report_finetune")
+    assert (finetune.model.freeze, finetune.fit.epochs) == ("backbone", 20)
+    enhanced = composed("experiment=report_enhanced")
+    assert (enhanced.loss.n_outputs, enhanced.fit.accumulation_steps) == (1, 8)
+
+
+def test_an_experiment_can_be_changed_in_one_place(composed):
+    changed = composed("experiment=report_raw", "augment=safe", "model=tiny", "model.pretrained=null")
+    assert changed.augment.crop == 1
+    assert changed.fit.batch_size == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=nih"], r"data.root must be given: data.root=\.\.\."),
+        (["fit.batch_size=0"], "fit.batch_size must be at least 1, got 0"),
+        (["fit.batch_size=many"], "fit.batch_size must be a whole number, got 'many'"),
+        (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
+        (["optimizer.lr=fast"], "optimizer.lr must be a number, got 'fast'"),
+        (["augment.relabel=maybe"], "augment.relabel must be true or false, got 'maybe'"),
+        (["schedule.stop_patience=soon"], "schedule.stop_patience must be a whole number or null, got 'soon'"),
+        (["data.split=patients"], "data.split .*patients"),
+        (["+loss.gamma=2"], "loss: .*gamma"),
+        (["loss._target_=os.system"], "loss: .*os.system"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(composed, overrides, message):
+    with pytest.raises(InputError, match=message) as refused:
+        composed(*overrides)
+    assert "\n" not in str(refused.value)
+
+
+def test_ones_own_component_works_once_it_is_trusted(composed, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from pneumo.losses import Bce\n\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Doubled(Bce):\n"
+        "    def __call__(self, logits, labels):\n"
+        "        return 2 * super().__call__(logits, labels)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"mine.Doubled"):
+        composed("loss._target_=mine.Doubled")
+    monkeypatch.setenv("PNEUMO_TRUST", "mine.*")
+    assert type(composed("loss._target_=mine.Doubled").loss).__name__ == "Doubled"
+
+
+def test_what_does_not_change_the_weights_is_not_part_of_the_identity(composed):
+    one = composed()
+    for beside in ("fit.test=false", "fit.pictures=false", "data.num_workers=0", "tracking.name=x", "tta=hflip"):
+        assert composed(beside).identity == one.identity, beside
+    for part in ("seed=1", "fit.epochs=3", "loss=focal", "data.split_seed=1"):
+        assert composed(part).identity != one.identity, part
+
+
+def test_composing_imports_nothing_heavy():
+    import subprocess
+    import sys
+
+    started = time.perf_counter()
+    code = "import train, sys; print([m for m in ('torch', 'mlflow', 'pandas', 'optuna') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", f"{time.perf_counter() - started:.1f} s"
+
+
+def test_flat_names_nested_settings_with_dots():
+    assert config.flat({"a": {"b": 1, "c": {"d": None}}, "e": [1, 2]}) == [
+        ("a.b", 1),
+        ("a.c.d", None),
+        ("e", "[1, 2]"),
+    ]

@@ -1,0 +1,206 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import store_of
+
+from pneumo.augment import Augment
+from pneumo.errors import InputError
+from pneumo.fit import FitSettings, NonFiniteLossError
+from pneumo.infer import VIEWS, views_of
+from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
+from pneumo.models import Tiny
+from pneumo.optimizers import Sgd
+from pneumo.schedules import OneCycle
+
+JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
+
+
+def weights(training):
+    return torch.cat([p.detach().flatten() for p in training.model.parameters()])
+
+
+def finished(fit, training):
+    return list(fit.epochs(training))
+
+
+@pytest.mark.parametrize("loss", [Bce(), CrossEntropy(), Focal(), WeightedBce(positive_weight=3)], ids=repr)
+def test_accumulating_4x8_equals_one_batch_of_32(small_fit, loss):
+    def trained(batch_size, accumulation_steps):
+        fit, training = small_fit(
+            n_train=76,  # the last window is a short one: 12 images, in batches of 8 and 4
+            model=Tiny(width=4, freeze="batchnorm"),
+            optimizer=Sgd(lr=0.05),
+            augment=JITTER,
+            loss=loss,
+            settings={"batch_size": batch_size, "accumulation_steps": accumulation_steps, "clip_norm": 1.0},
+        )
+        finished(fit, training)
+        return weights(training)
+
+    assert torch.allclose(trained(8, 4), trained(32, 1), atol=1e-6)
+
+
+def test_the_last_short_window_is_stepped(small_fit):
+    fit, training = small_fit(n_train=20, settings={"batch_size": 8, "accumulation_steps": 2, "epochs": 1})
+    steps = []
+    training.optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    finished(fit, training)
+    assert len(steps) == fit.steps_per_epoch() == 2
+
+
+@pytest.mark.parametrize("loss", [Bce(), CrossEntropy(), Focal(), Combined()], ids=repr)
+def test_eight_images_can_be_learned_by_heart(small_fit, loss):
+    fit, training = small_fit(n_train=8, n_val=8, loss=loss, settings={"epochs": 100, "batch_size": 8})
+    finished(fit, training)
+    assert training.history[-1]["train/accuracy"] == 1
+    assert training.history[-1]["train/loss"] < 0.5 * training.history[0]["train/loss"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(small_fit):
+    one, two, other = (small_fit(augment=JITTER, seed=seed) for seed in (0, 0, 1))
+    for fit, training in (one, two, other):
+        finished(fit, training)
+    assert torch.equal(weights(one[1]), weights(two[1]))
+    assert not torch.equal(weights(one[1]), weights(other[1]))
+
+
+def test_two_plus_two_epochs_equal_four(small_fit):
+    options = dict(
+        augment=JITTER, model=Tiny(width=4, dropout=0.3), schedule=OneCycle(), settings={"epochs": 4}
+    )
+    fit, whole = small_fit(**options)
+    finished(fit, whole)
+
+    fit, first = small_fit(**options)
+    reports = fit.epochs(first)
+    next(reports), next(reports)
+    state = copy.deepcopy(first.state_dict())
+    fit, second = small_fit(**options)
+    torch.rand(7)  # whatever else drew random numbers in between
+    second.load_state_dict(state)
+    finished(fit, second)
+    assert torch.equal(weights(whole), weights(second))
+    clockless = [
+        {k: v for k, v in figures.items() if "second" not in k} for figures in whole.history + second.history
+    ]
+    assert clockless[:4] == clockless[4:]
+
+
+def test_reports_come_one_an_epoch_and_the_best_is_marked(small_fit):
+    fit, training = small_fit(settings={"epochs": 3})
+    reports = finished(fit, training)
+    assert [report.epoch for report in reports] == [1, 2, 3]
+    aurocs = [report.figures["val/auroc"] for report in reports]
+    assert training.best_epoch == 1 + aurocs.index(max(aurocs))
+    assert reports[training.best_epoch - 1].is_best
+    assert {"train/loss", "train/accuracy", "val/loss", "val/hard_auroc", "lr", "images_per_second"} <= set(
+        reports[0].figures
+    )
+
+
+def test_a_schedule_that_stops_ends_the_training(small_fit):
+    fit, training = small_fit(
+        model=Tiny(width=4, freeze="backbone"),
+        optimizer=Sgd(lr=1e-12),
+        schedule=OneCycle(stop_patience=2),
+        settings={"epochs": 50},
+    )
+    finished(fit, training)
+    assert training.stopped
+    assert len(training.history) == 3
+
+
+def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(small_fit):
+    class Broken(Bce):
+        def __call__(self, logits, labels):
+            return super().__call__(logits, labels) * (float("nan") if len(logits) == 4 else 1)
+
+    fit, training = small_fit(n_train=36, loss=Broken())  # four batches of 8 and one of 4
+    with pytest.raises(NonFiniteLossError, match=r"nan in epoch 1, batch 5: images image-\d+, image-"):
+        finished(fit, training)
+
+
+def test_the_best_model_does_not_depend_on_the_batch_it_is_evaluated_in(small_fit):
+    fit, training = small_fit()
+    finished(fit, training)
+    together = fit.predict(training.model, fit.split.val, views_of("none"))
+    alone = [fit.predict(training.model, fit.split.val[i : i + 1], views_of("none")).scores[0] for i in range(16)]
+    assert together.scores == pytest.approx(np.array(alone), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_deterministic_and_averaged_on_logits(small_fit, name):
+    fit, training = small_fit()
+    first, again = (fit.predict(training.model, fit.split.val, views_of(name)) for _ in range(2))
+    assert np.array_equal(first.scores, again.scores)
+    each = [fit.predict(training.model, fit.split.val, [view]).logits for view in VIEWS[name]]
+    assert first.logits == pytest.approx(np.mean(each, axis=0), abs=1e-6)
+
+
+def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
+    pixels = np.zeros((48, 16, 16), np.uint8)
+    masks = np.zeros_like(pixels)
+    masks[np.arange(48) % 2 == 1, :2, :2] = 255  # in the corner: most half-side crops miss it
+    seen = []
+
+    class Watching(Bce):
+        def __call__(self, logits, labels):
+            seen.append(labels)
+            return super().__call__(logits, labels)
+
+    for relabel in (False, True):
+        seen.clear()
+        fit, training = small_fit(
+            augment=Augment(crop=0.5, relabel=relabel),
+            store=store_of(pixels, masks),
+            loss=Watching(),
+            settings={"epochs": 1},
+        )
+        finished(fit, training)
+        labels = torch.cat(seen[:4])
+        assert not labels.isnan().any()
+        assert (labels.sum() == 16) == (not relabel)
+        assert len(labels) == 32 or relabel
+    assert 0 <= labels.sum() < 8
+
+
+def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
+    fit, training = small_fit(augment=Augment(crop=0.5, relabel=True))
+    images, labels = fit.augmented(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
+    assert labels.tolist() == [0, 1] * 4
+
+
+def test_batches_through_loader_processes_are_the_same(small_fit, monkeypatch, tmp_path):
+    fit, training = small_fit(augment=JITTER)
+    finished(fit, training)
+    fit_again, again = small_fit(augment=JITTER)
+    fit_again.batches._workers = 2
+    finished(fit_again, again)
+    assert torch.equal(weights(training), weights(again))
+
+
+def test_bf16_learns_too(small_fit):
+    fit, training = small_fit(settings={"precision": "bf16", "epochs": 8})
+    finished(fit, training)
+    assert training.history[-1]["val/auroc"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "fit.epochs must be at least 1, got 0"),
+        ({"accumulation_steps": -1}, "fit.accumulation_steps must be at least 1, got -1"),
+        ({"clip_norm": 0}, "fit.clip_norm must be above 0, or null, got 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(options, message):
+    with pytest.raises(InputError) as refused:
+        FitSettings(**{"epochs": 1, "batch_size": 1} | options)
+    assert str(refused.value) == message
+
+
+def test_an_unknown_view_is_refused_with_those_there_are():
+    with pytest.raises(InputError, match="none, hflip, scales, hflip_scales, got 'vflip'"):
+        views_of("vflip")

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from pneumo import metrics
+from pneumo.metrics import Confusion, Ranking
+
+TWO_CLASSES = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.6, 0.99, 1.0])), min_size=2, max_size=60
+).filter(lambda pairs: len({label for label, _ in pairs}) == 2)
+
+
+def split_up(pairs):
+    return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+
+
+@given(TWO_CLASSES)
+def test_figures_agree_with_scikit_learn_also_with_ties(pairs):
+    labels, scores = split_up(pairs)
+    ours = metrics.score(labels, scores, threshold=0.5)
+    called = scores >= 0.5
+    assert ours["auroc"] == pytest.approx(sk.roc_auc_score(labels, scores), abs=1e-12)
+    assert ours["auprc"] == pytest.approx(sk.average_precision_score(labels, scores), abs=1e-12)
+    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, called))
+    assert ours["precision"] == pytest.approx(sk.precision_score(labels, called, zero_division=0))
+    assert ours["recall"] == pytest.approx(sk.recall_score(labels, called))
+    assert ours["f1"] == pytest.approx(sk.f1_score(labels, called, zero_division=0))
+    assert ours["hard_auroc"] == pytest.approx(sk.roc_auc_score(labels, called), abs=1e-12)
+
+
+@given(TWO_CLASSES, st.sampled_from([0.5, 0.8, 0.9, 0.95]))
+def test_sensitivity_at_a_specificity_is_the_best_of_all_thresholds(pairs, specificity):
+    labels, scores = split_up(pairs)
+    reached = [0.0]
+    for threshold in scores:
+        called = scores >= threshold
+        if (~called[labels == 0]).mean() >= specificity - 1e-9:
+            reached.append(called[labels == 1].mean())
+    ours = metrics.sensitivity_at(Ranking.of(labels, scores), specificity)
+    assert ours[0] == pytest.approx(max(reached))
+
+
+def test_hand_worked_figures():
+    labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])
+    ours = metrics.score(labels, scores, threshold=0.75)
+    assert ours["auroc"] == 0.75  # three of four pairs in order
+    assert ours["auprc"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert (ours["recall"], ours["specificity"], ours["precision"], ours["hard_auroc"]) == (0.5,) * 4
+
+
+def test_the_reports_roc_auc_is_the_mean_of_sensitivity_and_specificity():
+    # its normalised run on 8,440 training images: 5 true positives of 1,846, no false one
+    labels = np.r_[np.ones(1846, int), np.zeros(6594, int)]
+    answers = np.r_[np.ones(5), np.zeros(8435)]
+    ours = metrics.score(labels, answers)
+    assert round(ours["accuracy"], 4) == 0.7819  # printed as .7818
+    assert ours["precision"] == 1.0
+    assert round(ours["recall"], 4) == 0.0027
+    assert round(ours["f1"], 4) == 0.0054
+    assert round(ours["hard_auroc"], 3) == 0.501
+
+
+def test_weights_are_repetitions():
+    random = np.random.default_rng(1)
+    labels, scores = np.arange(30) % 2, random.random(30).round(1)
+    times = random.integers(0, 4, 30)
+    weighted = metrics.figures(Ranking.of(labels, scores, times[None].astype(float)), 0.5)
+    repeated = metrics.score(labels.repeat(times), scores.repeat(times), 0.5)
+    for name, value in repeated.items():
+        assert weighted[name][0] == pytest.approx(value), name
+
+
+def test_the_f1_threshold_is_the_best_and_lies_between_scores():
+    random = np.random.default_rng(2)
+    labels = (random.random(200) < 0.3).astype(int)
+    scores = random.random(200) + 0.4 * labels
+    threshold = metrics.best_f1_threshold(labels, scores)
+    best = max(sk.f1_score(labels, scores >= t) for t in scores)
+    assert sk.f1_score(labels, scores >= threshold) == pytest.approx(best)
+    assert threshold not in scores
+
+
+def test_the_bootstrap_agrees_with_a_naive_loop_over_patients():
+    random = np.random.default_rng(3)
+    patients = random.integers(0, 40, 150)
+    labels = ((patients % 4 == 0) ^ (random.random(150) < 0.1)).astype(int)
+    scores = labels * 0.5 + random.random(150)
+    ours = metrics.bootstrap(labels, scores, patients, 0.5, draws=4000, seed=1)["auroc"]
+    naive = []
+    groups = [np.flatnonzero(patients == p) for p in np.unique(patients)]
+    for _ in range(1500):
+        rows = np.concatenate([groups[i] for i in random.integers(0, len(groups), len(groups))])
+        naive.append(sk.roc_auc_score(labels[rows], scores[rows]))
+    assert ours == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.012)
+
+
+def test_intervals_are_wider_when_one_patient_has_many_images():
+    random = np.random.default_rng(4)
+    truth = np.repeat(random.random(30) < 0.5, 10).astype(int)
+    scores = np.repeat(random.random(30), 10) + truth * 0.3 + random.random(300) * 0.01
+    width = {
+        name: np.ptp(metrics.bootstrap(truth, scores, patients, 0.5)["auroc"])
+        for name, patients in {"patients": np.repeat(np.arange(30), 10), "images": np.arange(300)}.items()
+    }
+    assert width["patients"] > 2 * width["images"]
+
+
+def test_the_same_seed_gives_the_same_interval():
+    labels, scores, patients = np.arange(60) % 2, np.linspace(0, 1, 60), np.arange(60) // 3
+    first, second = (metrics.bootstrap(labels, scores, patients, 0.5, seed=7) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("called", "positive", "images", "collapsed"),
+    [
+        (5, 1846, 8440, True),  # the report, normalised
+        (186, 1846, 8440, True),  # the report, not normalised
+        (331, 1846, 8440, True),  # the report, plateau
+        (845, 1846, 8440, False),  # the report, fine-tuned
+        (8440, 1846, 8440, True),
+        (0, 20, 1000, True),
+        (15, 20, 1000, False),  # a rare finding, called about as rarely as it is there
+    ],
+)
+def test_a_run_that_gives_one_answer_is_called_collapsed(called, positive, images, collapsed):
+    labels = np.arange(images) < positive
+    scores = (np.arange(images) < called) * 0.9
+    assert metrics.calls_one_class(labels, scores) == collapsed
+
+
+def test_confusion_counts_add_up():
+    random = np.random.default_rng(5)
+    labels, scores = random.integers(0, 2, 50), random.random(50)
+    chosen = Confusion.at(Ranking.of(labels, scores), 0.4)
+    tn, fp, fn, tp = sk.confusion_matrix(labels, scores >= 0.4).ravel()
+    assert [chosen.tn[0], chosen.fp[0], chosen.fn[0], chosen.tp[0]] == [tn, fp, fn, tp]
+
+
+def test_reliability_of_a_calibrated_score_is_the_diagonal():
+    random = np.random.default_rng(6)
+    scores = random.random(20000)
+    said, true = metrics.reliability((random.random(20000) < scores).astype(int), scores)
+    assert said == pytest.approx(true, abs=0.04)

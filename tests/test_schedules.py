@@ -1,0 +1,111 @@
+import pytest
+import torch
+
+from pneumo.errors import InputError
+from pneumo.schedules import Constant, Cosine, OneCycle, Plateau, one_cycle, warm_cosine
+
+
+def optimizer(lr=1.0):
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr)
+
+
+def rates(schedule, steps):
+    own = optimizer()
+    pace = schedule(own, steps)
+    seen = []
+    for _ in range(steps):
+        seen.append(own.param_groups[0]["lr"])
+        own.step()
+        pace.after_step()
+    return seen
+
+
+def test_one_cycle_rises_from_a_25th_to_the_peak_and_falls_to_nothing():
+    assert one_cycle(0, warmup=0.3) == pytest.approx(1 / 25)
+    assert one_cycle(0.3, warmup=0.3) == 1
+    assert one_cycle(0.65, warmup=0.3) == pytest.approx(0.5)
+    assert one_cycle(1, warmup=0.3) == pytest.approx(0)
+
+
+def test_one_cycle_is_torchs():
+    own = optimizer()
+    theirs = torch.optim.lr_scheduler.OneCycleLR(own, 1.0, total_steps=101, cycle_momentum=False)
+    expected = []
+    for _ in range(100):
+        expected.append(own.param_groups[0]["lr"])
+        own.step()
+        theirs.step()
+    assert rates(OneCycle(), 100) == pytest.approx(expected, abs=0.03)  # its phases end a step earlier
+
+
+def test_cosine_warms_up_in_a_line_and_falls_to_nothing():
+    seen = rates(Cosine(warmup_share=0.1), 99)
+    assert seen[:9] == pytest.approx([0.1 * (i + 1) for i in range(9)])
+    assert seen[9] == pytest.approx(1)
+    assert all(a > b for a, b in zip(seen[9:], seen[10:], strict=False))
+    assert seen[-1] < 0.001
+    assert warm_cosine(1.0, 0.1) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+@pytest.mark.parametrize("schedule", [OneCycle(), Cosine(), Constant(), OneCycle(warmup_share=0.0)], ids=repr)
+def test_every_rate_is_positive_however_short_the_training(schedule, steps):
+    assert all(rate > 0 for rate in rates(schedule, steps))
+
+
+def test_the_rate_drops_after_the_plateau_and_training_stops_later():
+    own = optimizer()
+    pace = Plateau(factor=0.1, plateau_patience=2, stop_patience=4)(own, 100)
+    told = []
+    for auroc in (0.6, 0.7, 0.7, 0.69, 0.7, 0.65):
+        stop = pace.after_epoch(auroc)
+        told.append((round(own.param_groups[0]["lr"], 6), stop))
+    assert told == [(1.0, False), (1.0, False), (1.0, False), (1.0, False), (0.1, False), (0.1, True)]
+
+
+def test_any_schedule_stops_when_asked_to():
+    pace = OneCycle(stop_patience=2)(optimizer(), 10)
+    assert [pace.after_epoch(a) for a in (0.5, 0.6, 0.55, 0.6)] == [False, False, False, True]
+
+
+def test_without_patience_training_never_stops():
+    pace = Constant()(optimizer(), 10)
+    assert not any(pace.after_epoch(0.5) for _ in range(50))
+
+
+@pytest.mark.parametrize("schedule", [OneCycle(), Cosine(), Constant(), Plateau()], ids=repr)
+def test_a_schedule_goes_on_from_its_saved_state(schedule, tmp_path):
+    def advance(pace, own, n):
+        for _ in range(n):
+            own.step()
+            pace.after_step()
+        pace.after_epoch(0.7)
+
+    own = optimizer()
+    pace = schedule(own, 20)
+    advance(pace, own, 7)
+    torch.save({"pace": pace.state_dict(), "optimizer": own.state_dict()}, tmp_path / "state.pt")
+    advance(pace, own, 5)
+
+    again = optimizer()
+    resumed = schedule(again, 20)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    again.load_state_dict(state["optimizer"])
+    resumed.load_state_dict(state["pace"])
+    advance(resumed, again, 5)
+    assert again.param_groups[0]["lr"] == own.param_groups[0]["lr"]
+    assert resumed.state_dict() == pace.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OneCycle(warmup_share=1.0), "schedule.warmup_share must lie in [0, 1), got 1.0"),
+        (lambda: Constant(stop_patience=0), "schedule.stop_patience must be at least 1, or null, got 0"),
+        (lambda: Plateau(factor=1.0), "schedule.factor must lie between 0 and 1, got 1.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(make, message):
+    with pytest.raises(InputError) as refused:
+        make()
+    assert str(refused.value) == message
