@@ -77,7 +77,13 @@ def small_fit():
         labels = np.arange(n_train + n_val) % 2
         pixels = random.integers(0, 120, (len(labels), side, side), np.uint8)
         pixels[labels == 1, 2:6, 2:6] += 100
-        fit_options = dict(epochs=2, batch_size=8, precision="fp32", device="cpu", channels_last=False)
+        fit_options = {
+            "epochs": 2,
+            "batch_size": 8,
+            "precision": "fp32",
+            "device": "cpu",
+            "channels_last": False,
+        }
         settings = FitSettings(**fit_options | options.pop("settings", {}))
         machine = Machine.chosen("cpu", settings.precision)
         fit = Fit(

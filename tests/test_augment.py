@@ -6,12 +6,8 @@ from PIL import Image
 from pneumo.augment import DRAWS, Augment
 from pneumo.errors import InputError
 
-SAFE = Augment(
-    rotation_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2
-)
-STRONG = Augment(
-    rotation_degrees=20, shear_degrees=8, shift=0.08, scale=0.2, flip=0.5, gamma=0.4, erase=0.5
-)
+SAFE = Augment(rotation_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2)
+STRONG = Augment(rotation_degrees=20, shear_degrees=8, shift=0.08, scale=0.2, flip=0.5, gamma=0.4, erase=0.5)
 REPORT = Augment(rotation_degrees=15, flip=0.5, brightness=0.5, contrast=0.5, crop=224 / 512)
 
 

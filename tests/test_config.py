@@ -21,7 +21,7 @@ NEEDED = {
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_group_composes_and_is_built(composed, choice):
     experiment = composed(choice, *NEEDED.get(choice, []))
-    group, name = choice.split("=")
+    group, _name = choice.split("=")
     if group != "experiment":
         assert callable(getattr(experiment, group))
 
@@ -40,7 +40,11 @@ def test_the_reports_experiments_are_the_reports(composed):
     assert (report.optimizer.lr, report.optimizer.momentum) == (0.001, 0.9)
     assert report.loss.n_outputs == 2
     assert report.augment.crop == 224 / 512
-    assert (report.model.freeze, report.model.pretrained, report.data.normalise) == ("none", "imagenet", "train")
+    assert (report.model.freeze, report.model.pretrained, report.data.normalise) == (
+        "none",
+        "imagenet",
+        "train",
+    )
     plateau = composed("experiment=report_plateau").schedule
     assert (plateau.plateau_patience, plateau.stop_patience) == (5, 5)
     finetune = composed("experiment=report_finetune")
@@ -64,7 +68,10 @@ def test_an_experiment_can_be_changed_in_one_place(composed):
         (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
         (["optimizer.lr=fast"], "optimizer.lr must be a number, got 'fast'"),
         (["augment.relabel=maybe"], "augment.relabel must be true or false, got 'maybe'"),
-        (["schedule.stop_patience=soon"], "schedule.stop_patience must be a whole number or null, got 'soon'"),
+        (
+            ["schedule.stop_patience=soon"],
+            "schedule.stop_patience must be a whole number or null, got 'soon'",
+        ),
         (["data.split=patients"], "data.split .*patients"),
         (["+loss.gamma=2"], "loss: .*gamma"),
         (["loss._target_=os.system"], "loss: .*os.system"),
@@ -94,7 +101,13 @@ def test_ones_own_component_works_once_it_is_trusted(composed, tmp_path, monkeyp
 
 def test_what_does_not_change_the_weights_is_not_part_of_the_identity(composed):
     one = composed()
-    for beside in ("fit.test=false", "fit.pictures=false", "data.num_workers=0", "tracking.name=x", "tta=hflip"):
+    for beside in (
+        "fit.test=false",
+        "fit.pictures=false",
+        "data.num_workers=0",
+        "tracking.name=x",
+        "tta=hflip",
+    ):
         assert composed(beside).identity == one.identity, beside
     for part in ("seed=1", "fit.epochs=3", "loss=focal", "data.split_seed=1"):
         assert composed(part).identity != one.identity, part
@@ -105,7 +118,9 @@ def test_composing_imports_nothing_heavy():
     import sys
 
     started = time.perf_counter()
-    code = "import train, sys; print([m for m in ('torch', 'mlflow', 'pandas', 'optuna') if m in sys.modules])"
+    code = (
+        "import train, sys; print([m for m in ('torch', 'mlflow', 'pandas', 'optuna') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", f"{time.perf_counter() - started:.1f} s"
 

@@ -67,9 +67,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(small_fit):
 
 
 def test_two_plus_two_epochs_equal_four(small_fit):
-    options = dict(
-        augment=JITTER, model=Tiny(width=4, dropout=0.3), schedule=OneCycle(), settings={"epochs": 4}
-    )
+    options = {
+        "augment": JITTER,
+        "model": Tiny(width=4, dropout=0.3),
+        "schedule": OneCycle(),
+        "settings": {"epochs": 4},
+    }
     fit, whole = small_fit(**options)
     finished(fit, whole)
 
@@ -126,7 +129,9 @@ def test_the_best_model_does_not_depend_on_the_batch_it_is_evaluated_in(small_fi
     fit, training = small_fit()
     finished(fit, training)
     together = fit.predict(training.model, fit.split.val, views_of("none"))
-    alone = [fit.predict(training.model, fit.split.val[i : i + 1], views_of("none")).scores[0] for i in range(16)]
+    alone = [
+        fit.predict(training.model, fit.split.val[i : i + 1], views_of("none")).scores[0] for i in range(16)
+    ]
     assert together.scores == pytest.approx(np.array(alone), abs=1e-6)
 
 
@@ -167,8 +172,8 @@ def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
 
 
 def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
-    fit, training = small_fit(augment=Augment(crop=0.5, relabel=True))
-    images, labels = fit.augmented(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
+    fit, _training = small_fit(augment=Augment(crop=0.5, relabel=True))
+    _images, labels = fit.augmented(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
     assert labels.tolist() == [0, 1] * 4
 
 

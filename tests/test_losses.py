@@ -44,9 +44,7 @@ def test_focal_of_a_hand_worked_image():
 def test_a_positive_weight_counts_positives_that_often():
     logits = torch.tensor([[0.3], [-0.2]])
     weighted = WeightedBce(positive_weight=3)(logits, torch.tensor([1.0, 0.0]))
-    positive, negative = (
-        Bce()(logits[i : i + 1], torch.tensor([y])) for i, y in enumerate([1.0, 0.0])
-    )
+    positive, negative = (Bce()(logits[i : i + 1], torch.tensor([y])) for i, y in enumerate([1.0, 0.0]))
     assert float(weighted) == pytest.approx(float(3 * positive + negative) / 2)
 
 

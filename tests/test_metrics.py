@@ -8,7 +8,9 @@ from pneumo import metrics
 from pneumo.metrics import Confusion, Ranking
 
 TWO_CLASSES = st.lists(
-    st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.6, 0.99, 1.0])), min_size=2, max_size=60
+    st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.6, 0.99, 1.0])),
+    min_size=2,
+    max_size=60,
 ).filter(lambda pairs: len({label for label, _ in pairs}) == 2)
 
 

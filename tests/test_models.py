@@ -9,7 +9,9 @@ from pneumo.models import LEGACY_DENSENET, Tiny, Torchvision, converted_head
 SMALL = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("model", [Tiny(), Torchvision(arch="resnet18"), Torchvision(arch="densenet121")], ids=repr)
+@pytest.mark.parametrize(
+    "model", [Tiny(), Torchvision(arch="resnet18"), Torchvision(arch="densenet121")], ids=repr
+)
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_one_grey_channel_in_as_many_outputs_as_the_loss_needs(model, n_outputs):
     assert model(n_outputs)(SMALL).shape == (2, n_outputs)

@@ -17,7 +17,9 @@ def test_every_trainable_parameter_is_owned_once_and_no_other(settings, freeze):
 def test_norms_and_biases_do_not_decay():
     model = Tiny()(1)
     decay = {
-        id(p): group["weight_decay"] for group in AdamW(weight_decay=0.1)(model, 16).param_groups for p in group["params"]
+        id(p): group["weight_decay"]
+        for group in AdamW(weight_decay=0.1)(model, 16).param_groups
+        for p in group["params"]
     }
     for name, p in model.named_parameters():
         assert decay[id(p)] == (0.1 if p.ndim > 1 else 0), name

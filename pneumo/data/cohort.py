@@ -97,7 +97,6 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
                 path,
                 dtype=str,
                 keep_default_na=False,
-                encoding="utf-8-sig",
                 skip_blank_lines=False,
                 index_col=False,  # else rows longer than the header make the first column an index
                 names=list(names) if names else None,

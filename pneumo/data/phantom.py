@@ -30,7 +30,7 @@ BLOCK_PIXELS = 2**20  # of one block of images, about
 def draw(
     studies: pd.DataFrame, side_px: int, seed: int, device: str = "cpu"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Consecutive blocks, in the table's order, of pixels and masks, uint8 (b, side, side), masks 0 or 255."""
+    """Blocks in the table's order: pixels and masks, uint8 (b, side, side); masks 0 or 255."""
     if not 64 <= side_px <= 1024:
         raise ValueError(f"the phantom is drawn between 64 and 1024 pixels a side, got side_px={side_px}")
     size = max(1, min(32, BLOCK_PIXELS // side_px**2))
@@ -68,12 +68,13 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
     sick = _rows(area > 0)
     if len(sick):
         theirs, their_frame = lungs.rows(sick), frame.rows(sick)
-        lesion = Pneumothorax.draw(theirs, their_frame, streams("lesion", "image_id", sick), area[sick], on_right[sick])
+        own = streams("lesion", "image_id", sick)
+        lesion = Pneumothorax.draw(theirs, their_frame, own, area[sick], on_right[sick])
         mask, air, line = lesion.paint(theirs, their_frame, side_px)
         masks[sick] = mask.to(torch.uint8) * 255
         details[sick] += line
         crescent[sick] = _resized(air, side_px, smooth_px)
-        vessels.replace(sick, lesion.collapse(vessels.rows(sick), theirs))
+        lesion.collapse(vessels, theirs, sick)
 
     smooth = chest(
         lungs, frame, patient, image, is_ap, is_male, smooth_px, crescent, vessels.paint(frame, smooth_px)

@@ -89,7 +89,7 @@ def chest(
     lungs: Lungs, frame: Frame, patient: Streams, image: Streams, is_ap: Tensor, is_male: Tensor,
     side_px: int, crescent: Tensor, vessels: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Attenuation (B, side * side). `crescent` (B, N) has no lung in it, `vessels` (B, N) are drawn already."""
+    """Attenuation (B, side * side), given where no lung is (`crescent`) and the painted vessels, (B, N)."""
     x, y = frame.body(side_px)
     on_right = x > 0
     ax = x.abs()
@@ -102,7 +102,8 @@ def chest(
     neck, slope = patient.uniform(0.24, 0.32), patient.uniform(0.28, 0.42)
     trunk = patient.normal(1.02, 0.05)
     shoulder = -0.95 + slope * (ax - neck) + image.normal(0.0, 0.03)
-    body = soft_step(torch.maximum(neck - ax, y - shoulder), 0.02) * soft_step(trunk + 0.1 * (y + 0.3) - ax, 0.02)
+    body = soft_step(torch.maximum(neck - ax, y - shoulder), 0.02)
+    body = body * soft_step(trunk + 0.1 * (y + 0.3) - ax, 0.02)
     stoutness = patient.normal(1.0, 0.10)
     field = body * (0.75 + 0.08 * (y + 0.2) - 0.16 * (ax - 0.5)) * stoutness
 
@@ -158,7 +159,8 @@ def _heart_and_mediastinum(
     trachea_x = patient.normal(-0.01, 0.012)
     trachea = soft_step(0.042 - (x - trachea_x).abs(), 0.008) * soft_step(-0.27 - y, 0.03)
     bronchus_x = 0.75 * (y + 0.30)
-    bronchi = soft_step(0.030 - ((x - trachea_x).abs() - bronchus_x).abs(), 0.010) * soft_step(0.10 - (y + 0.20).abs(), 0.02)
+    bronchi = soft_step(0.030 - ((x - trachea_x).abs() - bronchus_x).abs(), 0.010)
+    bronchi = bronchi * soft_step(0.10 - (y + 0.20).abs(), 0.02)
     return shadow, field - 0.13 * torch.maximum(trachea, 0.6 * bronchi)
 
 
@@ -180,21 +182,22 @@ def _bones(
     spacing = patient.normal(0.128, 0.006)
     wobble = patient.normal(0.0, 0.012, 2)
     bend = pick(wobble, on_right) * torch.sin(5 * ax + 3 * y)
-    behind = (y - 0.02 * ax - patient.normal(0.42, 0.05) * ax.square() * (1 - 0.4 * (y + 0.2)) + bend) / spacing
+    fall = patient.normal(0.42, 0.05) * ax.square() * (1 - 0.4 * (y + 0.2))
+    behind = (y - 0.02 * ax - fall + bend) / spacing
     front = (y + patient.normal(0.55, 0.05) * ax - 0.25 * ax.square() - bend) / (spacing * 1.12)
     strength = patient.normal(1.0, 0.12)
-    for phase, level, start in ((behind, 0.085, 0.09), (front, 0.060, 0.33)):
-        wave = torch.cos(6.283 * (phase + patient.uniform(0.0, 1.0)))
+    for rib, level, medial_end in ((behind, 0.085, 0.09), (front, 0.060, 0.33)):
+        wave = torch.cos(6.283 * (rib + patient.uniform(0.0, 1.0)))
         bone = soft_step(wave - 0.25, 0.09)
         cortex = torch.exp(-((wave - 0.32) / 0.16).square())
-        reach = soft_step(ax - start, 0.03 if start < 0.2 else 0.06) * soft_step(1.0 - ax, 0.05)
+        reach = soft_step(ax - medial_end, 0.03 if medial_end < 0.2 else 0.06) * soft_step(1.0 - ax, 0.05)
         seen = torch.maximum(inside, 0.25 * soft_step(y + 0.75, 0.05) * soft_step(0.95 - ax, 0.03))
         field = field + strength * level * (0.62 * bone + 0.5 * cortex) * reach * seen * (1 - 0.75 * below)
 
     # Clavicles: an S from beside the sternum over the apex to the shoulder.
     rise = patient.normal(0.17, 0.05, 2) + image.normal(0.0, 0.03) + 0.03 * is_ap
-    start = patient.normal(-0.50, 0.02) + image.normal(0.0, 0.03) - 0.04 * is_ap
-    middle = start - pick(rise, on_right) * (ax - 0.1) / 0.6 - 0.028 * torch.sin(7.5 * (ax - 0.12))
+    sternal = patient.normal(-0.50, 0.02) + image.normal(0.0, 0.03) - 0.04 * is_ap
+    middle = sternal - pick(rise, on_right) * (ax - 0.1) / 0.6 - 0.028 * torch.sin(7.5 * (ax - 0.12))
     half = 0.026 + 0.010 * ((ax - 0.45) / 0.35).square()
     off = (y - middle).abs()
     ends = soft_step(ax - 0.085, 0.010) * soft_step(0.86 - ax, 0.02)
@@ -257,17 +260,18 @@ def _texture(x: Tensor, y: Tensor, patient: Streams) -> Tensor:
 
 @dataclass
 class Vessels:
-    """Points along the branches of both trees, (B, P) each, still unmoved by any collapse."""
+    """Points along the branches of both trees, (B, P) each, generation after generation."""
 
     x: Tensor
     y: Tensor
     sigma: Tensor
     amplitude: Tensor
+    per_generation: list[int]
 
     @classmethod
     def draw(cls, patient: Streams, side_px: int) -> "Vessels":
         """Every branch bends a little and ends in two; the first leave the hilum as a fan."""
-        parts: list[tuple[Tensor, ...]] = []
+        generations: list[list[tuple[Tensor, ...]]] = [[] for _ in BRANCHES]
         for sign, up in ((-1.0, 0.0), (1.0, 0.03)):
             first = BRANCHES[0]
             start_x = patient.normal(0.15, 0.02, first)
@@ -275,12 +279,12 @@ class Vessels:
             fan = torch.linspace(-1.35, 1.45, first, device=start_x.device)
             heading = fan + patient.normal(0.0, 0.13, first)
             strength = patient.normal(1.0, 0.15)
-            for level, (count, length, sigma, amplitude) in enumerate(
+            for level, (count, length, thickest, brightest) in enumerate(
                 zip(BRANCHES, BRANCH_LENGTHS, BRANCH_SIGMAS, BRANCH_AMPLITUDES, strict=True)
             ):
                 if level:
-                    fork = torch.stack([-patient.uniform(0.12, 0.55, count // 2), patient.uniform(0.12, 0.55, count // 2)], -1)
-                    heading = (heading[..., None] + fork).flatten(1)
+                    fork = patient.uniform(0.12, 0.55, count // 2, 2)
+                    heading = (heading[..., None] + fork * fork.new_tensor([-1.0, 1.0])).flatten(1)
                     start_x, start_y = (p.repeat_interleave(2, 1) for p in (start_x, start_y))
                 reach = length * patient.uniform(0.65, 1.3, count)
                 bend = patient.normal(0.0, 0.35, count)
@@ -289,22 +293,25 @@ class Vessels:
                 step = reach[..., None] / len(t)
                 along_x = start_x[..., None] + (step * way.cos()).cumsum(-1)
                 along_y = start_y[..., None] + (step * way.sin()).cumsum(-1)
-                taper = sigma * (1.15 - 0.35 * t) * torch.ones_like(way)
-                shade = strength[..., None] * amplitude * (1 - 0.22 * t) * torch.ones_like(way)
+                taper = thickest * (1.15 - 0.35 * t) * torch.ones_like(way)
+                shade = strength[..., None] * brightest * (1 - 0.22 * t) * torch.ones_like(way)
                 if level == len(BRANCHES) - 1:
                     shade = shade * (1 - t.square())
-                parts.append(tuple(p.flatten(1) for p in (sign * along_x, along_y, taper, shade)))
+                drawn = (sign * along_x, along_y, taper, shade)
+                generations[level].append(tuple(field.flatten(1) for field in drawn))
                 start_x, start_y, heading = along_x[..., -1], along_y[..., -1], heading + bend
-        return cls(*(torch.cat(columns, 1) for columns in zip(*parts, strict=True)))
-
-    def rows(self, rows: Tensor) -> "Vessels":
-        return Vessels(**{name: value[rows] for name, value in vars(self).items()})
-
-    def replace(self, rows: Tensor, new: "Vessels") -> None:
-        for name, value in vars(self).items():
-            value[rows] = getattr(new, name)
+        points = [lung for both in generations for lung in both]
+        x, y, sigma, amplitude = [torch.cat(parts, 1) for parts in zip(*points, strict=True)]
+        per_generation = [sum(lung[0].shape[1] for lung in both) for both in generations]
+        return cls(x, y, sigma, amplitude, per_generation)
 
     def paint(self, frame: Frame, side_px: int) -> Tensor:
         """(B, side * side) attenuation."""
-        widest = 1.15 * BRANCH_SIGMAS[0]
-        return body_strokes(frame, self.x, self.y, self.sigma + 0.2 * MM, self.amplitude, side_px, widest)
+        canvas = self.x.new_zeros(len(self.x), side_px**2)
+        start = 0
+        for points, widest in zip(self.per_generation, BRANCH_SIGMAS, strict=True):
+            part = slice(start, start + points)
+            x, y, sigma = self.x[:, part], self.y[:, part], self.sigma[:, part] + 0.2 * MM
+            painted = body_strokes(frame, x, y, sigma, self.amplitude[:, part], side_px, 1.35 * widest)
+            canvas, start = torch.maximum(canvas, painted), start + points
+        return canvas

@@ -53,7 +53,8 @@ def wires(frame: Frame, image: Streams, side_px: int) -> Tensor:
         sigma = (0.45 * MM) * torch.ones_like(start[:, :1])
         lead = body_strokes(frame, x, y, sigma, image.uniform(0.2, 0.6), side_px, 0.45 * MM)
         distance = _distance(frame, start, side_px)
-        pad = torch.sigmoid((6 * MM - distance) / (0.6 * MM)) - 0.7 * torch.sigmoid((2 * MM - distance) / (0.6 * MM))
+        disc, hole = (torch.sigmoid((radius * MM - distance) / (0.6 * MM)) for radius in (6, 2))
+        pad = disc - 0.7 * hole
         total = torch.maximum(total, torch.maximum(lead, 0.12 * pad))
     return total
 

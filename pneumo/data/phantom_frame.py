@@ -38,7 +38,8 @@ class Streams:
 
     def normal(self, mean: float | Tensor, spread: float, *shape: int) -> Tensor:
         """(B, *shape), cut at 2.5 spreads: nobody's heart lies in their neck."""
-        return mean + spread * torch.special.ndtri(self._take(*(shape or (1,)))).clamp(-2.5, 2.5)
+        standard: Tensor = torch.special.ndtri(self._take(*(shape or (1,))))
+        return mean + spread * standard.clamp(-2.5, 2.5)
 
     def chance(self, probability: float | Tensor, *shape: int) -> Tensor:
         """(B, *shape), (B, 1) without a shape: bool."""

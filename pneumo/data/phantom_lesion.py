@@ -30,32 +30,34 @@ class Pneumothorax:
     line: Tensor
 
     @classmethod
-    def draw(cls, lungs: Lungs, frame: Frame, image: Streams, area: Tensor, on_right: Tensor) -> "Pneumothorax":
+    def draw(
+        cls, lungs: Lungs, frame: Frame, image: Streams, area: Tensor, on_right: Tensor
+    ) -> "Pneumothorax":
         """`area` (B, 1) is the share of the image to cover, as far as the lung has room for it."""
         kind = image.uniform(0.0, 1.0)
         apical, lateral = kind < 0.75, (kind >= 0.75) & (kind < 0.95)
         main = torch.where(
             apical,
-            image.normal(0.10, 0.25),
+            image.normal(0.30, 0.25),
             torch.where(lateral, image.normal(1.25, 0.25), image.normal(2.0, 0.12)),
         )
         # A second bump runs down the wall from the first; a third lies anywhere along it.
         second = main + image.uniform(0.6, 1.4) * torch.where(main > 1.6, -1.0, 1.0)
         third = image.uniform(-0.5, 2.2)
-        # The larger, the longer, and the darker: there is more air in the beam.
-        spread = (area / 0.008).pow(0.25).clamp(0.6, 1.9)
+        # The larger, the longer: small ones are short rather than thinner than a line.
+        spread = (area / 0.008).pow(0.35).clamp(0.45, 1.7)
         heights = [
             torch.ones_like(main),
-            image.uniform(0.2, 0.7) * image.chance(0.7),
-            image.uniform(0.15, 0.5) * image.chance(0.4),
+            image.uniform(0.2, 0.7) * image.chance(0.5),
+            image.uniform(0.15, 0.5) * image.chance(0.25),
         ]
         lesion = cls(
             on_right=on_right,
             center=torch.cat([main, second, third], 1),
-            width=image.uniform(0.36, 0.80, 3) * spread,
+            width=image.uniform(0.5, 0.95, 3) * spread,
             height=torch.cat(heights, 1),
-            darkness=image.uniform(0.40, 0.65) * spread.clamp(0.8, 1.2),
-            line=image.uniform(0.2, 0.4),
+            darkness=image.uniform(0.45, 0.68),
+            line=image.uniform(0.20, 0.38),
         )
         lesion.height = lesion.height * lesion._fit(lungs, area * 4 * frame.zoom.square())
         return lesion
@@ -93,18 +95,17 @@ class Pneumothorax:
         self.height = height
         return (low + high) / 2
 
-    def collapse(self, vessels: Vessels, lungs: Lungs) -> Vessels:
-        """The vessels where the lung has drawn them in."""
-        on_right = vessels.x > 0
-        across, down = lungs.relative(vessels.x, vessels.y, on_right)
-        depth = self.thickness(torch.atan2(across, -down)) * (on_right == self.on_right)
-        radius = (across.square() + down.square()).sqrt() * (1 - depth)
-        x, y = _at(lungs, across * (1 - depth), down * (1 - depth), on_right)
-        inside = (radius > 0).float()
-        return Vessels(torch.where(on_right, x, -x), y, vessels.sigma, vessels.amplitude * inside)
+    def collapse(self, vessels: Vessels, lungs: Lungs, rows: Tensor) -> None:
+        """Moves the vessels of these rows to where the lung has drawn them in."""
+        x, y = vessels.x[rows], vessels.y[rows]
+        on_right = x > 0
+        across, down = lungs.relative(x, y, on_right)
+        left = 1 - self.thickness(torch.atan2(across, -down)) * (on_right == self.on_right)
+        lateral, vessels.y[rows] = _at(lungs, across * left, down * left, on_right)
+        vessels.x[rows] = torch.where(on_right, lateral, -lateral)
 
     def paint(self, lungs: Lungs, frame: Frame, side_px: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask (bool), share of air (0 to 1, soft at its edges) and attenuation of the pleural line, (B, N)."""
+        """Mask (bool), share of air (0 to 1, soft-edged) and attenuation of the pleural line, (B, N) each."""
         x, y = frame.body(side_px)
         on_right = self.on_right.expand_as(x)
         here = ((x > 0) == self.on_right).float()
@@ -126,12 +127,12 @@ class Pneumothorax:
         pixel = frame.pixel_size(side_px)
         soft = (0.002**2 + (0.35 * pixel).square()).sqrt()
         dry = torch.sigmoid(above / (0.006 + soft))
-        air = torch.sigmoid(from_line * away / soft) * torch.sigmoid((1 - r) / 0.02) * (depth > 0) * dry
-        sigma = 0.8 * MM
+        air = torch.sigmoid(from_line * away / soft) * torch.sigmoid((1 - r) / 0.008) * (depth > 0) * dry
+        sigma = 0.7 * MM
         sharp = (sigma**2 + (0.42 * pixel).square()).sqrt()
         line = torch.exp(-0.5 * (from_line * away / sharp).square()) * (sigma / sharp)
         # Where the air thins out, the line runs into the chest wall and is lost.
-        line = line * (depth * away / (4 * MM)).clamp(0, 1) * dry
+        line = line * (depth * away / (1.5 * MM)).clamp(0, 1) * dry
         return mask, air, self.line * line
 
 

@@ -94,7 +94,7 @@ def _images_per_patient(n_images: int) -> np.ndarray:
 
 
 def _labels(patient: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0/1 labels, (images,): each patient has a risk, one common shift of all log-odds makes the total exact."""
+    """0/1 labels, (images,): a risk for each patient; one shift of all log-odds makes the total exact."""
     bounds, means = zip(*MEAN_LABEL_UP_TO, strict=True)
     mean = np.array(means)[np.searchsorted(bounds, counts)]
     risk = rng.beta(mean * LABEL_CONCENTRATION, (1 - mean) * LABEL_CONCENTRATION)[patient]
@@ -114,4 +114,5 @@ def _areas(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def _log_odds(p: np.ndarray) -> np.ndarray:
     p = np.clip(p, 1e-9, 1 - 1e-9)
-    return np.log(p / (1 - p))
+    log_odds: np.ndarray = np.log(p / (1 - p))
+    return log_odds

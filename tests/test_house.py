@@ -1,0 +1,69 @@
+"""The arrows between rooms go one way."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+LAYERS = [  # a room may import rooms above its own line, and on its own line where that is said
+    {"errors", "metrics", "console"},
+    {"data"},
+    {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
+    {"infer"},
+    {"fit"},
+    {"checkpoint", "experiment"},
+    {"tracking", "verdict", "config"},
+    {"resume", "describe", "pictures"},
+    {"run"},
+]
+COMPONENTS = LAYERS[2]
+OUTSIDE = {  # who alone may know a package
+    "mlflow": {"tracking"},
+    "hydra": {"config"},
+    "omegaconf": {"config"},
+    "matplotlib": {"figures", "pictures", "tracking"},
+    "rich": {"console"},
+    "PIL": {"data.images"},
+    "optuna": set(),
+}
+
+
+def rooms():
+    for path in sorted((ROOT / "pneumo").rglob("*.py")):
+        yield ".".join(path.relative_to(ROOT / "pneumo").with_suffix("").parts), ast.parse(path.read_text())
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "pneumo":
+            yield from (f"pneumo.{name.name}" for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def layer(room):
+    (found,) = [i for i, names in enumerate(LAYERS) if room in names]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("room", "tree"), [r for r in rooms() if r[0] != "__init__"], ids=lambda r: str(r)[:30]
+)
+def test_no_room_imports_one_further_down(room, tree):
+    own = room.split(".")[0]
+    for name in imports(tree):
+        if name.startswith("pneumo."):
+            other = name.split(".")[1]
+            assert (
+                other == own
+                or layer(other) < layer(own)
+                or (layer(other) == layer(own) and own not in COMPONENTS)
+            ), f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("package", OUTSIDE)
+def test_a_package_is_known_where_it_must_be_and_nowhere_else(package):
+    knowing = {room for room, tree in rooms() if package in {name.split(".")[0] for name in imports(tree)}}
+    assert knowing <= OUTSIDE[package]

@@ -1,0 +1,171 @@
+import csv
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import SMALL
+
+from pneumo import tracking
+from pneumo.checkpoint import BEST, LAST, read
+from pneumo.errors import InputError
+from pneumo.run import run
+
+QUICK = [*SMALL, "fit.epochs=2"]
+
+
+def only_run():
+    (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    return found
+
+
+def artifacts(run_id, folder=""):
+    return {entry.path for entry in mlflow.MlflowClient().list_artifacts(run_id, folder)}
+
+
+def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):
+    score = run(composed(*SMALL[:-1], "fit.epochs=2", "loss=ce"), workdir / "out")
+    logged = only_run()
+    metrics, tags, parameters = logged.data.metrics, logged.data.tags, logged.data.params
+
+    assert logged.info.status == "FINISHED"
+    assert score == metrics["best/val_auroc"]
+    per_epoch = (
+        "train/loss train/accuracy val/loss val/accuracy val/auroc val/auprc val/precision val/recall val/f1"
+    )
+    for name in [*per_epoch.split(), "val/hard_auroc", "lr", "images_per_second", "epoch_seconds"]:
+        history = mlflow.MlflowClient().get_metric_history(logged.info.run_id, name)
+        assert [point.step for point in history] == [1, 2], name
+    for name in ("auroc", "auprc", "accuracy", "f1", "hard_auroc", "sensitivity_at_95_specificity"):
+        low, high = metrics[f"test/{name}_low"], metrics[f"test/{name}_high"]
+        assert low <= metrics[f"test/{name}"] <= high, name
+    assert {"last/val_auroc", "findings/val_loss_jump", "fit_seconds", "threshold"} <= metrics.keys()
+    assert metrics["split/patient_memory_auc"] == 0.5
+    assert metrics["effective_batch"] == 16
+
+    assert parameters["optimizer.lr"] == "0.003"
+    assert parameters["data.split"] == "patient"
+    wanted = (
+        "git_commit git_dirty overrides host process split_hash data_key collapsed leak_risk config_hash loss"
+    )
+    assert set(wanted.split()) <= tags.keys()
+    assert tags["loss"] in ("ce", "crossentropy")
+
+    assert {"config.yaml", "predictions.csv"} <= artifacts(logged.info.run_id)
+    assert artifacts(logged.info.run_id, "checkpoints") == {"checkpoints/best.pt", "checkpoints/last.pt"}
+    assert len(artifacts(logged.info.run_id, "pictures")) == 6
+    said = capsys.readouterr().out
+    assert "AUROC" in said
+    assert "95% interval (patients resampled)" in said
+    assert f"mlflow ui, then open {logged.info.run_name}" in said
+
+
+def test_predictions_are_kept_image_by_image_and_give_the_logged_figures(composed, workdir):
+    from sklearn.metrics import roc_auc_score
+
+    run(composed(*QUICK), workdir / "out")
+    logged = only_run()
+    path = mlflow.artifacts.download_artifacts(run_id=logged.info.run_id, artifact_path="predictions.csv")
+    with open(path) as file:
+        rows = list(csv.DictReader(file))
+    test = [row for row in rows if row["split"] == "test"]
+    assert len(test) == logged.data.metrics["split/test_images"]
+    auroc = roc_auc_score([int(row["label"]) for row in test], [float(row["score"]) for row in test])
+    assert auroc == pytest.approx(logged.data.metrics["test/auroc"], abs=1e-4)
+    assert not {r["patient_id"] for r in test} & {r["patient_id"] for r in rows if r["split"] == "val"}
+
+
+def test_the_test_split_is_not_touched_when_it_is_off(composed, workdir):
+    run(composed(*QUICK, "fit.test=false"), workdir / "out")
+    logged = only_run()
+    assert not [name for name in logged.data.metrics if name.startswith("test/")]
+    path = mlflow.artifacts.download_artifacts(run_id=logged.info.run_id, artifact_path="predictions.csv")
+    assert "test" not in {row["split"] for row in csv.DictReader(open(path))}
+
+
+def test_a_run_that_learns_nothing_says_that_it_collapsed_and_why(composed, workdir, capsys):
+    run(composed(*QUICK, "optimizer=sgd", "optimizer.lr=1e-5", "fit.precision=fp32"), workdir / "out")
+    logged = only_run()
+    assert logged.data.tags["collapsed"] == "true"
+    assert "try a higher optimizer.lr" in logged.data.tags["collapse_reason"]
+    assert "COLLAPSED: " in capsys.readouterr().out
+
+
+def test_the_reports_crop_is_named_as_the_likely_reason(composed, workdir, capsys):
+    run(composed(*QUICK, "augment=report", "optimizer=sgd", "optimizer.lr=1e-5"), workdir / "out")
+    assert "its crop loses the whole lesion in" in only_run().data.tags["collapse_reason"]
+
+
+def test_a_run_id_of_ours_is_a_warm_start_for_another_loss(composed, workdir):
+    run(composed(*QUICK, "loss=ce"), workdir / "first")
+    first = only_run().info.run_id
+    run(composed(*QUICK, f"model.pretrained={first}", "loss=bce", "optimizer.lr=1e-9"), workdir / "second")
+    before = read(workdir / "first" / "checkpoints" / BEST)["model"]
+    after = read(workdir / "second" / "checkpoints" / BEST)["model"]
+    name = "backbone.0.weight"
+    assert np.abs(after[name].numpy() - before[name].numpy()).max() < 1e-5
+    assert len(after["head.weight"]) == 1
+
+
+def test_an_unknown_run_id_is_refused_before_anything_is_read(composed, workdir):
+    for key in ("model.pretrained", "resume"):
+        with pytest.raises(InputError, match="has no run 0123"):
+            run(composed(*QUICK, f"{key}='{'0123' * 8}'"), workdir / "out")
+    assert not (workdir / "stores").exists()
+
+
+def test_a_failed_run_is_marked_with_its_reason(composed, workdir):
+    with pytest.raises(RuntimeError, match="The loss is"):
+        run(composed(*QUICK, "optimizer=sgd", "optimizer.lr=1e18", "fit.precision=fp32"), workdir / "out")
+    logged = only_run()
+    assert logged.info.status == "FAILED"
+    assert "images phantom" in logged.data.tags["failure"]
+
+
+def test_relabelling_without_any_mask_is_refused(composed, workdir, monkeypatch):
+    from conftest import store_of
+
+    from pneumo import run as module
+
+    def maskless(*_):
+        material = prepared(*_)
+        return type(material)(material.cohort, store_of(np.asarray(material.store.pixels)), material.split)
+
+    prepared = module.prepared
+    monkeypatch.setattr(module, "prepared", maskless)
+    with pytest.raises(InputError, match="augment.relabel=true needs lesion masks"):
+        run(composed(*QUICK, "augment=report", "augment.relabel=true"), workdir / "out")
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_what_differs(composed, workdir):
+    run(composed(*QUICK), workdir / "out")
+    last = workdir / "out" / "checkpoints" / LAST
+    with pytest.raises(InputError, match=r"optimizer.lr: then 0.003, now 0.001"):
+        run(composed(*QUICK, "optimizer.lr=1e-3", f"resume={last}"), workdir / "again")
+
+
+def test_epochs_that_were_kept_but_not_logged_are_logged_on_resume(composed, workdir, monkeypatch):
+    class Stopped(BaseException):
+        pass
+
+    logging = tracking.Tracker.log
+
+    def dying(self, figures, step=0):
+        if step == 2:
+            raise Stopped
+        logging(self, figures, step)
+
+    monkeypatch.setattr(tracking.Tracker, "log", dying)
+    with pytest.raises(Stopped):
+        run(composed(*SMALL, "fit.epochs=3"), workdir / "out")
+    monkeypatch.setattr(tracking.Tracker, "log", logging)
+    run(composed(*SMALL, "fit.epochs=3", "resume=auto"), workdir / "again")
+    logged = only_run()
+    history = mlflow.MlflowClient().get_metric_history(logged.info.run_id, "val/auroc")
+    assert [point.step for point in history] == [1, 2, 3]
+    assert logged.info.status == "FINISHED"
+
+
+def test_resume_auto_starts_afresh_when_there_is_nothing_to_resume(composed, workdir):
+    run(composed(*QUICK, "resume=auto"), workdir / "out")
+    run(composed(*QUICK, "resume=auto"), workdir / "again")
+    assert len(mlflow.search_runs(search_all_experiments=True)) == 2
