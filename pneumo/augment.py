@@ -63,13 +63,13 @@ class Augment:
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """(B, 1, H, W) uint8 and (B, len(DRAWS)) -> (B, 1, h, w) float in [0, 1]."""
-        pixels = images.float() / 255
-        mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-        pixels = self._erased(self._resampled(pixels, self._affine(draws)), draws)
+        stored = images.float() / 255
+        pixels = self._erased(self._resampled(stored, self._affine(draws)), draws)
+        brightness = self._factor(draws, "brightness", self.brightness)
         if self.brightness:
-            factor = self._factor(draws, "brightness", self.brightness)
-            pixels, mean = (pixels * factor).clamp(0, 1), mean * factor
+            pixels = (pixels * brightness).clamp(0, 1)
         if self.contrast:
+            mean = stored.mean(dim=(1, 2, 3), keepdim=True) * brightness
             pixels = (mean + (pixels - mean) * self._factor(draws, "contrast", self.contrast)).clamp(0, 1)
         if self.gamma:
             pixels = pixels ** self._factor(draws, "gamma", self.gamma)
@@ -125,7 +125,7 @@ class Augment:
         side = self.output_side(pixels.shape[-1])
         if self.crop == 1 and not (self.rotation_degrees or self.shear_degrees or self.scale or self.shift):
             flipped = affine[:, 0, 0] < 0
-            return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+            return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels) if self.flip else pixels
         grid = F.affine_grid(affine, [len(pixels), 1, side, side], align_corners=False)
         return F.grid_sample(pixels, grid, align_corners=False)
 

@@ -166,27 +166,32 @@ class Fit:
         tally = Tally(self.loss, self.image_ids, epoch)
         size, every = self.settings.batch_size, self.settings.accumulation_steps
         n_batches = -(-len(order) // size)
-        in_window = 0
+        decided = 0
         for number, batch in enumerate(self.batches.of(order, size)):
-            in_window += self.backward(training, batch, draws[number * size : (number + 1) * size], tally)
+            in_window = min(every * size, len(order) - number // every * every * size)
+            own_draws = draws[number * size : (number + 1) * size]
+            decided += self.backward(training, batch, own_draws, in_window, tally)
             if (number + 1) % every == 0 or number + 1 == n_batches:
-                if in_window:
-                    self.step(training, in_window)
+                if decided:
+                    self.step(training, in_window / decided)
                 training.pace.after_step()
-                in_window = 0
+                decided = 0
             on_batch((epoch - 1) * n_batches + number + 1, self.settings.epochs * n_batches)
         figures = tally.figures()
         return {**figures, "images_per_second": len(order) / (time.perf_counter() - started)}
 
-    def backward(self, training: Training, batch: Batch, draws: Tensor, tally: "Tally") -> int:
-        """Adds the gradient of the batch's summed loss; returns how many images it has."""
+    def backward(
+        self, training: Training, batch: Batch, draws: Tensor, in_window: int, tally: "Tally"
+    ) -> int:
+        """Adds the gradient of the batch's share in the mean loss of a window of so many images; returns
+        how many images of the batch have a label."""
         images, labels = self.augmented(batch, draws.to(self.machine.device))
         if not len(labels):
             return 0
         with self.machine.precision():
             logits = training.model(self.normalise(images).contiguous(memory_format=self.memory_format))
         loss = self.loss(logits, labels)
-        training.scaler.scale(loss * len(labels)).backward()  # type: ignore[no-untyped-call]
+        training.scaler.scale(loss * (len(labels) / in_window)).backward()  # type: ignore[no-untyped-call]
         tally.add(batch.rows, loss.detach(), logits.detach(), labels)
         return len(labels)
 
@@ -202,11 +207,12 @@ class Fit:
             images, labels = images[decided], labels[decided]
         return images, labels
 
-    def step(self, training: Training, n_images: int) -> None:
-        """One optimizer step on the mean gradient of the window's images."""
+    def step(self, training: Training, correction: float) -> None:
+        """One optimizer step; `correction` makes a mean over the images that have a label."""
         training.scaler.unscale_(training.optimizer)
-        gradients = [p.grad for p in training.model.parameters() if p.grad is not None]
-        torch._foreach_div_(gradients, float(n_images))
+        if correction != 1:
+            gradients = [p.grad for p in training.model.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, correction)
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(training.model.parameters(), self.settings.clip_norm)
         training.scaler.step(training.optimizer)
@@ -244,7 +250,8 @@ class Tally:
         }
 
     def _check(self) -> None:
-        finite = torch.stack(self._losses[self._checked :]).isfinite().cpu().numpy()
+        new = self._losses[self._checked :]
+        finite = torch.stack(new).isfinite().cpu().numpy() if new else np.array([True])
         if not finite.all():
             number = self._checked + int(np.argmin(finite))
             ids = [str(name) for name in self._image_ids[self._rows[number]]]

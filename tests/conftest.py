@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=8", "fit.pictures=false"]
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: small networks wait for each other
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -125,6 +125,12 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(small_fit):
         finished(fit, training)
 
 
+def test_any_number_of_batches_an_epoch_is_fine(small_fit):
+    for n_batches in (19, 20, 21, 40):
+        fit, training = small_fit(n_train=2 * n_batches, settings={"batch_size": 2, "epochs": 1})
+        assert np.isfinite(finished(fit, training)[0].figures["train/loss"])
+
+
 def test_the_best_model_does_not_depend_on_the_batch_it_is_evaluated_in(small_fit):
     fit, training = small_fit()
     finished(fit, training)

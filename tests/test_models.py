@@ -144,12 +144,12 @@ def test_without_a_network_imagenet_names_the_way_out(monkeypatch, tmp_path):
 
 
 def test_tiny_has_no_imagenet_weights_and_says_so():
-    with pytest.raises(InputError, match="no ImageNet weights: model.pretrained=null"):
+    with pytest.raises(InputError, match=r"no ImageNet weights: model\.pretrained=null"):
         Tiny(pretrained="imagenet")(1)
 
 
 def test_an_unknown_architecture_or_freeze_is_refused_with_those_there_are():
-    with pytest.raises(InputError, match="resnet18, resnet34.*got 'resnet19'"):
+    with pytest.raises(InputError, match=r"resnet18, resnet34.*got 'resnet19'"):
         Torchvision(arch="resnet19")
     with pytest.raises(InputError, match="none, backbone, batchnorm, got 'all'"):
         Tiny(freeze="all")

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pneumo.data import phantom_devices as devices
-from pneumo.data.phantom_chest import Lungs, Vessels, chest
-from pneumo.data.phantom_frame import Frame, Streams
-from pneumo.data.phantom_lesion import Pneumothorax
-from pneumo.data.phantom_studies import studies
+from pneumo.data.phantom import devices
+from pneumo.data.phantom.chest import Lungs, Vessels, chest
+from pneumo.data.phantom.frame import Frame, Streams
+from pneumo.data.phantom.lesion import Pneumothorax
+from pneumo.data.phantom.patients import studies
 
 __all__ = ["VERSION", "draw", "studies"]
 

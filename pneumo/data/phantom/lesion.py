@@ -1,6 +1,6 @@
 """The pneumothorax: air between chest wall and lung, as a crescent in the lung's own polar coordinates.
 
-Legend as in phantom_frame. Angles: 0 apex, pi/2 lateral, pi base; radius 1 at the chest wall.
+Legend as in frame.py. Angles: 0 apex, pi/2 lateral, pi base; radius 1 at the chest wall.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pneumo.data.phantom_chest import Lungs, Vessels
-from pneumo.data.phantom_frame import MM, Frame, Streams
+from pneumo.data.phantom.chest import Lungs, Vessels
+from pneumo.data.phantom.frame import MM, Frame, Streams
 
 ANGLES = 180  # steps of the quadrature that turns an area into a thickness
 DEEPEST = 0.85  # of the lung's radius

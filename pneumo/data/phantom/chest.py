@@ -1,6 +1,6 @@
 """The chest itself: one patient's anatomy as a field of attenuation, smooth enough for half the resolution.
 
-Legend as in phantom_frame: B images, N points, body units; parameters (B, 1), of the two lungs (B, 2).
+Legend as in frame.py: B images, N points, body units; parameters (B, 1), of the two lungs (B, 2).
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pneumo.data.phantom_frame import MM, Frame, Streams, body_strokes, n_points, pick, soft_step
+from pneumo.data.phantom.frame import MM, Frame, Streams, body_strokes, n_points, pick, soft_step
 
 TEXTURE_CELLS = (10, 20, 32)  # a side, of each octave
 BRANCHES = (7, 14, 28, 56)  # vessels of a lung, by generation

@@ -1,12 +1,12 @@
 """What lies on or in the patient and on the picture: tubes, wires, skin folds, the side marker, collimation.
 
-Legend as in phantom_frame. Everything sharp is drawn at full resolution, on the rows that have it.
+Legend as in frame.py. Everything sharp is drawn at full resolution, on the rows that have it.
 """
 
 import torch
 from torch import Tensor
 
-from pneumo.data.phantom_frame import MM, Frame, Streams, bezier, body_strokes, n_points, strokes
+from pneumo.data.phantom.frame import MM, Frame, Streams, bezier, body_strokes, n_points, strokes
 
 MARKER_STEPS = 24  # points of each of the marker's strokes, at 128 pixels
 
