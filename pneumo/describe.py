@@ -30,6 +30,8 @@ def cohort(material: Material) -> str:
 
 def split(split: Split) -> str:
     sizes = " / ".join(f"{len(part):,}" for part in (split.train, split.val, split.test))
+    if not split.numbers["split/train_patients"]:
+        return f"{sizes}, may leak: {split.leak_risk}; patient memory unknown"
     apart = "no patient in two of them" if split.leak_risk is None else f"may leak: {split.leak_risk}"
     memory = split.patient_memory_auc
     meaning = "nothing leaks" if abs(memory - 0.5) < 0.005 else "patients leak: read every figure with that"
@@ -100,20 +102,21 @@ ROWS = {
 }
 
 
-def result(scored: Scored, part: str) -> tuple[list[str], list[list[str]], str]:
-    """Columns, rows and title of the last table."""
+def result(scored: Scored, part: str, known: bool) -> tuple[list[str], list[list[str]], str]:
+    """Columns, rows and title of the last table; `known`: whether patients are."""
     labels, patients = scored.predictions.labels, scored.patients
-    n_patients = len(np.unique(patients))
+    of = f"{len(np.unique(patients)):,} patients" if known else "unknown patients"
     positive = len(np.unique(patients[labels == 1]))
-    title = f"{part}, {len(labels):,} images of {n_patients:,} patients, {int(labels.sum()):,} positive"
-    if positive < FEW_PATIENTS:
-        title += f"\nonly {positive} patients are positive: these figures rest on them alone"
+    title = f"{part}, {len(labels):,} images of {of}, {int(labels.sum()):,} positive"
+    if known and positive < FEW_PATIENTS:
+        rest = f"only {positive} patients are" if positive > 1 else "a single patient is"
+        title += f"\n{rest} positive: these figures rest on that alone"
     rows = [
         [name, short(scored.figures[key]), f"{short(low)} - {short(high)}"]
         for key, name in ROWS.items()
         for low, high in [scored.intervals[key]]
     ]
-    return ["", "", "95% interval (patients resampled)"], rows, title
+    return ["", "", f"95% interval ({'patients' if known else 'images'} resampled)"], rows, title
 
 
 def operating_point(scored: Scored) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -151,11 +152,17 @@ def conclude(
             scored[part] = Scored.of(predictions, material.patients[predictions.rows], threshold)
     judged = scored[parts[-1]]
 
-    tracker.log(verdict.findings(training) | {"threshold": threshold})
+    found = verdict.findings(training)
+    tracker.log(found | {"threshold": threshold})
+    tracker.tag(fit_time=timedelta(seconds=round(found["fit_seconds"])))
     tracker.keep_text(predictions_csv(scored, material), "predictions.csv")
     if experiment.fit.test:
         tracker.log(scored["test"].named("test"))
-    reason = verdict.likely_reason(experiment, fit, training) if judged.collapsed else ""
+    reason = ""
+    if judged.collapsed:
+        positives = material.split.train[material.labels[material.split.train] == 1]
+        positive_patients = len(np.unique(material.patients[positives]))
+        reason = verdict.likely_reason(experiment, fit, training, positive_patients)
     tracker.tag(collapsed=str(judged.collapsed).lower(), **({"collapse_reason": reason} if reason else {}))
     if experiment.fit.pictures:
         with terminal.progress("pictures") as advance:
@@ -165,7 +172,8 @@ def conclude(
                 advance(number + 1, pictures.COUNT)
 
     terminal.line()
-    terminal.table(*describe.result(scored[parts[-1]], parts[-1]))
+    known = bool(material.cohort.table["patient_id"].notna().any())
+    terminal.table(*describe.result(judged, parts[-1], known))
     terminal.line(describe.operating_point(judged))
     if judged.collapsed:
         terminal.line()

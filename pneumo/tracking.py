@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,10 +33,11 @@ def connect(experiment: str) -> None:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     here = Path.cwd()
-    local = "MLFLOW_TRACKING_URI" not in os.environ
-    with FileLock(here / "mlflow.db.lock"):  # two first migrations at once break the database
-        if local:
-            mlflow.set_tracking_uri(f"sqlite:///{here / 'mlflow.db'}")
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    local = given is None
+    lock = FileLock(here / "mlflow.db.lock") if local else nullcontext()
+    with lock:  # two first migrations at once break the database
+        mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
             if local and mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
@@ -44,9 +47,9 @@ def connect(experiment: str) -> None:
 
 
 def place() -> str:
-    """Where runs go, as a person would name it."""
+    """Where runs go, as a person would name it, without a password."""
     uri: str = mlflow.get_tracking_uri()
-    return uri.removeprefix(f"sqlite:///{Path.cwd()}/")
+    return re.sub("://[^/@]*@", "://", uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Tracker:
         uri: str = mlflow.get_tracking_uri()
         if uri.startswith("http"):
             experiment = mlflow.get_run(self.run_id).info.experiment_id
-            return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
+            return f"{place().rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
         return f"mlflow ui, then open {self.name}"
 
 

@@ -13,6 +13,7 @@ from pneumo.fit import Fit, Training
 from pneumo.infer import Predictions
 from pneumo.metrics import Interval
 
+FEW_PATIENTS = 20
 POSITIVES_LOOKED_AT = 512
 LOST_BELOW = 1e-3  # of the lesion's area: interpolation leaves a trace of a lesion just outside
 
@@ -82,8 +83,9 @@ def collapse(scored: Scored, part: str, reason: str) -> str:
     )
 
 
-def likely_reason(experiment: Experiment, fit: Fit, training: Training) -> str:
-    """Why a run collapsed, by what can be checked: the crop, a frozen random network, no learning at all."""
+def likely_reason(experiment: Experiment, fit: Fit, training: Training, positive_patients: int) -> str:
+    """Why a run collapsed, by what can be checked: a frozen random network, the crop, too few positive
+    patients in training, no learning at all."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
         return (
@@ -96,11 +98,14 @@ def likely_reason(experiment: Experiment, fit: Fit, training: Training) -> str:
             f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
             "try augment=safe, or augment.relabel=true."
         )
-    first, last = training.history[0], training.history[-1]
-    if last["train/loss"] > 0.9 * first["train/loss"]:
+    if positive_patients < FEW_PATIENTS:
+        return f"it has only {positive_patients} positive patients to learn from: too few."
+    prevalence = fit.split.numbers["split/train_prevalence"]
+    always_one, reached = max(prevalence, 1 - prevalence), training.history[-1]["train/accuracy"]
+    if reached < always_one + (1 - always_one) / 5:
         return (
-            f"it has not learned its training images either (loss {first['train/loss']:.3f} -> "
-            f"{last['train/loss']:.3f}); try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
+            f"it has not learned its training images either: accuracy {reached:.2f}, where one answer for "
+            f"all gives {always_one:.2f}; try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
         )
     return "it learned its training images but nothing that holds for others; try augment=safe or more data."
 

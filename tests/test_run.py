@@ -83,11 +83,17 @@ def test_the_test_split_is_not_touched_when_it_is_off(composed, workdir):
 
 
 def test_a_run_that_learns_nothing_says_that_it_collapsed_and_why(composed, workdir, capsys):
-    run(composed(*QUICK, "optimizer=sgd", "optimizer.lr=1e-5", "fit.precision=fp32"), workdir / "out")
+    more = "data.n_images=400"
+    run(composed(*QUICK, more, "optimizer=sgd", "optimizer.lr=1e-5", "fit.precision=fp32"), workdir / "out")
     logged = only_run()
     assert logged.data.tags["collapsed"] == "true"
     assert "try a higher optimizer.lr" in logged.data.tags["collapse_reason"]
     assert "COLLAPSED: " in capsys.readouterr().out
+
+
+def test_a_run_with_few_positive_patients_names_them_as_the_likely_reason(composed, workdir):
+    run(composed(*QUICK, "optimizer=sgd", "optimizer.lr=1e-5"), workdir / "out")
+    assert "it has only 8 positive patients" in only_run().data.tags["collapse_reason"]
 
 
 def test_the_reports_crop_is_named_as_the_likely_reason(composed, workdir, capsys):
@@ -169,3 +175,13 @@ def test_resume_auto_starts_afresh_when_there_is_nothing_to_resume(composed, wor
     run(composed(*QUICK, "resume=auto"), workdir / "out")
     run(composed(*QUICK, "resume=auto"), workdir / "again")
     assert len(mlflow.search_runs(search_all_experiments=True)) == 2
+
+
+def test_the_tracking_address_is_obeyed_and_its_password_not_shown(composed, workdir, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workdir}/elsewhere.db")
+    run(composed(*QUICK, "fit.test=false"), workdir / "out")
+    assert (workdir / "elsewhere.db").exists()
+    assert not (workdir / "mlflow.db").exists()
+    assert "elsewhere.db" in capsys.readouterr().out
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://me:secret@runs.example.org")
+    assert tracking.place() == "https://runs.example.org"

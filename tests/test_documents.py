@@ -1,0 +1,39 @@
+"""What the documents say is there, is there."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("group", ["data", "augment", "model", "loss", "optimizer", "schedule", "experiment"])
+def test_the_readme_names_every_choice_of_every_group(group):
+    (cell,) = re.findall(rf"^\| `{group}=` \| ([^|]*) \|", README, re.MULTILINE)
+    there = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if not path.stem.startswith("_")}
+    assert set(cell.replace("*", "").split()) == there
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/data.md", "docs/runs.md", "docs/extending.md", "docs/report.md"]
+)
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_examples_of_own_components_work(tmp_path, monkeypatch, composed):
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
+    package = tmp_path / "mypkg"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for example in examples:
+        lines = [line.removeprefix("   ") for line in example.splitlines()]
+        name = lines[0].removeprefix("# mypkg/")
+        (package / name).write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PNEUMO_TRUST", "mypkg.*")
+    assert composed("loss._target_=mypkg.losses.Brier", "~loss.label_smoothing").loss.power == 2
+    assert composed("model._target_=mypkg.models.Plain").model(1).head.out_features == 1
