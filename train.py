@@ -9,18 +9,20 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pneumo import config
-from pneumo.errors import InputError
+from pneumo.console import Terminal
+from pneumo.errors import InputError, NonFiniteLossError
 
 
 @hydra.main(config_path="conf", config_name="train", execution_whitelist=config.trusted())
 def main(composed: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, resumable
     try:
-        experiment = config.load(composed)
-        from pneumo.run import run  # what is heavy comes after what can be refused
+        with Terminal().waiting("loading"):
+            experiment = config.load(composed)
+            from pneumo.run import run  # the heaviest comes after what can be refused
 
         run(experiment, Path(HydraConfig.get().runtime.output_dir))
-    except InputError as error:
+    except (InputError, NonFiniteLossError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,7 +1,6 @@
 """Checkpoints: `last.pt` to go on from, `best.pt` to predict with. A file is whole or not there."""
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 
 from pneumo.errors import InputError, listed
 from pneumo.fit import EpochReport, Training
+from pneumo.weights import read_tensors
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -47,13 +47,8 @@ def write(state: dict[str, Any], path: Path) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """Onto the CPU; never executes what the file says. InputError: it is not a checkpoint of ours."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"There is no checkpoint {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a checkpoint ({str(error).splitlines()[0]})") from None
-    if not isinstance(state, dict) or not {"model", "config", "run_id"} <= state.keys():
+    state = read_tensors(path)
+    if not {"model", "config", "run_id"} <= state.keys():
         raise InputError(f"{path} is not a checkpoint of a run of ours")
     return state
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,6 +37,10 @@ class Terminal:
         for row in rows:
             table.add_row(*row)
         self._console.print(table)
+
+    def waiting(self, text: str) -> AbstractContextManager[object]:
+        """Shows that something is under way whose end cannot be told."""
+        return self._console.status(text) if self._console.is_terminal else nullcontext()
 
     @contextmanager
     def progress(self, topic: str) -> Iterator[Advance]:

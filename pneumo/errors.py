@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Something given to us is wrong; the message says what, where and the value."""
 
 
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message says in which epoch and batch, and on which images."""
+
+
 def listed(heading: str, lines: Sequence[str], shown: int = 10) -> str:
     """A heading and the first `shown` lines under it, with a count of the rest."""
     rest = [f"  ... and {len(lines) - shown:,} more"] if len(lines) > shown else []

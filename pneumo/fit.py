@@ -16,7 +16,7 @@ from pneumo.augment import Augment
 from pneumo.data.batches import Batch, Batches
 from pneumo.data.normalise import Normalise
 from pneumo.data.split import Split
-from pneumo.errors import InputError
+from pneumo.errors import InputError, NonFiniteLossError
 from pneumo.infer import Predictions, View, Viewer, predict, views_of
 from pneumo.losses import Loss
 from pneumo.machine import Machine
@@ -92,10 +92,6 @@ class EpochReport:
     is_best: bool
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; says in which epoch and batch, and on which images."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """What stays the same from epoch to epoch."""
@@ -122,7 +118,7 @@ class Fit:
         return -(-len(self.split.train) // self.settings.effective_batch)
 
     def predict(self, model: Classifier, rows: np.ndarray, views: list[View]) -> Predictions:
-        size = max(64, self.settings.batch_size)
+        size = 2 * self.settings.batch_size  # no gradients: twice as many fit
         return predict(model, self.loss, self.batches, rows, self.viewer, size, views)
 
     def epochs(

@@ -1,7 +1,6 @@
 """Models: each takes its number of outputs and gives a network from (B, 1, H, W) floats to
 (B, n_outputs) logits."""
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pneumo.errors import InputError
+from pneumo.weights import read_tensors
 
 FREEZES = ("none", "backbone", "batchnorm")
 Weights = Mapping[str, Tensor]
@@ -166,14 +166,7 @@ HEADS = {"resnet": ("fc", "conv1"), "densen": ("classifier", "features.conv0")} 
 
 def load_file(model: Classifier, path: Path) -> None:
     """A checkpoint of ours, head and all (converted between one and two outputs), or torchvision weights."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"model.pretrained={path}: there is no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"model.pretrained={path} is not a file of weights ({first_line(error)})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"model.pretrained={path} holds a {type(content).__name__}, not a dict of weights")
+    content = read_tensors(path)
     weights = content.get("model", content)
     if "head.weight" not in weights:
         return load_backbone(model, weights, str(path))
@@ -214,7 +207,3 @@ def converted_head(weight: Tensor, bias: Tensor, n_outputs: int) -> tuple[Tensor
         case (1, 2):
             return torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
     return weight, bias
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,8 +6,8 @@ import torch
 from conftest import store_of
 
 from pneumo.augment import Augment
-from pneumo.errors import InputError
-from pneumo.fit import FitSettings, NonFiniteLossError
+from pneumo.errors import InputError, NonFiniteLossError
+from pneumo.fit import FitSettings
 from pneumo.infer import VIEWS, views_of
 from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.models import Tiny

@@ -7,6 +7,7 @@ from conftest import ROOT
 
 LAYERS = [  # a room may import rooms above its own line, and on its own line where that is said
     {"errors", "metrics", "console"},
+    {"weights"},
     {"data"},
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
     {"infer"},
@@ -16,7 +17,7 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"resume", "describe", "pictures"},
     {"run"},
 ]
-COMPONENTS = LAYERS[2]
+COMPONENTS = LAYERS[3]
 OUTSIDE = {  # who alone may know a package
     "mlflow": {"tracking"},
     "hydra": {"config"},

@@ -67,6 +67,14 @@ def test_a_run_killed_with_sigkill_goes_on_bit_equal(workdir, stores, tmp_path_f
     assert not list(workdir.rglob(".*.pt.*"))
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_message_alone(workdir, stores):
+    done = typed("optimizer=sgd", "optimizer.lr=1e18", "fit.precision=fp32")
+    assert done.returncode == 1
+    assert "in epoch 1, batch " in done.stderr
+    assert "images phantom-0-" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(workdir, stores, stop):
     said, code = killed_after_epoch(1, stop, "fit.epochs=200")
