@@ -166,7 +166,7 @@ HEADS = {"resnet": ("fc", "conv1"), "densen": ("classifier", "features.conv0")} 
 
 def load_file(model: Classifier, path: Path) -> None:
     """A checkpoint of ours, head and all (converted between one and two outputs), or torchvision weights."""
-    content = read_tensors(path)
+    content = read_tensors(path, f"model.pretrained={path}")
     weights = content.get("model", content)
     if "head.weight" not in weights:
         return load_backbone(model, weights, str(path))
