@@ -90,9 +90,10 @@ class Augment:
         return torch.where(surviving < self.relabel_lost_below, 0.0, uncertain)
 
     def evaluation(self, images: Tensor) -> Tensor:
-        """The deterministic twin: (B, 1, H, W) uint8 -> the central crop, (B, 1, h, w) float in [0, 1]."""
+        """The deterministic twin: (B, 1, H, W) uint8 -> (B, 1, h, w) float in [0, 1], the central crop; the
+        whole image where crops are relabelled, since the model was then taught to answer for what it sees."""
         side = images.shape[-1]
-        kept = self.output_side(side)
+        kept = side if self.relabel else self.output_side(side)
         start = (side - kept) // 2
         return images[:, :, start : start + kept, start : start + kept].float() / 255
 

@@ -35,12 +35,16 @@ def mirrored(images: Tensor) -> Tensor:
     return images.flip(3)
 
 
+def mirror_of(view: View) -> View:
+    return lambda images: mirrored(view(images))
+
+
 SCALES = [identity, zoomed(0.9), zoomed(1.1)]
 VIEWS: dict[str, list[View]] = {
     "none": [identity],
     "hflip": [identity, mirrored],
     "scales": SCALES,
-    "hflip_scales": SCALES + [lambda images, s=s: mirrored(s(images)) for s in SCALES],  # type: ignore[misc]
+    "hflip_scales": [*SCALES, *map(mirror_of, SCALES)],
 }
 
 

@@ -46,6 +46,11 @@ def test_the_twin_for_evaluation_is_the_central_crop_untouched():
     assert torch.equal(SAFE.evaluation(batch), batch.float() / 255)
 
 
+def test_a_model_of_relabelled_crops_is_asked_about_the_whole_image():
+    batch = images(2, side=32)
+    assert torch.equal(Augment(crop=0.5, relabel=True).evaluation(batch), batch.float() / 255)
+
+
 def test_the_reports_crop_is_the_same_share_of_any_side():
     assert [REPORT.output_side(side) for side in (512, 128, 1024)] == [224, 56, 448]
 
