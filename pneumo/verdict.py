@@ -56,11 +56,12 @@ def findings(training: Training) -> dict[str, float]:
     """The figures behind the report's findings: do the curves jump, is there a gap, and the best and the
     last epoch side by side."""
     history = training.history
+    learned = [name for name in history[-1] if name.startswith(("train/", "val/"))]
     best, last = history[training.best_epoch - 1], history[-1]
     column = {name: np.array([figures[name] for figures in history]) for name in last}
     return {
-        **{f"best/{name.replace('/', '_')}": value for name, value in best.items()},
-        **{f"last/{name.replace('/', '_')}": value for name, value in last.items()},
+        **{f"best/{name.replace('/', '_')}": best[name] for name in learned},
+        **{f"last/{name.replace('/', '_')}": last[name] for name in learned},
         "best/epoch": training.best_epoch,
         "findings/val_loss_jump": metrics.jumpiness(column["val/loss"]),
         "findings/val_accuracy_jump": metrics.jumpiness(column["val/accuracy"]),

@@ -1,8 +1,10 @@
 """What only real files can show; they are found through PNEUMO_REALDATA and never copied."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,8 @@ from pneumo.data.images import decode_rle
 from pneumo.data.sources import SIIM_SIDE_PX, Nih, SiimPng, parse_siim_rle
 from pneumo.data.split import split_cohort
 from pneumo.data.store import open_store
+from pneumo.experiment import Experiment
+from pneumo.run import run
 
 FOLDER = Path(os.environ.get("PNEUMO_REALDATA") or "/nowhere")
 
@@ -109,3 +113,25 @@ def test_full_size_nih_radiographs_shrink_to_their_own_mean(tmp_path: Path) -> N
         np.concatenate([block.pixels for block in source().pixels.blocks(side)]) for side in (1024, 128)
     )
     np.testing.assert_allclose(small.mean(axis=(1, 2)), whole.mean(axis=(1, 2)), atol=0.6)
+
+
+@pytest.mark.parametrize(("split", "leaks"), [("patient", False), ("image", True)])
+def test_a_run_trains_on_real_radiographs_and_shows_whether_its_split_leaks(
+    split: str, leaks: bool, composed: Callable[..., Experiment], workdir: Path
+) -> None:
+    given = [f"data.root={FOLDER / 'nih'}", "data.table=images_64.csv", "data.images=images_64"]
+    run(
+        composed(
+            "data=nih",
+            *given,
+            "data.image_side_px=64",
+            f"data.split={split}",
+            "model.width=4",
+            "fit.epochs=1",
+        ),
+        workdir / "out",
+    )
+    (logged,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    memory = logged.data.metrics["split/patient_memory_auc"]
+    assert memory > 0.9 if leaks else memory == 0.5
+    assert logged.data.tags["leak_risk"] == ("image split" if leaks else "none")
