@@ -128,7 +128,7 @@ def test_a_pickle_in_the_place_of_weights_is_never_executed(tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "executed"), "w"))
 
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(InputError, match="is not a file of weights"):
         Tiny(pretrained=str(tmp_path / "evil.pt"))(1)
     assert not (tmp_path / "executed").exists()

@@ -44,7 +44,7 @@ def test_cosine_warms_up_in_a_line_and_falls_to_nothing():
     seen = rates(Cosine(warmup_share=0.1), 99)
     assert seen[:9] == pytest.approx([0.1 * (i + 1) for i in range(9)])
     assert seen[9] == pytest.approx(1)
-    assert all(a > b for a, b in itertools.pairwise(seen))
+    assert all(a > b for a, b in itertools.pairwise(seen[9:]))
     assert seen[-1] < 0.001
     assert warm_cosine(1.0, 0.1) == pytest.approx(0)
 
