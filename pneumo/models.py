@@ -9,7 +9,6 @@ from typing import Self
 from urllib.error import URLError
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -126,18 +125,18 @@ class AverageAndMaximum(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Torchvision(Model):
-    """One of torchvision's classifiers by its name there, with one input channel and without its head."""
+    """One of torchvision's classifiers by its name there, with one input channel and without its head.
+    torchvision is imported when one is built: it takes as long as torch itself."""
 
     arch: str
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        known = [n for n in torchvision.models.list_models(torchvision.models) if n.startswith(FAMILIES)]
+    def backbone(self) -> tuple[nn.Module, int]:
+        from torchvision import models
+
+        known = [name for name in models.list_models(models) if name.startswith(FAMILIES)]
         if self.arch not in known:
             raise InputError(f"model.arch must be one of {', '.join(known)}, got {self.arch!r}")
-
-    def backbone(self) -> tuple[nn.Module, int]:
-        network = torchvision.models.get_model(self.arch, weights=None)
+        network = models.get_model(self.arch, weights=None)
         head, stem = HEADS[self.arch[:6]]
         n_features = network.get_submodule(head).in_features
         network.set_submodule(head, nn.Identity())
@@ -148,8 +147,10 @@ class Torchvision(Model):
         return network, n_features
 
     def imagenet(self) -> Weights:
+        from torchvision import models
+
         try:
-            weights: Weights = torchvision.models.get_model(self.arch, weights="DEFAULT").state_dict()
+            weights: Weights = models.get_model(self.arch, weights="DEFAULT").state_dict()
         except (URLError, OSError) as error:
             raise InputError(
                 f"The ImageNet weights of {self.arch} are not here and could not be fetched ({error}).\n"

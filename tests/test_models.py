@@ -150,6 +150,6 @@ def test_tiny_has_no_imagenet_weights_and_says_so():
 
 def test_an_unknown_architecture_or_freeze_is_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"resnet18, resnet34.*got 'resnet19'"):
-        Torchvision(arch="resnet19")
+        Torchvision(arch="resnet19")(1)
     with pytest.raises(InputError, match="none, backbone, batchnorm, got 'all'"):
         Tiny(freeze="all")
