@@ -64,7 +64,7 @@ class Augment:
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """(B, 1, H, W) uint8 and (B, len(DRAWS)) -> (B, 1, h, w) float in [0, 1]."""
         stored = images.float() / 255
-        pixels = self._erased(self._resampled(stored, self._affine(draws)), draws)
+        pixels = self._erased(self._resampled(stored, draws), draws)
         brightness = self._factor(draws, "brightness", self.brightness)
         if self.brightness:
             pixels = (pixels * brightness).clamp(0, 1)
@@ -77,11 +77,11 @@ class Augment:
 
     def surviving(self, masks: Tensor, draws: Tensor) -> Tensor:
         """(B, 1, H, W) uint8 masks, none empty -> (B,) the share of each lesion's area that is still seen."""
-        affine = self._affine(draws)
         area = masks.float()
         side, kept_side = masks.shape[-1], self.output_side(masks.shape[-1])
-        source_pixels = affine[:, :, :2].det().abs() * (side / kept_side) ** 2  # under one of the output
-        kept = self._resampled(area, affine).sum(dim=(1, 2, 3)) * source_pixels
+        magnified = self._affine(draws)[:, :, :2].det().abs()
+        source_pixels = magnified * (side / kept_side) ** 2  # under one of the output
+        kept = self._resampled(area, draws).sum(dim=(1, 2, 3)) * source_pixels
         return (kept / area.sum(dim=(1, 2, 3))).clamp(max=1)
 
     def relabelled(self, labels: Tensor, surviving: Tensor) -> Tensor:
@@ -122,12 +122,12 @@ class Augment:
         offset = (linear @ window[:, :, None])[:, :, 0] + moved
         return torch.cat([linear * self.crop, offset[:, :, None]], dim=2)
 
-    def _resampled(self, pixels: Tensor, affine: Tensor) -> Tensor:
-        side = self.output_side(pixels.shape[-1])
+    def _resampled(self, pixels: Tensor, draws: Tensor) -> Tensor:
         if self.crop == 1 and not (self.rotation_degrees or self.shear_degrees or self.scale or self.shift):
-            flipped = affine[:, 0, 0] < 0
-            return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels) if self.flip else pixels
-        grid = F.affine_grid(affine, [len(pixels), 1, side, side], align_corners=False)
+            flipped = draws[:, DRAWS.index("flip"), None, None, None] < self.flip
+            return torch.where(flipped, pixels.flip(3), pixels) if self.flip else pixels
+        side = self.output_side(pixels.shape[-1])
+        grid = F.affine_grid(self._affine(draws), [len(pixels), 1, side, side], align_corners=False)
         return F.grid_sample(pixels, grid, align_corners=False)
 
     def _erased(self, pixels: Tensor, draws: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ class Fit:
         for number, batch in enumerate(self.batches.of(order, size)):
             in_window = min(every * size, len(order) - number // every * every * size)
             own_draws = draws[number * size : (number + 1) * size]
-            decided += self.backward(training, batch, own_draws, in_window, tally)
+            decided += self.backward(training, batch, own_draws, in_window, tally, decided == 0)
             if (number + 1) % every == 0 or number + 1 == n_batches:
                 if decided:
                     self.step(training, in_window / decided)
@@ -177,16 +177,18 @@ class Fit:
         return {**figures, "images_per_second": len(order) / (time.perf_counter() - started)}
 
     def backward(
-        self, training: Training, batch: Batch, draws: Tensor, in_window: int, tally: "Tally"
+        self, training: Training, batch: Batch, draws: Tensor, in_window: int, tally: "Tally", first: bool
     ) -> int:
         """Adds the gradient of the batch's share in the mean loss of a window of so many images; returns
-        how many images of the batch have a label."""
+        how many images of the batch have a label. `first`: nothing of the window has been added yet."""
         images, labels = self.augmented(batch, draws.to(self.machine.device))
         if not len(labels):
             return 0
         with self.machine.precision():
             logits = training.model(self.normalise(images).contiguous(memory_format=self.memory_format))
         loss = self.loss(logits, labels)
+        if first:
+            training.optimizer.zero_grad(set_to_none=True)
         training.scaler.scale(loss * (len(labels) / in_window)).backward()  # type: ignore[no-untyped-call]
         tally.add(batch.rows, loss.detach(), logits.detach(), labels)
         return len(labels)
@@ -213,7 +215,6 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(training.model.parameters(), self.settings.clip_norm)
         training.scaler.step(training.optimizer)
         training.scaler.update()
-        training.optimizer.zero_grad(set_to_none=True)
 
 
 class Tally:

@@ -177,6 +177,30 @@ def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
     assert 0 <= labels.sum() < 8
 
 
+def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradient(small_fit):
+    def trained(drop_first):
+        fit, training = small_fit(optimizer=Sgd(lr=0.1), settings={"accumulation_steps": 2, "epochs": 1})
+        calls = iter(range(100))
+        augmented = fit.augmented
+
+        def without_some(batch, draws):
+            images, labels = augmented(batch, draws)
+            n = 0 if next(calls) == 2 and drop_first else len(labels)  # the first batch of the second window
+            return images[:n], labels[:n]
+
+        object.__setattr__(fit, "augmented", without_some)
+        seen = []
+        training.optimizer.register_step_pre_hook(
+            lambda *_: seen.append(torch.cat([p.grad.flatten() for p in training.model.parameters()]).clone())
+        )
+        finished(fit, training)
+        return seen
+
+    whole, dropped = trained(False), trained(True)
+    assert torch.equal(whole[0], dropped[0])
+    assert float(dropped[1] @ dropped[0] / dropped[1].norm() / dropped[0].norm()) < 0.9
+
+
 def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
     fit, _training = small_fit(augment=Augment(crop=0.5, relabel=True))
     _images, labels = fit.augmented(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
