@@ -18,7 +18,7 @@ class Keeper:
 
     def __init__(self, folder: Path, config: dict[str, Any], split_hash: str, run_id: str):
         folder.mkdir(parents=True, exist_ok=True)
-        self.last, self.best = folder / LAST, folder / BEST
+        self.files = self.last, self.best = folder / LAST, folder / BEST
         self._origin = {"config": config, "split_hash": split_hash, "run_id": run_id}
 
     def offer(self, report: EpochReport, training: Training) -> None:

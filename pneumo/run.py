@@ -64,9 +64,13 @@ def run(experiment: Experiment, output_dir: Path) -> float:
         with tracker:
             log_beginning(tracker, experiment, material, fit, training)
             keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
-            train(fit, training, keeper, tracker, terminal)
-            conclude(experiment, fit, training, material, keeper, tracker, terminal)
-            tracker.keep_files([keeper.last, keeper.best], tracking.CHECKPOINTS)
+            try:
+                train(fit, training, keeper, tracker, terminal)
+                training.model.load_state_dict(keeper.best_weights())
+                scored = judged(experiment, fit, training.model, material, terminal)
+                conclude(experiment, fit, training, material, scored, tracker, terminal)
+            finally:
+                tracker.keep_files([file for file in keeper.files if file.exists()], tracking.CHECKPOINTS)
     except KeyboardInterrupt:
         terminal.line()
         terminal.warn(describe.stopped(training, tracker.run_id))
@@ -129,55 +133,57 @@ def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, termin
         terminal.line(f"stopped early, {describe.since_best(training)}")
 
 
+def judged(
+    experiment: Experiment, fit: Fit, model: Classifier, material: Material, terminal: Terminal
+) -> dict[str, Scored]:
+    """Validation, and test where it is asked for, at the threshold that validation chose."""
+    views = views_of(experiment.tta)
+    parts = {"val": material.split.val} | ({"test": material.split.test} if experiment.fit.test else {})
+    scored: dict[str, Scored] = {}
+    with terminal.progress("judging") as advance:
+        for number, (part, rows) in enumerate(parts.items()):
+            advance(number, len(parts))
+            predictions = fit.predict(model, rows, views)
+            if part == "val":
+                threshold = best_f1_threshold(predictions.labels, predictions.scores)
+            scored[part] = Scored.of(predictions, material.patients[rows], threshold)
+    return scored
+
+
 def conclude(
     experiment: Experiment,
     fit: Fit,
     training: Training,
     material: Material,
-    keeper: Keeper,
+    scored: dict[str, Scored],
     tracker: Tracker,
     terminal: Terminal,
 ) -> None:
-    """The best epoch's model on validation, then once on test, at the threshold that validation chose."""
-    training.model.load_state_dict(keeper.best_weights())
-    views = views_of(experiment.tta)
-    parts = ["val", "test"] if experiment.fit.test else ["val"]
-    scored: dict[str, Scored] = {}
-    with terminal.progress("judging") as advance:
-        for number, part in enumerate(parts):
-            advance(number, len(parts))
-            predictions = fit.predict(training.model, getattr(material.split, part), views)
-            if part == "val":
-                threshold = best_f1_threshold(predictions.labels, predictions.scores)
-            scored[part] = Scored.of(predictions, material.patients[predictions.rows], threshold)
-    judged = scored[parts[-1]]
-
+    """Logs and says what the run came to."""
+    part, last = list(scored.items())[-1]
     found = verdict.findings(training)
-    tracker.log(found | {"threshold": threshold})
-    tracker.tag(fit_time=timedelta(seconds=round(found["fit_seconds"])))
+    tracker.log(found | {"threshold": last.threshold})
+    if part == "test":
+        tracker.log(last.named("test"))
+    tracker.tag(
+        fit_time=timedelta(seconds=round(found["fit_seconds"])), collapsed=str(last.collapsed).lower()
+    )
     tracker.keep_text(predictions_csv(scored, material), "predictions.csv")
-    if experiment.fit.test:
-        tracker.log(scored["test"].named("test"))
-    reason = ""
-    if judged.collapsed:
-        positives = material.split.train[material.labels[material.split.train] == 1]
-        positive_patients = len(np.unique(material.patients[positives]))
-        reason = verdict.likely_reason(experiment, fit, training, positive_patients)
-    tracker.tag(collapsed=str(judged.collapsed).lower(), **({"collapse_reason": reason} if reason else {}))
     if experiment.fit.pictures:
         with terminal.progress("pictures") as advance:
-            made = pictures.of_run(fit, training, material, scored)
-            for number, (path, figure) in enumerate(made):
+            for number, (path, figure) in enumerate(pictures.of_run(fit, training, material, scored)):
                 tracker.keep_figure(figure, path)
                 advance(number + 1, pictures.COUNT)
 
     terminal.line()
-    known = bool(material.cohort.table["patient_id"].notna().any())
-    terminal.table(*describe.result(judged, parts[-1], known))
-    terminal.line(describe.operating_point(judged))
-    if judged.collapsed:
+    terminal.table(*describe.result(last, part, material.patients_known))
+    terminal.line(describe.operating_point(last))
+    if last.collapsed:
+        positive_patients = material.positive_patients(material.split.train)
+        reason = verdict.likely_reason(experiment, fit, training, positive_patients)
+        tracker.tag(collapse_reason=reason)
         terminal.line()
-        terminal.warn(verdict.collapse(judged, parts[-1], reason))
+        terminal.warn(verdict.collapse(last, part, reason))
         terminal.line()
 
 

@@ -83,6 +83,8 @@ def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(workdir, stores, stop)
     assert code == 130
     assert logged.info.status == "KILLED"
     assert f"the same command and resume={logged.info.run_id}" in said
+    kept = mlflow.MlflowClient().list_artifacts(logged.info.run_id, "checkpoints")
+    assert {file.path for file in kept} == {"checkpoints/best.pt", "checkpoints/last.pt"}
     assert "Traceback" not in said
 
 

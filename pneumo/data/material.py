@@ -29,6 +29,15 @@ class Material:
         return self.cohort.groups()
 
     @property
+    def patients_known(self) -> bool:
+        """Of any image."""
+        return bool(self.cohort.table["patient_id"].notna().any())
+
+    def positive_patients(self, rows: np.ndarray) -> int:
+        """How many patients have a positive image among these rows."""
+        return len(np.unique(self.patients[rows[self.labels[rows] == 1]]))
+
+    @property
     def notes(self) -> list[str]:
         """What must be said loudly."""
         skipped = len(self.cohort.skipped)
