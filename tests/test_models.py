@@ -121,19 +121,6 @@ def test_weights_of_another_width_are_refused_by_shape(tmp_path):
         Tiny(width=4, pretrained=str(tmp_path / "wide.pt"))(1)
 
 
-def test_a_pickle_in_the_place_of_weights_is_never_executed(tmp_path):
-    import pickle
-
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "executed"), "w"))
-
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
-    with pytest.raises(InputError, match="is not a file of weights"):
-        Tiny(pretrained=str(tmp_path / "evil.pt"))(1)
-    assert not (tmp_path / "executed").exists()
-
-
 def test_without_a_network_imagenet_names_the_way_out(monkeypatch, tmp_path):
     from urllib.error import URLError
 
