@@ -1,7 +1,7 @@
 """The door: a composed configuration becomes an Experiment, and nothing behind it sees a DictConfig."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pneumo.experiment import Experiment, Parameter
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
+STUDY = (  # what a study adds at the top level: not a run's business
+    *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
+    *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
+)
 OURS = [
     f"pneumo.{room}.*" for room in ("data.sources", "augment", "models", "optimizers", "losses", "schedules")
 ]
@@ -31,6 +35,7 @@ def trusted() -> list[str]:
 
 def load(config: DictConfig) -> "Experiment":
     """InputError: a value is missing, of the wrong kind, or out of its range."""
+    config = OmegaConf.masked_copy(config, [key for key in config if key not in STUDY])
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -55,10 +60,20 @@ def load(config: DictConfig) -> "Experiment":
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
         choices={group: str(chosen.get(group) or kind_of(plain[group])) for group in GROUPS},
-        overrides=list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
+        overrides=typed(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         parameters=dict(flat(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )
+
+
+def typed(overrides: Iterable[str]) -> list[str]:
+    """Those that say something of a run, not of a study."""
+    return [given for given in overrides if key_of(given).split(".")[0] not in STUDY]
+
+
+def key_of(override: str) -> str:
+    """optimizer.lr of optimizer.lr=1e-3, loss of ++loss=bce"""
+    return override.split("=", 1)[0].lstrip("+~")
 
 
 def built(group: str, settings: Mapping[str, Any]) -> Any:

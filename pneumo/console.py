@@ -14,8 +14,10 @@ Advance = Callable[[int, int], None]
 
 
 class Terminal:
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        """quiet: nothing stays on the screen; progress passes over it where there is a person."""
         self._console = Console(highlight=False)
+        self._quiet = quiet
 
     def say(self, topic: str, text: str) -> None:
         """A line under a topic: `split     1,960 / 420 / 420`."""
@@ -26,9 +28,13 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """What must not be overlooked."""
+        if self._quiet:
+            return
         self._console.print(text, style="bold yellow", markup=False, soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        if self._quiet:
+            return
         if title:
             self.line(title)
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
@@ -72,4 +78,5 @@ class Terminal:
         return advance
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        if not self._quiet:
+            self._console.print(text, markup=False, soft_wrap=True)

@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Something given to us is wrong; the message says what, where and the value."""
 
 
+class Pruned(Exception):
+    """A study stopped the run; the message says why."""
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message says in which epoch and batch, and on which images."""
 

@@ -48,3 +48,10 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16"):
         return torch.bfloat16
     return torch.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of the device, or of the machine as torch's allocator or Python's tell it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

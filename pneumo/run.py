@@ -15,7 +15,7 @@ from pneumo.console import Terminal
 from pneumo.data.batches import Batches
 from pneumo.data.material import Material, prepared
 from pneumo.data.normalise import normaliser
-from pneumo.errors import InputError
+from pneumo.errors import InputError, Pruned
 from pneumo.experiment import Experiment
 from pneumo.fit import Fit, Training
 from pneumo.infer import views_of
@@ -25,13 +25,15 @@ from pneumo.models import Classifier
 from pneumo.resume import RUN_ID, Resumed, config_hash, resumed
 from pneumo.tracking import Tracker
 from pneumo.verdict import Scored
+from pneumo.watch import Watch
 
 
-def run(experiment: Experiment, output_dir: Path) -> float:
-    """Trains, evaluates and logs; returns the best validation AUROC. InputError: something given is wrong,
-    told before anything is trained."""
+def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) -> dict[str, float]:
+    """Trains, evaluates and logs; returns the findings. InputError: something given is wrong, told before
+    anything is trained. Pruned: `watch` stopped it."""
     began = time.perf_counter()
-    terminal = Terminal()
+    watch = watch or Watch()
+    terminal = watch.terminal
     views_of(experiment.tta)
     machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
     tracking.connect(experiment.mlflow_experiment)
@@ -52,10 +54,11 @@ def run(experiment: Experiment, output_dir: Path) -> float:
 
     folder = before.folder if before else output_dir / tracking.CHECKPOINTS
     tracker = Tracker.start(
-        before.run_id if before else None,
-        experiment.run_name,
-        experiment.parameters,
-        tags(experiment, material, folder),
+        before.run_id if before else watch.run_id,
+        watch.run_name or experiment.run_name,
+        {} if before else experiment.parameters,
+        tags(experiment, material, folder) | watch.tags,
+        watch.parent,
     )
     terminal.say("run", f"{tracker.name} · {tracking.place()}")
     if before:
@@ -65,10 +68,14 @@ def run(experiment: Experiment, output_dir: Path) -> float:
             log_beginning(tracker, experiment, material, fit, training)
             keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
             try:
-                train(fit, training, keeper, tracker, terminal)
+                watch.begins(tracker.run_id, material.split.hash, training.history)
+                train(fit, training, keeper, tracker, watch)
                 training.model.load_state_dict(keeper.best_weights())
                 scored = judged(experiment, fit, training.model, material, terminal)
-                conclude(experiment, fit, training, material, scored, tracker, terminal)
+                found = conclude(experiment, fit, training, material, scored, tracker, terminal)
+            except Pruned:
+                tracker.log(verdict.findings(training))
+                raise
             finally:
                 tracker.keep_files([file for file in keeper.files if file.exists()], tracking.CHECKPOINTS)
     except KeyboardInterrupt:
@@ -76,7 +83,7 @@ def run(experiment: Experiment, output_dir: Path) -> float:
         terminal.warn(describe.stopped(training, tracker.run_id))
         raise
     terminal.line(f"{describe.clock(time.perf_counter() - began)} · {tracker.address()}")
-    return training.history[training.best_epoch - 1]["val/auroc"]
+    return found
 
 
 def built_model(experiment: Experiment, machine: Machine) -> Classifier:
@@ -117,8 +124,10 @@ def begun(experiment: Experiment, model: Classifier, fit: Fit, before: Resumed |
     return training
 
 
-def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, terminal: Terminal) -> None:
-    """Every epoch is kept, then logged, then said; those that were kept but not logged are logged first."""
+def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, watch: Watch) -> None:
+    """Every epoch is kept, then logged, then said; those that were kept but not logged are logged first.
+    Pruned: `watch` stops it."""
+    terminal = watch.terminal
     logged = tracker.logged_epochs() if training.history else 0
     for epoch in range(logged + 1, len(training.history) + 1):
         tracker.log(training.history[epoch - 1], epoch)
@@ -129,6 +138,7 @@ def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, termin
             keeper.offer(report, training)
             tracker.log(report.figures, report.epoch)
             terminal.line(describe.epoch(report, fit.settings.epochs))
+            watch.sees(report.epoch, report.figures)
     if training.stopped and len(training.history) < fit.settings.epochs:
         terminal.line(f"stopped early, {describe.since_best(training)}")
 
@@ -158,8 +168,8 @@ def conclude(
     scored: dict[str, Scored],
     tracker: Tracker,
     terminal: Terminal,
-) -> None:
-    """Logs and says what the run came to."""
+) -> dict[str, float]:
+    """Logs, says and returns what the run came to."""
     part, last = list(scored.items())[-1]
     found = verdict.findings(training)
     tracker.log(found | {"threshold": last.threshold})
@@ -185,6 +195,7 @@ def conclude(
         terminal.line()
         terminal.warn(verdict.collapse(last, part, reason))
         terminal.line()
+    return found
 
 
 def log_beginning(

@@ -22,7 +22,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from pneumo.checkpoint import BEST, LAST
-from pneumo.errors import InputError
+from pneumo.errors import InputError, Pruned
 
 SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
@@ -46,10 +46,33 @@ def connect(experiment: str) -> None:
             raise InputError(f"MLflow at {place()} cannot be used: {str(error).splitlines()[0]}") from None
 
 
+def parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:
+    """A run for others to lie under; its id."""
+    found = mlflow.get_experiment_by_name(experiment)
+    run = mlflow.MlflowClient().create_run(
+        found.experiment_id, run_name=name, tags={key: str(value) for key, value in tags.items()}
+    )
+    return str(run.info.run_id)
+
+
+def tag_run(run_id: str, **tags: object) -> None:
+    """Also of a run that has ended."""
+    mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+
+
+def end_run(run_id: str, status: str) -> None:
+    """Of a run that another process began: FINISHED, FAILED or KILLED."""
+    mlflow.MlflowClient().set_terminated(run_id, status)
+
+
 def place() -> str:
     """Where runs go, as a person would name it, without a password."""
     uri: str = mlflow.get_tracking_uri()
-    return re.sub("://[^/@]*@", "://", uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
+    return without_password(uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
+
+
+def without_password(url: str) -> str:
+    return re.sub("://[^/@]*@", "://", url)
 
 
 @dataclass(frozen=True)
@@ -66,12 +89,15 @@ class Tracker:
         name: str | None,
         parameters: Mapping[str, object],
         tags: Mapping[str, object],
+        parent: str | None = None,
     ) -> "Tracker":
-        """A new run, or the one of `run_id` again."""
+        """A new run, under another one where `parent` is given, or the one of `run_id` again."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
-        run = mlflow.start_run(run_id=run_id, run_name=name, log_system_metrics=True)
+        run = mlflow.start_run(
+            run_id=run_id, run_name=name, parent_run_id=None if run_id else parent, log_system_metrics=True
+        )
         tracker = cls(run.info.run_id, run.info.run_name)
-        given = [] if run_id else [Param(key, str(value)) for key, value in parameters.items()]
+        given = [Param(key, str(value)) for key, value in parameters.items()]
         named = [RunTag(key, str(value)) for key, value in {**tags, **whereabouts()}.items()]
         for start in range(0, max(len(given), len(named)), 100):  # MLflow's limit a call
             part = slice(start, start + 100)
@@ -112,6 +138,9 @@ class Tracker:
         if error is None:
             mlflow.end_run("FINISHED")
         elif isinstance(error, KeyboardInterrupt):
+            mlflow.end_run("KILLED")
+        elif isinstance(error, Pruned):
+            self.tag(pruned=error)
             mlflow.end_run("KILLED")
         else:
             self.tag(failure=f"{type(error).__name__}: {error}"[:500])

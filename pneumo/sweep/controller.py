@@ -1,0 +1,318 @@
+"""Takes the study's trials one by one, has them carried out, and says what came of them."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pneumo import config, tracking
+from pneumo.console import Terminal
+from pneumo.errors import InputError
+from pneumo.experiment import Experiment
+from pneumo.resume import config_hash
+from pneumo.sweep import words, workers
+from pneumo.sweep.design import Design, design_of
+from pneumo.sweep.heartbeat import beating
+from pneumo.sweep.ledger import COUNTED, Ledger, first_line
+from pneumo.sweep.settings import StudySettings, settings_of
+from pneumo.sweep.space import Space, space_of
+from pneumo.sweep.trial import PROCESS, tell_untold
+from pneumo.tracking import without_password
+
+POLL_SECONDS = 2
+FEW_TRIALS = 4  # before so many have ended, no failure rate is judged
+SAMPLES = 5
+
+
+def carry_on(
+    context: HydraContext, task: TaskFunction, composed: DictConfig, arguments: Sequence[str]
+) -> None:
+    """Ends the process with a message and 1 where something given is wrong, or nothing came of the study."""
+    try:
+        study = StudyRun(context, task, composed, arguments)
+        code = study.run()
+    except InputError as error:
+        sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if code:
+        sys.exit(code)
+
+
+class StudyRun:
+    """This process's part in a study."""
+
+    def __init__(
+        self, context: HydraContext, task: TaskFunction, composed: DictConfig, arguments: Sequence[str]
+    ):
+        self.context, self.task, self.composed = context, task, composed
+        self.terminal = Terminal()
+        self.settings = settings_of(composed)
+        self.base = config.load(without_hydra(composed))
+        self.plan = planned(self.settings, composed, arguments)
+        self.n_trials = self.settings.n_trials if self.plan.size is None else self.plan.size
+        if self.n_trials is None:
+            raise InputError("n_trials must be given: n_trials=20")
+        self.sweep_dir = Path(str(composed.hydra.sweep.dir))
+        self.is_worker = workers.NUMBER in os.environ
+
+    def run(self) -> int:
+        """The exit code."""
+        began = time.monotonic()
+        if not self.is_worker:
+            self.check_plan()
+        if self.settings.dry_run:
+            self.say_samples()
+            return 0
+        tracking.connect(self.base.mlflow_experiment)
+        ledger = self.settings.ledger()
+        ledger.prepare(self.plan.queue, self.identity())
+        self.begin_parent(ledger)
+        if not self.is_worker:
+            self.say_head(ledger)
+        for number in tell_untold(ledger, self.sweep_dir):
+            self.terminal.say("told", f"#{number}, whose result the storage had not taken")
+        if self.settings.workers > 1 and self.left(ledger):
+            workers.run(self.settings.workers)
+        why = self.take_trials(ledger, began)
+        if self.is_worker:
+            return 0
+        return self.close(ledger, why)
+
+    def check_plan(self) -> None:
+        """Every choice and both ends of every range are composed once, before the first trial."""
+        with self.terminal.waiting("checking the space"):
+            for values in self.plan.extremes():
+                self.experiment(self.plan.overrides(values))
+
+    def experiment(self, overrides: Sequence[str]) -> Experiment:
+        """InputError: the overrides compose to nothing."""
+        try:
+            composed = self.context.config_loader.load_sweep_config(self.composed, list(overrides))
+            return config.load(without_hydra(composed))
+        except (HydraException, OmegaConfBaseException) as error:
+            told = " ".join(str(error).split())
+            raise InputError(f"{' '.join(overrides)}: {told}") from None
+        except InputError as error:
+            raise InputError(f"{' '.join(overrides)}: {error}") from None
+
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What must stay the same for the study to go on under its name."""
+        searched = {name.split(".")[0] if name in config.GROUPS else name for name in self.plan.described()}
+        if isinstance(self.plan, Design):
+            searched = {config.key_of(line) for arm in self.plan.arms.values() for line in arm} | {"seed"}
+        settings = {
+            name: value
+            for name, value in self.base.identity.items()
+            if not any(name == taken or name.startswith(f"{taken}.") for taken in searched)
+        }
+        return {
+            "objective": {"objective": ", ".join(self.settings.objective)},
+            "space": self.plan.described(),
+            "settings": settings,
+        }
+
+    def begin_parent(self, ledger: Ledger) -> None:
+        """The MLflow run that the trials' runs lie under."""
+        with ledger.turn():
+            if "parent_run" not in ledger.study.user_attrs:
+                name = ledger.study.study_name
+                search = self.composed.hydra.runtime.choices.get("search", "own")
+                run_id = tracking.parent_run(
+                    self.base.mlflow_experiment, name, {"study": name, "search": search, "state": "running"}
+                )
+                ledger.study.set_user_attr("parent_run", run_id)
+
+    def left(self, ledger: Ledger) -> int:
+        return self.n_trials - len(ledger.trials(*COUNTED))
+
+    def take_trials(self, ledger: Ledger, began: float) -> str:
+        """Until all are done or something says stop; returns what it was, empty where all are done."""
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=self.task, config=self.composed
+        )
+        while True:
+            if why := self.reason_to_stop(ledger, began):
+                return why
+            self.close_given_up(ledger)
+            trials: list[tuple[Trial, list[str]]] = []
+            while len(trials) < self.settings.jobs and (taken := ledger.steadily(lambda: self.take(ledger))):
+                if taken[1] is not None:
+                    trials.append((taken[0], taken[1]))
+            if trials:
+                self.launch(ledger, launcher, trials)
+            elif not ledger.trials(TrialState.RUNNING):
+                return "" if self.left(ledger) <= 0 else f"{self.left(ledger)} trials could not be carried out"
+            else:
+                time.sleep(POLL_SECONDS)  # others are at the last ones, and may not finish them
+
+    def reason_to_stop(self, ledger: Ledger, began: float) -> str:
+        settings = self.settings
+        done, failed = len(ledger.trials(*COUNTED)), failures(ledger)
+        if done + failed >= FEW_TRIALS and failed > settings.max_failure_rate * (done + failed):
+            return f"{failed} of {done + failed} trials failed, more than max_failure_rate={settings.max_failure_rate}"
+        if settings.hours is not None and time.monotonic() - began > 3600 * settings.hours:
+            return f"hours={settings.hours} are over"
+        if settings.patience is not None and len(settings.objective) == 1:
+            complete = ledger.trials(TrialState.COMPLETE)
+            if complete:
+                best = max(complete, key=lambda trial: (trial.value, -trial.number))
+                since = sum(t.number > best.number for t in ledger.trials(*COUNTED))
+                if since >= settings.patience:
+                    return f"no better trial in {since}"
+        return ""
+
+    def close_given_up(self, ledger: Ledger) -> None:
+        for run_id in ledger.given_up():
+            tracking.tag_run(run_id, state="failed", failure="crash: its process died")
+            tracking.end_run(run_id, "FAILED")
+
+    def take(self, ledger: Ledger) -> tuple[Trial, list[str] | None] | None:
+        """The next trial and the overrides of its job; no overrides where there is nothing to carry out."""
+        trial = ledger.take(
+            self.n_trials, self.settings.chosen_sampler, queued_only=isinstance(self.plan, Design)
+        )
+        if trial is None:
+            return None
+        with beating(ledger, [trial._trial_id]):
+            values = self.plan.suggest(trial)
+            overrides = self.plan.overrides(values)
+            try:
+                experiment = self.experiment(overrides)
+            except InputError as error:
+                ledger.fail(trial._trial_id, "configuration", str(error))
+                self.say_trial(ledger, trial)
+                return trial, None
+            key = config_hash(experiment)
+            if (equal := ledger.equal(key)) is not None:
+                ledger.copy(equal, trial)
+                self.say_trial(ledger, trial)
+                return trial, None
+            trial.set_user_attr("config_hash", key)
+            trial.set_user_attr("effective_batch", experiment.fit.effective_batch)
+            trial.set_user_attr("overrides", config.typed(overrides))
+            trial.set_user_attr("epochs", experiment.fit.epochs)
+        number = trial.number
+        return trial, [*overrides, f"trial={number}", f"hydra.sweep.subdir={number}"]
+
+    def launch(self, ledger: Ledger, launcher: Launcher, trials: list[tuple[Trial, list[str]]]) -> None:
+        """Has them carried out; what ended without telling has crashed."""
+        ids = [trial._trial_id for trial, _ in trials]
+
+        def handed_over(trial_id: int) -> bool:
+            return PROCESS in ledger.storage.get_trial_user_attrs(trial_id)
+
+        returns: Sequence[JobReturn | None] = [None] * len(trials)
+        reason = "its job ended without a result"
+        try:
+            with beating(ledger, ids, handed_over):
+                returns = launcher.launch([line for _, line in trials], initial_job_idx=trials[0][0].number)
+        except KeyboardInterrupt:
+            for trial_id in ids:
+                if not handed_over(trial_id):
+                    ledger.fail(trial_id, "stopped", "told to stop")
+            raise
+        except (HydraException, OmegaConfBaseException, RuntimeError, OSError) as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+        for (trial, _), returned in zip(trials, returns, strict=True):
+            raised = returned._return_value if returned and returned.status == JobStatus.FAILED else None
+            if isinstance(raised, InputError):
+                raise raised  # the study's storage or MLflow is away: no other trial would fare better
+            ledger.steadily(partial(ledger.fail, trial._trial_id, "crash", str(raised or reason)))
+            self.say_trial(ledger, trial)
+
+    def say_trial(self, ledger: Ledger, trial: Trial) -> None:
+        frozen = ledger.steadily(lambda: ledger.storage.get_trial(trial._trial_id))
+        self.terminal.line(words.line(frozen, self.note(frozen)))
+
+    def note(self, trial: FrozenTrial) -> str:
+        first = self.plan.queue[0] if self.plan.queue and isinstance(self.plan, Space) else None
+        if trial.number == 0 and first is not None and first.items() <= trial.params.items():
+            return "the report's own"
+        attempts = trial.user_attrs.get("attempts")
+        return f"again, after #{attempts[-1]}" if attempts else ""
+
+    def say_head(self, ledger: Ledger) -> None:
+        settings, done = self.settings, len(ledger.trials(*COUNTED))
+        data = self.base.choices["data"]
+        pruner = words.class_name(ledger.study.pruner)
+        how = "designed" if isinstance(self.plan, Design) else f"{self.sampler_name()}, {pruner} pruner"
+        if len(settings.objective) > 1:
+            how += " (several objectives are not pruned)"
+        of = f"{len(self.plan.arms)} arms" if isinstance(self.plan, Design) else words.names(self.plan.described())
+        self.terminal.say("study", f"{settings.study} on {data}: {of} · {how}")
+        self.terminal.say("storage", f"{without_password(settings.url.removeprefix(f'sqlite:///{Path.cwd()}/'))}")
+        for note in self.plan.leaves_out:
+            self.terminal.warn(f"          {note}")
+        if self.left(ledger) > 0:
+            self.terminal.say("trials", f"{done} of {self.n_trials} done")
+            self.terminal.line()
+
+    def sampler_name(self) -> str:
+        return words.class_name(self.settings.chosen_sampler(0))
+
+    def say_samples(self) -> None:
+        """The space, and some of what the sampler would draw first, each composed."""
+        for name, described in self.plan.described().items():
+            self.terminal.line(f"  {name:<26}{described}")
+        self.terminal.line()
+        sampled = optuna.create_study(directions=self.settings.directions)
+        sampled.sampler = self.settings.chosen_sampler(0)
+        for values in self.plan.queue[:SAMPLES]:
+            sampled.enqueue_trial(values)
+        for number in range(min(SAMPLES, self.n_trials)):
+            values = self.plan.suggest(sampled.ask())
+            experiment = self.experiment(self.plan.overrides(values))
+            self.terminal.line(f" #{number}  {words.parameters(values)}")
+            self.terminal.line(f"     python train.py {' '.join(config.typed(self.plan.overrides(values)))}")
+            assert config_hash(experiment)
+        self.terminal.line()
+        self.terminal.line(f"Each composes. Nothing was run; {self.n_trials} trials without dry_run.")
+
+    def close(self, ledger: Ledger, why: str) -> int:
+        """Says and keeps what the study came to; the exit code."""
+        trials = ledger.trials(*COUNTED, TrialState.FAIL)
+        self.terminal.line()
+        if why:
+            self.terminal.warn(f"stopped   {why}")
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        if complete:
+            best = max(complete, key=lambda t: t.values[0])
+            self.terminal.say("best", f"#{best.number}: {words.parameters(best.params)}: {words.value(best)}")
+        self.terminal.say("trials", words.counts(trials))
+        return 0 if complete else 1
+
+
+def planned(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Space | Design:
+    """InputError: the search cannot be searched."""
+    arguments = [line for line in arguments if config.key_of(line).split(".")[0] not in ("workers", "dry_run")]
+    search = settings.search
+    if search["design"] is not None:
+        return design_of(search["design"], arguments)
+    declared: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
+    return space_of(
+        declared, search["conditional"], search["exists_where"], search["enqueue"], arguments,
+        dict(composed.hydra.runtime.choices),
+    )
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+
+
+def failures(ledger: Ledger) -> int:
+    """Failed trials; those that were told to stop did not fail."""
+    return sum(trial.user_attrs.get("failure") != "stopped" for trial in ledger.trials(TrialState.FAIL))

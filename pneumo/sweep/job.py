@@ -1,0 +1,85 @@
+"""What a job does: one run, as a trial of a study or, under another sweeper, alone."""
+
+import gc
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from pneumo import config, tracking
+from pneumo.checkpoint import LAST
+from pneumo.experiment import Experiment
+from pneumo.run import run
+from pneumo.sweep.heartbeat import beating
+from pneumo.sweep.settings import StudySettings, settings_of
+from pneumo.sweep.trial import Outcome, StudyTrial, SupersededError
+from pneumo.watch import Watch
+
+STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+def job(composed: DictConfig) -> float | list[float] | None:
+    """The objectives; None where the trial came to none. InputError: under another sweeper, as `run`."""
+    hydra = HydraConfig.get()
+    with open_dict(composed):
+        whole = composed.copy()
+        whole.hydra = hydra
+    settings = settings_of(whole)
+    output_dir = Path(hydra.runtime.output_dir)
+    if settings.trial is None:
+        values = settings.values(run(config.load(composed), output_dir))
+    else:
+        outcome = answer(settings, settings.trial, composed, output_dir)
+        if outcome is None or outcome.values is None:
+            return None
+        values = outcome.values
+    return values[0] if len(values) == 1 else values
+
+
+def answer(settings: StudySettings, number: int, composed: DictConfig, output_dir: Path) -> Outcome | None:
+    """Carries a trial out and tells the study; None where it is not ours any more."""
+    ledger = settings.ledger()
+    tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
+    try:
+        trial = StudyTrial(ledger, number, settings.objective[0], tags)
+        with beating(ledger, [trial.trial_id]):
+            trial.takes_over(tracking.process_mark(os.getpid()))
+            try:
+                outcome = trial.carry_out(lambda watch: carried(composed, output_dir, watch), settings.values)
+            except KeyboardInterrupt:
+                trial.tell(Outcome("FAIL", kind="stopped", reason="told to stop"), output_dir)
+                raise
+            trial.tell(outcome, output_dir)
+    except SupersededError:
+        return None
+    finally:
+        forget()
+    if trial.run_id:
+        tracking.tag_run(trial.run_id, state=STATES[outcome.state], **named(outcome))
+    return outcome
+
+
+def carried(composed: DictConfig, output_dir: Path, watch: Watch) -> dict[str, float]:
+    experiment = continued(config.load(composed), watch.run_id)
+    return run(experiment, output_dir, watch)
+
+
+def continued(experiment: Experiment, run_id: str | None) -> Experiment:
+    """From the last checkpoint of an attempt that died, if it left one."""
+    if run_id and tracking.checkpoint_of(tracking.find_run(run_id), LAST):
+        return replace(experiment, resume=run_id)
+    return experiment
+
+
+def named(outcome: Outcome) -> dict[str, str]:
+    return {"failure": f"{outcome.kind}: {outcome.reason}"[:500]} if outcome.kind not in ("", "pruned") else {}
+
+
+def forget() -> None:
+    """What a run leaves in the process."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

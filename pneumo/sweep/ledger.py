@@ -1,0 +1,262 @@
+"""The study in its database: who takes which trial, and what became of it. Several processes may share it;
+whatever must not happen twice happens in their turn, one after the other."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from pneumo.errors import InputError
+from pneumo.tracking import without_password
+
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+MISSED_HEARTBEATS = 3
+DIED = "its process died"
+AWAY = (StorageInternalError, OperationalError, ConnectionError)
+Result = TypeVar("Result")
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    study: optuna.Study
+    storage: RDBStorage
+    retries: int
+    patience_seconds: float  # how long a storage that is away is waited for
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Alone among all processes on this study; a process that dies gives its turn up."""
+        if self.storage.engine.name == "sqlite":
+            with FileLock(f"{self.storage.engine.url.database}.lock"):
+                yield
+            return
+        key = int.from_bytes(sha256(self.study.study_name.encode()).digest()[:8], signed=True)
+        with self.storage.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+    def steadily(self, call: Callable[[], Result]) -> Result:
+        """The call again and again, ever more slowly, while the storage is away.
+        InputError: it stayed away too long."""
+        began, pause = time.monotonic(), 0.5
+        while True:
+            try:
+                return call()
+            except AWAY as error:
+                self.storage.remove_session()
+                if time.monotonic() - began + pause > self.patience_seconds:
+                    raise InputError(away(self.storage.url, error)) from error
+                time.sleep(pause)
+                pause = min(2 * pause, 30)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def take(
+        self, n_trials: int, sampler: Callable[[int], BaseSampler], queued_only: bool = False
+    ) -> Trial | None:
+        """The next trial, once its turn comes; None while all there shall be are done or under way.
+        `sampler` makes one for the number of trials there are."""
+        with self.turn():
+            self.reap()
+            claimed = len(self.trials(*COUNTED, TrialState.RUNNING))
+            if claimed >= n_trials or (queued_only and not self.trials(TrialState.WAITING)):
+                return None
+            self.study.sampler = sampler(len(self.trials()))
+            trial = self.study.ask()
+            self.storage.record_heartbeat(trial._trial_id)
+            return trial
+
+    def given_up(self) -> list[str]:
+        """MLflow runs of trials whose process died and that are not tried again; each is named once."""
+        with self.turn():
+            self.reap()
+            named = self.study.user_attrs.get("given_up", [])
+            found = [
+                trial.user_attrs["run_id"]
+                for trial in self.trials(TrialState.FAIL)
+                if trial.user_attrs.get("reason") == DIED
+                and len(trial.user_attrs.get("attempts", [])) >= self.retries
+                and "run_id" in trial.user_attrs
+                and trial.user_attrs["run_id"] not in named
+            ]
+            if found:
+                self.study.set_user_attr("given_up", [*named, *found])
+        return found
+
+    def equal(self, config_hash: str) -> FrozenTrial | None:
+        """The first trial that had this configuration and came to a result of its own."""
+        for trial in self.trials(*COUNTED):
+            if trial.user_attrs.get("config_hash") == config_hash and "failure" not in trial.user_attrs:
+                return trial
+        return None
+
+    def copy(self, done: FrozenTrial, trial: Trial) -> None:
+        """Gives a trial the result of an equal one."""
+        if len(self.study.directions) == 1:
+            for epoch, value in done.intermediate_values.items():
+                trial.report(value, epoch)
+        trial.set_user_attr("duplicate_of", done.number)
+        for name in ("config_hash", "effective_batch", "figures", "run_id", "overrides", "epochs"):
+            if name in done.user_attrs:
+                trial.set_user_attr(name, done.user_attrs[name])
+        values = done.values if done.state == TrialState.COMPLETE else None
+        self.study.tell(trial, values=values, state=done.state)
+
+    def reap(self) -> None:
+        """Trials whose process died are failed and queued again. In one's turn: then a running trial
+        without any heartbeat is of a process that died between the two."""
+        beating = self._with_heartbeat()
+        stale = set(self.storage._get_stale_trial_ids(self.study._study_id))
+        for trial in self.trials(TrialState.RUNNING):
+            if trial._trial_id in stale or trial._trial_id not in beating:
+                self.fail(trial._trial_id, "crash", DIED)
+
+    def fail(self, trial_id: int, kind: str, reason: str) -> None:
+        """Ends a trial as failed; a crash is queued again, so often. Nothing where it has ended already."""
+        try:
+            self.storage.set_trial_user_attr(trial_id, "failure", kind)
+            self.storage.set_trial_user_attr(trial_id, "reason", reason[:1000])
+            if not self.storage.set_trial_state_values(trial_id, TrialState.FAIL):
+                return
+        except UpdateFinishedTrialError:
+            return
+        trial = self.storage.get_trial(trial_id)
+        tried = [*trial.user_attrs.get("attempts", []), trial.number]
+        if kind == "stopped" or (kind == "crash" and len(tried) <= self.retries):
+            kept = {name: trial.user_attrs[name] for name in ("run_id",) if name in trial.user_attrs}
+            self.study.enqueue_trial(trial.params, user_attrs={**kept, "attempts": tried})
+
+    def prepare(self, n_queue: Sequence[Mapping[str, Any]], identity: Mapping[str, Any]) -> None:
+        """A new study's identity and first trials. InputError: it is there already, as another one."""
+        with self.turn():
+            there = self.study.user_attrs.get("identity")
+            if there is None:
+                for values in n_queue:
+                    self.study.enqueue_trial(dict(values))
+                self.study.set_user_attr("identity", dict(identity))
+        if there is not None and (differing := differences(there, identity)):
+            raise InputError(
+                f"The study {self.study.study_name} was begun otherwise; study=NAME begins another:\n"
+                + "\n".join(f"  {line}" for line in differing)
+            )
+
+    def _with_heartbeat(self) -> set[int]:
+        query = text(
+            "SELECT h.trial_id FROM trial_heartbeats h JOIN trials t ON t.trial_id = h.trial_id "
+            "WHERE t.study_id = :study"
+        )
+        with self.storage.engine.connect() as connection:
+            return {row[0] for row in connection.execute(query, {"study": self.study._study_id})}
+
+
+def opened(
+    url: str,
+    name: str,
+    directions: Sequence[str] | None,
+    pruner: BasePruner | None = None,
+    heartbeat_seconds: int = 10,
+    retries: int = 2,
+    patience_seconds: float = 600,
+) -> Ledger:
+    """The study of that name, made where `directions` are given. InputError: the storage cannot be used,
+    the study is not there or has other objectives."""
+    url = usable(url)
+    try:
+        with making(url):
+            storage = RDBStorage(
+                url,
+                engine_kwargs={} if url.startswith("sqlite") else {"pool_pre_ping": True},
+                heartbeat_interval=heartbeat_seconds,
+                grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
+            )
+            names = {study.study_name for study in storage.get_all_studies()}
+            if name not in names and directions is None:
+                raise InputError(
+                    f"{without_password(url)} has no study {name}"
+                    + (f"; it has {', '.join(sorted(names))}" if names else "")
+                )
+            study = optuna.create_study(
+                study_name=name,
+                storage=storage,
+                directions=list(directions or ["maximize"]),
+                pruner=pruner,
+                load_if_exists=True,
+            )
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
+        raise InputError(away(url, error)) from error
+    return Ledger(study, storage, retries, patience_seconds)
+
+
+@contextmanager
+def making(url: str) -> Iterator[None]:
+    """Two processes must not make the tables at once."""
+    if url.startswith("sqlite"):
+        with FileLock(f"{url.removeprefix('sqlite:///')}.lock"):
+            yield
+        return
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(url).connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(7236)"))
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(7236)"))
+
+
+def usable(url: str) -> str:
+    """InputError: neither SQLite nor PostgreSQL."""
+    kind = url.split(":", 1)[0]
+    if kind == "sqlite":
+        return url
+    if kind.split("+")[0] in ("postgresql", "postgres"):
+        return "postgresql+psycopg:" + url.split(":", 1)[1]
+    raise InputError(f"storage must begin with sqlite:/// or postgresql://, got {without_password(url)!r}")
+
+
+def has_password(url: str) -> bool:
+    return urlsplit(url).password is not None
+
+
+def away(url: str, error: Exception) -> str:
+    if isinstance(error, ImportError | NoSuchModuleError):
+        return "A PostgreSQL storage needs its driver: pip install 'pneumo[postgresql]'"
+    cause = getattr(error, "orig", None) or error.__cause__ or error
+    reason = "the address is not a database URL" if isinstance(error, ArgumentError) else first_line(cause)
+    return f"The study's storage {without_password(url)} cannot be reached: {reason}"
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """then and now are nested one level: topic -> name -> value."""
+    return [
+        f"{name}: then {then.get(topic, {}).get(name, 'not there')}, now {now[topic].get(name, 'not there')}"
+        for topic in now
+        for name in sorted(then.get(topic, {}).keys() | now[topic].keys())
+        if then.get(topic, {}).get(name) != now[topic].get(name)
+    ]

@@ -1,0 +1,165 @@
+"""Inside a job: the trial that its run answers."""
+
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import Trial, TrialState
+
+from pneumo.console import Terminal
+from pneumo.errors import InputError, NonFiniteLossError, Pruned
+from pneumo.machine import is_out_of_memory
+from pneumo.sweep.ledger import AWAY, Ledger
+from pneumo.watch import Watch
+
+UNTOLD = "untold.json"
+PROCESS = "process"
+
+
+class SupersededError(Exception):
+    """The study has given this trial to another process."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended; `kind` and `reason` where it did not complete."""
+
+    state: str  # the name of a TrialState
+    values: list[float] | None = None
+    kind: str = ""
+    reason: str = ""
+    figures: Mapping[str, float] | None = None
+
+
+class StudyTrial(Watch):
+    """Reports every epoch to the study, and stops when it is told to."""
+
+    def __init__(self, ledger: Ledger, number: int, objective: str, tags: Mapping[str, object]):
+        """SupersededError: the trial is not under way."""
+        study = ledger.study
+        trial_id = ledger.storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        self._ledger, self._trial, self._objective = ledger, Trial(study, trial_id), objective
+        frozen = ledger.storage.get_trial(trial_id)
+        if frozen.state != TrialState.RUNNING:
+            raise SupersededError(f"trial {number} is {frozen.state.name} already")
+        self.trial_id, self.number = trial_id, number
+        self.terminal = Terminal(quiet=True)
+        self.run_id = frozen.user_attrs.get("run_id")
+        self.run_name = f"{study.study_name}-{number}"
+        self.parent = study.user_attrs.get("parent_run")
+        self.tags = {"study": study.study_name, "trial": number, "state": "running", **tags}
+        self._unreported: list[tuple[int, float]] = []
+
+    def takes_over(self, process: str) -> None:
+        """From the controller, which need not say any more that the trial is alive."""
+        self._ledger.steadily(lambda: self._trial.set_user_attr(PROCESS, process))
+
+    def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
+        self.run_id = run_id
+        self._ledger.steadily(lambda: self._trial.set_user_attr("run_id", run_id))
+        with self._ledger.turn():
+            there = self._ledger.study.user_attrs.get("split_hash")
+            if there is None:
+                self._ledger.study.set_user_attr("split_hash", split_hash)
+        if there not in (None, split_hash):
+            raise InputError(
+                f"The study {self._ledger.study.study_name} was begun on another split ({there}, now "
+                f"{split_hash}): images or labels have changed; study=NAME begins another"
+            )
+        for epoch, figures in enumerate(history, start=1):
+            self._unreported.append((epoch, figures[self._objective]))
+
+    def sees(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Several objectives cannot be pruned, and a storage that is away does not stop a training."""
+        if len(self._ledger.study.directions) > 1:
+            return
+        self._unreported.append((epoch, figures[self._objective]))
+        try:
+            for number, value in self._unreported:
+                self._trial.report(value, number)
+            self._unreported.clear()
+            stop = self._trial.should_prune()
+        except UpdateFinishedTrialError:
+            raise SupersededError(f"trial {self.number} was given to another process") from None
+        except AWAY:
+            self._ledger.storage.remove_session()
+            return
+        if stop:
+            name = type(self._ledger.study.pruner).__name__
+            raise Pruned(f"{name} after epoch {epoch}: {self._objective} {figures[self._objective]:.3f}")
+
+    def carry_out(self, run: Callable[[Watch], dict[str, float]], values: Any) -> Outcome:
+        """Runs, and sorts what comes of it. `values` picks the objectives out of a run's findings."""
+        try:
+            figures = run(self)
+            return Outcome("COMPLETE", values(figures), figures=figures)
+        except Pruned as error:
+            return Outcome("PRUNED", kind="pruned", reason=str(error))
+        except NonFiniteLossError as error:
+            return Outcome("FAIL", kind="non-finite", reason=str(error))
+        except InputError as error:
+            return Outcome("FAIL", kind="configuration", reason=str(error))
+        except SupersededError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                return Outcome("PRUNED", kind="out of memory", reason=str(error).splitlines()[0])
+            return Outcome("FAIL", kind="crash", reason=traceback.format_exc(limit=-3))
+
+    def tell(self, outcome: Outcome, folder: Path) -> None:
+        """To the study; where it stays away, to a file in the folder, which the next start tells.
+        InputError: it stayed away."""
+        try:
+            self._ledger.steadily(lambda: told(self._ledger, self.trial_id, outcome))
+        except InputError:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / UNTOLD).write_text(json.dumps({"trial": self.number, **outcome.__dict__}))
+            raise
+
+
+def told(ledger: Ledger, trial_id: int, outcome: Outcome) -> None:
+    """Ends a running trial; nothing where it has ended already."""
+    if outcome.state == "FAIL":
+        ledger.fail(trial_id, outcome.kind, outcome.reason)
+        return
+    trial = Trial(ledger.study, trial_id)
+    try:
+        if outcome.figures:
+            trial.set_user_attr("figures", dict(outcome.figures))
+        if outcome.kind:
+            trial.set_user_attr("failure" if outcome.kind == "out of memory" else "stopped", outcome.kind)
+            trial.set_user_attr("reason", outcome.reason[:1000])
+        if outcome.kind == "out of memory":
+            trial.set_constraint("memory", 1.0)  # a failed trial would teach the sampler nothing
+        ledger.study.tell(
+            trial, values=outcome.values, state=TrialState[outcome.state], skip_if_finished=True
+        )
+    except UpdateFinishedTrialError:
+        return
+
+
+def tell_untold(ledger: Ledger, folder: Path) -> list[int]:
+    """What could not be told before, from its files; returns the numbers of the trials."""
+    numbers = []
+    for path in sorted(folder.glob(f"*/{UNTOLD}")):
+        kept = json.loads(path.read_text())
+        number = kept.pop("trial")
+        with ledger.turn():
+            trial = next((t for t in ledger.trials() if stands_for(t, number)), None)
+            if trial is not None:
+                if trial.state == TrialState.WAITING:
+                    ledger.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+                told(ledger, trial._trial_id, Outcome(**kept))
+                numbers.append(number)
+        path.unlink()
+    return numbers
+
+
+def stands_for(trial: optuna.trial.FrozenTrial, number: int) -> bool:
+    """Whether it is this trial, or its retry, and has not ended."""
+    return not trial.state.is_finished() and number in (trial.number, *trial.user_attrs.get("attempts", []))

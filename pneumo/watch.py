@@ -1,0 +1,24 @@
+"""What looks on while a run trains; this one lets it be."""
+
+from collections.abc import Mapping, Sequence
+
+from pneumo.console import Terminal
+
+
+class Watch:
+    """A study's trial overrides what it needs."""
+
+    terminal: Terminal
+    run_id: str | None = None  # an MLflow run that was begun before and not finished
+    run_name: str | None = None
+    parent: str | None = None  # the MLflow run above this one
+    tags: Mapping[str, object] = {}
+
+    def __init__(self) -> None:
+        self.terminal = Terminal()
+
+    def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
+        """The run exists; `history` holds the epochs it is resumed after. InputError: it must not go on."""
+
+    def sees(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """An epoch is done. Pruned: the run shall stop."""

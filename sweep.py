@@ -1,0 +1,20 @@
+"""python sweep.py -m [search=choice ...] [key=value ...]: a study of many training runs, into MLflow."""
+
+import signal
+
+import hydra
+from omegaconf import DictConfig
+
+from pneumo import config
+
+
+@hydra.main(config_path="conf", config_name="sweep", execution_whitelist=config.trusted())
+def main(composed: DictConfig) -> float | list[float] | None:
+    from pneumo.sweep.job import job
+
+    return job(composed)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, to be gone on with
+    main()
