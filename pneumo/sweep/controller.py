@@ -61,8 +61,8 @@ class StudyRun:
         self.context, self.task, self.composed = context, task, composed
         self.terminal = Terminal()
         self.settings = settings_of(composed)
-        self.base = config.load(without_hydra(composed))
         self.plan = planned(self.settings, composed, arguments)
+        self.base = self.experiment(self.plan.fixed)
         self.n_trials = self.settings.n_trials if self.plan.size is None else self.plan.size
         if self.n_trials is None:
             raise InputError("n_trials must be given: n_trials=20")
@@ -113,7 +113,7 @@ class StudyRun:
         """What must stay the same for the study to go on under its name."""
         searched = {name.split(".")[0] if name in config.GROUPS else name for name in self.plan.described()}
         if isinstance(self.plan, Design):
-            searched = {config.key_of(line) for arm in self.plan.arms.values() for line in arm} | {"seed"}
+            searched = {name for arm in self.plan.arms.values() for name in arm} | {"seed"}
         settings = {
             name: value
             for name, value in self.base.identity.items()
@@ -277,7 +277,7 @@ class StudyRun:
             values = self.plan.suggest(sampled.ask())
             experiment = self.experiment(self.plan.overrides(values))
             self.terminal.line(f" #{number}  {words.parameters(values)}")
-            self.terminal.line(f"     python train.py {' '.join(config.typed(self.plan.overrides(values)))}")
+            self.terminal.line(f"     {' '.join(config.typed(self.plan.overrides(values)))}")
             assert config_hash(experiment)
         self.terminal.line()
         self.terminal.line(f"Each composes. Nothing was run; {self.n_trials} trials without dry_run.")
@@ -301,7 +301,7 @@ def planned(settings: StudySettings, composed: DictConfig, arguments: Sequence[s
     arguments = [line for line in arguments if config.key_of(line).split(".")[0] not in ("workers", "dry_run")]
     search = settings.search
     if search["design"] is not None:
-        return design_of(search["design"], arguments)
+        return design_of(search["design"], arguments, composed.hydra.runtime.choices["data"])
     declared: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
     return space_of(
         declared, search["conditional"], search["exists_where"], search["enqueue"], arguments,

@@ -52,7 +52,8 @@ class StudyTrial(Watch):
         self.run_id = frozen.user_attrs.get("run_id")
         self.run_name = f"{study.study_name}-{number}"
         self.parent = study.user_attrs.get("parent_run")
-        self.tags = {"study": study.study_name, "trial": number, "state": "running", **tags}
+        arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
+        self.tags = {"study": study.study_name, "trial": number, "state": "running", **arm, **tags}
         self._unreported: list[tuple[int, float]] = []
 
     def takes_over(self, process: str) -> None:
