@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ class StudyRun:
             return 0
         tracking.connect(self.base.mlflow_experiment)
         ledger = self.settings.ledger()
-        ledger.prepare(self.plan.queue, self.identity())
+        ledger.prepare(self.plan.queue, self.identity(), self.known())
         self.begin_parent(ledger)
         if not self.is_worker:
             self.say_head(ledger)
@@ -124,6 +125,11 @@ class StudyRun:
             "space": self.plan.described(),
             "settings": settings,
         }
+
+    def known(self) -> dict[str, Any]:
+        """What the study's answers need of it."""
+        design = asdict(self.plan) if isinstance(self.plan, Design) else None
+        return {"n_trials": self.n_trials, "objective": self.settings.objective, "design": design}
 
     def begin_parent(self, ledger: Ledger) -> None:
         """The MLflow run that the trials' runs lie under."""

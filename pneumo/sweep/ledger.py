@@ -148,14 +148,20 @@ class Ledger:
             kept = {name: trial.user_attrs[name] for name in ("run_id",) if name in trial.user_attrs}
             self.study.enqueue_trial(trial.params, user_attrs={**kept, "attempts": tried})
 
-    def prepare(self, n_queue: Sequence[Mapping[str, Any]], identity: Mapping[str, Any]) -> None:
-        """A new study's identity and first trials. InputError: it is there already, as another one."""
+    def prepare(
+        self, queue: Sequence[Mapping[str, Any]], identity: Mapping[str, Any], plan: Mapping[str, Any]
+    ) -> None:
+        """A new study's first trials, and what is to be known of it. InputError: it is there already, as
+        another one."""
         with self.turn():
             there = self.study.user_attrs.get("identity")
             if there is None:
-                for values in n_queue:
+                for values in queue:
                     self.study.enqueue_trial(dict(values))
                 self.study.set_user_attr("identity", dict(identity))
+            if not (there and differences(there, identity)):
+                for name, value in plan.items():
+                    self.study.set_user_attr(name, value)
         if there is not None and (differing := differences(there, identity)):
             raise InputError(
                 f"The study {self.study.study_name} was begun otherwise; study=NAME begins another:\n"

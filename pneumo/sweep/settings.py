@@ -97,8 +97,9 @@ class StudySettings:
         )
 
     def chosen_pruner(self) -> BasePruner:
-        """None where there are several objectives: Optuna cannot prune then."""
-        if len(self.objective) > 1:
+        """None where there are several objectives, which Optuna cannot prune, and in a design, which needs
+        every run whole."""
+        if len(self.objective) > 1 or self.search["design"] is not None:
             return NopPruner()
         pruner: BasePruner = made("pruner", self.pruner, ("optuna.pruners.*",))
         return pruner

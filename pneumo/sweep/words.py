@@ -17,22 +17,19 @@ def parameters(values: Mapping[str, Value]) -> str:
     """lr 1e-3 · batch 6 x 1 · ce"""
     left = dict(values)
     words = []
-    for name, value in values.items():
-        if name not in left:
+    for key, value in values.items():
+        if key not in left:
             continue
-        if name in (BATCH, STEPS) and BATCH in left and STEPS in left:
+        if key in (BATCH, STEPS) and BATCH in left and STEPS in left:
             words.append(f"batch {left.pop(BATCH)} x {left.pop(STEPS)}")
             continue
-        del left[name]
-        short_name = ABBREVIATED.get(name, name.removeprefix("fit.").replace("_", " "))
+        del left[key]
         if isinstance(value, float):
-            words.append(f"{short_name} {rate(value) if 0 < value < 0.01 else f'{value:.3g}'}")
-        elif isinstance(value, str) and "." not in name and name != "arm":
+            words.append(f"{name(key)} {rate(value) if 0 < value < 0.01 else f'{value:.3g}'}")
+        elif isinstance(value, str) and "." not in key:
             words.append(value)
-        elif name == "arm":
-            words.append(str(value))
         else:
-            words.append(f"{short_name} {value}")
+            words.append(f"{name(key)} {value}")
     return " · ".join(words)
 
 
@@ -93,6 +90,9 @@ def class_name(thing: object) -> str:
 
 def names(space: Mapping[str, str]) -> str:
     """lr, batch size, loss"""
-    return ", ".join(
-        ABBREVIATED.get(name, name.removeprefix("fit.").replace("_", " ")) for name in space
-    )
+    return ", ".join(map(name, space))
+
+
+def name(parameter: str) -> str:
+    """lr of optimizer.lr"""
+    return ABBREVIATED.get(parameter, parameter.removeprefix("fit.").replace("_", " "))

@@ -1,0 +1,45 @@
+"""Paired comparisons: did a change help, and how small a help could have been seen?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+LEVEL, POWER = 0.95, 0.80
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Of a change, over pairs of runs that share everything else, seed included."""
+
+    mean: float
+    low: float
+    high: float
+    smallest: float  # the true effect that would have been told from none in 80% of such experiments
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        if np.isnan(self.low):
+            return "not known yet"
+        return "helps" if self.low > 0 else "hurts" if self.high < 0 else "no evidence"
+
+
+def paired(before: Sequence[float], after: Sequence[float]) -> Effect:
+    """Mean difference with Student's interval over the pairs; an interval needs two of them."""
+    differences = np.asarray(after, float) - np.asarray(before, float)
+    n = len(differences)
+    if n < 2:
+        return Effect(float(differences.mean()) if n else np.nan, np.nan, np.nan, np.nan, n)
+    error = differences.std(ddof=1) / np.sqrt(n)
+    half = student.ppf((1 + LEVEL) / 2, n - 1) * error
+    smallest = half + student.ppf(POWER, n - 1) * error
+    mean = float(differences.mean())
+    return Effect(mean, float(mean - half), float(mean + half), float(smallest), n)
+
+
+def ratio(before: Sequence[float], after: Sequence[float]) -> Effect:
+    """The factor between the sides, as `paired` of logarithms; above 1: more."""
+    logs = paired(np.log(before).tolist(), np.log(after).tolist())
+    return Effect(*(float(np.exp(value)) for value in (logs.mean, logs.low, logs.high, logs.smallest)), logs.n)

@@ -1,0 +1,213 @@
+"""A study's answers, as sections of text and tables; how they look is the pages' business."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from pneumo.describe import clock, short
+from pneumo.sweep import words
+from pneumo.sweep.design import Design
+from pneumo.sweep.effects import Effect, paired, ratio
+
+SHOWN = 10
+ENOUGH_FOR_IMPORTANCE = 5  # complete trials
+VERDICT = "last/val_auroc"
+ASIDE = {  # outcome -> its column
+    "best/val_auroc": "best val AUROC",
+    "findings/val_loss_jump": "jump of val loss",
+    "findings/train_minus_val_accuracy": "train - val accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    text: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = field(default=())
+
+
+def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
+    """Of a study, finished or not."""
+    trials = study.get_trials(deepcopy=False)
+    kept = study.user_attrs.get("design")
+    design = Design(**kept) if kept else None
+    sections = [status(study, trials, n_trials or study.user_attrs.get("n_trials"))]
+    if design:
+        sections += [conclusions(design, trials), beside(design, trials)]
+    else:
+        sections.append(mattered(study))
+        sections.append(pruning(trials))
+    return [*sections, ten_best(study, trials, design is not None)]
+
+
+def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | None) -> Section:
+    done = sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials)
+    running = sum(t.state == TrialState.RUNNING for t in trials)
+    of = f"{done} of {n_trials} trials done" if n_trials else f"{done} trials done"
+    unfinished = n_trials is not None and done < n_trials
+    seconds = sum(words.seconds(t) for t in trials if t.state.is_finished())
+    text = [f"{'UNFINISHED: ' if unfinished else ''}{of}: {words.counts(trials)}; {clock(seconds)} of training"]
+    if running:
+        text.append(f"{running} running now")
+    return Section(f"Study {study.study_name}", text)
+
+
+def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
+    """The verdict on each question, by the last epoch's AUROC."""
+    rows, seen = [], []
+    for question in design.questions:
+        cells, verdicts = [], {}
+        for recipe in design.recipes:
+            before, after = outcomes(design, trials, recipe, question, VERDICT)
+            effect = paired(before, after)
+            verdicts[recipe] = effect.verdict
+            if not np.isnan(effect.smallest):
+                seen.append(effect.smallest)
+            cells.append(cell(effect, design.seeds))
+        rows.append([question["concluded"], question["tested"], *cells, verdict(verdicts)])
+    text = [
+        f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the same "
+        "seed, with Student's 95% interval; helps or hurts where the interval excludes 0.",
+    ]
+    if seen:
+        middle = float(np.median(seen))
+        text.append(
+            f"The smallest effect it could have seen (80% power): {short(middle)} in the middle row, "
+            f"{short(min(seen))} to {short(max(seen))} over all. Of {len(seen)} intervals one or two would "
+            "exclude 0 by chance alone."
+        )
+    on = [f"on the {recipe}'s recipe" if recipe == "report" else f"on the {recipe} recipe" for recipe in design.recipes]
+    return Section("The report's conclusions", text, ["concluded", "tested as", *on, "verdict"], rows)
+
+
+def beside(design: Design, trials: Sequence[FrozenTrial]) -> Section:
+    """The other outcomes: the report's complaint was of curves that jump and do not converge."""
+    rows = []
+    for question in design.questions:
+        for recipe in design.recipes:
+            last = outcomes(design, trials, recipe, question, VERDICT)
+            levels = " → ".join(short(float(np.mean(side))) if side else "-" for side in last)
+            effects = [
+                paired(*outcomes(design, trials, recipe, question, name)) for name in ASIDE
+            ]
+            spent = ratio(*outcomes(design, trials, recipe, question, "fit_seconds"))
+            rows.append(
+                [question["concluded"], recipe, levels, *(with_interval(e) for e in effects), times(spent)]
+            )
+    return Section(
+        "What else changed",
+        ["Effects with 95% intervals by paired seeds; a jump is the mean change of val loss from epoch to epoch."],
+        ["concluded", "recipe", "last val AUROC", *ASIDE.values(), "seconds"],
+        rows,
+    )
+
+
+def outcomes(
+    design: Design, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any], name: str
+) -> tuple[list[float], list[float]]:
+    """Before and after, seed by seed, where both are there."""
+    found: dict[tuple[str, int], float] = {}
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE and name in trial.user_attrs.get("figures", {}):
+            found[trial.params["arm"], trial.params["seed"]] = trial.user_attrs["figures"][name]
+    before, after = design.pair(recipe, question)
+    seeds = [s for s in range(design.seeds) if (before, s) in found and (after, s) in found]
+    return [found[before, s] for s in seeds], [found[after, s] for s in seeds]
+
+
+def cell(effect: Effect, seeds: int) -> str:
+    if not effect.n:
+        return "not run yet"
+    return with_interval(effect) + (f", {effect.n} of {seeds} seeds" if effect.n < seeds else "")
+
+
+def with_interval(effect: Effect) -> str:
+    """+.041 (+.012, +.070)"""
+    if np.isnan(effect.mean):
+        return "-"
+    if np.isnan(effect.low):
+        return signed(effect.mean)
+    return f"{signed(effect.mean)} ({signed(effect.low)}, {signed(effect.high)})"
+
+
+def times(effect: Effect) -> str:
+    if np.isnan(effect.mean):
+        return "-"
+    return f"x {effect.mean:.2f}" + ("" if np.isnan(effect.low) else f" ({effect.low:.2f}, {effect.high:.2f})")
+
+
+def signed(value: float) -> str:
+    return ("+" if value >= 0 else "-") + short(abs(value))
+
+
+def verdict(by_recipe: Mapping[str, str]) -> str:
+    """helps on both; helps on report, hurts on best"""
+    different = set(by_recipe.values())
+    if len(different) == 1:
+        word = different.pop()
+        return word if word in ("no evidence", "not known yet") else f"{word} on both"
+    return ", ".join(f"{word} on {recipe}" for recipe, word in by_recipe.items())
+
+
+def mattered(study: optuna.Study) -> Section:
+    importances = importance(study)
+    if not importances:
+        return Section("What mattered", [f"Not known before {ENOUGH_FOR_IMPORTANCE} complete trials."])
+    rows = [[words.name(name), f"{share:.0%}"] for name, share in importances.items()]
+    title = "Share of the objective's variance over the complete trials (fANOVA); a rough guide with few trials."
+    return Section("What mattered", [title], ["parameter", "share"], rows)
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """Parameter -> share of the variance of the first objective, largest first; empty where too few trials."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(complete) < ENOUGH_FOR_IMPORTANCE or len({t.values[0] for t in complete}) < 2:
+        return {}
+    target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found: dict[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+    return found
+
+
+def pruning(trials: Sequence[FrozenTrial]) -> Section:
+    pruned = [t for t in trials if t.state == TrialState.PRUNED and t.intermediate_values]
+    if not pruned:
+        return Section("What pruning saved", ["No trial was pruned."])
+    spent = sum(words.seconds(t) for t in pruned)
+    saved = saved_seconds(pruned)
+    text = f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about {clock(saved)} saved"
+    return Section("What pruning saved", [f"{text} (their own seconds an epoch x the epochs they did not run)."])
+
+
+def saved_seconds(pruned: Sequence[FrozenTrial]) -> float:
+    total = 0.0
+    for trial in pruned:
+        done = trial.last_step or 0
+        if done and "duplicate_of" not in trial.user_attrs:
+            total += words.seconds(trial) / done * (trial.user_attrs.get("epochs", done) - done)
+    return total
+
+
+def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Complete trials with a result of their own, by the first objective."""
+    own = [t for t in trials if t.state == TrialState.COMPLETE and "duplicate_of" not in t.user_attrs]
+    sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
+    return sorted(own, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def ten_best(study: optuna.Study, trials: Sequence[FrozenTrial], designed: bool) -> Section:
+    best = best_first(study, trials)[:SHOWN]
+    rows = [
+        [f"#{t.number}", words.parameters(t.params), words.value(t), clock(words.seconds(t)), t.user_attrs.get("run_id", "")[:8]]
+        for t in best
+    ]
+    text = [
+        "By the best epoch on validation, which also chose them: expect a little less on other images"
+        + ("." if designed else f"; pneumo confirm {study.study_name} says how much less.")
+    ]
+    return Section("The ten best", text, ["trial", "parameters", "objective", "time", "run"], rows)
