@@ -33,8 +33,9 @@ def trusted() -> list[str]:
     return OURS + [name.strip() for name in added.split(",") if name.strip()]
 
 
-def load(config: DictConfig) -> "Experiment":
-    """InputError: a value is missing, of the wrong kind, or out of its range."""
+def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
+    """`choices`: the names chosen in the groups, where Hydra did not compose the configuration just now.
+    InputError: a value is missing, of the wrong kind, or out of its range."""
     config = OmegaConf.masked_copy(config, [key for key in config if key not in STUDY])
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -50,7 +51,8 @@ def load(config: DictConfig) -> "Experiment":
     check_kinds("fit", FitSettings, plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {plain['seed']!r}")
-    chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    composed = HydraConfig.initialized() and choices is None
+    chosen = HydraConfig.get().runtime.choices if composed else choices or {}
     return Experiment(
         **{group: built(group, plain[group]) for group in GROUPS},
         fit=FitSettings(**plain["fit"]),
@@ -60,10 +62,19 @@ def load(config: DictConfig) -> "Experiment":
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
         choices={group: str(chosen.get(group) or kind_of(plain[group])) for group in GROUPS},
-        overrides=typed(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
+        overrides=typed(HydraConfig.get().overrides.task) if composed else [],
         parameters=dict(flat(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )
+
+
+def again(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":
+    """The experiment of a run from its config.yaml, with some values changed, by their dotted names."""
+    config = OmegaConf.create(yaml)
+    assert isinstance(config, DictConfig)
+    for name, value in changes.items():
+        OmegaConf.update(config, name, value)
+    return load(config, choices)
 
 
 def typed(overrides: Iterable[str]) -> list[str]:

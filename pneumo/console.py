@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 SECONDS_BETWEEN_PLAIN_LINES = 15
+WIDTH_OF_A_FILE = 200
 
 Advance = Callable[[int, int], None]
 
@@ -17,6 +18,8 @@ class Terminal:
     def __init__(self, quiet: bool = False) -> None:
         """quiet: nothing stays on the screen; progress passes over it where there is a person."""
         self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = WIDTH_OF_A_FILE
         self._quiet = quiet
 
     def say(self, topic: str, text: str) -> None:
@@ -39,7 +42,7 @@ class Terminal:
             self.line(title)
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
         for column in columns:
-            table.add_column(column, no_wrap=True)
+            table.add_column(column)
         for row in rows:
             table.add_row(*row)
         self._console.print(table)

@@ -28,8 +28,10 @@ SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
 
 
-def connect(experiment: str) -> None:
-    """MLflow's own default store in the working directory, or MLFLOW_TRACKING_URI; made if need be."""
+def connect(experiment: str | None = None) -> None:
+    """MLflow's own default store in the working directory, or MLFLOW_TRACKING_URI, and the experiment that new
+    runs go to; both made if need be. InputError: it cannot be reached."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     here = Path.cwd()
@@ -39,6 +41,8 @@ def connect(experiment: str) -> None:
     with lock:  # two first migrations at once break the database
         mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
+            if experiment is None:
+                return
             if local and mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
             mlflow.set_experiment(experiment)
@@ -58,6 +62,27 @@ def parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:
 def tag_run(run_id: str, **tags: object) -> None:
     """Also of a run that has ended."""
     mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+
+
+def log_run(run_id: str, figures: Mapping[str, float]) -> None:
+    Tracker(run_id, "").log(figures)
+
+
+def keep_text(run_id: str, text: str, path: str) -> None:
+    mlflow.MlflowClient().log_text(run_id, text, path)
+
+
+def keep_figure(run_id: str, figure: Figure, path: str) -> None:
+    mlflow.MlflowClient().log_figure(run_id, figure, path)
+
+
+def has_file(run_id: str, path: str) -> bool:
+    return any(file.path == path for file in mlflow.MlflowClient().list_artifacts(run_id))
+
+
+def link(run_id: str) -> str:
+    """Of a run, from within MLflow's pages."""
+    return f"#/experiments/{mlflow.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def end_run(run_id: str, status: str) -> None:
@@ -112,8 +137,7 @@ class Tracker:
 
     def logged_epochs(self) -> int:
         """The last epoch that was logged."""
-        values = mlflow.MlflowClient().get_metric_history(self.run_id, "val/auroc")
-        return max((value.step for value in values), default=0)
+        return max(epochs_of(self.run_id, "val/auroc"), default=0)
 
     def tag(self, **tags: object) -> None:
         mlflow.MlflowClient().log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
@@ -195,6 +219,34 @@ def find_run(run_id: str) -> Run:
         return mlflow.get_run(run_id)
     except MlflowException:
         raise InputError(f"MLflow at {place()} has no run {run_id}") from None
+
+
+def text_of(run_id: str, path: str) -> str:
+    """InputError: the run has no such file."""
+    try:
+        text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
+    except (MlflowException, OSError):
+        raise InputError(f"Run {run_id} has no {path}: its files are gone, or it is not a run of ours") from None
+    return text
+
+
+def finished_run(tags: Mapping[str, object]) -> str | None:
+    """The id of a finished run with all these tags."""
+    named = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found: list[Run] = mlflow.search_runs(
+        filter_string=f"{named} and attributes.status = 'FINISHED'", max_results=1, output_format="list"
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+def figures_of(run_id: str) -> dict[str, float]:
+    """The last value of every metric."""
+    return dict(find_run(run_id).data.metrics)
+
+
+def epochs_of(run_id: str, metric: str) -> dict[int, float]:
+    history = mlflow.MlflowClient().get_metric_history(run_id, metric)
+    return {value.step: value.value for value in history}
 
 
 def interrupted_run(config_hash: str) -> str | None:

@@ -24,7 +24,7 @@ from pneumo.console import Terminal
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 from pneumo.resume import config_hash
-from pneumo.sweep import words, workers
+from pneumo.sweep import closing, words, workers
 from pneumo.sweep.design import Design, design_of
 from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.ledger import COUNTED, Ledger, first_line
@@ -36,6 +36,7 @@ from pneumo.tracking import without_password
 POLL_SECONDS = 2
 FEW_TRIALS = 4  # before so many have ended, no failure rate is judged
 SAMPLES = 5
+FAILING = "too many trials failed:"
 
 
 def carry_on(
@@ -169,7 +170,7 @@ class StudyRun:
         settings = self.settings
         done, failed = len(ledger.trials(*COUNTED)), failures(ledger)
         if done + failed >= FEW_TRIALS and failed > settings.max_failure_rate * (done + failed):
-            return f"{failed} of {done + failed} trials failed, more than max_failure_rate={settings.max_failure_rate}"
+            return f"{FAILING} {failed} of {done + failed}, above max_failure_rate={settings.max_failure_rate}"
         if settings.hours is not None and time.monotonic() - began > 3600 * settings.hours:
             return f"hours={settings.hours} are over"
         if settings.patience is not None and len(settings.objective) == 1:
@@ -290,16 +291,11 @@ class StudyRun:
 
     def close(self, ledger: Ledger, why: str) -> int:
         """Says and keeps what the study came to; the exit code."""
-        trials = ledger.trials(*COUNTED, TrialState.FAIL)
-        self.terminal.line()
-        if why:
-            self.terminal.warn(f"stopped   {why}")
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        if complete:
-            best = max(complete, key=lambda t: t.values[0])
-            self.terminal.say("best", f"#{best.number}: {words.parameters(best.params)}: {words.value(best)}")
-        self.terminal.say("trials", words.counts(trials))
-        return 0 if complete else 1
+        closing.keep(ledger, why, self.sweep_dir)
+        closing.illustrate_best(ledger.study, self.terminal)
+        closing.say(ledger.study, why, self.terminal)
+        failed = why.startswith(FAILING) or not ledger.trials(*COUNTED)
+        return 1 if failed else 0
 
 
 def planned(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Space | Design:

@@ -1,0 +1,67 @@
+"""A finished run looked at again: its configuration, its best model, its pictures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pneumo import checkpoint, config, pictures, tracking
+from pneumo.console import Terminal
+from pneumo.data.material import Material, prepared
+from pneumo.errors import InputError
+from pneumo.experiment import Experiment
+from pneumo.fit import Fit, Training
+from pneumo.machine import Machine
+from pneumo.resume import from_file
+from pneumo.run import assembled, begun, built_model, judged
+from pneumo.verdict import Scored
+
+@dataclass(frozen=True)
+class Revisited:
+    """The best model of a run, ready to be judged."""
+
+    run_id: str
+    experiment: Experiment
+    material: Material
+    fit: Fit
+    training: Training
+
+    def judged(self, test: bool) -> dict[str, Scored]:
+        """On validation and, where `test`, on the test split at the threshold that validation chose."""
+        asked = replace(self.experiment, fit=replace(self.experiment.fit, test=test))
+        return judged(asked, self.fit, self.training.model, self.material, Terminal(quiet=True))
+
+    def illustrate(self) -> None:
+        """Its pictures, into the run."""
+        scored = self.judged(test=False)
+        for path, figure in pictures.of_run(self.fit, self.training, self.material, scored):
+            tracking.keep_figure(self.run_id, figure, path)
+
+
+def experiment_of(run_id: str, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """As the run was configured, but for `changes` by their dotted names.
+    InputError: no such run, or its files are gone."""
+    tags = tracking.find_run(run_id).data.tags
+    choices = {group: tags[group] for group in config.GROUPS if group in tags}
+    return config.again(tracking.text_of(run_id, "config.yaml"), choices, {"resume": None, **(changes or {})})
+
+
+def revisit(run_id: str) -> Revisited:
+    """InputError: no such run, its files are gone, or its images have changed."""
+    experiment = experiment_of(run_id)
+    state = from_file(experiment, checkpoint_file(run_id, checkpoint.LAST))
+    machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
+    material = prepared(experiment.data, lambda done, total: None)
+    state.refuse_other_split(material.split.hash)
+    fit = assembled(experiment, material, machine)
+    training = begun(experiment, built_model(experiment, machine), fit, state)
+    best = checkpoint.read(checkpoint_file(run_id, checkpoint.BEST))
+    training.model.load_state_dict(best["model"])
+    return Revisited(run_id, experiment, material, fit, training)
+
+
+def checkpoint_file(run_id: str, name: str) -> Path:
+    path = tracking.checkpoint_of(tracking.find_run(run_id), name)
+    if path is None:
+        raise InputError(f"Run {run_id} has no {name}: it never finished an epoch, or its files are gone")
+    return path

@@ -1,0 +1,33 @@
+"""`pneumo study NAME`: a study's answers, on the terminal, in files, and in its MLflow run."""
+
+from pathlib import Path
+
+from pneumo import tracking
+from pneumo.console import Terminal
+from pneumo.errors import InputError
+from pneumo.sweep import pages, plots
+from pneumo.sweep.ledger import opened
+from pneumo.sweep.summary import summary
+
+FOLDER = Path("outputs/studies")
+
+
+def answer(url: str, name: str) -> None:
+    """InputError: no such study. What cannot be kept in MLflow is kept in files all the same."""
+    study = opened(url, name, directions=None).study
+    terminal = Terminal()
+    sections = summary(study)
+    pages.say(sections, terminal)
+    folder = FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = dict(plots.of_study(study))
+    texts = {"study.md": pages.markdown(sections), "study.html": pages.page(sections, figures)}
+    for file, text in texts.items():
+        (folder / file).write_text(text)
+    terminal.say("written", f"{folder / 'study.md'} and {folder / 'study.html'}")
+    try:
+        tracking.connect()
+        for file, text in texts.items():
+            tracking.keep_text(study.user_attrs["parent_run"], text, file)
+    except (InputError, KeyError) as error:
+        terminal.warn(f"not in MLflow: {error}")

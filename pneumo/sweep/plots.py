@@ -1,0 +1,175 @@
+"""A study in pictures."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from pneumo.describe import rate
+from pneumo.figures import GREY, NEGATIVE, POSITIVE, tidy
+from pneumo.sweep import words
+from pneumo.sweep.summary import best_first, importance
+
+MAP = "viridis"
+Trials = Sequence[FrozenTrial]
+
+
+def of_study(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
+    """Captions and figures; those there are not enough trials for are left out."""
+    trials = study.get_trials(deepcopy=False)
+    objective = study.user_attrs.get("objective", ["objective"])[0]
+    complete = best_first(study, trials)
+    if not complete:
+        return
+    yield "History", history(trials, complete, objective, study.directions[0].name)
+    if any(trial.intermediate_values for trial in trials):
+        yield "Learning curves", curves(trials, complete[0], objective)
+    if "arm" in complete[0].params:
+        return
+    if shares := importance(study):
+        yield "Importances", importances(shares)
+    yield "Slices", slices(complete, objective)
+    if len(complete) > 1 and len(axes_of(complete)) > 1:
+        yield "Parallel coordinates", parallel(complete, objective)
+
+
+def history(trials: Trials, complete: Trials, objective: str, direction: str) -> Figure:
+    """Every trial's value, and the best so far."""
+    figure, axis = one_axis()
+    pruned = [t for t in trials if t.state == TrialState.PRUNED and t.values]
+    axis.scatter([t.number for t in pruned], [t.values[0] for t in pruned], s=18, color=GREY, label="pruned")
+    ordered = sorted(complete, key=lambda trial: trial.number)
+    numbers, values = [t.number for t in ordered], [t.values[0] for t in ordered]
+    running = np.minimum if direction == "MINIMIZE" else np.maximum
+    axis.scatter(numbers, values, s=24, color=NEGATIVE, label="complete", zorder=3)
+    axis.step(numbers, running.accumulate(values), where="post", color=POSITIVE, linewidth=1.2, label="best so far")
+    axis.set(xlabel="trial", ylabel=objective)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def curves(trials: Trials, best: FrozenTrial, objective: str) -> Figure:
+    """All trials by epoch, the best one in colour."""
+    figure, axis = one_axis()
+    for trial in trials:
+        if trial.intermediate_values and "duplicate_of" not in trial.user_attrs:
+            epochs, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
+            stopped = trial.state == TrialState.PRUNED
+            axis.plot(epochs, values, color=GREY, linewidth=0.8, alpha=0.6)
+            if stopped:
+                axis.plot(epochs[-1], values[-1], marker="x", markersize=4, color=GREY)
+    if best.intermediate_values:
+        epochs, values = zip(*sorted(best.intermediate_values.items()), strict=True)
+        axis.plot(epochs, values, color=POSITIVE, linewidth=2, label=f"best, #{best.number}")
+        axis.legend(frameon=False, fontsize=8)
+    axis.set(xlabel="epoch (x: pruned there)", ylabel=objective)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def importances(shares: dict[str, float]) -> Figure:
+    figure = Figure(figsize=(7, 0.6 + 0.36 * len(shares)), layout="constrained")
+    axis = figure.subplots()
+    names = [words.name(name) for name in shares][::-1]
+    bars = axis.barh(names, list(shares.values())[::-1], color=NEGATIVE, height=0.6)
+    axis.bar_label(bars, labels=[f"{share:.0%}" for share in list(shares.values())[::-1]], padding=4, fontsize=9)
+    axis.set(xlim=(0, 1.1 * max(shares.values())), xticks=[])
+    tidy(axis)
+    axis.spines["bottom"].set_visible(False)
+    return figure
+
+
+def slices(complete: Trials, objective: str) -> Figure:
+    """The objective against each parameter."""
+    scales = axes_of(complete)
+    figure = Figure(figsize=(max(3.0 * len(scales), 4), 3.2), layout="constrained")
+    for axis, (name, distribution) in zip(
+        figure.subplots(1, len(scales), sharey=True, squeeze=False)[0], scales.items(), strict=True
+    ):
+        having = [trial for trial in complete if name in trial.params]
+        at = [position(distribution, trial.params[name]) for trial in having]
+        axis.scatter(at, [trial.values[0] for trial in having], s=22, color=NEGATIVE, alpha=0.8)
+        places, labels = ticks(distribution)
+        axis.set(xlabel=words.name(name), xlim=(-0.08, 1.08))
+        axis.set_xticks(places, labels, rotation=30 if len("".join(labels)) > 24 else 0, fontsize=8)
+        tidy(axis)
+    figure.axes[0].set_ylabel(objective)
+    return figure
+
+
+def parallel(complete: Trials, objective: str) -> Figure:
+    """A line a trial across its parameters, coloured by the objective."""
+    scales = axes_of(complete)
+    values = np.array([trial.values[0] for trial in complete])
+    low, high = float(values.min()), float(values.max())
+    span = high - low or 1.0
+    figure = Figure(figsize=(1.9 * (len(scales) + 1), 4), layout="constrained")
+    axis = figure.subplots()
+    lines = []
+    for trial, value in zip(complete, values, strict=True):
+        points = [
+            (x, position(scales[name], trial.params[name])) for x, name in enumerate(scales) if name in trial.params
+        ]
+        lines.append([*points, (len(scales), (value - low) / span)])
+    drawn = LineCollection(lines[::-1], cmap=MAP, norm=Normalize(low, high), linewidths=1.6, alpha=0.85)
+    drawn.set_array(values[::-1])
+    axis.add_collection(drawn)
+    for x, distribution in enumerate(scales.values()):
+        upright(axis, x, *ticks(distribution))
+    upright(axis, len(scales), [0, 0.5, 1], [f"{low + share * span:.3f}" for share in (0, 0.5, 1)])
+    axis.set_xticks(range(len(scales) + 1), [*map(words.name, scales), objective])
+    axis.set(xlim=(-0.3, len(scales) + 0.6), ylim=(-0.05, 1.05), yticks=[])
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def upright(axis: Axes, x: float, places: Sequence[float], labels: Sequence[str]) -> None:
+    axis.axvline(x, color="black", linewidth=0.6, zorder=0)
+    for place, label in zip(places, labels, strict=True):
+        axis.text(x + 0.04, place, label, fontsize=8, va="center", bbox={"fc": "white", "ec": "none", "pad": 0.8})
+
+
+def axes_of(trials: Trials) -> dict[str, BaseDistribution]:
+    """The parameters that vary, with their distributions."""
+    found: dict[str, BaseDistribution] = {}
+    for trial in trials:
+        found |= trial.distributions
+    return {name: found[name] for name in found if not found[name].single()}
+
+
+def position(distribution: BaseDistribution, value: object) -> float:
+    """0 to 1 from one end of the parameter to the other."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices.index(value) / (len(distribution.choices) - 1)  # type: ignore[arg-type]
+    low, high, here = (float(v) for v in (distribution.low, distribution.high, value))  # type: ignore[attr-defined,arg-type]
+    if distribution.log:  # type: ignore[attr-defined]
+        low, high, here = (float(np.log(v)) for v in (low, high, here))
+    return (here - low) / (high - low)
+
+
+def ticks(distribution: BaseDistribution) -> tuple[list[float], list[str]]:
+    if isinstance(distribution, CategoricalDistribution):
+        return [position(distribution, choice) for choice in distribution.choices], list(map(str, distribution.choices))
+    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+    if distribution.log:  # type: ignore[attr-defined]
+        marks = [10.0**e for e in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
+        marks = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001] or [low, high]
+        return [position(distribution, mark) for mark in marks], [rate(mark) for mark in marks]
+    marks = [low, (low + high) / 2, high]
+    return [position(distribution, mark) for mark in marks], [f"{mark:g}" for mark in marks]
+
+
+def one_axis() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axis = figure.subplots()
+    tidy(axis)
+    return figure, axis
