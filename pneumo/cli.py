@@ -75,5 +75,7 @@ def default_storage() -> str:
     """InputError: there is no file, which must not be made by looking."""
     path = Path.cwd() / "study.db"
     if not path.exists():
-        raise InputError(f"There is no study.db in {Path.cwd()}; storage=... or PNEUMO_STORAGE say where it is")
+        raise InputError(
+            f"There is no study.db in {Path.cwd()}; storage=... or PNEUMO_STORAGE say where it is"
+        )
     return f"sqlite:///{path}"

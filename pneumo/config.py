@@ -36,7 +36,7 @@ def trusted() -> list[str]:
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
     """`choices`: the names chosen in the groups, where Hydra did not compose the configuration just now.
     InputError: a value is missing, of the wrong kind, or out of its range."""
-    config = OmegaConf.masked_copy(config, [key for key in config if key not in STUDY])
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in STUDY])
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

@@ -7,7 +7,7 @@ class InputError(ValueError):
     """Something given to us is wrong; the message says what, where and the value."""
 
 
-class Pruned(Exception):
+class PrunedError(Exception):
     """A study stopped the run; the message says why."""
 
 

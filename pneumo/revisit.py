@@ -16,6 +16,7 @@ from pneumo.resume import from_file
 from pneumo.run import assembled, begun, built_model, judged
 from pneumo.verdict import Scored
 
+
 @dataclass(frozen=True)
 class Revisited:
     """The best model of a run, ready to be judged."""

@@ -13,9 +13,9 @@ from pneumo import describe, pictures, tracking, verdict
 from pneumo.checkpoint import Keeper
 from pneumo.console import Terminal
 from pneumo.data.batches import Batches
-from pneumo.data.material import Material, prepared
+from pneumo.data.material import Material
 from pneumo.data.normalise import normaliser
-from pneumo.errors import InputError, Pruned
+from pneumo.errors import InputError, PrunedError
 from pneumo.experiment import Experiment
 from pneumo.fit import Fit, Training
 from pneumo.infer import views_of
@@ -30,7 +30,7 @@ from pneumo.watch import Watch
 
 def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) -> dict[str, float]:
     """Trains, evaluates and logs; returns the findings. InputError: something given is wrong, told before
-    anything is trained. Pruned: `watch` stopped it."""
+    anything is trained. PrunedError: `watch` stopped it."""
     began = time.perf_counter()
     watch = watch or Watch()
     terminal = watch.terminal
@@ -40,7 +40,7 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
     before = resumed(experiment)
     model = built_model(experiment, machine)
     with terminal.progress("data") as advance:
-        material = prepared(experiment.data, advance)
+        material = watch.material(experiment.data, advance)
     terminal.say("data", describe.cohort(material))
     terminal.say("split", describe.split(material.split))
     for note in material.notes:
@@ -57,7 +57,7 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
         before.run_id if before else watch.run_id,
         watch.run_name or experiment.run_name,
         {} if before else experiment.parameters,
-        tags(experiment, material, folder) | watch.tags,
+        {**tags(experiment, material, folder), **watch.tags},
         watch.parent,
     )
     terminal.say("run", f"{tracker.name} · {tracking.place()}")
@@ -73,7 +73,7 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
                 training.model.load_state_dict(keeper.best_weights())
                 scored = judged(experiment, fit, training.model, material, terminal)
                 found = conclude(experiment, fit, training, material, scored, tracker, terminal)
-            except Pruned:
+            except PrunedError:
                 tracker.log(verdict.findings(training))
                 raise
             finally:
@@ -126,7 +126,7 @@ def begun(experiment: Experiment, model: Classifier, fit: Fit, before: Resumed |
 
 def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, watch: Watch) -> None:
     """Every epoch is kept, then logged, then said; those that were kept but not logged are logged first.
-    Pruned: `watch` stops it."""
+    PrunedError: `watch` stops it."""
     terminal = watch.terminal
     logged = tracker.logged_epochs() if training.history else 0
     for epoch in range(logged + 1, len(training.history) + 1):

@@ -22,16 +22,19 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from pneumo.checkpoint import BEST, LAST
-from pneumo.errors import InputError, Pruned
+from pneumo.errors import InputError, PrunedError
 
 SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+Away = MlflowException  # what a call raises when MLflow cannot be reached any more
 
 
 def connect(experiment: str | None = None) -> None:
-    """MLflow's own default store in the working directory, or MLFLOW_TRACKING_URI, and the experiment that new
-    runs go to; both made if need be. InputError: it cannot be reached."""
+    """MLflow's own default store in the working directory, or MLFLOW_TRACKING_URI, and the experiment that
+    new runs go to; both made if need be. InputError: it cannot be reached."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault(RETRIES, "5")  # a server that is away is waited for about a minute
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     here = Path.cwd()
@@ -41,20 +44,40 @@ def connect(experiment: str | None = None) -> None:
     with lock:  # two first migrations at once break the database
         mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
+            reached()
             if experiment is None:
                 return
             if local and mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
             mlflow.set_experiment(experiment)
         except MlflowException as error:
-            raise InputError(f"MLflow at {place()} cannot be used: {str(error).splitlines()[0]}") from None
+            raise InputError(f"MLflow at {place()} cannot be used: {reason(error)}") from None
+
+
+def reached() -> None:
+    """MlflowException: it is not there; told at once, unlike later."""
+    patient, os.environ[RETRIES] = os.environ[RETRIES], "1"
+    try:
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    finally:
+        os.environ[RETRIES] = patient
+
+
+def reason(error: MlflowException) -> str:
+    """The last cause in the chain that MLflow tells in one long line."""
+    line = without_password(str(error).splitlines()[0])
+    causes: list[str] = re.findall(
+        r"(?i:connection refused|timed out|name or service not known|unreachable)", line
+    )
+    return causes[-1] if causes else line[:300]
 
 
 def parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:
     """A run for others to lie under; its id."""
-    found = mlflow.get_experiment_by_name(experiment)
     run = mlflow.MlflowClient().create_run(
-        found.experiment_id, run_name=name, tags={key: str(value) for key, value in tags.items()}
+        mlflow.set_experiment(experiment).experiment_id,
+        run_name=name,
+        tags={key: str(value) for key, value in tags.items()},
     )
     return str(run.info.run_id)
 
@@ -83,6 +106,11 @@ def has_file(run_id: str, path: str) -> bool:
 def link(run_id: str) -> str:
     """Of a run, from within MLflow's pages."""
     return f"#/experiments/{mlflow.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+
+def reopen(run_id: str) -> None:
+    """A run that had ended goes on."""
+    mlflow.MlflowClient().update_run(run_id, status="RUNNING")
 
 
 def end_run(run_id: str, status: str) -> None:
@@ -163,7 +191,7 @@ class Tracker:
             mlflow.end_run("FINISHED")
         elif isinstance(error, KeyboardInterrupt):
             mlflow.end_run("KILLED")
-        elif isinstance(error, Pruned):
+        elif isinstance(error, PrunedError):
             self.tag(pruned=error)
             mlflow.end_run("KILLED")
         else:
@@ -217,7 +245,9 @@ def find_run(run_id: str) -> Run:
     """InputError: there is none."""
     try:
         return mlflow.get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         raise InputError(f"MLflow at {place()} has no run {run_id}") from None
 
 
@@ -226,7 +256,9 @@ def text_of(run_id: str, path: str) -> str:
     try:
         text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
     except (MlflowException, OSError):
-        raise InputError(f"Run {run_id} has no {path}: its files are gone, or it is not a run of ours") from None
+        raise InputError(
+            f"Run {run_id} has no {path}: its files are gone, or it is not a run of ours"
+        ) from None
     return text
 
 

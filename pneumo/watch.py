@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from pneumo.console import Terminal
+from pneumo.console import Advance, Terminal
+from pneumo.data.material import Material, prepared
+from pneumo.data.sources import Source
 
 
 class Watch:
@@ -17,8 +19,12 @@ class Watch:
     def __init__(self) -> None:
         self.terminal = Terminal()
 
+    def material(self, source: Source, advance: Advance) -> Material:
+        """The run's data, ready."""
+        return prepared(source, advance)
+
     def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         """The run exists; `history` holds the epochs it is resumed after. InputError: it must not go on."""
 
     def sees(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """An epoch is done. Pruned: the run shall stop."""
+        """An epoch is done. PrunedError: the run shall stop."""

@@ -1,4 +1,4 @@
-"""What is said and kept when a study's work is over: in the terminal, in a file, in the parent's MLflow run."""
+"""What is said and kept when a study's work is over: on the terminal, in a file, in the parent's run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumo import tracking
 from pneumo.console import Terminal
+from pneumo.describe import clock, short
 from pneumo.errors import InputError
 from pneumo.sweep import pages, plots, words
 from pneumo.sweep.ledger import COUNTED, Ledger
@@ -27,12 +28,11 @@ def say(study: optuna.Study, why: str, terminal: Terminal) -> None:
         terminal.warn(f"stopped   {why}")
     name, designed = study.study_name, study.user_attrs.get("design") is not None
     if best and not designed:
-        objectives = ", ".join(study.user_attrs["objective"])
-        gain = over_baseline(trials, best[0]) if study.directions[0].name == "MAXIMIZE" else ""
-        line = f"#{best[0].number}: {words.parameters(best[0].params)}: {objectives} {words.value(best[0])}{gain}"
-        terminal.say("best", line)
+        value = f"{', '.join(study.user_attrs['objective'])} {words.value(best[0])}"
+        gain = over_baseline(trials, best[0])
+        terminal.say("best", f"#{best[0].number}: {words.parameters(best[0].params)}: {value}{gain}")
     saved = saved_seconds([t for t in trials if t.state == TrialState.PRUNED])
-    terminal.say("trials", words.counts(trials) + (f"; pruning saved {words.clock(saved)}" if saved >= 1 else ""))
+    terminal.say("trials", words.counts(trials) + (f"; pruning saved {clock(saved)}" if saved >= 1 else ""))
     if not designed and (shares := importance(study)):
         terminal.say("mattered", ", ".join(f"{words.name(n)} {share:.0%}" for n, share in shares.items()))
     confirm = "" if designed else f" · pneumo confirm {name}"
@@ -40,11 +40,15 @@ def say(study: optuna.Study, why: str, terminal: Terminal) -> None:
 
 
 def over_baseline(trials: Sequence[FrozenTrial], best: FrozenTrial) -> str:
-    """ (+.40 on trial 0's) where trial 0 was given, not drawn, and is not the best itself"""
+    """(+.40 on trial 0's) where trial 0 was given, not drawn, and is not the best itself"""
     first = trials[0]
-    if first.state != TrialState.COMPLETE or "fixed_params" not in first.system_attrs or first.number == best.number:
+    if (
+        first.state != TrialState.COMPLETE
+        or "fixed_params" not in first.system_attrs
+        or first.number == best.number
+    ):
         return ""
-    return f" (+{words.short(best.values[0] - first.values[0])} on #0's)"
+    return f" (+{short(best.values[0] - first.values[0])} on #0's)"
 
 
 def keep(ledger: Ledger, why: str, folder: Path) -> None:
@@ -75,7 +79,11 @@ def result(study: optuna.Study, why: str) -> dict[str, Any]:
             "best_run": best[0].user_attrs.get("run_id"),
             "best_overrides": best[0].user_attrs.get("overrides"),
         }
-    return found | {"n_trials": study.user_attrs["n_trials"], **states, "stopped": why or "all trials are done"}
+    return found | {
+        "n_trials": study.user_attrs["n_trials"],
+        **states,
+        "stopped": why or "all trials are done",
+    }
 
 
 def into_parent(study: optuna.Study, why: str) -> None:

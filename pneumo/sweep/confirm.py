@@ -68,7 +68,9 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     study = opened(url, name, directions=None).study
     terminal = Terminal()
     if study.user_attrs.get("design"):
-        raise InputError(f"{name} is a design: it was not searched for a best; pneumo study {name} has its answers")
+        raise InputError(
+            f"{name} is a design: it was not searched for a best; pneumo study {name} has its answers"
+        )
     chosen = best_first(study, study.get_trials(deepcopy=False))[:top]
     if not chosen:
         raise InputError(f"{name} has no complete trial yet: there is nothing to confirm")
@@ -162,14 +164,16 @@ def say_test(study: optuna.Study, tested: dict[str, Any], best: Confirmed, termi
         [label, short(tested["figures"][name]), " - ".join(short(end) for end in tested["intervals"][name])]
         for name, label in ROWS.items()
     ]
-    title = f"test, {tested['images']:,} images of {tested['patients']:,} patients, #{tested['trial']}, looked at once"
+    of = f"{tested['images']:,} images of {tested['patients']:,} patients"
+    title = f"test, {of}, #{tested['trial']}, looked at once"
     terminal.table(["", "", "95% interval (patients resampled)"], rows, title)
     terminal.line()
 
 
 def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str) -> Path:
     """conf/experiment/best.yaml, its evidence in the header."""
-    groups, values = {}, {}
+    groups: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for line in best.trial.user_attrs["overrides"]:
         key, value = key_of(line), yaml.safe_load(line.split("=", 1)[1])
         if any(key == name or key.startswith(f"{name}.") for name in NOT_OF_A_RECIPE):
@@ -186,8 +190,8 @@ def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], o
     lines = [
         "# @package _global_",
         "# python train.py experiment=best",
-        f"# The best of the study {study.study_name}, trial {best.trial.number}, on {date.today().isoformat()}. It was chosen by "
-        f"{objective} {short(best.trial.values[0])};",
+        f"# {date.today().isoformat()}: the best of the study {study.study_name}, trial {best.trial.number}. "
+        f"It was chosen by {objective} {short(best.trial.values[0])};",
         f"# {len(best.values)} fresh seeds gave {short(best.mean)} (sd {short(best.spread)}): "
         f"{', '.join(short(value) for value in best.values)}.",
     ]

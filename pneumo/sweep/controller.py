@@ -36,6 +36,7 @@ from pneumo.tracking import without_password
 POLL_SECONDS = 2
 FEW_TRIALS = 4  # before so many have ended, no failure rate is judged
 SAMPLES = 5
+Job = tuple[Trial, list[str]]  # a trial and what Hydra composes it from
 FAILING = "too many trials failed:"
 
 
@@ -65,9 +66,10 @@ class StudyRun:
         self.settings = settings_of(composed)
         self.plan = planned(self.settings, composed, arguments)
         self.base = self.experiment(self.plan.fixed)
-        self.n_trials = self.settings.n_trials if self.plan.size is None else self.plan.size
-        if self.n_trials is None:
+        n_trials = self.settings.n_trials if self.plan.size is None else self.plan.size
+        if n_trials is None:
             raise InputError("n_trials must be given: n_trials=20")
+        self.n_trials = n_trials
         self.sweep_dir = Path(str(composed.hydra.sweep.dir))
         self.is_worker = workers.NUMBER in os.environ
 
@@ -142,6 +144,8 @@ class StudyRun:
                     self.base.mlflow_experiment, name, {"study": name, "search": search, "state": "running"}
                 )
                 ledger.study.set_user_attr("parent_run", run_id)
+            elif self.left(ledger) > 0:
+                tracking.reopen(ledger.study.user_attrs["parent_run"])
 
     def left(self, ledger: Ledger) -> int:
         return self.n_trials - len(ledger.trials(*COUNTED))
@@ -152,25 +156,36 @@ class StudyRun:
             hydra_context=self.context, task_function=self.task, config=self.composed
         )
         while True:
-            if why := self.reason_to_stop(ledger, began):
-                return why
-            self.close_given_up(ledger)
-            trials: list[tuple[Trial, list[str]]] = []
-            while len(trials) < self.settings.jobs and (taken := ledger.steadily(lambda: self.take(ledger))):
-                if taken[1] is not None:
-                    trials.append((taken[0], taken[1]))
-            if trials:
-                self.launch(ledger, launcher, trials)
-            elif not ledger.trials(TrialState.RUNNING):
-                return "" if self.left(ledger) <= 0 else f"{self.left(ledger)} trials could not be carried out"
+            taken = ledger.steadily(lambda: self.next(ledger, began))
+            if isinstance(taken, str):
+                return taken
+            if taken:
+                self.launch(ledger, launcher, taken)
             else:
                 time.sleep(POLL_SECONDS)  # others are at the last ones, and may not finish them
+
+    def next(self, ledger: Ledger, began: float) -> list[Job] | str:
+        """As many trials as are launched at once, none while others have them all; or why no more are taken,
+        empty where all are done."""
+        if why := self.reason_to_stop(ledger, began):
+            return why
+        self.close_given_up(ledger)
+        jobs: list[Job] = []
+        while len(jobs) < self.settings.jobs and (trial := self.take(ledger)):
+            if (overrides := self.prepared(ledger, trial)) is not None:
+                jobs.append((trial, overrides))
+        if jobs or ledger.trials(TrialState.RUNNING):
+            return jobs
+        left = self.left(ledger)
+        return f"{left} trials could not be carried out" if left > 0 else ""
 
     def reason_to_stop(self, ledger: Ledger, began: float) -> str:
         settings = self.settings
         done, failed = len(ledger.trials(*COUNTED)), failures(ledger)
         if done + failed >= FEW_TRIALS and failed > settings.max_failure_rate * (done + failed):
-            return f"{FAILING} {failed} of {done + failed}, above max_failure_rate={settings.max_failure_rate}"
+            return (
+                f"{FAILING} {failed} of {done + failed}, above max_failure_rate={settings.max_failure_rate}"
+            )
         if settings.hours is not None and time.monotonic() - began > 3600 * settings.hours:
             return f"hours={settings.hours} are over"
         if settings.patience is not None and len(settings.objective) == 1:
@@ -187,35 +202,34 @@ class StudyRun:
             tracking.tag_run(run_id, state="failed", failure="crash: its process died")
             tracking.end_run(run_id, "FAILED")
 
-    def take(self, ledger: Ledger) -> tuple[Trial, list[str] | None] | None:
-        """The next trial and the overrides of its job; no overrides where there is nothing to carry out."""
-        trial = ledger.take(
+    def take(self, ledger: Ledger) -> Trial | None:
+        return ledger.take(
             self.n_trials, self.settings.chosen_sampler, queued_only=isinstance(self.plan, Design)
         )
-        if trial is None:
-            return None
-        with beating(ledger, [trial._trial_id]):
-            values = self.plan.suggest(trial)
-            overrides = self.plan.overrides(values)
-            try:
-                experiment = self.experiment(overrides)
-            except InputError as error:
-                ledger.fail(trial._trial_id, "configuration", str(error))
-                self.say_trial(ledger, trial)
-                return trial, None
-            key = config_hash(experiment)
-            if (equal := ledger.equal(key)) is not None:
-                ledger.copy(equal, trial)
-                self.say_trial(ledger, trial)
-                return trial, None
-            trial.set_user_attr("config_hash", key)
-            trial.set_user_attr("effective_batch", experiment.fit.effective_batch)
-            trial.set_user_attr("overrides", config.typed(overrides))
-            trial.set_user_attr("epochs", experiment.fit.epochs)
-        number = trial.number
-        return trial, [*overrides, f"trial={number}", f"hydra.sweep.subdir={number}"]
 
-    def launch(self, ledger: Ledger, launcher: Launcher, trials: list[tuple[Trial, list[str]]]) -> None:
+    def prepared(self, ledger: Ledger, trial: Trial) -> list[str] | None:
+        """The overrides of the trial's job; None where there is nothing to carry out."""
+        try:
+            with beating(ledger, [trial._trial_id]):
+                overrides = self.plan.overrides(self.plan.suggest(trial))
+                experiment = self.experiment(overrides)
+                key = config_hash(experiment)
+                if (equal := ledger.equal(key)) is None:
+                    trial.set_user_attr("config_hash", key)
+                    trial.set_user_attr("effective_batch", experiment.fit.effective_batch)
+                    trial.set_user_attr("epochs", experiment.fit.epochs)
+                    trial.set_user_attr("overrides", config.typed(overrides))
+                    return [*overrides, f"trial={trial.number}", f"hydra.sweep.subdir={trial.number}"]
+                ledger.copy(equal, trial)
+        except InputError as error:
+            ledger.fail(trial._trial_id, "configuration", str(error))
+        except KeyboardInterrupt:
+            ledger.fail(trial._trial_id, "stopped", "told to stop")
+            raise
+        self.say_trial(ledger, trial)
+        return None
+
+    def launch(self, ledger: Ledger, launcher: Launcher, trials: list[Job]) -> None:
         """Has them carried out; what ended without telling has crashed."""
         ids = [trial._trial_id for trial, _ in trials]
 
@@ -259,9 +273,15 @@ class StudyRun:
         how = "designed" if isinstance(self.plan, Design) else f"{self.sampler_name()}, {pruner} pruner"
         if len(settings.objective) > 1:
             how += " (several objectives are not pruned)"
-        of = f"{len(self.plan.arms)} arms" if isinstance(self.plan, Design) else words.names(self.plan.described())
+        of = (
+            f"{len(self.plan.arms)} arms"
+            if isinstance(self.plan, Design)
+            else words.names(self.plan.described())
+        )
         self.terminal.say("study", f"{settings.study} on {data}: {of} · {how}")
-        self.terminal.say("storage", f"{without_password(settings.url.removeprefix(f'sqlite:///{Path.cwd()}/'))}")
+        self.terminal.say(
+            "storage", f"{without_password(settings.url.removeprefix(f'sqlite:///{Path.cwd()}/'))}"
+        )
         for note in self.plan.leaves_out:
             self.terminal.warn(f"          {note}")
         if self.left(ledger) > 0:
@@ -300,19 +320,25 @@ class StudyRun:
 
 def planned(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Space | Design:
     """InputError: the search cannot be searched."""
-    arguments = [line for line in arguments if config.key_of(line).split(".")[0] not in ("workers", "dry_run")]
+    arguments = [
+        line for line in arguments if config.key_of(line).split(".")[0] not in ("workers", "dry_run")
+    ]
     search = settings.search
     if search["design"] is not None:
         return design_of(search["design"], arguments, composed.hydra.runtime.choices["data"])
     declared: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
     return space_of(
-        declared, search["conditional"], search["exists_where"], search["enqueue"], arguments,
+        declared,
+        search["conditional"],
+        search["exists_where"],
+        search["enqueue"],
+        arguments,
         dict(composed.hydra.runtime.choices),
     )
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
 def failures(ledger: Ledger) -> int:

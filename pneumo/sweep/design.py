@@ -58,12 +58,16 @@ class Design:
         return [{"arm": arm, "seed": seed} for seed in range(self.seeds) for arm in self.arms]
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
-        axes = {"arm": list(self.arms), "seed": list(range(self.seeds))}
+        axes: dict[str, Sequence[Value]] = {"arm": list(self.arms), "seed": list(range(self.seeds))}
         return {name: trial._suggest(name, CategoricalDistribution(values)) for name, values in axes.items()}
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
         arm = self.arms[str(values["arm"])]
-        return [*self.fixed, *(override(name, value) for name, value in arm.items()), f"seed={values['seed']}"]
+        return [
+            *self.fixed,
+            *(override(name, value) for name, value in arm.items()),
+            f"seed={values['seed']}",
+        ]
 
     def extremes(self) -> list[dict[str, Value]]:
         return [{"arm": arm, "seed": 0} for arm in self.arms]
@@ -82,7 +86,9 @@ def design_of(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -> D
     if searched:
         raise InputError(f"{searched[0]}: a design has its own arms; search=report searches")
     if not isinstance(spec["seeds"], int) or spec["seeds"] < 2:
-        raise InputError(f"search.design.seeds must be at least 2 for pairs to have a spread, got {spec['seeds']}")
+        raise InputError(
+            f"search.design.seeds must be at least 2 for pairs to have a spread, got {spec['seeds']}"
+        )
     needed = [override(name, value) for name, value in spec["needs"].get(data, {}).items()]
     typed = {key_of(line) for line in fixed}
     return Design(

@@ -42,4 +42,5 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Effect:
 def ratio(before: Sequence[float], after: Sequence[float]) -> Effect:
     """The factor between the sides, as `paired` of logarithms; above 1: more."""
     logs = paired(np.log(before).tolist(), np.log(after).tolist())
-    return Effect(*(float(np.exp(value)) for value in (logs.mean, logs.low, logs.high, logs.smallest)), logs.n)
+    mean, low, high, smallest = np.exp([logs.mean, logs.low, logs.high, logs.smallest]).tolist()
+    return Effect(mean, low, high, smallest, logs.n)

@@ -75,7 +75,9 @@ def continued(experiment: Experiment, run_id: str | None) -> Experiment:
 
 
 def named(outcome: Outcome) -> dict[str, str]:
-    return {"failure": f"{outcome.kind}: {outcome.reason}"[:500]} if outcome.kind not in ("", "pruned") else {}
+    return (
+        {"failure": f"{outcome.kind}: {outcome.reason}"[:500]} if outcome.kind not in ("", "pruned") else {}
+    )
 
 
 def forget() -> None:

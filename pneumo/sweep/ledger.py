@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import optuna
@@ -180,7 +180,7 @@ class Ledger:
 def opened(
     url: str,
     name: str,
-    directions: Sequence[str] | None,
+    directions: Sequence[Literal["minimize", "maximize"]] | None,
     pruner: BasePruner | None = None,
     heartbeat_seconds: int = 10,
     retries: int = 2,
@@ -193,7 +193,9 @@ def opened(
         with making(url):
             storage = RDBStorage(
                 url,
-                engine_kwargs={} if url.startswith("sqlite") else {"pool_pre_ping": True},
+                engine_kwargs={"connect_args": {"timeout": 60}}
+                if url.startswith("sqlite")
+                else {"pool_pre_ping": True},
                 heartbeat_interval=heartbeat_seconds,
                 grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
             )

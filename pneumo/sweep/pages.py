@@ -11,15 +11,18 @@ from pneumo.console import Terminal
 from pneumo.sweep.summary import Section
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 76rem; margin: 2rem auto;
+  padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } p { max-width: 52rem; color: #445 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
-th { text-align: left; color: #667; font-weight: 500; border-bottom: 1px solid #ccd; padding: .3rem 1.1rem .3rem 0 }
-td { border-bottom: 1px solid #eef; padding: .3rem 1.1rem .3rem 0; vertical-align: top }
+th, td { text-align: left; padding: .3rem 1.1rem .3rem 0 }
+th { color: #667; font-weight: 500; border-bottom: 1px solid #ccd }
+td { border-bottom: 1px solid #eef; vertical-align: top }
 td.helps { color: #14713d; font-weight: 600 } td.hurts { color: #a3261d; font-weight: 600 }
 .unfinished { color: #a35a00; font-weight: 600 } figure { margin: 1.2rem 0 } img { max-width: 100% }
 @media (prefers-color-scheme: dark) { body { background: #15181d; color: #dde } p, th { color: #aab }
-  td, th { border-color: #333a44 } td.helps { color: #6fd39b } td.hurts { color: #ff9a90 } img { background: #fff } }
+  td, th { border-color: #333a44 } td.helps { color: #6fd39b } td.hurts { color: #ff9a90 }
+  img { background: #fff } }
 """
 
 

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from matplotlib.ticker import MaxNLocator
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.describe import rate
@@ -48,9 +49,11 @@ def history(trials: Trials, complete: Trials, objective: str, direction: str) ->
     numbers, values = [t.number for t in ordered], [t.values[0] for t in ordered]
     running = np.minimum if direction == "MINIMIZE" else np.maximum
     axis.scatter(numbers, values, s=24, color=NEGATIVE, label="complete", zorder=3)
-    axis.step(numbers, running.accumulate(values), where="post", color=POSITIVE, linewidth=1.2, label="best so far")
+    axis.step(
+        numbers, running.accumulate(values), where="post", color=POSITIVE, linewidth=1.2, label="best so far"
+    )
     axis.set(xlabel="trial", ylabel=objective)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -70,7 +73,7 @@ def curves(trials: Trials, best: FrozenTrial, objective: str) -> Figure:
         axis.plot(epochs, values, color=POSITIVE, linewidth=2, label=f"best, #{best.number}")
         axis.legend(frameon=False, fontsize=8)
     axis.set(xlabel="epoch (x: pruned there)", ylabel=objective)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -79,7 +82,9 @@ def importances(shares: dict[str, float]) -> Figure:
     axis = figure.subplots()
     names = [words.name(name) for name in shares][::-1]
     bars = axis.barh(names, list(shares.values())[::-1], color=NEGATIVE, height=0.6)
-    axis.bar_label(bars, labels=[f"{share:.0%}" for share in list(shares.values())[::-1]], padding=4, fontsize=9)
+    axis.bar_label(
+        bars, labels=[f"{share:.0%}" for share in list(shares.values())[::-1]], padding=4, fontsize=9
+    )
     axis.set(xlim=(0, 1.1 * max(shares.values())), xticks=[])
     tidy(axis)
     axis.spines["bottom"].set_visible(False)
@@ -115,7 +120,9 @@ def parallel(complete: Trials, objective: str) -> Figure:
     lines = []
     for trial, value in zip(complete, values, strict=True):
         points = [
-            (x, position(scales[name], trial.params[name])) for x, name in enumerate(scales) if name in trial.params
+            (x, position(scales[name], trial.params[name]))
+            for x, name in enumerate(scales)
+            if name in trial.params
         ]
         lines.append([*points, (len(scales), (value - low) / span)])
     drawn = LineCollection(lines[::-1], cmap=MAP, norm=Normalize(low, high), linewidths=1.6, alpha=0.85)
@@ -135,7 +142,9 @@ def parallel(complete: Trials, objective: str) -> Figure:
 def upright(axis: Axes, x: float, places: Sequence[float], labels: Sequence[str]) -> None:
     axis.axvline(x, color="black", linewidth=0.6, zorder=0)
     for place, label in zip(places, labels, strict=True):
-        axis.text(x + 0.04, place, label, fontsize=8, va="center", bbox={"fc": "white", "ec": "none", "pad": 0.8})
+        axis.text(
+            x + 0.04, place, label, fontsize=8, va="center", bbox={"fc": "white", "ec": "none", "pad": 0.8}
+        )
 
 
 def axes_of(trials: Trials) -> dict[str, BaseDistribution]:
@@ -149,18 +158,21 @@ def axes_of(trials: Trials) -> dict[str, BaseDistribution]:
 def position(distribution: BaseDistribution, value: object) -> float:
     """0 to 1 from one end of the parameter to the other."""
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices.index(value) / (len(distribution.choices) - 1)  # type: ignore[arg-type]
-    low, high, here = (float(v) for v in (distribution.low, distribution.high, value))  # type: ignore[attr-defined,arg-type]
-    if distribution.log:  # type: ignore[attr-defined]
-        low, high, here = (float(np.log(v)) for v in (low, high, here))
-    return (here - low) / (high - low)
+        return list(distribution.choices).index(value) / (len(distribution.choices) - 1)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    ends = np.array([distribution.low, distribution.high, value], float)
+    low, high, here = np.log(ends) if distribution.log else ends
+    return float((here - low) / (high - low))
 
 
 def ticks(distribution: BaseDistribution) -> tuple[list[float], list[str]]:
     if isinstance(distribution, CategoricalDistribution):
-        return [position(distribution, choice) for choice in distribution.choices], list(map(str, distribution.choices))
-    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    if distribution.log:  # type: ignore[attr-defined]
+        return [position(distribution, choice) for choice in distribution.choices], list(
+            map(str, distribution.choices)
+        )
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = distribution.low, distribution.high
+    if distribution.log:
         marks = [10.0**e for e in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
         marks = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001] or [low, high]
         return [position(distribution, mark) for mark in marks], [rate(mark) for mark in marks]

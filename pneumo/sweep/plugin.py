@@ -1,4 +1,4 @@
-"""The sweeper that Hydra knows as `hydra/sweeper: pneumo`. Every Hydra program imports this, so it is light."""
+"""The sweeper that Hydra knows as `hydra/sweeper: pneumo`. Every Hydra program imports this: it is light."""
 
 from typing import Any
 

@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -13,12 +14,15 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, QMCSampler
 
+from pneumo import metrics
 from pneumo.config import STUDY, check_kinds
 from pneumo.errors import InputError
 from pneumo.sweep.ledger import Ledger, has_password, opened
 from pneumo.tracking import without_password
 
 STORAGE = "PNEUMO_STORAGE"
+OBJECTIVES = [f"val/{name}" for name in metrics.score(np.array([0, 1]), np.array([0.0, 1.0]))]
+Direction = Literal["minimize", "maximize"]
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
 
@@ -57,11 +61,12 @@ class StudySettings:
                 raise InputError(
                     "objective=val/loss: losses of different kinds cannot be compared; try val/auroc"
                 )
-            if not name.startswith("val/") and name != "fit_seconds":
-                raise InputError(
-                    f"objective must be a val/ figure or fit_seconds, got {name!r}: "
-                    "the test split is not for choosing"
-                )
+            if name not in (*OBJECTIVES, "fit_seconds"):
+                raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, got {name!r}")
+        if self.objective[0] == "fit_seconds":
+            raise InputError(
+                "objective=fit_seconds: what is quickest learns nothing; name a val/ figure first"
+            )
         if self.storage and has_password(self.storage):
             raise InputError(
                 f"storage={without_password(self.storage)} was given with a password, which would end in "
@@ -69,7 +74,7 @@ class StudySettings:
             )
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Direction]:
         return ["minimize" if name == "fit_seconds" else "maximize" for name in self.objective]
 
     @property
@@ -77,13 +82,8 @@ class StudySettings:
         return self.storage or os.environ.get(STORAGE) or f"sqlite:///{Path.cwd() / 'study.db'}"
 
     def values(self, figures: Mapping[str, float]) -> list[float]:
-        """The objectives, from a run's findings. InputError: there is no such figure."""
-        names = [objective_name(name) for name in self.objective]
-        for name in names:
-            if name not in figures:
-                known = ", ".join(sorted(f"val/{n[9:]}" for n in figures if n.startswith("best/val_")))
-                raise InputError(f"objective {name.replace('best/val_', 'val/')} is not there; there are {known}")
-        return [figures[name] for name in names]
+        """The objectives, from a run's findings."""
+        return [figures[objective_name(name)] for name in self.objective]
 
     def ledger(self) -> Ledger:
         return opened(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -140,7 +139,9 @@ def with_queue(space: Space, enqueue: Iterable[Mapping[str, Value]]) -> Space:
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Those that name several values, and those that name one. InputError: a key of the study is swept."""
     searched, fixed = [], []
-    for line, parsed in zip(arguments, OverridesParser.create().parse_overrides(list(arguments)), strict=True):
+    for line, parsed in zip(
+        arguments, OverridesParser.create().parse_overrides(list(arguments)), strict=True
+    ):
         if not parsed.is_sweep_override():
             fixed.append(line)
         elif key_of(line).split(".")[0] in STUDY:

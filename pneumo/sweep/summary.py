@@ -42,6 +42,8 @@ def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
     else:
         sections.append(mattered(study))
         sections.append(pruning(trials))
+    if len(study.directions) > 1:
+        sections.append(front(study))
     return [*sections, ten_best(study, trials, design is not None)]
 
 
@@ -51,7 +53,9 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
     of = f"{done} of {n_trials} trials done" if n_trials else f"{done} trials done"
     unfinished = n_trials is not None and done < n_trials
     seconds = sum(words.seconds(t) for t in trials if t.state.is_finished())
-    text = [f"{'UNFINISHED: ' if unfinished else ''}{of}: {words.counts(trials)}; {clock(seconds)} of training"]
+    text = [
+        f"{'UNFINISHED: ' if unfinished else ''}{of}: {words.counts(trials)}; {clock(seconds)} of training"
+    ]
     if running:
         text.append(f"{running} running now")
     return Section(f"Study {study.study_name}", text)
@@ -71,8 +75,8 @@ def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
             cells.append(cell(effect, design.seeds))
         rows.append([question["concluded"], question["tested"], *cells, verdict(verdicts)])
     text = [
-        f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the same "
-        "seed, with Student's 95% interval; helps or hurts where the interval excludes 0.",
+        f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the "
+        "same seed, with Student's 95% interval; helps or hurts where the interval excludes 0.",
     ]
     if seen:
         middle = float(np.median(seen))
@@ -81,7 +85,10 @@ def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
             f"{short(min(seen))} to {short(max(seen))} over all. Of {len(seen)} intervals one or two would "
             "exclude 0 by chance alone."
         )
-    on = [f"on the {recipe}'s recipe" if recipe == "report" else f"on the {recipe} recipe" for recipe in design.recipes]
+    on = [
+        f"on the {recipe}'s recipe" if recipe == "report" else f"on the {recipe} recipe"
+        for recipe in design.recipes
+    ]
     return Section("The report's conclusions", text, ["concluded", "tested as", *on, "verdict"], rows)
 
 
@@ -92,16 +99,17 @@ def beside(design: Design, trials: Sequence[FrozenTrial]) -> Section:
         for recipe in design.recipes:
             last = outcomes(design, trials, recipe, question, VERDICT)
             levels = " → ".join(short(float(np.mean(side))) if side else "-" for side in last)
-            effects = [
-                paired(*outcomes(design, trials, recipe, question, name)) for name in ASIDE
-            ]
+            effects = [paired(*outcomes(design, trials, recipe, question, name)) for name in ASIDE]
             spent = ratio(*outcomes(design, trials, recipe, question, "fit_seconds"))
             rows.append(
                 [question["concluded"], recipe, levels, *(with_interval(e) for e in effects), times(spent)]
             )
     return Section(
         "What else changed",
-        ["Effects with 95% intervals by paired seeds; a jump is the mean change of val loss from epoch to epoch."],
+        [
+            "Effects with 95% intervals by paired seeds. A jump is the mean change of val loss from epoch to "
+            "epoch."
+        ],
         ["concluded", "recipe", "last val AUROC", *ASIDE.values(), "seconds"],
         rows,
     )
@@ -138,7 +146,9 @@ def with_interval(effect: Effect) -> str:
 def times(effect: Effect) -> str:
     if np.isnan(effect.mean):
         return "-"
-    return f"x {effect.mean:.2f}" + ("" if np.isnan(effect.low) else f" ({effect.low:.2f}, {effect.high:.2f})")
+    return f"x {effect.mean:.2f}" + (
+        "" if np.isnan(effect.low) else f" ({effect.low:.2f}, {effect.high:.2f})"
+    )
 
 
 def signed(value: float) -> str:
@@ -159,18 +169,22 @@ def mattered(study: optuna.Study) -> Section:
     if not importances:
         return Section("What mattered", [f"Not known before {ENOUGH_FOR_IMPORTANCE} complete trials."])
     rows = [[words.name(name), f"{share:.0%}"] for name, share in importances.items()]
-    title = "Share of the objective's variance over the complete trials (fANOVA); a rough guide with few trials."
+    title = (
+        "Share of the objective's variance over the complete trials (fANOVA); a rough guide with few trials."
+    )
     return Section("What mattered", [title], ["parameter", "share"], rows)
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Parameter -> share of the variance of the first objective, largest first; empty where too few trials."""
+    """Parameter -> share of the first objective's variance, largest first; empty where too few trials."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < ENOUGH_FOR_IMPORTANCE or len({t.values[0] for t in complete}) < 2:
         return {}
     target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found: dict[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+    found: dict[str, float] = optuna.importance.get_param_importances(
+        study, evaluator=evaluator, target=target
+    )
     return found
 
 
@@ -180,8 +194,12 @@ def pruning(trials: Sequence[FrozenTrial]) -> Section:
         return Section("What pruning saved", ["No trial was pruned."])
     spent = sum(words.seconds(t) for t in pruned)
     saved = saved_seconds(pruned)
-    text = f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about {clock(saved)} saved"
-    return Section("What pruning saved", [f"{text} (their own seconds an epoch x the epochs they did not run)."])
+    text = (
+        f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about {clock(saved)} saved"
+    )
+    return Section(
+        "What pruning saved", [f"{text} (their own seconds an epoch x the epochs they did not run)."]
+    )
 
 
 def saved_seconds(pruned: Sequence[FrozenTrial]) -> float:
@@ -191,6 +209,14 @@ def saved_seconds(pruned: Sequence[FrozenTrial]) -> float:
         if done and "duplicate_of" not in trial.user_attrs:
             total += words.seconds(trial) / done * (trial.user_attrs.get("epochs", done) - done)
     return total
+
+
+def front(study: optuna.Study) -> Section:
+    """Several objectives have no best, but trials that no other one beats in all of them."""
+    rows = [[f"#{t.number}", words.parameters(t.params), *words.each_value(t)] for t in study.best_trials]
+    return Section(
+        "Not beaten in every objective", [], ["trial", "parameters", *study.user_attrs["objective"]], rows
+    )
 
 
 def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -203,7 +229,13 @@ def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[Froze
 def ten_best(study: optuna.Study, trials: Sequence[FrozenTrial], designed: bool) -> Section:
     best = best_first(study, trials)[:SHOWN]
     rows = [
-        [f"#{t.number}", words.parameters(t.params), words.value(t), clock(words.seconds(t)), t.user_attrs.get("run_id", "")[:8]]
+        [
+            f"#{t.number}",
+            words.parameters(t.params),
+            words.value(t),
+            clock(words.seconds(t)),
+            t.user_attrs.get("run_id", "")[:8],
+        ]
         for t in best
     ]
     text = [

@@ -11,14 +11,18 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from pneumo.console import Terminal
-from pneumo.errors import InputError, NonFiniteLossError, Pruned
+from pneumo.console import Advance, Terminal
+from pneumo.data.material import Material, prepared
+from pneumo.data.sources import Source
+from pneumo.errors import InputError, NonFiniteLossError, PrunedError
 from pneumo.machine import is_out_of_memory
 from pneumo.sweep.ledger import AWAY, Ledger
+from pneumo.tracking import Away
 from pneumo.watch import Watch
 
 UNTOLD = "untold.json"
 PROCESS = "process"
+OPENED: dict[str, Material] = {}
 
 
 class SupersededError(Exception):
@@ -56,6 +60,14 @@ class StudyTrial(Watch):
         self.tags = {"study": study.study_name, "trial": number, "state": "running", **arm, **tags}
         self._unreported: list[tuple[int, float]] = []
 
+    def material(self, source: Source, advance: Advance) -> Material:
+        """Opened once for all trials of this process on the same data."""
+        key = f"{Path.cwd()}: {source}"
+        if key not in OPENED:
+            OPENED.clear()
+            OPENED[key] = prepared(source, advance)
+        return OPENED[key]
+
     def takes_over(self, process: str) -> None:
         """From the controller, which need not say any more that the trial is alive."""
         self._ledger.steadily(lambda: self._trial.set_user_attr(PROCESS, process))
@@ -92,19 +104,21 @@ class StudyTrial(Watch):
             return
         if stop:
             name = type(self._ledger.study.pruner).__name__
-            raise Pruned(f"{name} after epoch {epoch}: {self._objective} {figures[self._objective]:.3f}")
+            raise PrunedError(f"{name} after epoch {epoch}: {self._objective} {figures[self._objective]:.3f}")
 
     def carry_out(self, run: Callable[[Watch], dict[str, float]], values: Any) -> Outcome:
         """Runs, and sorts what comes of it. `values` picks the objectives out of a run's findings."""
         try:
             figures = run(self)
             return Outcome("COMPLETE", values(figures), figures=figures)
-        except Pruned as error:
+        except PrunedError as error:
             return Outcome("PRUNED", kind="pruned", reason=str(error))
         except NonFiniteLossError as error:
             return Outcome("FAIL", kind="non-finite", reason=str(error))
         except InputError as error:
             return Outcome("FAIL", kind="configuration", reason=str(error))
+        except Away as error:
+            return Outcome("FAIL", kind="stopped", reason=f"MLflow: {str(error).splitlines()[0]}")
         except SupersededError:
             raise
         except Exception as error:

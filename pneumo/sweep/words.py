@@ -48,7 +48,11 @@ def result(trial: FrozenTrial) -> str:
 
 
 def value(trial: FrozenTrial) -> str:
-    return ", ".join(short(number) if abs(number) <= 1 else clock(number) for number in trial.values or [])
+    return ", ".join(each_value(trial))
+
+
+def each_value(trial: FrozenTrial) -> list[str]:
+    return [short(number) if abs(number) <= 1 else clock(number) for number in trial.values or []]
 
 
 def seconds(trial: FrozenTrial) -> float:
@@ -58,7 +62,9 @@ def seconds(trial: FrozenTrial) -> float:
 
 
 def line(trial: FrozenTrial, note: str = "") -> str:
-    done = f" #{trial.number:<3}  {parameters(trial.params):<58}  {result(trial):<18} {clock(seconds(trial)):>6}"
+    done = (
+        f" #{trial.number:<3}  {parameters(trial.params):<58}  {result(trial):<18} {clock(seconds(trial)):>6}"
+    )
     return f"{done}  {note}".rstrip()
 
 

@@ -1,0 +1,56 @@
+"""Paired effects against hand-worked cases and scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from pneumo.sweep.effects import paired, ratio
+
+values = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=12)
+
+
+def test_a_hand_worked_effect():
+    effect = paired([0.5, 0.6, 0.7], [0.6, 0.8, 1.0])  # differences .1 .2 .3: mean .2, sd .1
+    assert effect.mean == pytest.approx(0.2)
+    assert effect.high - effect.mean == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-4)
+    assert effect.verdict == "no evidence"
+
+
+@given(values)
+def test_the_interval_is_that_of_a_paired_t_test(pairs):
+    before, after = map(np.array, zip(*pairs, strict=True))
+    if np.ptp(after - before) < 1e-6:
+        return
+    effect, reference = paired(before, after), stats.ttest_rel(after, before).confidence_interval(0.95)
+    assert (effect.low, effect.high) == pytest.approx((reference.low, reference.high))
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [([0.9, 0.91, 0.92], "helps"), ([0.1, 0.11, 0.12], "hurts"), ([0.9], "not known yet")],
+)
+def test_a_verdict_needs_an_interval_without_zero(after, verdict):
+    assert paired([0.5, 0.5, 0.5][: len(after)], after).verdict == verdict
+
+
+def test_nothing_is_known_of_no_pairs():
+    assert paired([], []).n == 0
+    assert np.isnan(paired([], []).mean)
+
+
+def test_the_smallest_effect_is_found_in_four_of_five_experiments():
+    random = np.random.default_rng(0)
+    differences = random.normal(0, 1, (4000, 5))
+    smallest = (stats.t.ppf(0.975, 4) + stats.t.ppf(0.8, 4)) / np.sqrt(5)
+    assert paired(np.zeros(5), differences[0]).smallest == pytest.approx(
+        smallest * differences[0].std(ddof=1)
+    )
+    found = [paired(np.zeros(5), row + smallest).low > 0 for row in differences]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_ratio_is_taken_of_logarithms():
+    effect = ratio([10, 20, 40], [20, 40, 80])
+    assert (effect.mean, effect.low, effect.high) == pytest.approx((2, 2, 2))

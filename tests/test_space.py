@@ -1,0 +1,138 @@
+"""What a study searches, from YAML and from the command line."""
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from pneumo.errors import InputError
+from pneumo.sweep.space import space_of
+
+GAMMA = {"loss.gamma": {"loss": ["focal"]}}
+LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
+
+
+def space(always=LR, conditional=(), enqueue=(), typed=(), settled=None):
+    return space_of(always, dict(conditional), GAMMA, list(enqueue), list(typed), settled or {"loss": "bce"})
+
+
+def drawn(found, n=40):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for values in found.queue:
+        study.enqueue_trial(values)
+    return [found.suggest(study.ask()) for _ in range(n)]
+
+
+def test_hydras_grammar_becomes_distributions():
+    found = space(
+        {
+            "optimizer.lr": "tag(log, interval(1e-4, 1e-1))",
+            "fit.batch_size": "choice(6, 16)",
+            "fit.epochs": "range(1, 5)",
+            "model.dropout": "interval(0.0, 0.5)",
+        }
+    ).always
+    assert found["optimizer.lr"] == FloatDistribution(1e-4, 1e-1, log=True)
+    assert found["fit.batch_size"] == CategoricalDistribution([6, 16])
+    assert found["fit.epochs"] == IntDistribution(1, 4)
+    assert found["model.dropout"] == FloatDistribution(0.0, 0.5)
+
+
+def test_what_is_typed_wins_over_the_searchs_own():
+    found = space(typed=["optimizer.lr=interval(0.5,0.6)", "fit.epochs=3"])
+    assert found.always["optimizer.lr"] == FloatDistribution(0.5, 0.6)
+    assert found.fixed == ["fit.epochs=3"]
+
+
+def test_a_parameter_fixed_on_the_command_line_is_not_searched():
+    found = space({**LR, "loss": "choice(ce, bce)"}, typed=["loss=ce"])
+    assert "loss" not in found.always
+    assert "loss=ce" in found.overrides({"optimizer.lr": 1e-3})
+
+
+def test_a_conditional_parameter_is_drawn_where_it_exists_and_nowhere_else():
+    found = space({"loss": "choice(bce, focal)"}, {"loss.gamma": "interval(0.5, 4.0)"})
+    values = drawn(found)
+    assert {one["loss"] for one in values} == {"bce", "focal"}
+    assert all(("loss.gamma" in one) == (one["loss"] == "focal") for one in values)
+
+
+@pytest.mark.parametrize(("loss", "exists"), [("focal", True), ("bce", False)])
+def test_a_condition_follows_a_loss_that_the_command_line_fixes(loss, exists):
+    found = space(
+        {**LR, "loss": "choice(bce, focal)"},
+        {"loss.gamma": "interval(0.5, 4.0)"},
+        typed=[f"loss={loss}"],
+        settled={"loss": loss},
+    )
+    assert all(("loss.gamma" in one) == exists for one in drawn(found, 5))
+
+
+def test_a_conditional_parameter_that_the_command_line_fixes_is_set_where_it_exists():
+    found = space(
+        {"loss": "choice(bce, focal)"}, {"loss.gamma": "interval(0.5, 4.0)"}, typed=["++loss.gamma=2"]
+    )
+    assert found.fixed == []
+    assert all(one.get("loss.gamma") == (2 if one["loss"] == "focal" else None) for one in drawn(found))
+
+
+def test_a_conditional_parameter_typed_as_a_range_joins_a_search_that_had_none():
+    found = space({"loss": "choice(bce, focal)"}, typed=["loss.gamma=interval(0,1)"])
+    assert found.conditional["loss.gamma"].distribution == FloatDistribution(0, 1)
+
+
+def test_a_given_trial_comes_first_without_what_is_fixed():
+    found = space(
+        {**LR, "loss": "choice(ce, bce)"},
+        enqueue=[{"optimizer.lr": 1e-3, "loss": "ce"}],
+        typed=["loss=bce"],
+    )
+    assert found.queue == [{"optimizer.lr": 1e-3}]
+    assert drawn(found, 1) == [{"optimizer.lr": 1e-3}]
+
+
+def test_a_given_trial_outside_the_space_is_left_out_and_said():
+    found = space(enqueue=[{"optimizer.lr": 1e-3}], typed=["optimizer.lr=interval(0.5,0.6)"])
+    assert found.queue == []
+    assert found.leaves_out == ["not enqueued: optimizer.lr=0.001 is not in 0.5 to 0.6"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("optimizer.lr=interval(2,1)", "optimizer.lr=interval(2,1): "),
+        ("optimizer.lr=tag(log,interval(0,1))", "optimizer.lr=tag(log,interval(0,1)): "),
+        ("fit.epochs=range(3,3)", "fit.epochs=range(3,3): "),
+        ("n_trials=10,20", "one study has one n_trials"),
+    ],
+)
+def test_an_empty_range_or_a_swept_key_of_the_study_is_refused_by_name(typed, message):
+    with pytest.raises(InputError) as refused:
+        space(typed=[typed])
+    assert message in str(refused.value)
+
+
+def test_a_space_of_nothing_is_refused():
+    with pytest.raises(InputError, match="Nothing is searched"):
+        space(typed=["optimizer.lr=0.1"])
+
+
+def test_extremes_touch_every_choice_and_both_ends_of_every_range():
+    found = space({**LR, "loss": "choice(bce, focal)"}, {"loss.gamma": "interval(0.5, 4.0)"})
+    assert found.extremes() == [
+        {"optimizer.lr": 1e-4},
+        {"optimizer.lr": 1e-1},
+        {"loss": "bce"},
+        {"loss": "focal"},
+        {"loss": "focal", "loss.gamma": 0.5},
+        {"loss": "focal", "loss.gamma": 4.0},
+    ]
+
+
+@given(low=st.floats(1e-6, 1.0), factor=st.floats(1.5, 1e3), seed=st.integers(0, 99))
+def test_everything_drawn_lies_within_what_was_asked(low, factor, seed):
+    found = space({"optimizer.lr": f"tag(log, interval({low}, {low * factor}))"})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    value = found.suggest(study.ask())["optimizer.lr"]
+    assert low * (1 - 1e-9) <= value <= low * factor * (1 + 1e-9)
