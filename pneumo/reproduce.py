@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pneumo import tracking
+from pneumo import archive, tracking
 from pneumo.console import Terminal
 from pneumo.describe import short
 from pneumo.errors import InputError
@@ -35,13 +35,13 @@ def reproduce(run_id: str) -> None:
     if not RUN_ID.fullmatch(run_id):
         raise InputError(f"pneumo reproduce needs a run id of 32 hexadecimal digits, got {run_id!r}")
     tracking.connect()
-    before = {name: tracking.epochs_of(tracking.find_run(run_id).info.run_id, name) for name in COMPARED}
+    before = {name: archive.epochs_of(archive.find_run(run_id).info.run_id, name) for name in COMPARED}
     if not before["val/auroc"]:
         raise InputError(f"Run {run_id} never finished an epoch: there is nothing to compare with")
     experiment = experiment_of(run_id, {"fit.test": False, "fit.pictures": False})
     watch = Again(run_id)
     run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", watch)
-    say(before, {name: tracking.epochs_of(watch.copy, name) for name in COMPARED}, watch.terminal)
+    say(before, {name: archive.epochs_of(watch.copy, name) for name in COMPARED}, watch.terminal)
 
 
 def say(before: dict[str, dict[int, float]], now: dict[str, dict[int, float]], terminal: Terminal) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pneumo import checkpoint, tracking
+from pneumo import archive, checkpoint
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 
@@ -35,13 +35,13 @@ def resumed(experiment: Experiment) -> Resumed | None:
     if asked is None:
         return None
     if asked == "auto":
-        if (run_id := tracking.interrupted_run(config_hash(experiment))) is None:
+        if (run_id := archive.interrupted_run(config_hash(experiment))) is None:
             return None
     elif RUN_ID.fullmatch(asked):
         run_id = asked
     else:
         return from_file(experiment, Path(asked))
-    path = tracking.checkpoint_of(tracking.find_run(run_id), checkpoint.LAST)
+    path = archive.checkpoint_of(archive.find_run(run_id), checkpoint.LAST)
     if path is None:
         raise InputError(f"resume={run_id}: that run never finished an epoch, or its files are gone")
     return from_file(experiment, path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pneumo import checkpoint, config, pictures, tracking
+from pneumo import archive, checkpoint, config, pictures, tracking
 from pneumo.console import Terminal
 from pneumo.data.material import Material, prepared
 from pneumo.errors import InputError
@@ -42,9 +42,9 @@ class Revisited:
 def experiment_of(run_id: str, changes: Mapping[str, Any] | None = None) -> Experiment:
     """As the run was configured, but for `changes` by their dotted names.
     InputError: no such run, or its files are gone."""
-    tags = tracking.find_run(run_id).data.tags
+    tags = archive.find_run(run_id).data.tags
     choices = {group: tags[group] for group in config.GROUPS if group in tags}
-    return config.again(tracking.text_of(run_id, "config.yaml"), choices, {"resume": None, **(changes or {})})
+    return config.again(archive.text_of(run_id, "config.yaml"), choices, {"resume": None, **(changes or {})})
 
 
 def revisit(run_id: str) -> Revisited:
@@ -62,7 +62,7 @@ def revisit(run_id: str) -> Revisited:
 
 
 def checkpoint_file(run_id: str, name: str) -> Path:
-    path = tracking.checkpoint_of(tracking.find_run(run_id), name)
+    path = archive.checkpoint_of(archive.find_run(run_id), name)
     if path is None:
         raise InputError(f"Run {run_id} has no {name}: it never finished an epoch, or its files are gone")
     return path

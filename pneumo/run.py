@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pneumo import describe, pictures, tracking, verdict
+from pneumo import archive, describe, pictures, tracking, verdict
 from pneumo.checkpoint import Keeper
 from pneumo.console import Terminal
 from pneumo.data.batches import Batches
@@ -90,7 +90,7 @@ def built_model(experiment: Experiment, machine: Machine) -> Classifier:
     """A run id in `model.pretrained` becomes the file of that run's best weights."""
     settings = experiment.model
     if settings.pretrained and RUN_ID.fullmatch(settings.pretrained):
-        settings = replace(settings, pretrained=str(tracking.best_checkpoint(settings.pretrained)))
+        settings = replace(settings, pretrained=str(archive.best_checkpoint(settings.pretrained)))
     torch.manual_seed(experiment.seed)
     return settings(experiment.loss.n_outputs).to(machine.device)
 
@@ -128,7 +128,7 @@ def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, watch:
     """Every epoch is kept, then logged, then said; those that were kept but not logged are logged first.
     PrunedError: `watch` stops it."""
     terminal = watch.terminal
-    logged = tracker.logged_epochs() if training.history else 0
+    logged = max(archive.epochs_of(tracker.run_id, "val/auroc"), default=0) if training.history else 0
     for epoch in range(logged + 1, len(training.history) + 1):
         tracker.log(training.history[epoch - 1], epoch)
     terminal.line()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from postgres import database, postgres  # noqa: F401, fixtures
 
 from pneumo import config
 from pneumo.augment import Augment
@@ -40,9 +41,9 @@ def workdir(tmp_path, monkeypatch):
 def composed():
     """Overrides -> Experiment, through the same door as train.py."""
 
-    def load(*overrides: str) -> Experiment:
+    def load(*overrides: str, primary: str = "train") -> Experiment:
         with initialize_config_dir(str(ROOT / "conf")):
-            return config.load(compose("train", list(overrides)))
+            return config.load(compose(primary, list(overrides)))
 
     return load
 

@@ -2,6 +2,7 @@ import time
 
 import pytest
 from conftest import ROOT
+from hydra import compose, initialize_config_dir
 
 from pneumo import config
 from pneumo.errors import InputError
@@ -9,7 +10,7 @@ from pneumo.errors import InputError
 CHOICES = [
     f"{path.parent.name}={path.stem}"
     for path in sorted((ROOT / "conf").glob("*/*.yaml"))
-    if not path.stem.startswith("_")
+    if not path.stem.startswith("_") and path.parent.name not in ("search", "pruner", "launcher")
 ]
 NEEDED = {
     "data=siim_png": ["data.root=somewhere"],
@@ -32,6 +33,21 @@ def test_every_yaml_opens_with_a_command_that_chooses_it(choice):
     lines = (ROOT / "conf" / group / f"{name}.yaml").read_text().splitlines()
     command = next(line for line in lines if not line.startswith("# @package"))
     assert command.startswith(f"# python train.py {choice}"), command
+
+
+def test_what_sweep_yaml_adds_never_enters_a_run(composed):
+    with initialize_config_dir(str(ROOT / "conf")):
+        added = set(compose("sweep")) - set(compose("train"))
+    assert added == set(config.STUDY)
+    alone, of_a_study = composed(), composed("n_trials=7", "search=full", primary="sweep")
+    assert of_a_study.identity == alone.identity
+    assert "n_trials" not in of_a_study.yaml
+    assert not {name.split(".")[0] for name in of_a_study.parameters} & added
+
+
+def test_overrides_of_a_run_are_kept_without_those_of_its_study():
+    typed = ["n_trials=3", "loss=bce", "search.enqueue=[]", "++loss.gamma=1", "trial=4"]
+    assert config.typed(typed) == ["loss=bce", "++loss.gamma=1"]
 
 
 def test_the_reports_experiments_are_the_reports(composed):

@@ -12,20 +12,24 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
     {"infer"},
     {"fit"},
-    {"checkpoint", "experiment"},
-    {"tracking", "verdict", "config"},
+    {"checkpoint", "experiment", "watch"},
+    {"tracking", "archive", "verdict", "config"},
     {"resume", "describe", "pictures"},
     {"run"},
+    {"revisit"},
+    {"reproduce", "sweep"},
+    {"cli"},
 ]
 COMPONENTS = LAYERS[3]
 OUTSIDE = {  # who alone may know a package
-    "mlflow": {"tracking"},
-    "hydra": {"config"},
-    "omegaconf": {"config"},
-    "matplotlib": {"figures", "pictures", "tracking"},
+    "mlflow": {"tracking", "archive"},
+    "hydra": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings", "space"))},
+    "omegaconf": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings"))},
+    "matplotlib": {"figures", "pictures", "tracking", "sweep.plots", "sweep.pages"},
     "rich": {"console"},
     "PIL": {"data.images"},
-    "optuna": set(),
+    "optuna": {f"sweep.{path.stem}" for path in (ROOT / "pneumo" / "sweep").glob("*.py")} - {"sweep.plugin"},
+    "sqlalchemy": {"sweep.ledger"},
 }
 
 

@@ -8,7 +8,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo import tracking
+from pneumo import archive, tracking
 from pneumo.console import Terminal
 from pneumo.describe import clock, short
 from pneumo.errors import InputError
@@ -108,7 +108,7 @@ def into_parent(study: optuna.Study, why: str) -> None:
         tracking.log_run(parent, values)
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
         overrides = " ".join(best[0].user_attrs.get("overrides", []))
-        note = f"Best: [{study.study_name}-{best[0].number}]({tracking.link(run_id)})\n\n`{overrides}`\n\n"
+        note = f"Best: [{study.study_name}-{best[0].number}]({archive.link(run_id)})\n\n`{overrides}`\n\n"
     tracking.tag_run(
         parent,
         state="stopped" if why else "complete",
@@ -125,7 +125,7 @@ def illustrate_best(study: optuna.Study, terminal: Terminal) -> None:
     from pneumo.revisit import revisit
 
     run_id = best[0].user_attrs["run_id"]
-    if tracking.has_file(run_id, "pictures"):
+    if archive.has_file(run_id, "pictures"):
         return
     try:
         with terminal.waiting("pictures of the best"):

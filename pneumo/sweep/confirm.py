@@ -12,7 +12,7 @@ import yaml
 from optuna.trial import FrozenTrial
 
 import pneumo
-from pneumo import tracking
+from pneumo import archive, tracking
 from pneumo.config import GROUPS, key_of
 from pneumo.console import Terminal
 from pneumo.describe import ROWS, short
@@ -101,10 +101,10 @@ def again(study: optuna.Study, trial: FrozenTrial, seeds: int, terminal: Termina
     values, runs = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         tags = {"confirms": f"{study.study_name}-{trial.number}", "seed": seed}
-        run_id = tracking.finished_run(tags)
+        run_id = archive.finished_run(tags)
         if run_id is None:
             run_id = carried_out(study, trial, seed, tags)
-        values.append(tracking.figures_of(run_id)[figure])
+        values.append(archive.figures_of(run_id)[figure])
         runs.append(run_id)
         terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
     return Confirmed(trial, values, runs)

@@ -9,7 +9,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from pneumo import config, tracking
+from pneumo import archive, config, tracking
 from pneumo.checkpoint import LAST
 from pneumo.experiment import Experiment
 from pneumo.run import run
@@ -69,7 +69,7 @@ def carried(composed: DictConfig, output_dir: Path, watch: Watch) -> dict[str, f
 
 def continued(experiment: Experiment, run_id: str | None) -> Experiment:
     """From the last checkpoint of an attempt that died, if it left one."""
-    if run_id and tracking.checkpoint_of(tracking.find_run(run_id), LAST):
+    if run_id and archive.checkpoint_of(archive.find_run(run_id), LAST):
         return replace(experiment, resume=run_id)
     return experiment
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import optuna
 from filelock import FileLock
@@ -245,7 +245,7 @@ def usable(url: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    return urlsplit(url).password is not None
+    return urlsplit(url).password is not None or "password" in parse_qs(urlsplit(url).query)
 
 
 def away(url: str, error: Exception) -> str:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumo.describe import rate
 from pneumo.figures import GREY, NEGATIVE, POSITIVE, tidy
 from pneumo.sweep import words
+from pneumo.sweep.space import Value
 from pneumo.sweep.summary import best_first, importance
 
 MAP = "viridis"
@@ -155,7 +156,7 @@ def axes_of(trials: Trials) -> dict[str, BaseDistribution]:
     return {name: found[name] for name in found if not found[name].single()}
 
 
-def position(distribution: BaseDistribution, value: object) -> float:
+def position(distribution: BaseDistribution, value: Value) -> float:
     """0 to 1 from one end of the parameter to the other."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices).index(value) / (len(distribution.choices) - 1)

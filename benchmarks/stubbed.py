@@ -1,0 +1,63 @@
+"""sweep.py with the training loop alone replaced: one epoch that takes `STUB_SECONDS` and comes to an AUROC
+that depends on learning rate, effective batch and loss, so that the sampler has something to model.
+
+`python benchmarks/stubbed.py -m ...` is what sweep_overhead.py and sweep_workers.py measure.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+
+from pneumo import config
+from pneumo.fit import EpochReport, Fit, Training
+from pneumo.infer import Predictions
+from pneumo.sweep.job import job
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = "STUB_SECONDS"
+SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"]
+BY_LOSS = {"Bce": 0.02, "Focal": 0.01, "CrossEntropy": 0.0}
+
+
+def one_epoch(
+    fit: Fit, training: Training, on_batch: Callable[[int, int], None] = lambda done, total: None
+) -> Iterator[EpochReport]:
+    """In place of Fit.epochs."""
+    seconds = float(os.environ.get(SECONDS, "0"))
+    time.sleep(seconds)
+    lr = training.optimizer.param_groups[0]["lr"]
+    batch = fit.settings.effective_batch
+    auroc = 0.95 - 0.03 * (math.log10(lr) + 3.5) ** 2 - 0.005 * (math.log2(batch) - 5) ** 2
+    auroc += BY_LOSS.get(type(fit.loss).__name__, -0.01)
+    figures = {"train/loss": 1 - auroc, "train/accuracy": auroc, "images_per_second": 0.0, "lr": lr}
+    figures |= {"val/auroc": auroc, "val/auprc": auroc, "val/accuracy": auroc, "val/loss": 1 - auroc}
+    training.history.append({**figures, "epoch_seconds": seconds})
+    rows = fit.split.val
+    none = np.zeros(len(rows))
+    yield EpochReport(
+        1, training.history[-1], Predictions(rows, none, none[:, None], none, 0.0), is_best=True
+    )
+
+
+def surroundings(**added: str) -> dict[str, str]:
+    """Of a process in a folder of its own: with no store, database or server of whoever runs it."""
+    ours = ("PNEUMO_", "MLFLOW_", "STUB_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", **added}
+
+
+@hydra.main(config_path=str(ROOT / "conf"), config_name="sweep", execution_whitelist=config.trusted())
+def main(composed: DictConfig) -> float | list[float] | None:
+    return job(composed)
+
+
+Fit.epochs = one_epoch  # type: ignore[assignment, method-assign]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""python benchmarks/sweep_workers.py: trials a minute of four workers against one, on PostgreSQL.
+
+A trial's training is a sleep (stubbed.py), so that four have four times the time of one even on few cores;
+all the rest of a trial is real, and its MLflow runs go to one SQLite database, as on one machine by default.
+Timed from when every worker has taken its first trial to the end of the last; a trial that was under way at
+that moment counts with the part of it that came after. The server is a throw-away one on loopback, from
+Debian's package.
+"""
+
+import argparse
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.table import Table
+from stubbed import ROOT, SECONDS, SMALL, surroundings
+
+from pneumo.sweep.ledger import opened
+
+sys.path.insert(0, str(ROOT / "tests"))
+from postgres import Server, free_port
+
+AT_LEAST = 3.5
+
+
+@contextmanager
+def postgres() -> Iterator[Server]:
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        sys.exit("PostgreSQL is not installed: apt-get install postgresql")
+    with tempfile.TemporaryDirectory() as folder:
+        as_user: list[str] = []
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            owner = pwd.getpwnam("postgres")
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+            as_user = ["runuser", "-u", owner.pw_name, "--"]
+        server = Server(programs[-1], Path(folder), free_port(), as_user)
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna.Study:
+    """Carried out, in a folder of its own."""
+    name = f"workers_{workers}"
+    server.create(name)
+    settings = [f"workers={workers}", f"n_trials={n_trials}", f"study={name}", "pruner=none", *SMALL]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "benchmarks" / "stubbed.py"), "-m", *settings],
+            cwd=folder,
+            env=surroundings(PNEUMO_STORAGE=server.url(name), **{SECONDS: str(seconds)}),
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        sys.exit(done.stdout[-2000:] + done.stderr[-4000:])
+    return opened(server.url(name), name, directions=None).study
+
+
+def trials_a_minute(study: optuna.Study, workers: int) -> float:
+    """From when all of them have a trial."""
+    trials = study.get_trials(states=(TrialState.COMPLETE,))
+    first: dict[str, float] = {}
+    spans = []
+    for trial in trials:
+        assert trial.datetime_start is not None
+        assert trial.datetime_complete is not None
+        start, end = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
+        process = trial.user_attrs.get(
+            "process", ""
+        )  # a trial that was taken over from an equal one has none
+        if process:
+            first[process] = min(start, first.get(process, start))
+        spans.append((start, end))
+    if len(first) != workers:
+        sys.exit(f"{len(first)} of {workers} workers had a trial: more trials are needed (--trials)")
+    began = max(first.values())
+    done = sum((end - max(start, began)) / (end - start) for start, end in spans if end > began)
+    return 60 * done / (max(end for _, end in spans) - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trials", type=int, default=48)
+    parser.add_argument("--alone", type=int, help="trials of the one worker, if fewer than --trials")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2.0, help="that a training sleeps")
+    options = parser.parse_args()
+    table = Table("workers", "trials", "trials a minute", box=None, padding=(0, 3, 0, 0))
+    rates = []
+    with postgres() as server:
+        for workers, n_trials in ((1, options.alone or options.trials), (options.workers, options.trials)):
+            rate = trials_a_minute(study(server, workers, n_trials, options.seconds), workers)
+            rates.append(rate)
+            table.add_row(str(workers), str(n_trials), f"{rate:.1f}")
+    ratio = rates[1] / rates[0]
+    console = Console(highlight=False)
+    console.print(f"trainings that sleep {options.seconds:g} s, on {os.cpu_count()} cores")
+    console.print(table)
+    console.print(f"ratio {ratio:.2f}")
+    sys.exit(0 if ratio >= AT_LEAST else f"at least {AT_LEAST:g} is asked for")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with it
+    main()

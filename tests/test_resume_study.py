@@ -1,0 +1,118 @@
+"""A study that was interrupted goes on, and one that cannot go on says why: real processes, real signals."""
+
+import signal
+import subprocess
+
+import pytest
+from optuna.trial import TrialState
+from postgres import free_port
+from test_workers import SWEEP, logged_epochs, runs_of_trials, said, started, study_at, under_way, until
+
+__all__ = ["started"]  # a fixture
+SQLITE = "sqlite:///study.db"
+LONG = ["pruner=none", "fit.epochs=25"]  # seconds a trial
+
+
+def typed(*overrides):
+    """The sweep, from its start to its end."""
+    return subprocess.run([*SWEEP, *overrides], capture_output=True, text=True, timeout=300)
+
+
+def after_an_epoch(process, url):
+    """The study, once a trial of it has trained."""
+    ledger = until(lambda: study_at(url), process)
+    until(lambda: under_way(ledger, epochs=1), process)
+    return ledger
+
+
+def test_a_killed_study_goes_on_to_the_same_total_and_then_no_further(started):
+    command = ["n_trials=2", *LONG]
+    process = started(*command)
+    ledger = after_an_epoch(process, SQLITE)
+    process.kill()
+    process.wait()
+    (killed,) = ledger.trials(TrialState.RUNNING)
+
+    assert started(*command).wait(timeout=300) == 0, said()
+    one, *others = ledger.trials()
+    assert one.state == TrialState.FAIL
+    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
+    (again,) = [trial for trial in others if "attempts" in trial.user_attrs]
+    assert again.user_attrs["attempts"] == [killed.number]
+    assert again.user_attrs["run_id"] == killed.user_attrs["run_id"]
+    assert logged_epochs(again) == list(range(1, 26)), "each once: it went on after the last"
+    assert len(runs_of_trials()) == 2
+
+    before = [trial.state for trial in ledger.trials()]
+    done = typed(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert [trial.state for trial in ledger.trials()] == before
+    assert len(runs_of_trials()) == 2
+
+    other = typed("n_trials=2", "pruner=none", "fit.epochs=26", "optimizer.lr=interval(0.1,1)")
+    assert other.returncode == 1
+    assert "The study s was begun otherwise" in other.stderr
+    assert "fit.epochs: then 25, now 26" in other.stderr
+    assert "optimizer.lr: then 0.0001 to 0.1, log, now 0.1 to 1" in other.stderr
+    assert "Traceback" not in other.stderr
+    assert [trial.state for trial in ledger.trials()] == before
+
+
+def test_a_study_told_to_stop_ends_with_130_and_its_trial_is_finished_next_time(started):
+    process = started("n_trials=1", *LONG)
+    ledger = after_an_epoch(process, SQLITE)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130, said()
+    stopped, queued = ledger.trials()
+    assert (stopped.state, stopped.user_attrs["failure"]) == (TrialState.FAIL, "stopped")
+    assert queued.state == TrialState.WAITING
+    (run,) = runs_of_trials().values()
+    assert run.info.status == "KILLED"
+
+    assert started("n_trials=1", *LONG).wait(timeout=300) == 0, said()
+    assert "Traceback" not in said()
+    finished = ledger.trials()[1]
+    assert finished.state == TrialState.COMPLETE
+    assert finished.params == stopped.params
+    assert logged_epochs(finished) == list(range(1, 26))
+    (run,) = runs_of_trials().values()
+    assert (run.info.run_id, run.info.status) == (finished.user_attrs["run_id"], "FINISHED")
+
+
+def test_a_password_among_the_overrides_is_refused_before_anything_is_written(workdir):
+    done = typed("storage=postgresql://me:secret@127.0.0.1/x")
+    assert done.returncode == 1
+    assert "PNEUMO_STORAGE=..." in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(workdir.iterdir()) == []
+
+
+def test_a_storage_that_is_not_there_is_said_in_one_line(workdir, monkeypatch):
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
+    port = free_port()
+    monkeypatch.setenv("PNEUMO_STORAGE", f"postgresql://me:secret@127.0.0.1:{port}/x")
+    done = typed("n_trials=1")
+    assert done.returncode == 1
+    (line,) = (done.stdout + done.stderr).split("\n\n")[-1].strip().splitlines()
+    assert line.startswith(f"The study's storage postgresql+psycopg://127.0.0.1:{port}/x cannot be reached: ")
+    assert "secret" not in done.stdout + done.stderr
+    assert not (workdir / "outputs").exists()
+
+
+def test_a_storage_that_stops_for_a_while_costs_nothing(started, postgres, database, monkeypatch):
+    """Neither the process that trains nor one that waits for the trial to end."""
+    monkeypatch.setenv("PNEUMO_STORAGE", database)
+    command = ["n_trials=1", *LONG, "hydra.sweeper.storage_minutes=2"]
+    both = started(*command), started(*command)
+    until(lambda: said().count("0 of 1 done") == 2, *both)
+    after_an_epoch(both[0], database)
+    postgres.stop()
+    try:
+        until(lambda: "FINISHED" in [run.info.status for run in runs_of_trials().values()], *both)
+    finally:
+        postgres.start()
+    assert [process.wait(timeout=120) for process in both] == [0, 0], said()
+    assert "Traceback" not in said()
+    assert [trial.state for trial in study_at(database).trials()] == [TrialState.COMPLETE]

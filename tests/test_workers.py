@@ -1,0 +1,137 @@
+"""Several processes on one study: real ones, killed for real."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import mlflow
+import pytest
+from conftest import ROOT, SMALL
+from optuna.trial import TrialState
+from postgres import PASSWORD
+
+from pneumo.errors import InputError
+from pneumo.sweep.ledger import COUNTED, opened
+from pneumo.sweep.trial import PROCESS
+
+LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
+SWEEP = [
+    *(sys.executable, str(ROOT / "sweep.py"), "-m", "study=s", *SMALL, "model.width=4", *LR_ALONE),
+    "hydra.sweeper.heartbeat_seconds=2",
+]
+SAID = "said.txt"
+
+
+@pytest.fixture
+def started(workdir, tmp_path_factory, monkeypatch):
+    """Overrides -> the sweep under way, in a process whose words go to a file; one that is still there in the
+    end is killed. All runs share a pixel store."""
+    monkeypatch.setenv("PNEUMO_STORES", str(tmp_path_factory.getbasetemp() / "stores"))
+    processes = []
+
+    def start(*overrides):
+        with Path(SAID).open("a") as file:
+            processes.append(subprocess.Popen([*SWEEP, *overrides], stdout=file, stderr=subprocess.STDOUT))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def until(happened, *processes, seconds=120):
+    """What `happened` returns, once it is true; processes that must live meanwhile are seen to."""
+    deadline = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < deadline, said()
+        assert all(process.poll() is None for process in processes), said()
+        time.sleep(0.1)
+    return found
+
+
+def said():
+    return Path(SAID).read_text()
+
+
+def study_at(url):
+    """Its ledger; None while it is not there."""
+    try:
+        return opened(url, "s", directions=None)
+    except InputError:
+        return None
+
+
+def under_way(ledger, epochs=0):
+    """The numbers of trials that have reported as many epochs, by the processes that hold them."""
+    return {
+        int(trial.user_attrs[PROCESS].split(":")[1]): trial.number
+        for trial in ledger.trials(TrialState.RUNNING)
+        if PROCESS in trial.user_attrs and (trial.last_step or 0) >= epochs
+    }
+
+
+def runs_of_trials():
+    """By their id."""
+    mlflow.set_tracking_uri(f"sqlite:///{Path.cwd()}/mlflow.db")
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    return {run.info.run_id: run for run in runs if "trial" in run.data.tags}
+
+
+def logged_epochs(trial):
+    """In the order in which MLflow was told of them."""
+    history = mlflow.MlflowClient().get_metric_history(trial.user_attrs["run_id"], "val/auroc")
+    return [value.step for value in sorted(history, key=lambda value: value.timestamp)]
+
+
+def test_killed_workers_lose_no_trial_and_double_none(started, workdir, database, monkeypatch):
+    monkeypatch.setenv("PNEUMO_STORAGE", database)
+    moments = random.Random(0)
+    command = ["n_trials=24", "fit.epochs=4"]
+    workers = {process.pid: process for process in (started(*command) for _ in range(4))}
+    ledger = until(lambda: study_at(database), *workers.values())
+    killed = []
+    for epochs in moments.sample(range(4), 2):
+        held = until(
+            lambda epochs=epochs: {p: n for p, n in under_way(ledger, epochs).items() if p in workers},
+            *workers.values(),
+        )
+        pid = moments.choice(sorted(held))
+        killed.append(held[pid])
+        worker = workers.pop(pid)
+        worker.kill()
+        worker.wait()
+    replacement = started(*command)
+    for process in (*workers.values(), replacement):
+        assert process.wait(timeout=300) == 0, said()
+
+    trials = ledger.trials()
+    finished = [trial for trial in trials if trial.state in COUNTED]
+    assert len(finished) == 24
+    assert {trial.state for trial in trials} <= {*COUNTED, TrialState.FAIL}
+    first_attempts = [trial.user_attrs.get("attempts", [trial.number])[0] for trial in finished]
+    assert sorted(first_attempts) == sorted(t.number for t in trials if "attempts" not in t.user_attrs)
+
+    runs = runs_of_trials()
+    for trial in finished:
+        status = "FINISHED" if trial.state == TrialState.COMPLETE else "KILLED"
+        assert runs.pop(trial.user_attrs["run_id"]).info.status == status
+    assert not runs  # a killed trial was gone on with in its own
+    for number in killed:
+        (again,) = [trial for trial in finished if number in trial.user_attrs.get("attempts", [])]
+        assert trials[number].user_attrs.get("run_id") in (again.user_attrs["run_id"], None)  # None: not yet
+
+    for secret in (PASSWORD.encode(), quote(PASSWORD, safe="").encode()):
+        assert [path for path in workdir.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
+
+
+def test_two_workers_make_exactly_the_trials_that_were_asked_for(started):
+    assert started("workers=2", "n_trials=6", "fit.epochs=5").wait(timeout=300) == 0, said()
+    trials = study_at("sqlite:///study.db").trials()
+    assert len(trials) == 6
+    assert {trial.state for trial in trials} <= set(COUNTED)
+    processes = {trial.user_attrs[PROCESS] for trial in trials}
+    assert len(processes) == 2, "each had a share"
