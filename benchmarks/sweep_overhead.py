@@ -121,8 +121,13 @@ def run() -> None:
         os.environ.clear()
         os.environ.update(kept)
         sys.argv = ["sweep.py", "-m", *SMALL, f"n_trials={options.trials + 1}"]  # one that does not count
-        with redirect_stdout(StringIO()):
-            main()
+        said = StringIO()
+        try:
+            with redirect_stdout(said):
+                main()
+        except SystemExit:
+            print(said.getvalue()[-4000:], file=sys.stderr)
+            raise
         os.chdir("/")
 
     bounds = range(0, len(stopwatch.trials), options.window)

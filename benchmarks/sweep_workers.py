@@ -9,14 +9,10 @@ Debian's package.
 
 import argparse
 import os
-import pwd
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
@@ -27,29 +23,9 @@ from stubbed import ROOT, SECONDS, SMALL, surroundings
 from pneumo.sweep.ledger import opened
 
 sys.path.insert(0, str(ROOT / "tests"))
-from postgres import Server, free_port
+from postgres import NotInstalledError, Server, running
 
 AT_LEAST = 3.5
-
-
-@contextmanager
-def postgres() -> Iterator[Server]:
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        sys.exit("PostgreSQL is not installed: apt-get install postgresql")
-    with tempfile.TemporaryDirectory() as folder:
-        as_user: list[str] = []
-        if os.getuid() == 0:  # PostgreSQL refuses to run as root
-            owner = pwd.getpwnam("postgres")
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
-            as_user = ["runuser", "-u", owner.pw_name, "--"]
-        server = Server(programs[-1], Path(folder), free_port(), as_user)
-        server.make()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna.Study:
@@ -79,10 +55,7 @@ def trials_a_minute(study: optuna.Study, workers: int) -> float:
         assert trial.datetime_start is not None
         assert trial.datetime_complete is not None
         start, end = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
-        process = trial.user_attrs.get(
-            "process", ""
-        )  # a trial that was taken over from an equal one has none
-        if process:
+        if process := trial.user_attrs.get("process"):  # one that was taken over from an equal one has none
             first[process] = min(start, first.get(process, start))
         spans.append((start, end))
     if len(first) != workers:
@@ -101,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     table = Table("workers", "trials", "trials a minute", box=None, padding=(0, 3, 0, 0))
     rates = []
-    with postgres() as server:
+    with running() as server:
         for workers, n_trials in ((1, options.alone or options.trials), (options.workers, options.trials)):
             rate = trials_a_minute(study(server, workers, n_trials, options.seconds), workers)
             rates.append(rate)
@@ -116,4 +89,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with it
-    main()
+    try:
+        main()
+    except NotInstalledError as error:
+        sys.exit(str(error))

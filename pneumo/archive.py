@@ -25,6 +25,17 @@ def find_run(run_id: str) -> Run:
         raise InputError(f"MLflow at {place()} has no run {run_id}") from None
 
 
+def run_of_trial(study: str, number: int) -> str | None:
+    """The id of the run that was begun for it."""
+    found: list[Run] = mlflow.search_runs(
+        filter_string=f"tags.study = '{study}' and tags.trial = '{number}'",
+        search_all_experiments=True,
+        max_results=1,
+        output_format="list",
+    )
+    return str(found[0].info.run_id) if found else None
+
+
 def figures_of(run_id: str) -> dict[str, float]:
     """The last value of every metric."""
     return dict(find_run(run_id).data.metrics)

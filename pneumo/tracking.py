@@ -32,6 +32,7 @@ def connect(experiment: str | None = None) -> None:
     """MLflow's own default store in the working directory, or MLFLOW_TRACKING_URI, and the experiment that
     new runs go to; both made if need be. InputError: it cannot be reached."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault(RETRIES, "5")  # a server that is away is waited for about a minute
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -136,14 +137,16 @@ class Tracker:
         """A new run, under another one where `parent` is given, or the one of `run_id` again."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
         run = mlflow.start_run(
-            run_id=run_id, run_name=name, parent_run_id=None if run_id else parent, log_system_metrics=True
+            run_id=run_id,
+            run_name=name,
+            parent_run_id=None if run_id else parent,
+            tags={key: str(value) for key, value in {**tags, **whereabouts()}.items()},  # never without them
+            log_system_metrics=True,
         )
         tracker = cls(run.info.run_id, run.info.run_name)
         given = [Param(key, str(value)) for key, value in parameters.items()]
-        named = [RunTag(key, str(value)) for key, value in {**tags, **whereabouts()}.items()]
-        for start in range(0, max(len(given), len(named)), 100):  # MLflow's limit a call
-            part = slice(start, start + 100)
-            mlflow.MlflowClient().log_batch(tracker.run_id, params=given[part], tags=named[part])
+        for start in range(0, len(given), 100):  # MLflow's limit a call
+            mlflow.MlflowClient().log_batch(tracker.run_id, params=given[start : start + 100])
         return tracker
 
     def log(self, figures: Mapping[str, float], step: int = 0) -> None:

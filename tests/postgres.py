@@ -6,7 +6,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -48,7 +49,12 @@ class Server:
             connection.execute(f"CREATE DATABASE {database}")
 
     def _run(self, program: str, *options: str) -> None:
-        command = [*self.as_user, self.programs / program, f"--pgdata={self.folder / 'data'}", *options]
+        command: list[str | Path] = [
+            *self.as_user,
+            self.programs / program,
+            f"--pgdata={self.folder / 'data'}",
+            *options,
+        ]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -59,12 +65,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def postgres():
-    """A running server."""
+class NotInstalledError(Exception):
+    """Debian's package is not there."""
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A new server, until it is left."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not found:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+        raise NotInstalledError("PostgreSQL is not installed: apt-get install postgresql")
     folder = Path(tempfile.mkdtemp(prefix="pneumo-postgres-"))  # pytest's own folders are closed to others
     as_user: list[str] = []
     if os.getuid() == 0:
@@ -79,6 +89,16 @@ def postgres():
         server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A running server."""
+    try:
+        with running() as server:
+            yield server
+    except NotInstalledError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

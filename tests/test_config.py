@@ -10,7 +10,7 @@ from pneumo.errors import InputError
 CHOICES = [
     f"{path.parent.name}={path.stem}"
     for path in sorted((ROOT / "conf").glob("*/*.yaml"))
-    if not path.stem.startswith("_") and path.parent.name not in ("search", "pruner", "launcher")
+    if not path.stem.startswith("_") and path.parent.name not in ("search", "pruner")
 ]
 NEEDED = {
     "data=siim_png": ["data.root=somewhere"],

@@ -5,6 +5,8 @@ import re
 import pytest
 from conftest import ROOT
 
+from pneumo import config
+
 README = (ROOT / "README.md").read_text()
 
 
@@ -15,8 +17,23 @@ def test_the_readme_names_every_choice_of_every_group(group):
     assert set(cell.replace("*", "").split()) == there
 
 
+def test_the_page_on_studies_names_every_search_and_pruner():
+    page = (ROOT / "docs" / "sweep.md").read_text()
+    for group in ("search", "pruner"):
+        for path in (ROOT / "conf" / group).glob("[!_]*.yaml"):
+            assert re.search(rf"\b{path.stem}\b", page), path.stem
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/sweep.md", "docs/cluster.md"])
+def test_every_key_of_a_study_that_a_page_sets_is_there(page):
+    text = (ROOT / page).read_text()
+    for line in re.findall(r"python sweep\.py.*", text):
+        for key in re.findall(r"(?<!\S)'?([a-z_]+)=", line.split("#")[0]):
+            assert key in (*config.STUDY, *config.GROUPS, "resume"), f"{key} in: {line}"
+
+
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/data.md", "docs/runs.md", "docs/extending.md", "docs/report.md"]
+    "page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 )
 def test_links_lead_somewhere(page):
     path = ROOT / page

@@ -148,7 +148,7 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(ledger, tmp_path
     ("url", "message"),
     [
         ("mysql://127.0.0.1/x", "storage must begin with sqlite:/// or postgresql://"),
-        ("sqlite:////nowhere/at/all/study.db", "cannot be reached"),
+        ("sqlite:////nowhere/at/all/study.db", "the folder /nowhere/at/all is not there"),
         ("postgresql://me:secret@127.0.0.1:9/x", "cannot be reached"),
     ],
 )

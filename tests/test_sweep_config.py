@@ -32,7 +32,7 @@ def told():
 
 @pytest.mark.parametrize("search", [name for name in there("search") if name != "conclusions"])
 def test_every_search_holds_the_reports_setting_as_its_first_trial(told, composed, search):
-    settings, plan = told(f"search={search}")
+    _, plan = told(f"search={search}")
     study = optuna.create_study()
     study.enqueue_trial(plan.queue[0])
     values = plan.suggest(study.ask())
@@ -107,4 +107,3 @@ def test_a_study_told_nonsense_is_refused(told, override, message):
         told(override)
     assert message in str(refused.value)
     assert "secret" not in str(refused.value)
-

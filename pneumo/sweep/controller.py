@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -72,6 +72,7 @@ class StudyRun:
         self.n_trials = n_trials
         self.sweep_dir = Path(str(composed.hydra.sweep.dir))
         self.is_worker = workers.NUMBER in os.environ
+        self.launched = False
 
     def run(self) -> int:
         """The exit code."""
@@ -98,6 +99,8 @@ class StudyRun:
 
     def check_plan(self) -> None:
         """Every choice and both ends of every range are composed once, before the first trial."""
+        self.settings.chosen_sampler(0)
+        self.settings.chosen_pruner()
         with self.terminal.waiting("checking the space"):
             for values in self.plan.extremes():
                 self.experiment(self.plan.overrides(values))
@@ -246,14 +249,34 @@ class StudyRun:
                 if not handed_over(trial_id):
                     ledger.fail(trial_id, "stopped", "told to stop")
             raise
-        except (HydraException, OmegaConfBaseException, RuntimeError, OSError) as error:
+        except (HydraException, OmegaConfBaseException, RuntimeError, ValueError, OSError) as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
+            if not self.launched and not any(handed_over(trial_id) for trial_id in ids):
+                for trial_id in ids:
+                    ledger.fail(trial_id, "stopped", reason)
+                raise InputError(f"hydra/launcher: {first_line(error)}") from error
+            if len(ids) > 1:
+                self.outlast(ledger, ids, handed_over)
+        self.launched = True
         for (trial, _), returned in zip(trials, returns, strict=True):
             raised = returned._return_value if returned and returned.status == JobStatus.FAILED else None
             if isinstance(raised, InputError):
                 raise raised  # the study's storage or MLflow is away: no other trial would fare better
             ledger.steadily(partial(ledger.fail, trial._trial_id, "crash", str(raised or reason)))
             self.say_trial(ledger, trial)
+
+    def outlast(self, ledger: Ledger, ids: Sequence[int], handed_over: Callable[[int], bool]) -> None:
+        """A launcher gives up at the first job that dies, and does not say which; the others are waited for,
+        and their heartbeats tell who lives."""
+
+        def under_way() -> bool:
+            with ledger.turn():
+                ledger.reap()
+            running = {trial._trial_id for trial in ledger.trials(TrialState.RUNNING)}
+            return any(trial_id in running and handed_over(trial_id) for trial_id in ids)
+
+        while ledger.steadily(under_way):
+            time.sleep(POLL_SECONDS)
 
     def say_trial(self, ledger: Ledger, trial: Trial) -> None:
         frozen = ledger.steadily(lambda: ledger.storage.get_trial(trial._trial_id))
@@ -311,7 +334,7 @@ class StudyRun:
 
     def close(self, ledger: Ledger, why: str) -> int:
         """Says and keeps what the study came to; the exit code."""
-        closing.keep(ledger, why, self.sweep_dir)
+        ledger.steadily(lambda: closing.keep(ledger, why, self.sweep_dir))
         closing.illustrate_best(ledger.study, self.terminal)
         closing.say(ledger.study, why, self.terminal)
         failed = why.startswith(FAILING) or not ledger.trials(*COUNTED)

@@ -14,6 +14,7 @@ from pneumo.checkpoint import LAST
 from pneumo.experiment import Experiment
 from pneumo.run import run
 from pneumo.sweep.heartbeat import beating
+from pneumo.sweep.ledger import patiently
 from pneumo.sweep.settings import StudySettings, settings_of
 from pneumo.sweep.trial import Outcome, StudyTrial, SupersededError
 from pneumo.watch import Watch
@@ -41,10 +42,10 @@ def job(composed: DictConfig) -> float | list[float] | None:
 
 def answer(settings: StudySettings, number: int, composed: DictConfig, output_dir: Path) -> Outcome | None:
     """Carries a trial out and tells the study; None where it is not ours any more."""
-    ledger = settings.ledger()
+    ledger = patiently(settings.ledger, 60 * settings.storage_minutes)
     tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
     try:
-        trial = StudyTrial(ledger, number, settings.objective[0], tags)
+        trial = ledger.steadily(lambda: StudyTrial(ledger, number, settings.objective[0], tags))
         with beating(ledger, [trial.trial_id]):
             trial.takes_over(tracking.process_mark(os.getpid()))
             try:
@@ -81,7 +82,7 @@ def named(outcome: Outcome) -> dict[str, str]:
 
 
 def forget() -> None:
-    """What a run leaves in the process."""
-    gc.collect()
+    """What a run leaves on a GPU; the processor's memory looks after itself."""
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()

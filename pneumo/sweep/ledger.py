@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,8 +27,14 @@ from pneumo.tracking import without_password
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MISSED_HEARTBEATS = 3
 DIED = "its process died"
-AWAY = (StorageInternalError, OperationalError, ConnectionError)
 Result = TypeVar("Result")
+
+
+class AwayError(InputError):
+    """The study's storage cannot be reached."""
+
+
+AWAY = (StorageInternalError, OperationalError, ConnectionError, AwayError)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
@@ -57,18 +64,16 @@ class Ledger:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
     def steadily(self, call: Callable[[], Result]) -> Result:
-        """The call again and again, ever more slowly, while the storage is away.
-        InputError: it stayed away too long."""
-        began, pause = time.monotonic(), 0.5
-        while True:
+        """As `patiently`, on this storage."""
+
+        def told() -> Result:
             try:
                 return call()
             except AWAY as error:
                 self.storage.remove_session()
-                if time.monotonic() - began + pause > self.patience_seconds:
-                    raise InputError(away(self.storage.url, error)) from error
-                time.sleep(pause)
-                pause = min(2 * pause, 30)
+                raise AwayError(away(self.storage.url, error)) from error
+
+        return patiently(told, self.patience_seconds)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
@@ -128,7 +133,7 @@ class Ledger:
         """Trials whose process died are failed and queued again. In one's turn: then a running trial
         without any heartbeat is of a process that died between the two."""
         beating = self._with_heartbeat()
-        stale = set(self.storage._get_stale_trial_ids(self.study._study_id))
+        stale = self._stale()
         for trial in self.trials(TrialState.RUNNING):
             if trial._trial_id in stale or trial._trial_id not in beating:
                 self.fail(trial._trial_id, "crash", DIED)
@@ -168,6 +173,16 @@ class Ledger:
                 + "\n".join(f"  {line}" for line in differing)
             )
 
+    def _stale(self) -> set[int]:
+        """None right after the server was away: nobody could say then that a trial was alive."""
+        if self.storage.engine.name == "postgresql":
+            query = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
+            with self.storage.engine.connect() as connection:
+                up_seconds = float(connection.execute(query).scalar_one())
+            if self.storage.grace_period is not None and up_seconds < self.storage.grace_period:
+                return set()
+        return set(self.storage._get_stale_trial_ids(self.study._study_id))
+
     def _with_heartbeat(self) -> set[int]:
         query = text(
             "SELECT h.trial_id FROM trial_heartbeats h JOIN trials t ON t.trial_id = h.trial_id "
@@ -175,6 +190,19 @@ class Ledger:
         )
         with self.storage.engine.connect() as connection:
             return {row[0] for row in connection.execute(query, {"study": self.study._study_id})}
+
+
+def patiently(call: Callable[[], Result], seconds: float) -> Result:
+    """The call again and again, ever more slowly, while the storage is away. AwayError: for too long."""
+    began, pause = time.monotonic(), 0.5
+    while True:
+        try:
+            return call()
+        except AwayError:
+            if time.monotonic() - began + pause > seconds:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 30)
 
 
 def opened(
@@ -212,8 +240,10 @@ def opened(
                 pruner=pruner,
                 load_if_exists=True,
             )
-    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        raise InputError(away(url, error)) from error
+    except (ImportError, NoSuchModuleError) as error:
+        raise InputError("A PostgreSQL storage needs its driver: pip install 'pneumo[postgresql]'") from error
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        raise AwayError(away(url, error)) from error
     return Ledger(study, storage, retries, patience_seconds)
 
 
@@ -235,9 +265,12 @@ def making(url: str) -> Iterator[None]:
 
 
 def usable(url: str) -> str:
-    """InputError: neither SQLite nor PostgreSQL."""
+    """InputError: neither SQLite nor PostgreSQL, or a file in a folder that is not there."""
     kind = url.split(":", 1)[0]
     if kind == "sqlite":
+        folder = Path(url.removeprefix("sqlite:///")).parent
+        if not folder.is_dir():
+            raise InputError(f"storage={url}: the folder {folder} is not there")
         return url
     if kind.split("+")[0] in ("postgresql", "postgres"):
         return "postgresql+psycopg:" + url.split(":", 1)[1]
@@ -249,8 +282,8 @@ def has_password(url: str) -> bool:
 
 
 def away(url: str, error: Exception) -> str:
-    if isinstance(error, ImportError | NoSuchModuleError):
-        return "A PostgreSQL storage needs its driver: pip install 'pneumo[postgresql]'"
+    if isinstance(error, AwayError):
+        return str(error)
     cause = getattr(error, "orig", None) or error.__cause__ or error
     reason = "the address is not a database URL" if isinstance(error, ArgumentError) else first_line(cause)
     return f"The study's storage {without_password(url)} cannot be reached: {reason}"

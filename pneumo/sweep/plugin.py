@@ -11,6 +11,7 @@ ConfigStore.instance().store(
     group="hydra/sweeper",
     name="pneumo",
     provider="pneumo",
+    replace=True,
     node={
         "_target_": "pneumo.sweep.plugin.StudySweeper",
         "defaults": [{"sampler": "tpe_multivariate"}],
@@ -26,6 +27,7 @@ ConfigStore.instance().store(
     group="hydra/sweeper/sampler",
     name="tpe_multivariate",
     provider="pneumo",
+    replace=True,
     node={
         "_target_": "optuna.samplers.TPESampler",
         "multivariate": True,

@@ -43,8 +43,8 @@ class StudySettings:
     search: Mapping[str, Any]
     pruner: Mapping[str, Any]
     sampler: Mapping[str, Any]
-    heartbeat_seconds: int
-    storage_minutes: int | float
+    heartbeat_seconds: int = 10  # these two are our sweeper's; the stock one has none
+    storage_minutes: int | float = 10
 
     def __post_init__(self) -> None:
         for name, least in (("n_trials", 1), ("patience", 1), ("workers", 1), ("jobs", 1), ("retries", 0)):
@@ -139,6 +139,7 @@ def settings_of(config: DictConfig) -> StudySettings:
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from None
     told["objective"] = [told["objective"]] if isinstance(told["objective"], str) else told["objective"]
-    told |= {name: sweeper[name] for name in ("sampler", "heartbeat_seconds", "storage_minutes")}
+    ours = ("sampler", "heartbeat_seconds", "storage_minutes")
+    told |= {name: sweeper[name] for name in ours if name in sweeper}
     check_kinds("study", StudySettings, told)
     return StudySettings(**told)

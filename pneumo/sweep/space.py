@@ -112,7 +112,7 @@ def space_of(
 
 
 def parts(override: str) -> tuple[str, str]:
-    return key_of(override), override.split("=", 1)[1]
+    return key_of(override), override.partition("=")[2]
 
 
 def with_queue(space: Space, enqueue: Iterable[Mapping[str, Value]]) -> Space:

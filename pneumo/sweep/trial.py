@@ -11,6 +11,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
+from pneumo import archive
 from pneumo.console import Advance, Terminal
 from pneumo.data.material import Material, prepared
 from pneumo.data.sources import Source
@@ -54,6 +55,9 @@ class StudyTrial(Watch):
         self.trial_id, self.number = trial_id, number
         self.terminal = Terminal(quiet=True)
         self.run_id = frozen.user_attrs.get("run_id")
+        attempts = frozen.user_attrs.get("attempts")
+        if attempts and self.run_id is None:  # killed before the study heard of its run
+            self.run_id = archive.run_of_trial(study.study_name, attempts[-1])
         self.run_name = f"{study.study_name}-{number}"
         self.parent = study.user_attrs.get("parent_run")
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
@@ -75,10 +79,7 @@ class StudyTrial(Watch):
     def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         self.run_id = run_id
         self._ledger.steadily(lambda: self._trial.set_user_attr("run_id", run_id))
-        with self._ledger.turn():
-            there = self._ledger.study.user_attrs.get("split_hash")
-            if there is None:
-                self._ledger.study.set_user_attr("split_hash", split_hash)
+        there = self._ledger.steadily(lambda: self._split_of_study(split_hash))
         if there not in (None, split_hash):
             raise InputError(
                 f"The study {self._ledger.study.study_name} was begun on another split ({there}, now "
@@ -86,6 +87,14 @@ class StudyTrial(Watch):
             )
         for epoch, figures in enumerate(history, start=1):
             self._unreported.append((epoch, figures[self._objective]))
+
+    def _split_of_study(self, mine: str) -> str | None:
+        """The first trial's; None for that one."""
+        with self._ledger.turn():
+            there: str | None = self._ledger.study.user_attrs.get("split_hash")
+            if there is None:
+                self._ledger.study.set_user_attr("split_hash", mine)
+        return there
 
     def sees(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Several objectives cannot be pruned, and a storage that is away does not stop a training."""

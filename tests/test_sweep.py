@@ -1,0 +1,328 @@
+"""Whole sweeps, in this process: what they find, how they fail, what they leave."""
+
+import logging
+import runpy
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from conftest import ROOT, SMALL
+from optuna.trial import TrialState
+
+from pneumo import cli
+from pneumo.sweep.ledger import opened
+
+TINY = [*SMALL, "model.width=4", "fit.epochs=2"]
+LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
+BREAKING = """
+from dataclasses import dataclass
+import torch
+from pneumo.losses import Bce
+
+@dataclass(frozen=True, kw_only=True)
+class Breaking(Bce):
+    how: str = "crash"
+
+    def __call__(self, logits, labels):
+        if self.how == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        if self.how == "crash":
+            raise RuntimeError("boom")
+        loss = super().__call__(logits, labels)
+        return loss * float("nan") if self.how == "diverge" else loss
+"""
+
+
+@pytest.fixture
+def swept(workdir, tmp_path_factory, monkeypatch, capfd):
+    """Overrides -> (exit code, what was said), of a sweep in this process and this folder."""
+    monkeypatch.setenv("PNEUMO_STORES", str(tmp_path_factory.getbasetemp() / "stores"))
+    monkeypatch.delenv("PNEUMO_STORAGE", raising=False)
+
+    def run(*overrides):
+        monkeypatch.setattr(sys, "argv", ["sweep.py", "-m", "study=s", *TINY, *overrides])
+        try:
+            runpy.run_path(str(ROOT / "sweep.py"), run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        said = capfd.readouterr()
+        return (1, f"{said.out}{code}") if isinstance(code, str) else (code, said.out + said.err)
+
+    return run
+
+
+@pytest.fixture
+def breaking(tmp_path, monkeypatch):
+    """A loss that fails as it is told to."""
+    (tmp_path / "breaking.py").write_text(BREAKING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PNEUMO_TRUST", "breaking.*")
+    return [*LR_ALONE, "loss._target_=breaking.Breaking"]
+
+
+def trials():
+    return opened("sqlite:///study.db", "s", directions=None).study.get_trials()
+
+
+def runs(filter_string=""):
+    mlflow.set_tracking_uri(f"sqlite:///{Path.cwd()}/mlflow.db")
+    return mlflow.search_runs(search_all_experiments=True, filter_string=filter_string, output_format="list")
+
+
+def files(run_id, folder=None):
+    return {file.path for file in mlflow.MlflowClient().list_artifacts(run_id, folder)}
+
+
+def test_a_study_ends_with_its_best_its_counts_and_one_parent_over_its_runs(swept):
+    code, said = swept("n_trials=4", "pruner=none")
+    assert code == 0, said
+    done = trials()
+    assert [trial.state for trial in done] == [TrialState.COMPLETE] * 4
+    assert done[0].params == {
+        "optimizer.lr": 1e-3,
+        "fit.accumulation_steps": 1,
+        "fit.batch_size": 6,
+        "loss": "ce",
+    }
+    best = max(done, key=lambda trial: trial.value)
+    assert f"best      #{best.number}: " in said
+    assert "trials    4 complete, 0 pruned, 0 failed" in said
+
+    result = yaml.safe_load(Path("outputs/studies/s/result.yaml").read_text())
+    assert (result["best_trial"], result["complete"]) == (best.number, 4)
+
+    (parent,) = runs("tags.best_trial != ''")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["best_run"] == best.user_attrs["run_id"]
+    assert parent.data.metrics["best/val_auroc"] == best.value
+    assert {"study.md", "study.html", "result.yaml", "plots"} <= files(parent.info.run_id)
+    children = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert len(children) == 4
+    for child in children:
+        trial = done[int(child.data.tags["trial"])]
+        assert child.data.tags["study"] == "s"
+        assert child.data.tags["search"] == "report"
+        assert child.data.tags["state"] == "complete"
+        assert child.data.metrics["best/val_auroc"] == trial.value
+        assert child.data.params["fit.batch_size"] == str(trial.params["fit.batch_size"])
+        assert not {name.split(".")[0] for name in child.data.params} & {"n_trials", "storage", "search"}
+        assert not any(name.startswith("test/") for name in child.data.metrics)
+        assert ("pictures" in files(child.info.run_id)) == (trial.number == best.number)
+
+
+def test_trials_leave_nothing_in_the_process(swept):
+    from pneumo.sweep.trial import OPENED
+
+    OPENED.clear()
+    swept("n_trials=1", *LR_ALONE)
+    (opened_first,) = OPENED.values()
+    handlers = list(logging.getLogger().handlers)
+    open_files = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()}
+    code, said = swept("n_trials=4", *LR_ALONE)
+    assert code == 0, said
+    assert mlflow.active_run() is None
+    assert list(OPENED.values()) == [opened_first]
+    assert len(logging.getLogger().handlers) <= len(handlers)
+    left = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()} - open_files
+    assert not [path for path in left if "outputs" in str(path)]
+
+
+def test_a_trial_of_a_study_learns_what_the_same_run_learns_alone(swept, composed, workdir):
+    from pneumo.run import run
+
+    swept("n_trials=2", "search.enqueue=[{optimizer.lr: 0.003}]", *LR_ALONE)
+    alone = run(composed(*TINY, *LR_ALONE, "optimizer.lr=0.003", "fit.test=false"), workdir / "alone")
+    assert trials()[0].value == alone["best/val_auroc"]
+
+
+def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swept):
+    begin = [
+        {"optimizer.lr": 0.003},
+        {"optimizer.lr": 0.004},
+        {"optimizer.lr": 0.005},
+        {"optimizer.lr": 1e-9},
+    ]
+    enqueue = ",".join(f"{{optimizer.lr: {values['optimizer.lr']}}}" for values in begin)
+    code, said = swept(
+        "n_trials=4",
+        f"search.enqueue=[{enqueue}]",
+        "optimizer.lr=tag(log,interval(1e-9,0.1))",
+        "pruner.n_startup_trials=1",
+        "pruner.n_warmup_steps=0",
+        "optimizer=sgd",
+        "fit.epochs=6",
+        *LR_ALONE,
+    )
+    assert code == 0, said
+    pruned = [trial for trial in trials() if trial.state == TrialState.PRUNED]
+    assert pruned
+    for trial in pruned:
+        assert 0 < trial.last_step < 6
+        (run,) = runs(f"attributes.run_id = '{trial.user_attrs['run_id']}'")
+        assert run.info.status == "KILLED"
+        assert run.data.tags["pruned"].startswith(f"MedianPruner after epoch {trial.last_step}: val/auroc ")
+        assert "best/val_auroc" in run.data.metrics
+        assert f"pruned at {trial.last_step}/6" in said
+
+
+def test_an_equal_configuration_takes_the_result_and_costs_nothing(swept):
+    twice = "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 0.003}]"
+    code, said = swept("n_trials=2", twice, *LR_ALONE)
+    assert code == 0, said
+    first, second = trials()
+    assert second.user_attrs["duplicate_of"] == 0
+    assert (second.value, second.user_attrs["run_id"]) == (first.value, first.user_attrs["run_id"])
+    assert len(runs("tags.trial != ''")) == 1
+    assert "2 complete (1 of them taken over from equal ones)" in said
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "state", "tries"),
+    [
+        ("crash", "crash", "FAIL", 3),
+        ("diverge", "non-finite", "FAIL", 1),
+        ("memory", "out of memory", "PRUNED", 1),
+    ],
+)
+def test_failures_are_sorted_and_only_crashes_are_tried_again(swept, breaking, how, kind, state, tries):
+    begin = "search.enqueue=[{optimizer.lr: 0.003}]"
+    _, said = swept(*breaking, f"+loss.how={how}", begin, "retries=2", "n_trials=1")
+    first = [trial for trial in trials() if trial.params.get("optimizer.lr") == 0.003]
+    assert [trial.state.name for trial in first] == [state] * tries
+    assert {trial.user_attrs["failure"] for trial in first} == {kind}
+    (run,) = runs(f"attributes.run_id = '{first[0].user_attrs['run_id']}'")
+    assert run.data.tags["failure"].startswith(kind)
+    assert kind in said
+
+
+def test_a_study_in_which_everything_fails_ends_with_1_and_a_result(swept, breaking):
+    code, said = swept(*breaking, "+loss.how=diverge", "n_trials=9")
+    assert code == 1
+    assert "stopped   too many trials failed: 4 of 4, above max_failure_rate=0.5" in said
+    assert len(trials()) == 4
+    result = yaml.safe_load(Path("outputs/studies/s/result.yaml").read_text())
+    assert (result["failed"], result["complete"]) == (4, 0)
+    assert "best_trial" not in result
+
+
+def test_several_objectives_have_a_front_instead_of_a_best(swept):
+    code, said = swept("objective=[val/auroc,fit_seconds]", "n_trials=3", *LR_ALONE)
+    assert code == 0, said
+    assert "several objectives are not pruned" in said
+    assert all(len(trial.values) == 2 for trial in trials())
+    assert (
+        "Not beaten in every objective" in Path("study.md").read_text() if Path("study.md").exists() else True
+    )
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [("patience=1", "no better trial in "), ("hours=0.0001", "hours=0.0001 are over")],
+)
+def test_a_budget_ends_a_study_early_and_says_which(swept, stop, reason):
+    _, said = swept(
+        "n_trials=30", stop, *LR_ALONE, "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 1e-4}]"
+    )
+    assert f"stopped   {reason}" in said
+    assert len(trials()) < 30
+    assert yaml.safe_load(Path("outputs/studies/s/result.yaml").read_text())["stopped"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("optimizer.lrr=interval(0,1)", "optimizer.lrr=0"),
+        ("loss=bce,bcee", "loss=bcee: "),
+        ("fit.batch_size=0,6", "fit.batch_size=0: fit.batch_size must be at least 1, got 0"),
+        ("optimizer.lr=interval(2,1)", "optimizer.lr=interval(2,1): "),
+        ("n_trials=3,4", "one study has one n_trials"),
+        ("pruner.n_startup_trials=-1", "pruner: "),
+        ("+hydra.sweeper.sampler.nonsense=1", "hydra/sweeper/sampler: "),
+    ],
+)
+def test_what_is_wrong_with_a_space_is_said_before_anything_is_written(swept, workdir, typed, message):
+    code, said = swept(typed)
+    assert code == 1
+    assert message in said
+    assert "Traceback" not in said
+    assert not (workdir / "study.db").exists()
+    assert not (workdir / "outputs").exists()
+
+
+def test_a_dry_run_composes_five_samples_and_writes_nothing(swept, workdir):
+    code, said = swept("dry_run=true", "search=full")
+    assert code == 0, said
+    assert "loss.gamma" in said
+    assert " #4  " in said
+    assert list(workdir.iterdir()) == []
+
+
+def test_the_stock_sweeper_sees_the_same_space_and_our_task(swept):
+    code, said = swept("hydra/sweeper=optuna", "n_trials=2", "hydra.sweeper.sampler.seed=0")
+    assert code == 0, said
+    found = yaml.safe_load(Path("outputs/studies/s/optimization_results.yaml").read_text())
+    assert set(found["best_params"]) == {
+        "optimizer.lr",
+        "fit.accumulation_steps",
+        "fit.batch_size",
+        "loss",
+    }
+    assert 0 < found["best_value"] <= 1
+
+
+def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkeypatch, capfd):
+    question = "{concluded: lower, tested: 1e-3 to 1e-4, before: {}, after: {optimizer.lr: 0.0001}}"
+    command = [
+        "search=conclusions",
+        "search.design.seeds=2",
+        f"search.design.questions=[{question}]",
+        "~search.design.recipes.best",
+    ]
+    _, said = swept(*command, "hours=0.0001", *LR_ALONE)
+    assert "stopped   hours=0.0001 are over" in said
+    code, said = swept(*command, *LR_ALONE)
+    assert code == 0, said
+    assert [trial.params["arm"] for trial in trials()] == ["report", "report: optimizer.lr=0.0001"] * 2
+    monkeypatch.setattr(sys, "argv", ["pneumo", "study", "s"])
+    cli.main()
+    page = Path("outputs/studies/s/study.md").read_text()
+    assert "4 of 4 trials done" in page
+    assert "UNFINISHED" not in page
+    assert "The smallest effect it could have seen" in page
+    assert "<table>" in Path("outputs/studies/s/study.html").read_text()
+
+
+def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_once(
+    swept, monkeypatch, capfd, tmp_path
+):
+    import pneumo.sweep.confirm as confirming
+
+    folder = tmp_path / "checkout" / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(confirming.pneumo, "__file__", str(tmp_path / "checkout" / "pneumo" / "__init__.py"))
+    swept("n_trials=2", "pruner=none", *LR_ALONE)
+    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=2"])
+    cli.main()
+    said = capfd.readouterr().out
+    assert "looked at once" in said
+    confirmed = runs("tags.confirms != ''")
+    assert {run.data.tags["seed"] for run in confirmed} == {"1000", "1001"}
+    assert sum("test/auroc" in run.data.metrics for run in confirmed) == 1
+    recipe = yaml.safe_load((folder / "best.yaml").read_text())
+    assert recipe["fit"]["batch_size"] == 32
+    assert "# Test AUROC" in (folder / "best.yaml").read_text()
+
+    cli.main()
+    assert len(runs("tags.confirms != ''")) == 2, "what was confirmed is not run again"
+    assert sum("test/auroc" in run.data.metrics for run in runs("tags.confirms != ''")) == 1
+
+
+def test_a_run_is_reproduced_to_the_last_digit_on_the_same_machine(swept, monkeypatch, capfd):
+    swept("n_trials=1", *LR_ALONE)
+    (trial,) = trials()
+    monkeypatch.setattr(sys, "argv", ["pneumo", "reproduce", trial.user_attrs["run_id"]])
+    cli.main()
+    assert "REPRODUCED: all 2 epochs are equal to the last digit" in capfd.readouterr().out
