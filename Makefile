@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := uv==0.13.9
 
-.PHONY: train test check bench lock clean
+.PHONY: train test check bench bench-sweep lock clean
 
 train: .venv/installed        ## install, then the main job
 	$(BIN)/python train.py
@@ -17,6 +17,11 @@ check: .venv/installed        ## linter, format and types
 
 bench: .venv/installed        ## ratios against a hand-written loop, both sides in one run
 	$(BIN)/python benchmarks/step.py
+
+bench-sweep: .venv/installed  ## a study's overhead, its workers, and how soon it is as good as the stock sweeper
+	$(BIN)/python benchmarks/sweep_overhead.py
+	$(BIN)/python benchmarks/sweep_workers.py
+	$(BIN)/python benchmarks/sweep_quality.py
 
 .venv/installed: pyproject.toml requirements.lock
 	@echo "installing into .venv"

@@ -56,7 +56,7 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
     tracker = Tracker.start(
         before.run_id if before else watch.run_id,
         watch.run_name or experiment.run_name,
-        {} if before else experiment.parameters,
+        {} if before else {**experiment.choices, **experiment.parameters},
         {**tags(experiment, material, folder), **watch.tags},
         watch.parent,
     )

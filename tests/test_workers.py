@@ -83,7 +83,9 @@ def runs_of_trials():
 
 def logged_epochs(trial):
     """In the order in which MLflow was told of them."""
-    history = mlflow.MlflowClient().get_metric_history(trial.user_attrs["run_id"], "val/auroc")
+    history = mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db").get_metric_history(
+        trial.user_attrs["run_id"], "val/auroc"
+    )
     return [value.step for value in sorted(history, key=lambda value: value.timestamp)]
 
 

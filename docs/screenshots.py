@@ -1,0 +1,119 @@
+"""python docs/screenshots.py ADDRESS STUDY FOLDER: a study as MLflow shows it, in pictures.
+
+ADDRESS is that of an MLflow server; a browser is driven as a person would: the table of the study's runs
+sorted by their best AUROC, the parallel coordinates of the compare page, the best run's curves.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import mlflow
+from mlflow.entities import Run
+from playwright.sync_api import Page, sync_playwright
+
+SIZE = {"width": 1560, "height": 860}
+COLUMNS = ["best/val_auroc", "last/val_auroc", "fit_seconds", "optimizer.lr", "fit.batch_size"]
+COLUMNS += ["fit.accumulation_steps", "loss", "state"]
+NOT_WANTED = ["Dataset", "Source", "Models"]  # shown unless they are clicked away
+PARAMETERS = ["optimizer.lr", "fit.batch_size", "fit.accumulation_steps", "loss"]
+QUIET = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def browser() -> str | None:
+    """Debian's, or one like it."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextmanager
+def a_page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox", *QUIET])
+        yield started.new_page(viewport=SIZE)
+        started.close()
+
+
+def trials_of(address: str, study: str) -> list[Run]:
+    """The finished ones, the best first."""
+    client = mlflow.MlflowClient(address)
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    found = client.search_runs(
+        experiments,
+        f"tags.study = '{study}' and tags.state = 'complete' and tags.trial != ''",
+        order_by=["metrics.`best/val_auroc` DESC"],
+    )
+    return list(found)
+
+
+def at(address: str, path: str, **query: str) -> str:
+    return f"{address}/#{path}?{urlencode(query, quote_via=quote)}"
+
+
+def table(page: Page, address: str, study: str, runs: list[Run]) -> list[str]:
+    """Opens the runs of a study, sorted; returns their names as they stand there."""
+    page.goto(
+        at(
+            address,
+            f"/experiments/{runs[0].info.experiment_id}/runs",
+            workflowType="machine_learning",
+            searchFilter=f"tags.study = '{study}' and tags.trial != ''",
+            orderByKey="metrics.`best/val_auroc`",
+            orderByAsc="false",
+        )
+    )
+    page.get_by_text(runs[0].info.run_name, exact=True).first.wait_for()
+    close = page.locator("button[aria-label='Close']")
+    if close.count():
+        close.first.click()
+    page.get_by_role("button", name="Columns").click()
+    search = page.get_by_placeholder("Search columns")
+    for name in [*NOT_WANTED, *COLUMNS]:
+        search.fill(name)
+        whole = re.compile(f"^{re.escape(name)}$")
+        page.locator("[class*=tree-treenode]").filter(has_text=whole).locator("[class$=tree-title]").click()
+    page.keyboard.press("Escape")
+    page.get_by_text("matching runs").click()
+    return page.get_by_role("link").filter(has_text=f"{study}-").all_inner_texts()
+
+
+def compare(page: Page, address: str, runs: list[Run]) -> None:
+    """Opens the parallel coordinates of the study's parameters and the best AUROC."""
+    ids = json.dumps([run.info.run_id for run in runs])
+    page.goto(at(address, "/compare-runs", runs=ids, experiments=json.dumps([runs[0].info.experiment_id])))
+    page.get_by_role("button", name="Clear All").click()
+    boxes = page.get_by_role("combobox")
+    for box, names in ((boxes.nth(0), PARAMETERS), (boxes.nth(1), ["best/val_auroc"])):
+        for name in names:
+            box.click()
+            box.fill(name)
+            page.get_by_title(name, exact=True).last.click()
+            page.keyboard.press("Escape")
+    page.locator(".js-plotly-plot").first.wait_for()
+
+
+def curves(page: Page, address: str, run: Run) -> None:
+    """Opens a run's metrics by epoch."""
+    page.goto(at(address, f"/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/model-metrics"))
+    page.get_by_placeholder("Search metric charts").fill("^(val/(auroc|loss|auprc)|train/(loss|accuracy))$")
+    page.locator(".js-plotly-plot").nth(4).wait_for()
+    page.mouse.move(0, 0)
+
+
+def main(address: str, study: str, folder: Path) -> None:
+    runs = trials_of(address, study)
+    with a_page() as page:
+        table(page, address, study, runs)
+        page.screenshot(path=folder / "mlflow-study.png")
+        compare(page, address, runs)
+        page.screenshot(path=folder / "mlflow-parallel.png")
+        curves(page, address, runs[0])
+        page.screenshot(path=folder / "mlflow-curves.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
