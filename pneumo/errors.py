@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Something given to us is wrong; the message says what, where and the value."""
 
 
+class AwayError(InputError):
+    """A database or a server that is needed cannot be reached."""
+
+
 class PrunedError(Exception):
     """A study stopped the run; the message says why."""
 

@@ -20,12 +20,12 @@ from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from pneumo.errors import InputError, PrunedError
+from pneumo.errors import AwayError, PrunedError
 
 SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-Away = MlflowException  # what a call raises when MLflow cannot be reached any more
+MlflowError = MlflowException  # what a call raises when MLflow cannot be reached any more
 
 
 def connect(experiment: str | None = None) -> None:
@@ -50,7 +50,7 @@ def connect(experiment: str | None = None) -> None:
                 mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
             mlflow.set_experiment(experiment)
         except MlflowException as error:
-            raise InputError(f"MLflow at {place()} cannot be used: {reason(error)}") from None
+            raise away(error) from None
 
 
 def reached() -> None:
@@ -62,13 +62,13 @@ def reached() -> None:
         os.environ[RETRIES] = patient
 
 
-def reason(error: MlflowException) -> str:
-    """The last cause in the chain that MLflow tells in one long line."""
+def away(error: MlflowException) -> AwayError:
+    """Says the last cause in the chain that MLflow tells in one long line."""
     line = without_password(str(error).splitlines()[0])
     causes: list[str] = re.findall(
         r"(?i:connection refused|timed out|name or service not known|unreachable)", line
     )
-    return causes[-1] if causes else line[:300]
+    return AwayError(f"MLflow at {place()} cannot be used: {causes[-1] if causes else line[:300]}")
 
 
 def parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:

@@ -1,13 +1,10 @@
 """A study in MLflow's own pages, in a real browser."""
 
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 
 import pytest
 from conftest import ROOT
+from mlflow_server import serving
 from postgres import free_port
 from test_sweep import LR_ALONE, swept, trials
 
@@ -21,22 +18,8 @@ __all__ = ["swept"]  # a fixture
 def server(workdir):
     """The address of an MLflow server on this folder's runs."""
     port = free_port()
-    store = ["--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *store]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 90
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/health")
-            break
-        except urllib.error.URLError:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.2)
-    yield address
-    process.terminate()
-    process.wait()
+    with serving(port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.skipif(screenshots.browser() is None, reason="no chromium here: apt-get install chromium")

@@ -4,6 +4,7 @@ import signal
 import subprocess
 
 import pytest
+from mlflow_server import serving
 from optuna.trial import TrialState
 from postgres import free_port
 from test_workers import SWEEP, logged_epochs, runs_of_trials, said, started, study_at, under_way, until
@@ -116,3 +117,23 @@ def test_a_storage_that_stops_for_a_while_costs_nothing(started, postgres, datab
     assert [process.wait(timeout=120) for process in both] == [0, 0], said()
     assert "Traceback" not in said()
     assert [trial.state for trial in study_at(database).trials()] == [TrialState.COMPLETE]
+
+
+def test_an_mlflow_that_goes_away_stops_the_study_and_loses_nothing(started, workdir, monkeypatch):
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    command = ["n_trials=1", *LONG]
+    with serving(port):
+        process = started(*command)
+        ledger = after_an_epoch(process, SQLITE)
+    assert process.wait(timeout=120) == 1, said()
+    assert f"MLflow at http://127.0.0.1:{port} cannot be used: " in said()
+    assert "secret" not in said()
+    assert [trial.state for trial in ledger.trials()] == [TrialState.FAIL, TrialState.WAITING]
+
+    with serving(port):
+        assert started(*command).wait(timeout=300) == 0, said()
+        finished = ledger.trials()[1]
+        assert finished.state == TrialState.COMPLETE
+        assert logged_epochs(finished) == list(range(1, 26))

@@ -3,13 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optuna
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -24,18 +23,16 @@ from pneumo.console import Terminal
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 from pneumo.resume import config_hash
-from pneumo.sweep import closing, words, workers
+from pneumo.sweep import closing, opening, words, workers
 from pneumo.sweep.design import Design, design_of
 from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.ledger import COUNTED, Ledger, first_line
 from pneumo.sweep.settings import StudySettings, settings_of
-from pneumo.sweep.space import Space, space_of
+from pneumo.sweep.space import Space, Value, override, space_of
 from pneumo.sweep.trial import PROCESS, tell_untold
-from pneumo.tracking import without_password
 
 POLL_SECONDS = 2
 FEW_TRIALS = 4  # before so many have ended, no failure rate is judged
-SAMPLES = 5
 Job = tuple[Trial, list[str]]  # a trial and what Hydra composes it from
 FAILING = "too many trials failed:"
 
@@ -65,7 +62,7 @@ class StudyRun:
         self.terminal = Terminal()
         self.settings = settings_of(composed)
         self.plan = planned(self.settings, composed, arguments)
-        self.base = self.experiment(self.plan.fixed)
+        self.base = self.composed_of(self.plan.fixed)
         n_trials = self.settings.n_trials if self.plan.size is None else self.plan.size
         if n_trials is None:
             raise InputError("n_trials must be given: n_trials=20")
@@ -80,14 +77,15 @@ class StudyRun:
         if not self.is_worker:
             self.check_plan()
         if self.settings.dry_run:
-            self.say_samples()
+            opening.say_samples(self.plan, self.settings, self.n_trials, self.terminal)
             return 0
         tracking.connect(self.base.mlflow_experiment)
         ledger = self.settings.ledger()
         ledger.prepare(self.plan.queue, self.identity(), self.known())
         self.begin_parent(ledger)
         if not self.is_worker:
-            self.say_head(ledger)
+            data = self.base.choices["data"]
+            opening.say(ledger.study, self.plan, self.settings, data, self.left(ledger), self.terminal)
         for number in tell_untold(ledger, self.sweep_dir):
             self.terminal.say("told", f"#{number}, whose result the storage had not taken")
         if self.settings.workers > 1 and self.left(ledger):
@@ -103,18 +101,22 @@ class StudyRun:
         self.settings.chosen_pruner()
         with self.terminal.waiting("checking the space"):
             for values in self.plan.extremes():
-                self.experiment(self.plan.overrides(values))
+                self.experiment(values)
 
-    def experiment(self, overrides: Sequence[str]) -> Experiment:
-        """InputError: the overrides compose to nothing."""
+    def experiment(self, values: Mapping[str, Value]) -> Experiment:
+        """Of a trial with these parameters. InputError: they compose to nothing."""
+        about = " ".join(override(name, value) for name, value in values.items())
+        try:
+            return self.composed_of(self.plan.overrides(values))
+        except InputError as error:
+            raise InputError(f"{about}: {error}") from None
+
+    def composed_of(self, overrides: Sequence[str]) -> Experiment:
         try:
             composed = self.context.config_loader.load_sweep_config(self.composed, list(overrides))
-            return config.load(without_hydra(composed))
         except (HydraException, OmegaConfBaseException) as error:
-            told = " ".join(str(error).split())
-            raise InputError(f"{' '.join(overrides)}: {told}") from None
-        except InputError as error:
-            raise InputError(f"{' '.join(overrides)}: {error}") from None
+            raise InputError(" ".join(str(error).split())) from None
+        return config.load(without_hydra(composed))
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """What must stay the same for the study to go on under its name."""
@@ -214,8 +216,8 @@ class StudyRun:
         """The overrides of the trial's job; None where there is nothing to carry out."""
         try:
             with beating(ledger, [trial._trial_id]):
-                overrides = self.plan.overrides(self.plan.suggest(trial))
-                experiment = self.experiment(overrides)
+                values = self.plan.suggest(trial)
+                overrides, experiment = self.plan.overrides(values), self.experiment(values)
                 key = config_hash(experiment)
                 if (equal := ledger.equal(key)) is None:
                     trial.set_user_attr("config_hash", key)
@@ -288,49 +290,6 @@ class StudyRun:
             return "the report's own"
         attempts = trial.user_attrs.get("attempts")
         return f"again, after #{attempts[-1]}" if attempts else ""
-
-    def say_head(self, ledger: Ledger) -> None:
-        settings, done = self.settings, len(ledger.trials(*COUNTED))
-        data = self.base.choices["data"]
-        pruner = words.class_name(ledger.study.pruner)
-        how = "designed" if isinstance(self.plan, Design) else f"{self.sampler_name()}, {pruner} pruner"
-        if len(settings.objective) > 1:
-            how += " (several objectives are not pruned)"
-        of = (
-            f"{len(self.plan.arms)} arms"
-            if isinstance(self.plan, Design)
-            else words.names(self.plan.described())
-        )
-        self.terminal.say("study", f"{settings.study} on {data}: {of} · {how}")
-        self.terminal.say(
-            "storage", f"{without_password(settings.url.removeprefix(f'sqlite:///{Path.cwd()}/'))}"
-        )
-        for note in self.plan.leaves_out:
-            self.terminal.warn(f"          {note}")
-        if self.left(ledger) > 0:
-            self.terminal.say("trials", f"{done} of {self.n_trials} done")
-            self.terminal.line()
-
-    def sampler_name(self) -> str:
-        return words.class_name(self.settings.chosen_sampler(0))
-
-    def say_samples(self) -> None:
-        """The space, and some of what the sampler would draw first, each composed."""
-        for name, described in self.plan.described().items():
-            self.terminal.line(f"  {name:<26}{described}")
-        self.terminal.line()
-        sampled = optuna.create_study(directions=self.settings.directions)
-        sampled.sampler = self.settings.chosen_sampler(0)
-        for values in self.plan.queue[:SAMPLES]:
-            sampled.enqueue_trial(values)
-        for number in range(min(SAMPLES, self.n_trials)):
-            values = self.plan.suggest(sampled.ask())
-            experiment = self.experiment(self.plan.overrides(values))
-            self.terminal.line(f" #{number}  {words.parameters(values)}")
-            self.terminal.line(f"     {' '.join(config.typed(self.plan.overrides(values)))}")
-            assert config_hash(experiment)
-        self.terminal.line()
-        self.terminal.line(f"Each composes. Nothing was run; {self.n_trials} trials without dry_run.")
 
     def close(self, ledger: Ledger, why: str) -> int:
         """Says and keeps what the study came to; the exit code."""

@@ -11,12 +11,14 @@ from omegaconf import DictConfig, open_dict
 
 from pneumo import archive, config, tracking
 from pneumo.checkpoint import LAST
+from pneumo.errors import AwayError
 from pneumo.experiment import Experiment
 from pneumo.run import run
 from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.ledger import patiently
 from pneumo.sweep.settings import StudySettings, settings_of
 from pneumo.sweep.trial import Outcome, StudyTrial, SupersededError
+from pneumo.tracking import MlflowError
 from pneumo.watch import Watch
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
@@ -53,6 +55,10 @@ def answer(settings: StudySettings, number: int, composed: DictConfig, output_di
             except KeyboardInterrupt:
                 trial.tell(Outcome("FAIL", kind="stopped", reason="told to stop"), output_dir)
                 raise
+            except (AwayError, MlflowError) as error:
+                gone = error if isinstance(error, AwayError) else tracking.away(error)
+                trial.tell(Outcome("FAIL", kind="stopped", reason=str(gone)), output_dir)
+                raise gone from None
             trial.tell(outcome, output_dir)
     except SupersededError:
         return None

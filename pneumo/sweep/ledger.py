@@ -21,17 +21,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from pneumo.errors import InputError
+from pneumo.errors import AwayError, InputError
 from pneumo.tracking import without_password
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MISSED_HEARTBEATS = 3
 DIED = "its process died"
 Result = TypeVar("Result")
-
-
-class AwayError(InputError):
-    """The study's storage cannot be reached."""
 
 
 AWAY = (StorageInternalError, OperationalError, ConnectionError, AwayError)

@@ -15,10 +15,10 @@ from pneumo import archive
 from pneumo.console import Advance, Terminal
 from pneumo.data.material import Material, prepared
 from pneumo.data.sources import Source
-from pneumo.errors import InputError, NonFiniteLossError, PrunedError
+from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError
 from pneumo.machine import is_out_of_memory
 from pneumo.sweep.ledger import AWAY, Ledger
-from pneumo.tracking import Away
+from pneumo.tracking import MlflowError
 from pneumo.watch import Watch
 
 UNTOLD = "untold.json"
@@ -124,11 +124,11 @@ class StudyTrial(Watch):
             return Outcome("PRUNED", kind="pruned", reason=str(error))
         except NonFiniteLossError as error:
             return Outcome("FAIL", kind="non-finite", reason=str(error))
+        except AwayError:
+            raise
         except InputError as error:
             return Outcome("FAIL", kind="configuration", reason=str(error))
-        except Away as error:
-            return Outcome("FAIL", kind="stopped", reason=f"MLflow: {str(error).splitlines()[0]}")
-        except SupersededError:
+        except (SupersededError, MlflowError):
             raise
         except Exception as error:
             if is_out_of_memory(error):
