@@ -15,7 +15,7 @@ def test_a_hand_worked_effect():
     effect = paired([0.5, 0.6, 0.7], [0.6, 0.8, 1.0])  # differences .1 .2 .3: mean .2, sd .1
     assert effect.mean == pytest.approx(0.2)
     assert effect.high - effect.mean == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-4)
-    assert effect.verdict == "no evidence"
+    assert effect.verdict() == "no evidence"
 
 
 @given(values)
@@ -32,7 +32,7 @@ def test_the_interval_is_that_of_a_paired_t_test(pairs):
     [([0.9, 0.91, 0.92], "helps"), ([0.1, 0.11, 0.12], "hurts"), ([0.9], "not known yet")],
 )
 def test_a_verdict_needs_an_interval_without_zero(after, verdict):
-    assert paired([0.5, 0.5, 0.5][: len(after)], after).verdict == verdict
+    assert paired([0.5, 0.5, 0.5][: len(after)], after).verdict() == verdict
 
 
 def test_nothing_is_known_of_no_pairs():
@@ -54,3 +54,9 @@ def test_the_smallest_effect_is_found_in_four_of_five_experiments():
 def test_a_ratio_is_taken_of_logarithms():
     effect = ratio([10, 20, 40], [20, 40, 80])
     assert (effect.mean, effect.low, effect.high) == pytest.approx((2, 2, 2))
+
+
+def test_a_ratio_is_judged_against_one():
+    assert ratio([10, 20, 40], [19, 41, 80]).verdict(1, "costs", "saves") == "costs"
+    assert ratio([10, 20, 40], [5, 11, 20]).verdict(1, "costs", "saves") == "saves"
+    assert ratio([10, 20, 40], [11, 18, 41]).verdict(1, "costs", "saves") == "no evidence"

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import t as student
 
 LEVEL, POWER = 0.95, 0.80
+NO_EVIDENCE, UNKNOWN = "no evidence", "not known yet"
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Effect:
     smallest: float  # the true effect that would have been told from none in 80% of such experiments
     n: int
 
-    @property
-    def verdict(self) -> str:
+    def verdict(self, none: float = 0.0, more: str = "helps", less: str = "hurts") -> str:
+        """`more` or `less` where the interval excludes `none`."""
         if np.isnan(self.low):
-            return "not known yet"
-        return "helps" if self.low > 0 else "hurts" if self.high < 0 else "no evidence"
+            return UNKNOWN
+        return more if self.low > none else less if self.high < none else NO_EVIDENCE
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> Effect:

@@ -54,6 +54,8 @@ def answer(settings: StudySettings, number: int, composed: DictConfig, output_di
                 outcome = trial.carry_out(lambda watch: carried(composed, output_dir, watch), settings.values)
             except KeyboardInterrupt:
                 trial.tell(Outcome("FAIL", kind="stopped", reason="told to stop"), output_dir)
+                if trial.run_id:
+                    tracking.tag_run(trial.run_id, state="stopped")
                 raise
             except (AwayError, MlflowError) as error:
                 gone = error if isinstance(error, AwayError) else tracking.away(error)

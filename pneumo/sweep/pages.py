@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pneumo.console import Terminal
 from pneumo.sweep.summary import Section
 
+MARKED = {"helps": "helps", "saves": "helps", "hurts": "hurts", "costs": "hurts"}  # first word -> colour
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 76rem; margin: 2rem auto;
   padding: 0 1rem }
@@ -71,8 +72,8 @@ def paragraph(text: str) -> str:
 
 
 def data_cell(text: str) -> str:
-    word = text.split(" ")[0]
-    marked = f" class='{word}'" if word in ("helps", "hurts") else ""
+    word = MARKED.get(text.split(" ")[0])
+    marked = f" class='{word}'" if word else ""
     return f"<td{marked}>{html.escape(text)}</td>"
 
 

@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumo.describe import clock, short
 from pneumo.sweep import words
 from pneumo.sweep.design import Design
-from pneumo.sweep.effects import Effect, paired, ratio
+from pneumo.sweep.effects import NO_EVIDENCE, UNKNOWN, Effect, paired, ratio
 
 SHOWN = 10
 ENOUGH_FOR_IMPORTANCE = 5  # complete trials
-VERDICT = "last/val_auroc"
+VERDICT, SECONDS = "last/val_auroc", "fit_seconds"
 ASIDE = {  # outcome -> its column
     "best/val_auroc": "best val AUROC",
     "findings/val_loss_jump": "jump of val loss",
@@ -62,45 +62,56 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
 
 
 def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
-    """The verdict on each question, by the last epoch's AUROC."""
+    """The verdict on each question, by the last epoch's AUROC or by the seconds."""
     rows, seen = [], []
     for question in design.questions:
         cells, verdicts = [], {}
         for recipe in design.recipes:
-            before, after = outcomes(design, trials, recipe, question, VERDICT)
-            effect = paired(before, after)
-            verdicts[recipe] = effect.verdict
-            if not np.isnan(effect.smallest):
-                seen.append(effect.smallest)
-            cells.append(cell(effect, design.seeds))
-        rows.append([question["concluded"], question["tested"], *cells, verdict(verdicts)])
+            if by_seconds(question):
+                spent = ratio(*outcomes(design, trials, recipe, question, SECONDS))
+                cells.append(partly(times(spent), spent.n, design.seeds))
+                verdicts[recipe] = spent.verdict(none=1.0, more="costs time", less="saves time")
+            else:
+                effect = paired(*outcomes(design, trials, recipe, question, VERDICT))
+                cells.append(partly(with_interval(effect), effect.n, design.seeds))
+                verdicts[recipe] = effect.verdict()
+                seen += [] if np.isnan(effect.smallest) else [effect.smallest]
+        rows.append([question["concluded"], question["tested"], *cells, both(verdicts)])
     text = [
         f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the "
-        "same seed, with Student's 95% interval; helps or hurts where the interval excludes 0.",
+        "same seed, with Student's 95% interval; helps or hurts where the interval excludes 0. By seconds: "
+        "how many times as long.",
     ]
     if seen:
         middle = float(np.median(seen))
         text.append(
             f"The smallest effect it could have seen (80% power): {short(middle)} in the middle row, "
-            f"{short(min(seen))} to {short(max(seen))} over all. Of {len(seen)} intervals one or two would "
-            "exclude 0 by chance alone."
+            f"{short(min(seen))} to {short(max(seen))} over all. Of {len(rows) * len(design.recipes)} "
+            "intervals about one excludes 0 by chance alone."
         )
-    on = [
-        f"on the {recipe}'s recipe" if recipe == "report" else f"on the {recipe} recipe"
-        for recipe in design.recipes
-    ]
-    return Section("The report's conclusions", text, ["concluded", "tested as", *on, "verdict"], rows)
+    return Section(
+        "The report's conclusions",
+        text,
+        ["concluded", "tested as", *(f"{recipe} recipe" for recipe in design.recipes), "verdict"],
+        rows,
+    )
+
+
+def by_seconds(question: Mapping[str, Any]) -> bool:
+    return question.get("outcome") == "seconds"
 
 
 def beside(design: Design, trials: Sequence[FrozenTrial]) -> Section:
     """The other outcomes: the report's complaint was of curves that jump and do not converge."""
     rows = []
     for question in design.questions:
+        if by_seconds(question):
+            continue
         for recipe in design.recipes:
             last = outcomes(design, trials, recipe, question, VERDICT)
             levels = " → ".join(short(float(np.mean(side))) if side else "-" for side in last)
             effects = [paired(*outcomes(design, trials, recipe, question, name)) for name in ASIDE]
-            spent = ratio(*outcomes(design, trials, recipe, question, "fit_seconds"))
+            spent = ratio(*outcomes(design, trials, recipe, question, SECONDS))
             rows.append(
                 [question["concluded"], recipe, levels, *(with_interval(e) for e in effects), times(spent)]
             )
@@ -128,10 +139,11 @@ def outcomes(
     return [found[before, s] for s in seeds], [found[after, s] for s in seeds]
 
 
-def cell(effect: Effect, seeds: int) -> str:
-    if not effect.n:
+def partly(words: str, n: int, seeds: int) -> str:
+    """Says how many of the pairs are there, where some are not."""
+    if not n:
         return "not run yet"
-    return with_interval(effect) + (f", {effect.n} of {seeds} seeds" if effect.n < seeds else "")
+    return words + (f", {n} of {seeds} seeds" if n < seeds else "")
 
 
 def with_interval(effect: Effect) -> str:
@@ -155,12 +167,12 @@ def signed(value: float) -> str:
     return ("+" if value >= 0 else "-") + short(abs(value))
 
 
-def verdict(by_recipe: Mapping[str, str]) -> str:
+def both(by_recipe: Mapping[str, str]) -> str:
     """helps on both; helps on report, hurts on best"""
     different = set(by_recipe.values())
     if len(different) == 1:
         word = different.pop()
-        return word if word in ("no evidence", "not known yet") else f"{word} on both"
+        return word if word in (NO_EVIDENCE, UNKNOWN) or len(by_recipe) == 1 else f"{word} on both"
     return ", ".join(f"{word} on {recipe}" for recipe, word in by_recipe.items())
 
 

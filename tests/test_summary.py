@@ -1,0 +1,147 @@
+"""A study's answers, from trials made by hand."""
+
+from html.parser import HTMLParser
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from pneumo.sweep import pages, plots, words
+from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
+
+DESIGN = {
+    "recipes": {"report": {"lr": 1}},
+    "questions": [
+        {"concluded": "1 lower", "tested": "1 -> 2", "before": {}, "after": {"lr": 2}},
+        {"concluded": "time", "tested": "1 -> 2", "before": {}, "after": {"lr": 2}, "outcome": "seconds"},
+    ],
+    "seeds": 3,
+    "fixed": [],
+}
+ARMS = ["report", "report: lr=2"]
+
+
+def designed(seconds_after, auroc_after):
+    """Seeds of both arms; those before are .5, .6, .7 after 10 seconds each."""
+    study = optuna.create_study(direction="maximize", study_name="designed")
+    study.set_user_attr("design", DESIGN)
+    study.set_user_attr("n_trials", 6)
+    axes = {"arm": CategoricalDistribution(ARMS), "seed": CategoricalDistribution([0, 1, 2])}
+    for seed, after in enumerate(auroc_after):
+        for arm, auroc, seconds in ((ARMS[0], 0.5 + seed / 10, 10), (ARMS[1], after, seconds_after)):
+            figures = {
+                "last/val_auroc": auroc,
+                "best/val_auroc": auroc,
+                "fit_seconds": seconds + seed / 10,
+                "findings/val_loss_jump": 0.1,
+                "findings/train_minus_val_accuracy": 0.0,
+            }
+            study.add_trial(
+                create_trial(
+                    params={"arm": arm, "seed": seed},
+                    distributions=axes,
+                    value=auroc,
+                    user_attrs={"figures": figures},
+                )
+            )
+    return study
+
+
+def searched():
+    study = optuna.create_study(direction="maximize", study_name="searched")
+    study.set_user_attr("objective", ["val/auroc"])
+    study.set_user_attr("n_trials", 9)
+    for number in range(8):
+        lr = 10 ** (-4 + number / 4)
+        study.add_trial(
+            create_trial(
+                params={"optimizer.lr": lr, "loss": "bce" if number % 2 else "ce"},
+                distributions={
+                    "optimizer.lr": FloatDistribution(1e-4, 1e-1, log=True),
+                    "loss": CategoricalDistribution(["bce", "ce"]),
+                },
+                value=0.9 - (number - 5) ** 2 / 100,
+                intermediate_values={1: 0.5, 2: 0.9 - (number - 5) ** 2 / 100},
+                state=TrialState.PRUNED if number == 0 else TrialState.COMPLETE,
+                user_attrs={"epochs": 6, "run_id": "a" * 32},
+            )
+        )
+    return study
+
+
+def table_of(sections, title):
+    (found,) = [section for section in sections if section.title == title]
+    return found
+
+
+def test_a_clear_effect_is_told_with_its_interval_and_its_verdict():
+    found = table_of(summary(designed(20, [0.61, 0.70, 0.80])), "The report's conclusions")
+    assert found.rows[0] == ["1 lower", "1 -> 2", "+.103 (+.089, +.118)", "helps"]
+    assert found.rows[1][2].startswith("x 1.99 (")
+    assert found.rows[1][3] == "costs time"
+    assert "smallest effect it could have seen" in " ".join(found.text)
+
+
+def test_an_effect_that_may_be_none_is_no_evidence():
+    found = table_of(summary(designed(10, [0.61, 0.55, 0.75])), "The report's conclusions")
+    assert [row[-1] for row in found.rows] == ["no evidence", "no evidence"]
+
+
+def test_an_unfinished_design_says_so_and_how_many_pairs_it_has():
+    sections = summary(designed(10, [0.61, 0.72]))
+    assert sections[0].text[0].startswith("UNFINISHED: 4 of 6 trials done")
+    assert "2 of 3 seeds" in table_of(sections, "The report's conclusions").rows[0][2]
+    nothing = table_of(summary(designed(10, [])), "The report's conclusions")
+    assert nothing.rows[0][2:] == ["not run yet", "not known yet"]
+
+
+def test_the_best_come_first_and_copies_and_pruned_ones_are_left_out():
+    study = searched()
+    best = best_first(study, study.trials)
+    assert [trial.number for trial in best] == [5, 4, 6, 3, 7, 2, 1]
+
+
+def test_pruning_saves_the_epochs_that_were_not_run():
+    pruned = searched().trials[0]
+    pruned.datetime_complete = pruned.datetime_start.replace(year=pruned.datetime_start.year)
+    assert saved_seconds([pruned]) == pytest.approx(words.seconds(pruned) / 2 * 4)
+
+
+def test_what_mattered_adds_up_and_waits_for_enough_trials():
+    shares = importance(searched())
+    assert sum(shares.values()) == pytest.approx(1)
+    assert max(shares, key=shares.get) == "optimizer.lr"
+    assert importance(optuna.create_study()) == {}
+
+
+def test_a_page_is_whole_html_that_loads_nothing(tmp_path):
+    study = searched()
+    text = pages.page(summary(study), dict(plots.of_study(study)))
+
+    class Loads(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def handle_starttag(self, tag, attributes):
+            self.seen += [value for name, value in attributes if name in ("src", "href")]
+
+    reader = Loads()
+    reader.feed(text)
+    assert len(reader.seen) == 5
+    assert all(source.startswith("data:image/png;base64,") for source in reader.seen)
+    assert "9 trials done" in text
+
+
+def test_markdown_keeps_a_table_a_table():
+    text = pages.markdown(summary(searched()))
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows
+    assert "a|b" not in pages.barred("a|b")
+
+
+def test_parameters_read_as_a_person_would_say_them():
+    values = {"optimizer.lr": 1e-3, "fit.accumulation_steps": 2, "fit.batch_size": 6, "loss": "ce"}
+    assert words.parameters(values) == "lr 1e-3 · batch 6 x 2 · ce"
+    assert words.parameters({"model.dropout": 0.25, "fit.batch_size": 6}) == "dropout 0.25 · batch size 6"
