@@ -75,7 +75,7 @@ def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
                 effect = paired(*outcomes(design, trials, recipe, question, VERDICT))
                 cells.append(partly(with_interval(effect), effect.n, design.seeds))
                 verdicts[recipe] = effect.verdict()
-                seen += [] if np.isnan(effect.smallest) else [effect.smallest]
+                seen += [effect.smallest] if effect.smallest > 0 else []
         rows.append([question["concluded"], question["tested"], *cells, both(verdicts)])
     text = [
         f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the "
