@@ -75,7 +75,9 @@ def table(page: Page, address: str, study: str, runs: list[Run]) -> list[str]:
     for name in [*NOT_WANTED, *COLUMNS]:
         search.fill(name)
         whole = re.compile(f"^{re.escape(name)}$")
-        page.locator("[class*=tree-treenode]").filter(has_text=whole).locator("[class$=tree-title]").click()
+        page.locator("[class*=tree-treenode]").filter(has_text=whole).locator(
+            "[class$=tree-title]"
+        ).first.click()
     page.keyboard.press("Escape")
     page.get_by_text("matching runs").click()
     return page.get_by_role("link").filter(has_text=f"{study}-").all_inner_texts()

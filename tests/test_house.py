@@ -54,7 +54,7 @@ def layer(room):
 
 
 @pytest.mark.parametrize(
-    ("room", "tree"), [r for r in rooms() if r[0] != "__init__"], ids=lambda r: str(r)[:30]
+    ("room", "tree"), [pytest.param(room, tree, id=room) for room, tree in rooms() if room != "__init__"]
 )
 def test_no_room_imports_one_further_down(room, tree):
     own = room.split(".")[0]

@@ -33,7 +33,7 @@ def test_a_study_is_pleasant_to_compare(swept, server):
         listed = screenshots.table(page, server, "s", runs)
         assert listed == [run.info.run_name for run in runs]
         for column in ("best/val_auroc", "optimizer.lr", "state"):
-            assert page.get_by_role("columnheader", name=column).count() == 1
+            page.get_by_role("columnheader", name=column).first.wait_for()
         screenshots.compare(page, server, runs)
         page.locator("text=best/val_auroc >> visible=true").first.wait_for()
         screenshots.curves(page, server, runs[0])

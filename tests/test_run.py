@@ -24,12 +24,12 @@ def artifacts(run_id, folder=""):
 
 
 def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):
-    score = run(composed(*SMALL[:-1], "fit.epochs=2", "loss=ce"), workdir / "out")
+    found = run(composed(*SMALL[:-1], "fit.epochs=2", "loss=ce"), workdir / "out")
     logged = only_run()
     metrics, tags, parameters = logged.data.metrics, logged.data.tags, logged.data.params
 
     assert logged.info.status == "FINISHED"
-    assert score == metrics["best/val_auroc"]
+    assert found["best/val_auroc"] == metrics["best/val_auroc"]
     per_epoch = (
         "train/loss train/accuracy val/loss val/accuracy val/auroc val/auprc val/precision val/recall val/f1"
     )
@@ -130,7 +130,7 @@ def test_a_failed_run_is_marked_with_its_reason(composed, workdir):
 def test_relabelling_without_any_mask_is_refused(composed, workdir, monkeypatch):
     from conftest import store_of
 
-    from pneumo import run as module
+    from pneumo import watch as module
 
     def maskless(*_):
         material = prepared(*_)

@@ -18,8 +18,9 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from pneumo.errors import AwayError, InputError
 from pneumo.tracking import without_password
@@ -58,6 +59,11 @@ class Ledger:
                 yield
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+    def close(self) -> None:
+        """Gives its connections back; each Ledger has its own."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
     def steadily(self, call: Callable[[], Result]) -> Result:
         """As `patiently`, on this storage."""
@@ -225,6 +231,8 @@ def opened(
             )
             names = {study.study_name for study in storage.get_all_studies()}
             if name not in names and directions is None:
+                storage.remove_session()
+                storage.engine.dispose()
                 raise InputError(
                     f"{without_password(url)} has no study {name}"
                     + (f"; it has {', '.join(sorted(names))}" if names else "")
@@ -250,9 +258,7 @@ def making(url: str) -> Iterator[None]:
         with FileLock(f"{url.removeprefix('sqlite:///')}.lock"):
             yield
         return
-    import sqlalchemy
-
-    with sqlalchemy.create_engine(url).connect() as connection:
+    with create_engine(url, poolclass=NullPool).connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(7236)"))
         try:
             yield

@@ -35,8 +35,10 @@ def say(
     for note in plan.leaves_out:
         terminal.warn(f"          {note}")
     n_trials = study.user_attrs["n_trials"]
-    nothing_to_do = "" if left > 0 else ". Nothing to do; a larger n_trials for more."
-    terminal.say("trials", f"{n_trials - left} of {n_trials} done{nothing_to_do}")
+    done = f"{n_trials - left} of {n_trials} done"
+    if left <= 0:
+        done += ". Nothing to do" + ("." if isinstance(plan, Design) else "; a larger n_trials for more.")
+    terminal.say("trials", done)
     if left > 0:
         terminal.line()
 
