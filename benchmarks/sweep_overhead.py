@@ -138,7 +138,7 @@ def run() -> None:
     table.add_row("all but training", *(f"{total:.2f}" for total in totals))
     for part in spent[-1]:
         table.add_row(f"  {part}", *(f"{window.get(part, 0):.3f}" for window in spent))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=110)
     console.print(table)
     ratio = totals[-1] / totals[0]
     console.print(f"last over first {ratio:.2f}; the slowest {max(totals):.2f} s a trial")

@@ -65,7 +65,6 @@ def answer(settings: StudySettings, number: int, composed: DictConfig, output_di
     except SupersededError:
         return None
     finally:
-        ledger.close()
         forget()
     if trial.run_id:
         tracking.tag_run(trial.run_id, state=STATES[outcome.state], **named(outcome))

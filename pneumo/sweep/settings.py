@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from pneumo.tracking import without_password
 STORAGE = "PNEUMO_STORAGE"
 OBJECTIVES = [f"val/{name}" for name in metrics.score(np.array([0, 1]), np.array([0.0, 1.0]))]
 Direction = Literal["minimize", "maximize"]
+LEDGERS: dict[str, Ledger] = {}
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
 
@@ -86,15 +87,22 @@ class StudySettings:
         return [figures[objective_name(name)] for name in self.objective]
 
     def ledger(self) -> Ledger:
-        return opened(
-            self.url,
-            self.study,
-            self.directions,
-            self.chosen_pruner(),
-            self.heartbeat_seconds,
-            self.retries,
-            60 * self.storage_minutes,
-        )
+        """One for all trials of a process: it remembers those that have ended, however many they are."""
+        key = f"{os.getpid()}: {self.url}: {replace(self, trial=None)}"
+        if key not in LEDGERS:
+            for other in LEDGERS.values():
+                other.close()
+            LEDGERS.clear()
+            LEDGERS[key] = opened(
+                self.url,
+                self.study,
+                self.directions,
+                self.chosen_pruner(),
+                self.heartbeat_seconds,
+                self.retries,
+                60 * self.storage_minutes,
+            )
+        return LEDGERS[key]
 
     def chosen_pruner(self) -> BasePruner:
         """None where there are several objectives, which Optuna cannot prune, and in a design, which needs
