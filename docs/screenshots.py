@@ -70,7 +70,7 @@ def table(page: Page, address: str, study: str, runs: list[Run]) -> list[str]:
     close = page.locator("button[aria-label='Close']")
     if close.count():
         close.first.click()
-    page.get_by_role("button", name="Columns").click()
+    page.get_by_role("button", name="Columns", exact=True).click()
     search = page.get_by_placeholder("Search columns")
     for name in [*NOT_WANTED, *COLUMNS]:
         search.fill(name)
@@ -102,7 +102,8 @@ def curves(page: Page, address: str, run: Run) -> None:
     """Opens a run's metrics by epoch."""
     page.goto(at(address, f"/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/model-metrics"))
     page.get_by_placeholder("Search metric charts").fill("^(val/(auroc|loss|auprc)|train/(loss|accuracy))$")
-    page.locator(".js-plotly-plot").nth(4).wait_for()
+    page.get_by_text(re.compile(r"^best \(\d+\)$")).wait_for(state="hidden")
+    page.locator(".js-plotly-plot .scatterlayer .trace").nth(4).wait_for()
     page.mouse.move(0, 0)
 
 
