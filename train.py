@@ -1,5 +1,6 @@
 """python train.py [group=choice ...] [key=value ...]: one training run, into MLflow."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ from omegaconf import DictConfig
 
 from pneumo import config
 from pneumo.console import Terminal
-from pneumo.errors import InputError, NonFiniteLossError
+from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
+
+# of torchrun's processes, the first alone says what all would say, and has an output folder
+IS_FIRST = os.environ.get("RANK", "0") == "0"
+WITHOUT_OUTPUT = [*("hydra.run.dir=.", "hydra.output_subdir=null"), "hydra/job_logging=none"]
 
 
 @hydra.main(config_path="conf", config_name="train", execution_whitelist=config.trusted())
@@ -22,11 +27,17 @@ def main(composed: DictConfig) -> None:
             from pneumo.run import run  # the heaviest comes after what can be refused
 
         run(experiment, Path(HydraConfig.get().runtime.output_dir))
-    except (InputError, NonFiniteLossError) as error:
+    except InputError as error:
+        sys.exit(f"\n{error}" if IS_FIRST else 1)
+    except (NonFiniteLossError, TooLittleMemoryError) as error:
         sys.exit(f"\n{error}")
+    except PeerError as error:
+        sys.exit(f"\n{error}" if IS_FIRST else 1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 if __name__ == "__main__":
+    if not IS_FIRST:
+        sys.argv += WITHOUT_OUTPUT
     main()

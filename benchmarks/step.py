@@ -59,8 +59,8 @@ def ours(
     torch.manual_seed(0)
     network = model(1).to(machine.device, memory_format=fit.memory_format)
     optimizer = AdamW()(network, batch)
-    training = Training(network, optimizer, Constant()(optimizer, 1), machine.scaler())
-    return lambda: fit.train_epoch(training, 1, lambda done, total: None)
+    training = Training(network, optimizer, Constant()(optimizer, 1), machine.scaler(), batch)
+    return lambda: fit.train_epoch(training, 1)
 
 
 def bare(model: Model, pixels: np.ndarray, labels: np.ndarray, batch: int) -> Callable[[], None]:

@@ -22,9 +22,14 @@ class Keeper:
         self._origin = {"config": config, "split_hash": split_hash, "run_id": run_id}
 
     def offer(self, report: EpochReport, training: Training) -> None:
-        origin = {**self._origin, "threads": torch.get_num_threads()}
         if report.is_best:
-            write({"model": training.model.state_dict(), "epoch": report.epoch, **origin}, self.best)
+            weights = training.evaluated.state_dict()
+            write({"model": weights, "epoch": report.epoch, **self._origin}, self.best)
+        self.keep(training)
+
+    def keep(self, training: Training) -> None:
+        """Also within an epoch."""
+        origin = {**self._origin, "threads": torch.get_num_threads()}
         write({**training.state_dict(), **origin}, self.last)
 
     def best_weights(self) -> dict[str, torch.Tensor]:

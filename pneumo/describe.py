@@ -8,8 +8,7 @@ import torch
 from pneumo.data.material import Material
 from pneumo.data.split import Split
 from pneumo.experiment import Experiment
-from pneumo.fit import EpochReport, FitSettings, Training
-from pneumo.machine import Machine
+from pneumo.fit import EpochReport, Fit, Training
 from pneumo.models import Classifier
 from pneumo.verdict import Scored
 
@@ -38,10 +37,10 @@ def split(split: Split) -> str:
     return f"{sizes}, {apart}; patient memory {short(memory, 2)} ({meaning})"
 
 
-def model(experiment: Experiment, network: Classifier) -> str:
+def model(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     names = experiment.choices
-    lr = experiment.optimizer.resolved_lr(experiment.fit.effective_batch)
+    lr = experiment.optimizer.resolved_lr(effective_batch)
     frozen = f", {experiment.model.freeze} frozen" if experiment.model.freeze != "none" else ""
     return (
         f"{names['model']}, 1 channel, {count(trainable)} trainable parameters{frozen} · {names['loss']} · "
@@ -49,19 +48,29 @@ def model(experiment: Experiment, network: Classifier) -> str:
     )
 
 
-def device(machine: Machine, settings: FitSettings) -> str:
-    kind = machine.device.type
-    name = torch.cuda.get_device_name(machine.device) if kind == "cuda" else kind
+def device(fit: Fit) -> str:
+    device, settings, processes = fit.machine.device, fit.settings, fit.processes.count
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    several = f" x {processes} processes" if processes > 1 else ""
     return (
-        f"{name}, {str(machine.dtype).removeprefix('torch.')} · effective batch "
-        f"{settings.effective_batch} = {settings.batch_size} x {settings.accumulation_steps}"
+        f"{name}, {str(fit.machine.dtype).removeprefix('torch.')} · effective batch "
+        f"{fit.effective_batch} = {settings.batch_size} x {settings.accumulation_steps}{several}"
+    )
+
+
+def smaller_batch(fit: Fit, micro_batch: int) -> str:
+    return (
+        f"Out of memory with {fit.settings.batch_size} images at once: {micro_batch} from now on, and more "
+        f"accumulation; the effective batch is still {fit.effective_batch}."
     )
 
 
 def resumed(state: dict[str, Any]) -> str:
     done, before, now = len(state["history"]), state["threads"], torch.get_num_threads()
     threads = f"; then on {before} threads, now on {now}: not bit-equal" if before != now else ""
-    return f"after epoch {done}{threads}"
+    windows = state["within"]["windows"] if state["within"] else 0
+    further = f" and {windows} steps of the next" if windows else ""
+    return f"after epoch {done}{further}{threads}"
 
 
 def epoch(report: EpochReport, epochs: int) -> str:
@@ -83,7 +92,7 @@ def since_best(training: Training) -> str:
 
 
 def stopped(training: Training, run_id: str) -> str:
-    if not training.history:
+    if not training.history and not training.within:
         return "Stopped before the first epoch was finished: there is nothing to resume."
     return f"Stopped after epoch {len(training.history)}. To go on: the same command and resume={run_id}"
 

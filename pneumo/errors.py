@@ -15,6 +15,14 @@ class PrunedError(Exception):
     """A study stopped the run; the message says why."""
 
 
+class PeerError(RuntimeError):
+    """Another process of the same training has ended."""
+
+
+class TooLittleMemoryError(MemoryError):
+    """Not even one image fits; the message says on which device and what may help."""
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message says in which epoch and batch, and on which images."""
 

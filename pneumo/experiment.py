@@ -43,4 +43,7 @@ class Experiment:
         }
 
 
-BESIDE = ("resume", "tta", "fit.test", "fit.pictures", "data.store_dir", "data.num_workers")
+BESIDE = (
+    *("resume", "tta", "data.store_dir", "data.num_workers"),
+    *("fit.test", "fit.pictures", "fit.checkpoint_minutes", "fit.profile"),
+)

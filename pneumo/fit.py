@@ -1,26 +1,28 @@
 """The training loop: a generator of one report an epoch. It knows nothing of where reports go.
 
-B micro-batch; a window is `accumulation_steps` micro-batches, one optimizer step."""
+B micro-batch; a window is `accumulation_steps` micro-batches of every process, one optimizer step."""
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pneumo import metrics
 from pneumo.augment import Augment
-from pneumo.data.batches import Batch, Batches
+from pneumo.average import Average
+from pneumo.data.batches import Batch, Batches, in_batches
 from pneumo.data.normalise import Normalise
 from pneumo.data.split import Split
-from pneumo.errors import InputError, NonFiniteLossError
+from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.infer import Predictions, View, Viewer, predict, views_of
 from pneumo.losses import Loss
-from pneumo.machine import Machine
+from pneumo.machine import Machine, is_out_of_memory
 from pneumo.models import Classifier
+from pneumo.processes import ALONE, Processes
 from pneumo.schedules import Pace
 
 STEPS_BETWEEN_CHECKS = 20  # of the loss for NaN: each one waits for the device
@@ -35,6 +37,12 @@ class FitSettings:
     precision: str = "auto"
     channels_last: bool = True
     device: str = "auto"
+    deterministic: bool = False
+    compile: bool = False
+    ema_decay: float | None = None
+    checkpoint_minutes: float | None = 15
+    profile: bool = False
+    few_images: int | None = None
     test: bool = True
     pictures: bool = True
 
@@ -42,12 +50,33 @@ class FitSettings:
         for name in ("epochs", "batch_size", "accumulation_steps"):
             if (value := getattr(self, name)) < 1:
                 raise InputError(f"fit.{name} must be at least 1, got {value}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise InputError(f"fit.ema_decay must lie between 0 and 1, or be null, got {self.ema_decay}")
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            raise InputError(
+                f"fit.checkpoint_minutes must be above 0, or null, got {self.checkpoint_minutes}"
+            )
+        if self.few_images is not None and self.few_images < 2:
+            raise InputError(f"fit.few_images must be at least 2, or null, got {self.few_images}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"fit.clip_norm must be above 0, or null, got {self.clip_norm}")
 
     @property
     def effective_batch(self) -> int:
+        """Of one process; torchrun's others multiply it."""
         return self.batch_size * self.accumulation_steps
+
+
+@dataclass
+class Within:
+    """Where an epoch was left: windows that are done, and what they came to."""
+
+    windows: int = 0
+    lr: float = 0.0  # at the epoch's beginning
+    seconds: float = 0.0
+    loss: float = 0.0  # summed over the images
+    right: float = 0.0
+    images: float = 0.0
 
 
 @dataclass
@@ -58,7 +87,10 @@ class Training:
     optimizer: torch.optim.Optimizer
     pace: Pace
     scaler: torch.amp.GradScaler
+    micro_batch: int  # images at once: fewer than the batch where the memory does not hold it
+    average: Average | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    within: Within | None = None  # an epoch that is begun
     stopped: bool = False
 
     @property
@@ -66,20 +98,32 @@ class Training:
         """1-based, the first of equals."""
         return int(np.argmax([figures["val/auroc"] for figures in self.history])) + 1
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is judged and kept as the best."""
+        return self.average.model if self.average else self.model
+
     def state_dict(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "pace": self.pace.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            **{name: part.state_dict() for name, part in self._parts()},
+            "micro_batch": self.micro_batch,
             "history": self.history,
+            "within": asdict(self.within) if self.within else None,
             "stopped": self.stopped,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for part in ("model", "optimizer", "pace", "scaler"):
-            getattr(self, part).load_state_dict(state[part])
-        self.history, self.stopped = state["history"], state["stopped"]
+        for name, part in self._parts():
+            part.load_state_dict(state[name])
+        self.micro_batch, self.history, self.stopped = (
+            state[name] for name in ("micro_batch", "history", "stopped")
+        )
+        self.within = Within(**state["within"]) if state["within"] else None
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        for name in ("model", "optimizer", "pace", "scaler", "average"):
+            if (part := getattr(self, name)) is not None:
+                yield name, part
 
 
 @dataclass(frozen=True)
@@ -105,6 +149,7 @@ class Fit:
     split: Split
     image_ids: np.ndarray  # (N,) names of the cohort's rows, for errors
     seed: int
+    processes: Processes = ALONE
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -114,25 +159,55 @@ class Fit:
     def viewer(self) -> Viewer:
         return Viewer(self.augment.evaluation, self.normalise, self.machine.precision, self.memory_format)
 
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.split.train) // self.settings.effective_batch)
+    @property
+    def effective_batch(self) -> int:
+        return self.settings.effective_batch * self.processes.count
 
-    def predict(self, model: Classifier, rows: np.ndarray, views: list[View]) -> Predictions:
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.split.train) // self.effective_batch)
+
+    def predict(self, model: nn.Module, rows: np.ndarray, views: list[View]) -> Predictions:
+        """Each process sees its share of the rows; all get the whole."""
         size = 2 * self.settings.batch_size  # no gradients: twice as many fit
-        return predict(model, self.loss, self.batches, rows, self.viewer, size, views)
+        mine = self.processes.share(rows)
+        logits = torch.empty(0, self.loss.n_outputs)
+        while len(mine):
+            try:
+                logits = predict(model, self.batches, mine, self.viewer, size, views)
+                break
+            except (RuntimeError, MemoryError) as error:
+                self._too_large(size, error)
+            size = -(-size // 2)
+            self.machine.forget()
+        whole = torch.empty(len(rows), self.loss.n_outputs)
+        for rank, part in enumerate(self.processes.gathered(logits)):
+            whole[rank :: self.processes.count] = part
+        labels = self.batches.labels(rows)
+        return Predictions(
+            rows=rows,
+            labels=labels.numpy().astype(int),
+            logits=whole.numpy(),
+            scores=self.loss.probability(whole).numpy(),
+            loss=float(self.loss(whole, labels)),
+        )
 
     def epochs(
-        self, training: Training, on_batch: Callable[[int, int], None] = lambda done, total: None
+        self,
+        training: Training,
+        on_batch: Callable[[int, int], None] = lambda done, total: None,
+        keep: Callable[[Training], None] = lambda training: None,
     ) -> Iterator[EpochReport]:
         """From where `training` stands to the last epoch, or until its schedule stops it.
-        `on_batch(done, total)` is called as batches of all epochs finish.
-        NonFiniteLossError: the loss was NaN or infinite."""
+        `on_batch(done, total)` is called as batches of all epochs finish, `keep` within an epoch every
+        `checkpoint_minutes`. NonFiniteLossError: the loss was NaN or infinite. TooLittleMemoryError: not
+        even one image fits."""
         while len(training.history) < self.settings.epochs and not training.stopped:
             epoch = len(training.history) + 1
+            before = training.within.seconds if training.within else 0.0
             started = time.perf_counter()
-            learning_rate = training.optimizer.param_groups[0]["lr"]
-            train_figures = self.train_epoch(training, epoch, on_batch)
-            predictions = self.predict(training.model, self.split.val, views_of("none"))
+            train_figures = self.train_epoch(training, epoch, on_batch, keep)
+            self.processes.like_first(training.model.buffers())
+            predictions = self.predict(training.evaluated, self.split.val, views_of("none"))
             if not np.isfinite(predictions.loss):
                 raise NonFiniteLossError(f"The validation loss is {predictions.loss} after epoch {epoch}")
             val = {"loss": predictions.loss, **metrics.score(predictions.labels, predictions.scores)}
@@ -140,58 +215,118 @@ class Fit:
                 {
                     **train_figures,
                     **{f"val/{name}": value for name, value in val.items()},
-                    "lr": learning_rate,
-                    "epoch_seconds": time.perf_counter() - started,
+                    "micro_batch": training.micro_batch,
+                    "epoch_seconds": before + time.perf_counter() - started,
                 }
             )
             training.stopped = training.pace.after_epoch(val["auroc"])
             yield EpochReport(epoch, training.history[-1], predictions, training.best_epoch == epoch)
 
     def train_epoch(
-        self, training: Training, epoch: int, on_batch: Callable[[int, int], None]
+        self,
+        training: Training,
+        epoch: int,
+        on_batch: Callable[[int, int], None] = lambda done, total: None,
+        keep: Callable[[Training], None] = lambda training: None,
     ) -> dict[str, float]:
-        """The order, the augmentation and dropout depend on seed and epoch alone."""
-        order_seed, draws_seed, dropout_seed = np.random.SeedSequence([self.seed, epoch]).generate_state(3)
-        train = self.split.train
-        order = np.random.default_rng(order_seed).permutation(train)
+        """The order and the augmentation depend on seed and epoch alone; dropout also on window and
+        process."""
+        order_seed, draws_seed = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
+        order = np.random.default_rng(order_seed).permutation(self.split.train)
         draws = self.augment.draw(len(order), torch.Generator().manual_seed(int(draws_seed)))
-        torch.manual_seed(int(dropout_seed))
+        windows = in_batches(np.arange(len(order)), self.effective_batch)
+        mine = [self.processes.share(in_batches(window, self.settings.batch_size)) for window in windows]
 
         started = time.perf_counter()
         training.model.train()
-        tally = Tally(self.loss, self.image_ids, epoch)
-        size, every = self.settings.batch_size, self.settings.accumulation_steps
-        n_batches = -(-len(order) // size)
-        decided = 0
-        for number, batch in enumerate(self.batches.of(order, size)):
-            in_window = min(every * size, len(order) - number // every * every * size)
-            own_draws = draws[number * size : (number + 1) * size]
-            decided += self.backward(training, batch, own_draws, in_window, tally, decided == 0)
-            if (number + 1) % every == 0 or number + 1 == n_batches:
-                if decided:
-                    self.step(training, in_window / decided)
-                training.pace.after_step()
-                decided = 0
-            on_batch((epoch - 1) * n_batches + number + 1, self.settings.epochs * n_batches)
-        figures = tally.figures()
-        return {**figures, "images_per_second": len(order) / (time.perf_counter() - started)}
+        within = training.within or Within(lr=training.optimizer.param_groups[0]["lr"])
+        before, kept = within.seconds, started
+        tally = Tally(self.loss, self.image_ids, epoch, within)
+        coming = self.batches.each([order[at] for window in mine[within.windows :] for at in window])
+        for number in range(within.windows, len(windows)):
+            torch.manual_seed(_seed(self.seed, epoch, number, self.processes.rank))
+            batches = [(next(coming), draws[at]) for at in mine[number]]
+            decided = self.gradients(training, batches, len(windows[number]), tally)
+            minutes = (time.perf_counter() - kept) / 60
+            due = self.settings.checkpoint_minutes is not None and minutes >= self.settings.checkpoint_minutes
+            together = torch.tensor([decided, due and self.processes.is_first], device=self.machine.device)
+            self.processes.sum([together])
+            decided, due = together.tolist() if self.processes.count > 1 else (decided, due)
+            if decided:
+                self.step(training, len(windows[number]) / decided)
+            training.pace.after_step()
+            within.windows = number + 1
+            on_batch((epoch - 1) * len(windows) + number + 1, self.settings.epochs * len(windows))
+            if due and within.windows < len(windows):
+                tally.merge(self.processes)
+                within.seconds = before + time.perf_counter() - started
+                training.within = within
+                if self.processes.is_first:
+                    keep(training)
+                kept = time.perf_counter()
+        tally.merge(self.processes)
+        training.within = None
+        figures = {
+            "train/loss": within.loss / max(within.images, 1),
+            "train/accuracy": within.right / max(within.images, 1),
+            "images_per_second": len(order) / (before + time.perf_counter() - started),
+            "lr": within.lr,
+        }
+        return self.processes.said_by_first(figures)  # type: ignore[no-any-return]
 
-    def backward(
-        self, training: Training, batch: Batch, draws: Tensor, in_window: int, tally: "Tally", first: bool
+    def gradients(
+        self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int, tally: "Tally"
     ) -> int:
-        """Adds the gradient of the batch's share in the mean loss of a window of so many images; returns
-        how many images of the batch have a label. `first`: nothing of the window has been added yet."""
-        images, labels = self.augmented(batch, draws.to(self.machine.device))
-        if not len(labels):
-            return 0
-        with self.machine.precision():
-            logits = training.model(self.normalise(images).contiguous(memory_format=self.memory_format))
-        loss = self.loss(logits, labels)
-        if first:
+        """Those of these batches' share in the mean loss of a window of so many images; returns how many
+        images have a label. What does not fit the memory is done again in halves."""
+        while True:
+            try:
+                seen = self._gradients(training, batches, in_window)
+                break
+            except (RuntimeError, MemoryError) as error:
+                self._too_large(training.micro_batch, error)
             training.optimizer.zero_grad(set_to_none=True)
-        training.scaler.scale(loss * (len(labels) / in_window)).backward()  # type: ignore[no-untyped-call]
-        tally.add(batch.rows, loss.detach(), logits.detach(), labels)
-        return len(labels)
+            training.micro_batch = -(-training.micro_batch // 2)
+            self.machine.forget()
+        if not seen:
+            training.optimizer.zero_grad(set_to_none=True)  # those of the window before
+        for rows, loss, right, n_decided in seen:
+            tally.add(rows, loss, right, n_decided)
+        return sum(n_decided for *_, n_decided in seen)
+
+    def _gradients(
+        self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int
+    ) -> list[tuple[np.ndarray, Tensor, Tensor, int]]:
+        """Of every piece that has a label: its rows, mean loss, right answers and number of labels."""
+        seen: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
+        for batch, draws in batches:
+            for start in range(0, len(draws), training.micro_batch):
+                at = slice(start, start + training.micro_batch)
+                piece = batch.part(at)
+                images, labels = self.augmented(piece, draws[at].to(self.machine.device))
+                if not len(labels):
+                    continue
+                with self.machine.precision():
+                    seen_as = self.normalise(images).contiguous(memory_format=self.memory_format)
+                    logits = training.model(seen_as)
+                loss = self.loss(logits, labels)
+                if not seen:
+                    training.optimizer.zero_grad(set_to_none=True)
+                share = training.scaler.scale(loss * (len(labels) / in_window))
+                share.backward()  # type: ignore[no-untyped-call]
+                answers = self.loss.probability(logits.detach()) >= 0.5
+                seen.append((piece.rows, loss.detach(), (answers == (labels > 0.5)).sum(), len(labels)))
+        return seen
+
+    def _too_large(self, images: int, error: Exception) -> None:
+        """Raises the error again if it is of another kind, or cannot be mended by fewer images at once."""
+        if not is_out_of_memory(error):
+            raise error
+        if images == 1:
+            raise TooLittleMemoryError(
+                f"Out of memory with a single image on {self.machine.device}: a smaller model, "
+                "data.image_side_px or augment.crop is needed, or a larger device"
+            ) from error
 
     def augmented(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B', 1, h, w) float and labels (B',): without those that relabelling leaves undecided."""
@@ -207,6 +342,7 @@ class Fit:
 
     def step(self, training: Training, correction: float) -> None:
         """One optimizer step; `correction` makes a mean over the images that have a label."""
+        self.processes.sum(_gradients_of(training) if self.processes.count > 1 else [])
         training.scaler.unscale_(training.optimizer)
         if correction != 1:
             gradients = [p.grad for p in training.model.parameters() if p.grad is not None]
@@ -215,47 +351,63 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(training.model.parameters(), self.settings.clip_norm)
         training.scaler.step(training.optimizer)
         training.scaler.update()
+        if training.average:
+            training.average.update(training.model)
 
 
 class Tally:
-    """Loss and accuracy of an epoch's training batches, kept on the device; waits for it now and then to
-    see that the loss is finite."""
+    """Adds loss and right answers of an epoch's training batches to `within`. They stay on the device,
+    which is waited for now and then, to see that the loss is finite."""
 
-    def __init__(self, loss: Loss, image_ids: np.ndarray, epoch: int):
-        self._loss, self._image_ids, self._epoch = loss, image_ids, epoch
-        self._rows: list[np.ndarray] = []
-        self._losses: list[Tensor] = []
-        self._right: list[Tensor] = []
-        self._sizes: list[int] = []
+    def __init__(self, loss: Loss, image_ids: np.ndarray, epoch: int, within: Within):
+        self._loss, self._image_ids, self._epoch, self._within = loss, image_ids, epoch, within
+        self._seen: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
         self._checked = 0
 
-    def add(self, rows: np.ndarray, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._rows.append(rows)
-        self._losses.append(loss)
-        self._right.append(((self._loss.probability(logits) >= 0.5) == (labels > 0.5)).sum())
-        self._sizes.append(len(labels))
-        if len(self._losses) - self._checked >= STEPS_BETWEEN_CHECKS:
-            self._check()
+    def add(self, rows: np.ndarray, loss: Tensor, right: Tensor, images: int) -> None:
+        self._seen.append((rows, loss, right, images))
+        if len(self._seen) >= STEPS_BETWEEN_CHECKS:
+            self._settle()
 
-    def figures(self) -> dict[str, float]:
-        self._check()
-        sizes = np.array(self._sizes)
-        losses = torch.stack(self._losses).cpu().numpy()
-        return {
-            "train/loss": float((losses * sizes).sum() / sizes.sum()),
-            "train/accuracy": float(torch.stack(self._right).sum()) / float(sizes.sum()),
-        }
+    def merge(self, processes: Processes) -> None:
+        """The first process' `within` has all, the others' none."""
+        self._settle()
+        if processes.count == 1:
+            return
+        within = self._within
+        sums = processes.gathered((within.loss, within.right, within.images))
+        totals = [sum(values) if processes.is_first else 0.0 for values in zip(*sums, strict=True)]
+        within.loss, within.right, within.images = totals
 
-    def _check(self) -> None:
-        new = self._losses[self._checked :]
-        finite = torch.stack(new).isfinite().cpu().numpy() if new else np.array([True])
-        if not finite.all():
-            number = self._checked + int(np.argmin(finite))
-            ids = [str(name) for name in self._image_ids[self._rows[number]]]
-            raise NonFiniteLossError(
-                f"The loss is {float(self._losses[number])} in epoch {self._epoch}, batch {number + 1}: "
-                f"images {', '.join(ids[:10])}{' ...' if len(ids) > 10 else ''}.\n"
-                "A lower optimizer.lr or fit.clip_norm=1 may help; fit.precision=fp32 tells whether the "
-                "precision is to blame."
-            )
-        self._checked = len(self._losses)
+    def _settle(self) -> None:
+        if not self._seen:
+            return
+        losses = torch.stack([loss for _, loss, _, _ in self._seen]).tolist()
+        rights = torch.stack([right for _, _, right, _ in self._seen]).tolist()
+        for (rows, _, _, images), loss, right in zip(self._seen, losses, rights, strict=True):
+            self._checked += 1
+            if not np.isfinite(loss):
+                ids = [str(name) for name in self._image_ids[rows]]
+                raise NonFiniteLossError(
+                    f"The loss is {loss} in epoch {self._epoch}, batch {self._checked}: "
+                    f"images {', '.join(ids[:10])}{' ...' if len(ids) > 10 else ''}.\n"
+                    "A lower optimizer.lr or fit.clip_norm=1 may help; fit.precision=fp32 tells whether the "
+                    "precision is to blame."
+                )
+            self._within.loss += loss * images
+            self._within.right += right
+            self._within.images += images
+        self._seen.clear()
+
+
+def _gradients_of(training: Training) -> list[Tensor]:
+    """One for each parameter that is trained; zeros where this process had nothing in the window."""
+    trained = [p for p in training.model.parameters() if p.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [p.grad for p in trained if p.grad is not None]
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pneumo.data.batches import Batches
 from pneumo.errors import InputError
-from pneumo.losses import Loss
 
 View = Callable[[Tensor], Tensor]
 
@@ -78,31 +77,17 @@ class Viewer:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module,
-    loss: Loss,
-    batches: Batches,
-    rows: np.ndarray,
-    viewer: Viewer,
-    batch_size: int,
-    views: list[View],
-) -> Predictions:
-    """Leaves the model in evaluation mode."""
+    model: nn.Module, batches: Batches, rows: np.ndarray, viewer: Viewer, batch_size: int, views: list[View]
+) -> Tensor:
+    """Mean logits (N, n_outputs) of these rows, on the CPU. Leaves the model in evaluation mode."""
     model.eval()
-    logits, labels = [], []
+    logits = []
     for batch in batches.of(rows, batch_size):
         images = viewer.prepare(batch.images)
         with viewer.precision():
             seen = [model(_laid(viewer.normalise(view(images)), viewer.memory_format)) for view in views]
         logits.append(torch.stack([s.float() for s in seen]).mean(dim=0))
-        labels.append(batch.labels)
-    all_logits, all_labels = torch.cat(logits), torch.cat(labels)
-    return Predictions(
-        rows=rows,
-        labels=all_labels.cpu().numpy().astype(int),
-        logits=all_logits.cpu().numpy(),
-        scores=loss.probability(all_logits).cpu().numpy(),
-        loss=float(loss(all_logits, all_labels)),
-    )
+    return torch.cat(logits).cpu()
 
 
 def _laid(images: Tensor, memory_format: torch.memory_format) -> Tensor:

@@ -1,5 +1,7 @@
 """The device and the precision that settings come to on this machine."""
 
+import gc
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -25,8 +27,18 @@ class Machine:
         here = available()
         if device not in ("auto", *here):
             raise InputError(f"fit.device={device}, but torch finds only {', '.join(here)} on this machine")
-        chosen = torch.device(here[0] if device == "auto" else device)
+        kind = here[0] if device == "auto" else device
+        number = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun's: a GPU for every process
+        if kind == "cuda" and number >= torch.cuda.device_count():
+            raise InputError(f"Process {number + 1} has no GPU: {torch.cuda.device_count()} are here")
+        chosen = torch.device(kind, number) if kind == "cuda" else torch.device(kind)
         return cls(chosen, DTYPES[precision] if precision != "auto" else fast_dtype(chosen))
+
+    def forget(self) -> None:
+        """Gives back what is not used any more."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -48,6 +60,15 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16"):
         return torch.bfloat16
     return torch.float32
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Whether every operation must give the same bits each time, even where that is slower. On one machine
+    with one version of torch; RuntimeError, later: an operation that cannot."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = False
 
 
 def is_out_of_memory(error: BaseException) -> bool:

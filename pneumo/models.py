@@ -4,8 +4,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.error import URLError
 
 import torch
@@ -133,17 +134,18 @@ class Torchvision(Model):
     def backbone(self) -> tuple[nn.Module, int]:
         from torchvision import models
 
-        known = [name for name in models.list_models(models) if name.startswith(FAMILIES)]
+        known = [name for name in models.list_models(models) if name.startswith(tuple(FAMILIES))]
         if self.arch not in known:
             raise InputError(f"model.arch must be one of {', '.join(known)}, got {self.arch!r}")
         network = models.get_model(self.arch, weights=None)
-        head, stem = HEADS[self.arch[:6]]
-        n_features = network.get_submodule(head).in_features
-        network.set_submodule(head, nn.Identity())
-        rgb = network.get_submodule(stem)
-        grey = nn.Conv2d(1, rgb.out_channels, rgb.kernel_size, rgb.stride, rgb.padding, bias=False)
+        family = next(family for prefix, family in FAMILIES.items() if self.arch.startswith(prefix))
+        n_features = network.get_submodule(family.linear).in_features
+        network.set_submodule(family.head, nn.Identity())
+        rgb = network.get_submodule(family.stem)
+        bias = rgb.bias is not None
+        grey = nn.Conv2d(1, rgb.out_channels, rgb.kernel_size, rgb.stride, rgb.padding, bias=bias)
         nn.init.kaiming_normal_(grey.weight, mode="fan_out", nonlinearity="relu")
-        network.set_submodule(stem, grey)
+        network.set_submodule(family.stem, grey)
         return network, n_features
 
     def imagenet(self) -> Weights:
@@ -160,9 +162,55 @@ class Torchvision(Model):
         return weights
 
 
-FAMILIES = ("resnet", "densenet")
+@dataclass(frozen=True)
+class Family:
+    """Where torchvision's networks have their last layer, what is taken off, and their first convolution."""
+
+    linear: str
+    head: str
+    stem: str
+
+
+FAMILIES = {
+    "resnet": Family("fc", "fc", "conv1"),
+    "densenet": Family("classifier", "classifier", "features.conv0"),
+    "convnext": Family("classifier.2", "classifier.2", "features.0.0"),
+    "efficientnet": Family("classifier.1", "classifier", "features.0.0"),
+}
 LEGACY_DENSENET = re.compile(r"\.(norm|conv)\.([12])\.")  # names in the published DenseNet files
-HEADS = {"resnet": ("fc", "conv1"), "densen": ("classifier", "features.conv0")}  # (head, first convolution)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timm(Model):
+    """One of timm's networks by its `name` there, with one input channel and without its head."""
+
+    name: str
+
+    def backbone(self) -> tuple[nn.Module, int]:
+        network = self._made(pretrained=False, in_chans=1)
+        return network, int(network.head_hidden_size)
+
+    def imagenet(self) -> Weights:
+        try:
+            weights: Weights = self._made(pretrained=True).state_dict()
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"The weights of timm's {self.name} are not here and could not be fetched "
+                f"({str(error).splitlines()[0]}).\n"
+                "Give a file: model.pretrained=/path/weights.pth, or start from scratch: "
+                "model.pretrained=null."
+            ) from error
+        return weights
+
+    def _made(self, **options: Any) -> Any:
+        try:
+            import timm
+        except ImportError:
+            raise InputError("model=timm needs its package: pip install 'pneumo[timm]'") from None
+        if not timm.is_model(self.name):
+            alike = ", ".join(get_close_matches(self.name, timm.list_models(), 3)) or "see timm.list_models()"
+            raise InputError(f"model.name={self.name!r}: timm has no such model; alike: {alike}")
+        return timm.create_model(self.name, num_classes=0, **options)
 
 
 def load_file(model: Classifier, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pneumo import archive, checkpoint, config, pictures, tracking
 from pneumo.console import Terminal
-from pneumo.data.material import Material, prepared
+from pneumo.data.material import Material, limited, prepared
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 from pneumo.fit import Fit, Training
@@ -52,10 +52,11 @@ def revisit(run_id: str) -> Revisited:
     experiment = experiment_of(run_id)
     state = from_file(experiment, checkpoint_file(run_id, checkpoint.LAST))
     machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
-    material = prepared(experiment.data, lambda done, total: None)
+    material = limited(prepared(experiment.data, lambda done, total: None), experiment.fit.few_images)
     state.refuse_other_split(material.split.hash)
     fit = assembled(experiment, material, machine)
-    training = begun(experiment, built_model(experiment, machine), fit, state)
+    training = begun(experiment, built_model(experiment, machine), fit)
+    training.load_state_dict(state.state)
     best = checkpoint.read(checkpoint_file(run_id, checkpoint.BEST))
     training.model.load_state_dict(best["model"])
     return Revisited(run_id, experiment, material, fit, training)

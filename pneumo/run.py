@@ -1,6 +1,7 @@
 """An experiment -> its score: data, model, training, verdict, each said and logged."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,47 +11,75 @@ import pandas as pd
 import torch
 
 from pneumo import archive, describe, pictures, tracking, verdict
+from pneumo.average import Average
 from pneumo.checkpoint import Keeper
 from pneumo.console import Terminal
 from pneumo.data.batches import Batches
-from pneumo.data.material import Material
+from pneumo.data.material import Material, limited, prepared
 from pneumo.data.normalise import normaliser
 from pneumo.errors import InputError, PrunedError
 from pneumo.experiment import Experiment
 from pneumo.fit import Fit, Training
 from pneumo.infer import views_of
-from pneumo.machine import Machine
+from pneumo.machine import Machine, be_deterministic
 from pneumo.metrics import best_f1_threshold
 from pneumo.models import Classifier
-from pneumo.resume import RUN_ID, Resumed, config_hash, resumed
+from pneumo.processes import ALONE, Processes, joined
+from pneumo.profile import profiled
+from pneumo.resume import RUN_ID, config_hash, resumed
 from pneumo.tracking import Tracker
 from pneumo.verdict import Scored
 from pneumo.watch import Watch
 
 
 def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) -> dict[str, float]:
-    """Trains, evaluates and logs; returns the findings. InputError: something given is wrong, told before
-    anything is trained. PrunedError: `watch` stopped it."""
-    began = time.perf_counter()
-    watch = watch or Watch()
-    terminal = watch.terminal
+    """Trains, evaluates and logs; returns the findings, nothing in torchrun's processes after the first.
+    InputError: something given is wrong, told before anything is trained. PrunedError: `watch` stopped it."""
     views_of(experiment.tta)
     machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
+    be_deterministic(experiment.fit.deterministic)
+    with joined(machine.device) as processes:
+        if processes.is_first:
+            return lead(experiment, machine, processes, output_dir, watch or Watch())
+        follow(experiment, machine, processes)
+        return {}
+
+
+def follow(experiment: Experiment, machine: Machine, processes: Processes) -> None:
+    """Its share of what the first process leads."""
+    state = processes.said_by_first(None)
+    material = limited(prepared(experiment.data, lambda done, total: None), experiment.fit.few_images)
+    fit = assembled(experiment, material, machine, processes)
+    training = begun(experiment, built_model(experiment, machine), fit)
+    training.load_state_dict(state)
+    for _ in fit.epochs(training):
+        pass
+    training.model.load_state_dict(processes.said_by_first(None))
+    judged(experiment, fit, training.model, material, Terminal(quiet=True))
+
+
+def lead(
+    experiment: Experiment, machine: Machine, processes: Processes, output_dir: Path, watch: Watch
+) -> dict[str, float]:
+    began = time.perf_counter()
+    terminal = watch.terminal
     tracking.connect(experiment.mlflow_experiment)
     before = resumed(experiment)
     model = built_model(experiment, machine)
     with terminal.progress("data") as advance:
-        material = watch.material(experiment.data, advance)
+        material = limited(watch.material(experiment.data, advance), experiment.fit.few_images)
     terminal.say("data", describe.cohort(material))
     terminal.say("split", describe.split(material.split))
     for note in material.notes:
         terminal.warn(f"          {note}")
     if before:
         before.refuse_other_split(material.split.hash)
-    fit = assembled(experiment, material, machine)
-    training = begun(experiment, model, fit, before)
-    terminal.say("model", describe.model(experiment, model))
-    terminal.say("device", describe.device(machine, experiment.fit))
+    fit = assembled(experiment, material, machine, processes)
+    training = begun(experiment, model, fit)
+    if before:
+        training.load_state_dict(before.state)
+    terminal.say("model", describe.model(experiment, model, fit.effective_batch))
+    terminal.say("device", describe.device(fit))
 
     folder = before.folder if before else output_dir / tracking.CHECKPOINTS
     tracker = Tracker.start(
@@ -69,8 +98,10 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
             keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
             try:
                 watch.begins(tracker.run_id, material.split.hash, training.history)
-                train(fit, training, keeper, tracker, watch)
-                training.model.load_state_dict(keeper.best_weights())
+                processes.said_by_first(training.state_dict() if processes.count > 1 else None)
+                with profiled(experiment.fit.profile, tracker) as stepped:
+                    train(fit, training, keeper, tracker, watch, stepped)
+                training.model.load_state_dict(processes.said_by_first(keeper.best_weights()))
                 scored = judged(experiment, fit, training.model, material, terminal)
                 found = conclude(experiment, fit, training, material, scored, tracker, terminal)
             except PrunedError:
@@ -95,7 +126,9 @@ def built_model(experiment: Experiment, machine: Machine) -> Classifier:
     return settings(experiment.loss.n_outputs).to(machine.device)
 
 
-def assembled(experiment: Experiment, material: Material, machine: Machine) -> Fit:
+def assembled(
+    experiment: Experiment, material: Material, machine: Machine, processes: Processes = ALONE
+) -> Fit:
     train = material.split.train
     if experiment.augment.relabel and not material.store.has_mask[train].any():
         name = material.cohort.name
@@ -110,21 +143,30 @@ def assembled(experiment: Experiment, material: Material, machine: Machine) -> F
         split=material.split,
         image_ids=material.cohort.table["image_id"].to_numpy(),
         seed=experiment.seed,
+        processes=processes,
     )
 
 
-def begun(experiment: Experiment, model: Classifier, fit: Fit, before: Resumed | None) -> Training:
-    """A training before its first epoch, or where a checkpoint left it."""
+def begun(experiment: Experiment, model: Classifier, fit: Fit) -> Training:
+    """A training before its first epoch."""
+    settings = experiment.fit
     model = model.to(memory_format=fit.memory_format)
-    optimizer = experiment.optimizer(model, experiment.fit.effective_batch)
-    steps = experiment.fit.epochs * fit.steps_per_epoch()
-    training = Training(model, optimizer, experiment.schedule(optimizer, steps), fit.machine.scaler())
-    if before:
-        training.load_state_dict(before.state)
-    return training
+    average = Average(model, settings.ema_decay) if settings.ema_decay is not None else None
+    if settings.compile:
+        model.compile()
+    optimizer = experiment.optimizer(model, fit.effective_batch)
+    pace = experiment.schedule(optimizer, settings.epochs * fit.steps_per_epoch())
+    return Training(model, optimizer, pace, fit.machine.scaler(), settings.batch_size, average)
 
 
-def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, watch: Watch) -> None:
+def train(
+    fit: Fit,
+    training: Training,
+    keeper: Keeper,
+    tracker: Tracker,
+    watch: Watch,
+    stepped: Callable[[], None] = lambda: None,
+) -> None:
     """Every epoch is kept, then logged, then said; those that were kept but not logged are logged first.
     PrunedError: `watch` stops it."""
     terminal = watch.terminal
@@ -133,9 +175,19 @@ def train(fit: Fit, training: Training, keeper: Keeper, tracker: Tracker, watch:
         tracker.log(training.history[epoch - 1], epoch)
     terminal.line()
     terminal.line(describe.EPOCH_HEADING)
+    micro_batch = training.micro_batch
     with terminal.progress("training") as advance:
-        for report in fit.epochs(training, advance):
+
+        def on_batch(done: int, total: int) -> None:
+            advance(done, total)
+            stepped()
+
+        for report in fit.epochs(training, on_batch, keeper.keep):
             keeper.offer(report, training)
+            if training.micro_batch < micro_batch:
+                micro_batch = training.micro_batch
+                terminal.warn(describe.smaller_batch(fit, micro_batch))
+                tracker.tag(micro_batch=micro_batch)
             tracker.log(report.figures, report.epoch)
             terminal.line(describe.epoch(report, fit.settings.epochs))
             watch.sees(report.epoch, report.figures)
@@ -204,8 +256,9 @@ def log_beginning(
     tracker.log(
         {
             **material.split.numbers,
-            "effective_batch": experiment.fit.effective_batch,
-            "resolved_lr": experiment.optimizer.resolved_lr(experiment.fit.effective_batch),
+            "effective_batch": fit.effective_batch,
+            "processes": fit.processes.count,
+            "resolved_lr": experiment.optimizer.resolved_lr(fit.effective_batch),
             "trainable_parameters": sum(p.numel() for p in training.model.parameters() if p.requires_grad),
             "normalise_mean": fit.normalise.mean,
             "normalise_std": fit.normalise.std,

@@ -9,6 +9,7 @@ from postgres import database, postgres  # noqa: F401, fixtures
 
 from pneumo import config
 from pneumo.augment import Augment
+from pneumo.average import Average
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
@@ -105,6 +106,8 @@ def small_fit():
         network = (model or Tiny(width=4))(fit.loss.n_outputs)
         rate = (optimizer or AdamW(lr=1e-2))(network, settings.effective_batch)
         pace = (schedule or Constant())(rate, settings.epochs * fit.steps_per_epoch())
-        return fit, Training(network, rate, pace, machine.scaler())
+        decay = settings.ema_decay
+        average = None if decay is None else Average(network, decay)
+        return fit, Training(network, rate, pace, machine.scaler(), settings.batch_size, average)
 
     return make

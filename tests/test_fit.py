@@ -6,7 +6,7 @@ import torch
 from conftest import store_of
 
 from pneumo.augment import Augment
-from pneumo.errors import InputError, NonFiniteLossError
+from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.fit import FitSettings
 from pneumo.infer import VIEWS, views_of
 from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
@@ -89,6 +89,116 @@ def test_two_plus_two_epochs_equal_four(small_fit):
         {k: v for k, v in figures.items() if "second" not in k} for figures in whole.history + second.history
     ]
     assert clockless[:4] == clockless[4:]
+
+
+@pytest.mark.parametrize("at_step", [1, 4, 6])
+def test_a_training_left_within_an_epoch_goes_on_bit_equal(small_fit, at_step):
+    options = {
+        "augment": JITTER,
+        "model": Tiny(width=4, dropout=0.3),
+        "schedule": OneCycle(),
+        "settings": {"epochs": 2, "checkpoint_minutes": 1e-9, "ema_decay": 0.9},
+    }
+    states = []
+    fit, whole = small_fit(**options)
+    for _ in fit.epochs(whole, keep=lambda training: states.append(copy.deepcopy(training.state_dict()))):
+        pass
+    assert len(states) == 2 * 3  # 4 steps an epoch; after the last the epoch is done
+
+    fit, second = small_fit(**options)
+    second.load_state_dict(states[at_step - 1])
+    finished(fit, second)
+    assert torch.equal(weights(whole), weights(second))
+    for one, other in zip(whole.history, second.history, strict=True):
+        assert all(one[name] == other[name] for name in one if "second" not in name)
+    averages = [training.average.state_dict()["model"] for training in (whole, second)]
+    assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
+
+
+class Gpu(Bce):
+    """Holds so many images at once."""
+
+    room = 3
+
+    def __call__(self, logits, labels):
+        if logits.requires_grad and len(logits) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().__call__(logits, labels)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_learns_the_same(small_fit):
+    def trained(loss):
+        fit, training = small_fit(
+            n_train=44,  # the last window is a short one
+            model=Tiny(width=4, freeze="batchnorm"),
+            optimizer=Sgd(lr=0.05),
+            augment=JITTER,
+            loss=loss,
+            settings={"batch_size": 10, "accumulation_steps": 2, "clip_norm": 1.0},
+        )
+        finished(fit, training)
+        return training
+
+    roomy, narrow = trained(Bce()), trained(Gpu())
+    assert torch.allclose(weights(roomy), weights(narrow), atol=1e-6)
+    assert [figures["micro_batch"] for figures in narrow.history] == [3, 3]
+    assert roomy.history[-1]["train/loss"] == pytest.approx(narrow.history[-1]["train/loss"], abs=1e-6)
+    _fit, again = small_fit(optimizer=Sgd(lr=0.05))
+    again.load_state_dict({**again.state_dict(), "micro_batch": narrow.state_dict()["micro_batch"]})
+    assert again.micro_batch == 3  # a resumed one need not run into it again
+
+
+def test_a_single_image_that_does_not_fit_is_said_clearly(small_fit):
+    class Full(Gpu):
+        room = 0
+
+    fit, training = small_fit(loss=Full())
+    with pytest.raises(TooLittleMemoryError, match="Out of memory with a single image on cpu: a smaller"):
+        finished(fit, training)
+
+
+def test_another_error_is_not_taken_for_too_little_memory(small_fit):
+    class Broken(Bce):
+        def __call__(self, logits, labels):
+            raise RuntimeError("shapes do not match")
+
+    fit, training = small_fit(loss=Broken())
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        finished(fit, training)
+    assert training.micro_batch == 8
+
+
+def test_a_prediction_that_does_not_fit_is_made_in_smaller_batches(small_fit, monkeypatch):
+    fit, training = small_fit()
+    whole = fit.predict(training.model, fit.split.val, views_of("none"))
+    forward = training.model.forward
+
+    def narrow(images):
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(images)
+
+    monkeypatch.setattr(training.model, "forward", narrow)
+    again = fit.predict(training.model, fit.split.val, views_of("none"))
+    assert again.scores == pytest.approx(whole.scores, abs=1e-6)
+
+
+def test_the_moving_average_is_what_a_naive_loop_makes_of_the_steps(small_fit):
+    fit, training = small_fit(settings={"ema_decay": 0.5, "epochs": 2})
+    expected, n = [value.clone() for value in training.model.state_dict().values()], 0
+
+    def follow(*_):
+        nonlocal n
+        n += 1
+        decay = min(0.5, (1 + n) / (10 + n))
+        for index, value in enumerate(training.model.state_dict().values()):
+            averaged = decay * expected[index] + (1 - decay) * value
+            expected[index] = averaged if value.is_floating_point() else value.clone()
+
+    training.optimizer.register_step_post_hook(follow)
+    finished(fit, training)
+    for own, wanted in zip(training.evaluated.state_dict().values(), expected, strict=True):
+        assert torch.allclose(own.double(), wanted.double(), atol=1e-6)
 
 
 def test_reports_come_one_an_epoch_and_the_best_is_marked(small_fit):
@@ -224,6 +334,9 @@ def test_bf16_learns_too(small_fit):
     [
         ({"epochs": 0}, "fit.epochs must be at least 1, got 0"),
         ({"accumulation_steps": -1}, "fit.accumulation_steps must be at least 1, got -1"),
+        ({"ema_decay": 1.0}, "fit.ema_decay must lie between 0 and 1, or be null, got 1.0"),
+        ({"few_images": 1}, "fit.few_images must be at least 2, or null, got 1"),
+        ({"checkpoint_minutes": 0}, "fit.checkpoint_minutes must be above 0, or null, got 0"),
         ({"clip_norm": 0}, "fit.clip_norm must be above 0, or null, got 0"),
     ],
 )

@@ -21,6 +21,10 @@ class Batch:
     images: Tensor
     labels: Tensor
 
+    def part(self, at: slice) -> "Batch":
+        """Some of its images."""
+        return Batch(self.rows[at], self.images[at], self.labels[at])
+
 
 class Batches:
     """Serves any rows of a store on a device."""
@@ -35,10 +39,17 @@ class Batches:
 
     def of(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """In the order of `rows`; the last batch may be short."""
-        parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        yield from self.each(in_batches(rows, batch_size))
+
+    def each(self, parts: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """A batch for every one of these rows' arrays."""
         for part, images in zip(parts, self._images(parts), strict=True):
             labels = self._labels[part].to(self.device, non_blocking=True)
             yield Batch(part, images[:, None], labels)
+
+    def labels(self, rows: np.ndarray) -> Tensor:
+        """(B,) float, on the CPU."""
+        return self._labels[rows]
 
     def masks(self, rows: np.ndarray) -> Tensor:
         """(B, 1, H, W) uint8 masks of these rows, on the device."""
@@ -60,6 +71,11 @@ class Batches:
         else:
             for part in parts:
                 yield torch.from_numpy(self.store.pixels[part]).to(self.device)
+
+
+def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """The last one may be short."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 class _Gathered(Dataset[Tensor]):

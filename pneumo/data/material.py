@@ -1,7 +1,7 @@
 """The data of a run, ready: cohort, pixels, split."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +50,16 @@ def prepared(source: Source, on_progress: Callable[[int, int], None]) -> Materia
     folder = Path(source.store_dir)
     cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
     return Material(cohort, store, split_cohort(cohort, source))
+
+
+def limited(material: Material, n_images: int | None) -> Material:
+    """To so many training images, half of them positive, which are also what is validated and tested on:
+    for trying whether a model can learn at all. None: as it is."""
+    if n_images is None:
+        return material
+    train = material.split.train
+    labels = material.labels[train]
+    half = n_images // 2
+    few = np.concatenate([train[labels == 1][:half], train[labels == 0][: n_images - half]])
+    notes = (f"fit.few_images={n_images}: trained, validated and tested on the same {len(few)} images",)
+    return replace(material, split=replace(material.split, train=few, val=few, test=few, notes=notes))

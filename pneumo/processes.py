@@ -1,0 +1,101 @@
+"""The processes of one training: each takes its share of every window and of every prediction.
+
+Gradients are summed once a window, by us: DistributedDataParallel's hooks wait for ever where a short window
+leaves a process without a batch, or relabelling a batch without a label."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pneumo.errors import PeerError
+
+PATIENCE = timedelta(hours=6)  # the first may have a store to build, and pictures to draw
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This one's number and how many there are. Every method is called by all of them, in the same order;
+    PeerError: another one has ended. One process alone does nothing."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Any) -> Any:
+        """This one's of a list or an array."""
+        return items[self.rank :: self.count]
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """In place, all in one message."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with peers():
+            dist.all_reduce(flat)
+        sizes = [tensor.numel() for tensor in tensors]
+        for tensor, total in zip(tensors, torch.split(flat, sizes), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    def like_first(self, tensors: Iterable[Tensor]) -> None:
+        """The first one's values, in place."""
+        if self.count > 1:
+            with peers():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
+    def said_by_first(self, value: Any) -> Any:
+        """What the first one gives; the others wait for it."""
+        if self.count == 1:
+            return value
+        said = [value]
+        with peers():
+            dist.broadcast_object_list(said, src=0)
+        return said[0]
+
+    def gathered(self, value: Item) -> list[Item]:
+        """Everyone's, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        with peers():
+            dist.all_gather_object(values, value)
+        return values
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """The processes that torchrun started, or this one alone."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield ALONE
+        return
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), count)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerError("Another process of this training has ended; its own message says why.") from error
