@@ -15,7 +15,7 @@ from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMe
 
 # of torchrun's processes, the first alone says what all would say, and has an output folder
 IS_FIRST = os.environ.get("RANK", "0") == "0"
-WITHOUT_OUTPUT = [*("hydra.run.dir=.", "hydra.output_subdir=null"), "hydra/job_logging=none"]
+WITHOUT_OUTPUT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]"]
 
 
 @hydra.main(config_path="conf", config_name="train", execution_whitelist=config.trusted())
