@@ -1,6 +1,8 @@
 """python sweep.py -m [search=choice ...] [key=value ...]: a study of many training runs, into MLflow."""
 
+import os
 import signal
+import sys
 
 import hydra
 from omegaconf import DictConfig
@@ -16,5 +18,7 @@ def main(composed: DictConfig) -> float | list[float] | None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.exit("sweep.py is not for torchrun: workers=N starts N processes, each with trials of its own")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, to be gone on with
     main()

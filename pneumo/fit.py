@@ -41,6 +41,7 @@ class FitSettings:
     compile: bool = False
     ema_decay: float | None = None
     checkpoint_minutes: float | None = 15
+    cache_features: str | int | None = "auto"
     profile: bool = False
     few_images: int | None = None
     test: bool = True
@@ -55,6 +56,14 @@ class FitSettings:
         if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
             raise InputError(
                 f"fit.checkpoint_minutes must be above 0, or null, got {self.checkpoint_minutes}"
+            )
+        if not (
+            self.cache_features in ("auto", None)
+            or (isinstance(self.cache_features, int) and self.cache_features > 0)
+        ):
+            raise InputError(
+                "fit.cache_features must be auto, null, or a number of augmented views of at least 1, "
+                f"got {self.cache_features!r}"
             )
         if self.few_images is not None and self.few_images < 2:
             raise InputError(f"fit.few_images must be at least 2, or null, got {self.few_images}")
@@ -303,12 +312,11 @@ class Fit:
             for start in range(0, len(draws), training.micro_batch):
                 at = slice(start, start + training.micro_batch)
                 piece = batch.part(at)
-                images, labels = self.augmented(piece, draws[at].to(self.machine.device))
+                inputs, labels = self.inputs(piece, draws[at].to(self.machine.device))
                 if not len(labels):
                     continue
                 with self.machine.precision():
-                    seen_as = self.normalise(images).contiguous(memory_format=self.memory_format)
-                    logits = training.model(seen_as)
+                    logits = training.model(inputs)
                 loss = self.loss(logits, labels)
                 if not seen:
                     training.optimizer.zero_grad(set_to_none=True)
@@ -328,16 +336,23 @@ class Fit:
                 "data.image_side_px or augment.crop is needed, or a larger device"
             ) from error
 
-    def augmented(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B', 1, h, w) float and labels (B',): without those that relabelling leaves undecided."""
+    def inputs(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model learns from, (B', 1, h, w) float, and labels (B',): without those that relabelling
+        leaves undecided."""
+        images, labels = self.view(batch, draws)
+        if self.augment.relabel:
+            decided = ~labels.isnan()
+            images, labels = images[decided], labels[decided]
+        return self.normalise(images).contiguous(memory_format=self.memory_format), labels
+
+    def view(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented images (B, 1, h, w) float in [0, 1] and labels (B,), NaN where undecided."""
         images, labels = self.augment(batch.images, draws), batch.labels
         masked = np.flatnonzero(self.batches.store.has_mask[batch.rows])
         if self.augment.relabel and len(masked):
             survival = self.augment.surviving(self.batches.masks(batch.rows[masked]), draws[masked])
             labels = labels.clone()
             labels[masked] = self.augment.relabelled(labels[masked], survival)
-            decided = ~labels.isnan()
-            images, labels = images[decided], labels[decided]
         return images, labels
 
     def step(self, training: Training, correction: float) -> None:

@@ -35,7 +35,9 @@ class Classifier(nn.Module):
             module.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.backbone(images)))
+        """Images, or (B, n_features) that have passed the backbone already."""
+        features = self.backbone(images) if images.ndim == 4 else images
+        logits: Tensor = self.head(self.dropout(features))
         return logits
 
     def train(self, mode: bool = True) -> Self:

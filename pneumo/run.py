@@ -1,5 +1,7 @@
 """An experiment -> its score: data, model, training, verdict, each said and logged."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +21,7 @@ from pneumo.data.material import Material, limited, prepared
 from pneumo.data.normalise import normaliser
 from pneumo.errors import InputError, PrunedError
 from pneumo.experiment import Experiment
+from pneumo.features import remembering
 from pneumo.fit import Fit, Training
 from pneumo.infer import views_of
 from pneumo.machine import Machine, be_deterministic
@@ -52,6 +55,7 @@ def follow(experiment: Experiment, machine: Machine, processes: Processes) -> No
     fit = assembled(experiment, material, machine, processes)
     training = begun(experiment, built_model(experiment, machine), fit)
     training.load_state_dict(state)
+    fit = remembering(fit, training.model, experiment.model.freeze == "backbone", lambda done, total: None)
     for _ in fit.epochs(training):
         pass
     training.model.load_state_dict(processes.said_by_first(None))
@@ -78,6 +82,9 @@ def lead(
     training = begun(experiment, model, fit)
     if before:
         training.load_state_dict(before.state)
+    frozen = experiment.model.freeze == "backbone"
+    with terminal.progress("features") as advance:
+        fit = remembering(fit, training.model, frozen, advance)
     terminal.say("model", describe.model(experiment, model, fit.effective_batch))
     terminal.say("device", describe.device(fit))
 
@@ -153,6 +160,9 @@ def begun(experiment: Experiment, model: Classifier, fit: Fit) -> Training:
     model = model.to(memory_format=fit.memory_format)
     average = Average(model, settings.ema_decay) if settings.ema_decay is not None else None
     if settings.compile:
+        compiler = os.environ.get("CXX", "g++")
+        if fit.machine.device.type == "cpu" and shutil.which(compiler) is None:
+            raise InputError(f"fit.compile=true needs a C++ compiler on a CPU, and {compiler} is not here")
         model.compile()
     optimizer = experiment.optimizer(model, fit.effective_batch)
     pace = experiment.schedule(optimizer, settings.epochs * fit.steps_per_epoch())

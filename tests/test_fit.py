@@ -290,10 +290,10 @@ def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
 def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradient(small_fit):
     fit, training = small_fit(settings={"accumulation_steps": 2, "epochs": 1})
     numbers, told = iter(range(100)), []
-    augmented, dropping = fit.augmented, training.optimizer.zero_grad
+    inputs, dropping = fit.inputs, training.optimizer.zero_grad
 
     def without_some(batch, draws):
-        images, labels = augmented(batch, draws)
+        images, labels = inputs(batch, draws)
         kept = 0 if next(numbers) == 2 else len(labels)  # the first batch of the second of two windows
         return images[:kept], labels[:kept]
 
@@ -301,7 +301,7 @@ def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradien
         told.append("drop")
         dropping(**options)
 
-    object.__setattr__(fit, "augmented", without_some)
+    object.__setattr__(fit, "inputs", without_some)
     training.optimizer.zero_grad = told_to_drop
     training.optimizer.register_step_pre_hook(lambda *_: told.append("step"))
     finished(fit, training)
@@ -310,7 +310,7 @@ def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradien
 
 def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
     fit, _training = small_fit(augment=Augment(crop=0.5, relabel=True))
-    _images, labels = fit.augmented(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
+    _images, labels = fit.inputs(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
     assert labels.tolist() == [0, 1] * 4
 
 

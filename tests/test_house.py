@@ -12,6 +12,7 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
     {"infer", "average", "processes"},
     {"fit"},
+    {"features"},
     {"checkpoint", "experiment", "watch"},
     {"tracking", "archive", "verdict", "config"},
     {"resume", "describe", "pictures", "profile"},

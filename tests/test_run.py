@@ -4,6 +4,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL
 
 from pneumo import tracking
@@ -185,3 +186,48 @@ def test_the_tracking_address_is_obeyed_and_its_password_not_shown(composed, wor
     assert "elsewhere.db" in capsys.readouterr().out
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://me:secret@runs.example.org")
     assert tracking.place() == "https://runs.example.org"
+
+
+def test_a_profile_names_the_costliest_operations(composed, workdir):
+    run(composed(*SMALL, "debug=profile", "fit.batch_size=4"), workdir / "out")
+    logged = only_run()
+    assert artifacts(logged.info.run_id, "profile") == {"profile/operations.txt", "profile/trace.json.gz"}
+    table = mlflow.artifacts.load_text(f"{logged.info.artifact_uri}/profile/operations.txt")
+    assert "aten::convolution_backward" in table
+
+
+def test_few_images_are_learned_and_judged_alone(composed, workdir, capsys):
+    run(composed(*SMALL, "fit.few_images=8", "fit.epochs=1", "augment=none"), workdir / "out")
+    said = capsys.readouterr().out
+    assert "fit.few_images=8: trained, validated and tested on the same 8 images" in said
+    assert "test, 8 images" in said
+    assert "4 positive" in said
+
+
+def test_determinism_is_asked_of_torch_for_this_run_alone(composed, workdir):
+    run(composed(*QUICK, "fit.deterministic=true", "fit.epochs=1"), workdir / "out")
+    assert torch.are_deterministic_algorithms_enabled()
+    run(composed(*QUICK, "fit.epochs=1"), workdir / "out")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_compiling_without_a_compiler_is_refused(composed, workdir, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        InputError, match="needs a C\\+\\+ compiler on a CPU, and no-such-compiler is not here"
+    ):
+        run(composed(*QUICK, "fit.compile=true"), workdir / "out")
+
+
+def test_a_frozen_backbone_is_asked_once(composed, workdir):
+    frozen = [*SMALL, "model.freeze=backbone", "augment=none", "fit.epochs=3", "fit.test=true"]
+    run(composed(*frozen), workdir / "out")
+    assert len(list((workdir / "stores").glob("*/features-*.npz"))) == 1
+    on_features = only_run().data.metrics
+    run(composed(*frozen, "fit.cache_features=null"), workdir / "out")
+    (from_images,) = mlflow.search_runs(
+        search_all_experiments=True,
+        filter_string="params.`fit.cache_features` = 'None'",
+        output_format="list",
+    )
+    assert on_features["test/auroc"] == pytest.approx(from_images.data.metrics["test/auroc"], abs=0.005)
