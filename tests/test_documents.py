@@ -10,7 +10,9 @@ from pneumo import config
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("group", ["data", "augment", "model", "loss", "optimizer", "schedule", "experiment"])
+@pytest.mark.parametrize(
+    "group", ["data", "augment", "model", "loss", "optimizer", "schedule", "experiment", "debug"]
+)
 def test_the_readme_names_every_choice_of_every_group(group):
     (cell,) = re.findall(rf"^\| `{group}=` \| ([^|]*) \|", README, re.MULTILINE)
     there = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if not path.stem.startswith("_")}
