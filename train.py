@@ -22,7 +22,7 @@ def main(composed: DictConfig) -> None:
             from pneumo.run import run  # the heaviest comes after what can be refused
 
         run(experiment, Path(HydraConfig.get().runtime.output_dir))
-    except (InputError, NonFiniteLossError) as error:
+    except (InputError, NonFiniteLossError, OSError) as error:  # a disk that is full is no fault of ours
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -33,7 +33,8 @@ class Keeper:
 
 
 def write(state: dict[str, Any], path: Path) -> None:
-    """Beside the place first, then moved there in one step."""
+    """Beside the place first, then moved there in one step. OSError: the disk is full, say; what was there
+    before stays."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -41,6 +42,11 @@ def write(state: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(f"{path} cannot be written ({cause.strerror}); the one before is whole") from None
     finally:
         beside.unlink(missing_ok=True)
 

@@ -23,7 +23,8 @@ from pneumo.machine import Machine
 from pneumo.metrics import best_f1_threshold
 from pneumo.models import Classifier
 from pneumo.resume import RUN_ID, Resumed, config_hash, resumed
-from pneumo.tracking import Tracker
+from pneumo.tracking import MlflowError, Tracker
+from pneumo.unsent import UNSENT, Unsent
 from pneumo.verdict import Scored
 from pneumo.watch import Watch
 
@@ -59,6 +60,8 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
         {} if before else {**experiment.choices, **experiment.parameters},
         {**tags(experiment, material, folder), **watch.tags},
         watch.parent,
+        Unsent(folder / UNSENT),
+        terminal.warn,
     )
     terminal.say("run", f"{tracker.name} · {tracking.place()}")
     if before:
@@ -67,6 +70,7 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
         with tracker:
             log_beginning(tracker, experiment, material, fit, training)
             keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
+            tracker.checkpoints.extend(keeper.files)
             try:
                 watch.begins(tracker.run_id, material.split.hash, training.history)
                 train(fit, training, keeper, tracker, watch)
@@ -76,12 +80,14 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
             except PrunedError:
                 tracker.log(verdict.findings(training))
                 raise
-            finally:
-                tracker.keep_files([file for file in keeper.files if file.exists()], tracking.CHECKPOINTS)
     except KeyboardInterrupt:
         terminal.line()
         terminal.warn(describe.stopped(training, tracker.run_id))
         raise
+    except MlflowError as error:
+        terminal.line()
+        terminal.warn(describe.unfinished(training, tracker.run_id, folder))
+        raise tracking.away(error) from None
     terminal.line(f"{describe.clock(time.perf_counter() - began)} · {tracker.address()}")
     return found
 
@@ -169,12 +175,23 @@ def conclude(
     tracker: Tracker,
     terminal: Terminal,
 ) -> dict[str, float]:
-    """Logs, says and returns what the run came to."""
+    """Says, logs and returns what the run came to. Said first: MLflow may be away."""
     part, last = list(scored.items())[-1]
+    terminal.line()
+    terminal.table(*describe.result(last, part, material.patients_known))
+    terminal.line(describe.operating_point(last))
+
     found = verdict.findings(training)
     tracker.log(found | {"threshold": last.threshold})
     if part == "test":
         tracker.log(last.named("test"))
+    if last.collapsed:
+        positive_patients = material.positive_patients(material.split.train)
+        reason = verdict.likely_reason(experiment, fit, training, positive_patients)
+        terminal.line()
+        terminal.warn(verdict.collapse(last, part, reason))
+        terminal.line()
+        tracker.tag(collapse_reason=reason)
     tracker.tag(
         fit_time=timedelta(seconds=round(found["fit_seconds"])), collapsed=str(last.collapsed).lower()
     )
@@ -184,17 +201,6 @@ def conclude(
             for number, (path, figure) in enumerate(pictures.of_run(fit, training, material, scored)):
                 tracker.keep_figure(figure, path)
                 advance(number + 1, pictures.COUNT)
-
-    terminal.line()
-    terminal.table(*describe.result(last, part, material.patients_known))
-    terminal.line(describe.operating_point(last))
-    if last.collapsed:
-        positive_patients = material.positive_patients(material.split.train)
-        reason = verdict.likely_reason(experiment, fit, training, positive_patients)
-        tracker.tag(collapse_reason=reason)
-        terminal.line()
-        terminal.warn(verdict.collapse(last, part, reason))
-        terminal.line()
     return found
 
 
