@@ -19,6 +19,9 @@ class Keeper:
     def __init__(self, folder: Path, config: dict[str, Any], split_hash: str, run_id: str):
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
+        for file in self.files:
+            for half_written in folder.glob(f".{file.name}.*"):  # by a process that was killed
+                half_written.unlink()
         self._origin = {"config": config, "split_hash": split_hash, "run_id": run_id}
 
     def offer(self, report: EpochReport, training: Training) -> None:

@@ -68,7 +68,8 @@ def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) ->
         terminal.say("resumed", describe.resumed(before.state))
     try:
         with tracker:
-            log_beginning(tracker, experiment, material, fit, training)
+            if not before:
+                log_beginning(tracker, experiment, material, fit, training)
             keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
             tracker.checkpoints.extend(keeper.files)
             try:

@@ -172,8 +172,8 @@ class Tracker:
         unsent: Unsent,
         warn: Callable[[str], None],
     ) -> "Tracker":
-        """A new run, under another one where `parent` is given, or the one of `run_id` again, whose figures
-        may be waiting in `unsent`. AwayError: MLflow cannot be reached any more."""
+        """A new run, under another one where `parent` is given, or the one of `run_id` again, which is sent
+        what waits in `unsent`. AwayError: MLflow cannot be reached any more."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
         try:
             run = mlflow.start_run(
@@ -186,6 +186,8 @@ class Tracker:
             given = [Param(key, str(value)) for key, value in parameters.items()]
             for start in range(0, len(given), 100):  # MLflow's limit a call
                 mlflow.MlflowClient().log_batch(run.info.run_id, params=given[start : start + 100])
+            send(run.info.run_id, unsent.entries())
+            unsent.clear()
         except MlflowException as error:
             abandon()
             raise away(error) from None

@@ -97,15 +97,14 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
                 dtype=str,
                 keep_default_na=False,
                 skip_blank_lines=False,
-                index_col=False,  # else rows longer than the header make the first column an index
+                index_col=False,  # else rows longer than `names` make the first column an index
                 names=list(names) if names else None,
-                header=None if names else 0,
+                header=None,  # else of two columns of one name the second is given another
+                encoding="utf-8-sig",
                 compression="gzip" if path.suffix == ".gz" else None,
             )
     except pd.errors.ParserWarning:
-        raise InputError(
-            f"{path} cannot be read as a table: its rows have more cells than its header"
-        ) from None
+        raise InputError(f"{path} cannot be read as a table: its rows have more cells than columns") from None
     except FileNotFoundError:
         raise InputError(f"{path} is not there") from None
     except UnicodeDecodeError as error:
@@ -115,7 +114,9 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"{path} cannot be read as a table: {str(error).strip()}") from None
-    table.columns = pd.Index([str(column).strip() for column in table.columns])
+    if not names:
+        table.columns = pd.Index(table.iloc[0].str.strip())
+        table = table.iloc[1:].loc[:, table.columns != ""]
     if any("\0" in column for column in table.columns):
         raise InputError(f"{path} is not UTF-8 text (zero bytes in its header): save it again as UTF-8")
     if doubled := sorted(set(table.columns[table.columns.duplicated()])):
