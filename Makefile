@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := uv==0.13.9
 
-.PHONY: train test check bench bench-sweep lock clean
+.PHONY: train test check bench bench-sweep fuzz chaos lock clean
 
 train: .venv/installed        ## install, then the main job
 	$(BIN)/python train.py
@@ -22,6 +22,12 @@ bench-sweep: .venv/installed  ## a study's overhead, its workers, and how soon i
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/sweep_workers.py
 	$(BIN)/python benchmarks/sweep_quality.py
+
+fuzz: .venv/installed         ## 10,000 broken tables, codes, PNG and DICOM files: minutes
+	PNEUMO_FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py
+
+chaos: .venv/installed        ## 20 runs killed at random moments, then compared with one nobody touched: minutes
+	$(BIN)/python benchmarks/chaos.py
 
 .venv/installed: pyproject.toml requirements.lock
 	@echo "installing into .venv"

@@ -29,7 +29,7 @@ def main(composed: DictConfig) -> None:
         run(experiment, Path(HydraConfig.get().runtime.output_dir))
     except InputError as error:
         sys.exit(f"\n{error}" if IS_FIRST else 1)
-    except (NonFiniteLossError, TooLittleMemoryError) as error:
+    except (NonFiniteLossError, TooLittleMemoryError, OSError) as error:  # a disk may be full
         sys.exit(f"\n{error}")
     except PeerError as error:
         sys.exit(f"\n{error}" if IS_FIRST else 1)

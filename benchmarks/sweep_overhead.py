@@ -47,7 +47,7 @@ PARTS: list[tuple[str, Any, Sequence[str]]] = [  # name, whose, methods
     ("sampling", Space, ["suggest"]),
     ("study's database", RDBStorage, DATABASE),
     ("study's database, opening", StudySettings, ["ledger"]),
-    ("MLflow", Tracker, ["start", "log", "tag", "keep_text", "keep_files", "__exit__"]),
+    ("MLflow", Tracker, ["start", "log", "tag", "keep_text", "__exit__"]),
     ("MLflow", tracking, ["connect", "tag_run"]),
     ("data and model", StudyTrial, ["material"]),
     ("data and model", pneumo.run, ["built_model", "assembled", "begun"]),

@@ -19,6 +19,9 @@ class Keeper:
     def __init__(self, folder: Path, config: dict[str, Any], split_hash: str, run_id: str):
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
+        for file in self.files:
+            for half_written in folder.glob(f".{file.name}.*"):  # by a process that was killed
+                half_written.unlink()
         self._origin = {"config": config, "split_hash": split_hash, "run_id": run_id}
 
     def offer(self, report: EpochReport, training: Training) -> None:
@@ -38,7 +41,8 @@ class Keeper:
 
 
 def write(state: dict[str, Any], path: Path) -> None:
-    """Beside the place first, then moved there in one step."""
+    """Beside the place first, then moved there in one step. OSError: the disk is full, say; what was there
+    before stays."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -46,6 +50,11 @@ def write(state: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(f"{path} cannot be written ({cause.strerror}); the one before is whole") from None
     finally:
         beside.unlink(missing_ok=True)
 

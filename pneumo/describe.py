@@ -1,5 +1,6 @@
 """What the terminal says of a run: one idea a line, numbers with their interval."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,16 @@ def stopped(training: Training, run_id: str) -> str:
     if not training.history and not training.within:
         return "Stopped before the first epoch was finished: there is nothing to resume."
     return f"Stopped after epoch {len(training.history)}. To go on: the same command and resume={run_id}"
+
+
+def unfinished(training: Training, run_id: str, folder: Path) -> str:
+    """Of a run that MLflow could not be told the rest of."""
+    if not training.history:
+        return "MLflow went away before the first epoch was finished: there is nothing to resume."
+    return (
+        f"MLflow does not have the whole run; all of it is kept in {folder}.\n"
+        f"To send it, once MLflow is back: the same command and resume={run_id}"
+    )
 
 
 ROWS = {

@@ -29,4 +29,4 @@ def profiled(wanted: bool, tracker: Tracker) -> Iterator[Callable[[], None]]:
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json.gz")
         profiler.export_chrome_trace(str(trace))
-        tracker.keep_files([trace], "profile")
+        tracker.keep_file(trace, "profile")

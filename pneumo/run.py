@@ -30,7 +30,8 @@ from pneumo.models import Classifier
 from pneumo.processes import ALONE, Processes, joined
 from pneumo.profile import profiled
 from pneumo.resume import RUN_ID, config_hash, resumed
-from pneumo.tracking import Tracker
+from pneumo.tracking import MlflowError, Tracker
+from pneumo.unsent import UNSENT, Unsent
 from pneumo.verdict import Scored
 from pneumo.watch import Watch
 
@@ -95,14 +96,18 @@ def lead(
         {} if before else {**experiment.choices, **experiment.parameters},
         {**tags(experiment, material, folder), **watch.tags},
         watch.parent,
+        Unsent(folder / UNSENT),
+        terminal.warn,
     )
     terminal.say("run", f"{tracker.name} · {tracking.place()}")
     if before:
         terminal.say("resumed", describe.resumed(before.state))
     try:
         with tracker:
-            log_beginning(tracker, experiment, material, fit, training)
+            if not before:
+                log_beginning(tracker, experiment, material, fit, training)
             keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
+            tracker.checkpoints.extend(keeper.files)
             try:
                 watch.begins(tracker.run_id, material.split.hash, training.history)
                 processes.said_by_first(training.state_dict() if processes.count > 1 else None)
@@ -114,12 +119,14 @@ def lead(
             except PrunedError:
                 tracker.log(verdict.findings(training))
                 raise
-            finally:
-                tracker.keep_files([file for file in keeper.files if file.exists()], tracking.CHECKPOINTS)
     except KeyboardInterrupt:
         terminal.line()
         terminal.warn(describe.stopped(training, tracker.run_id))
         raise
+    except MlflowError as error:
+        terminal.line()
+        terminal.warn(describe.unfinished(training, tracker.run_id, folder))
+        raise tracking.away(error) from None
     terminal.line(f"{describe.clock(time.perf_counter() - began)} · {tracker.address()}")
     return found
 
@@ -231,12 +238,23 @@ def conclude(
     tracker: Tracker,
     terminal: Terminal,
 ) -> dict[str, float]:
-    """Logs, says and returns what the run came to."""
+    """Says, logs and returns what the run came to. Said first: MLflow may be away."""
     part, last = list(scored.items())[-1]
+    terminal.line()
+    terminal.table(*describe.result(last, part, material.patients_known))
+    terminal.line(describe.operating_point(last))
+
     found = verdict.findings(training)
     tracker.log(found | {"threshold": last.threshold})
     if part == "test":
         tracker.log(last.named("test"))
+    if last.collapsed:
+        positive_patients = material.positive_patients(material.split.train)
+        reason = verdict.likely_reason(experiment, fit, training, positive_patients)
+        terminal.line()
+        terminal.warn(verdict.collapse(last, part, reason))
+        terminal.line()
+        tracker.tag(collapse_reason=reason)
     tracker.tag(
         fit_time=timedelta(seconds=round(found["fit_seconds"])), collapsed=str(last.collapsed).lower()
     )
@@ -246,17 +264,6 @@ def conclude(
             for number, (path, figure) in enumerate(pictures.of_run(fit, training, material, scored)):
                 tracker.keep_figure(figure, path)
                 advance(number + 1, pictures.COUNT)
-
-    terminal.line()
-    terminal.table(*describe.result(last, part, material.patients_known))
-    terminal.line(describe.operating_point(last))
-    if last.collapsed:
-        positive_patients = material.positive_patients(material.split.train)
-        reason = verdict.likely_reason(experiment, fit, training, positive_patients)
-        tracker.tag(collapse_reason=reason)
-        terminal.line()
-        terminal.warn(verdict.collapse(last, part, reason))
-        terminal.line()
     return found
 
 

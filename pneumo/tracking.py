@@ -6,9 +6,9 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,10 +21,13 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from pneumo.errors import AwayError, PrunedError
+from pneumo.unsent import Entry, Unsent
 
 SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+BRIEF = {RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
+METRICS_A_CALL = 1000  # MLflow's limit
 MlflowError = MlflowException  # what a call raises when MLflow cannot be reached any more
 
 
@@ -36,6 +39,8 @@ def connect(experiment: str | None = None) -> None:
     os.environ.setdefault(RETRIES, "5")  # a server that is away is waited for about a minute
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # its thread tells of a server that is away by itself, with the password in the address
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     here = Path.cwd()
     given = os.environ.get("MLFLOW_TRACKING_URI")
     local = given is None
@@ -55,11 +60,23 @@ def connect(experiment: str | None = None) -> None:
 
 def reached() -> None:
     """MlflowException: it is not there; told at once, unlike later."""
-    patient, os.environ[RETRIES] = os.environ[RETRIES], "1"
-    try:
+    with briefly():
         mlflow.MlflowClient().search_experiments(max_results=1)
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """A server that is away is not waited for."""
+    patient = {name: os.environ.get(name) for name in BRIEF}
+    os.environ.update(BRIEF)
+    try:
+        yield
     finally:
-        os.environ[RETRIES] = patient
+        for name, value in patient.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def away(error: MlflowException) -> AwayError:
@@ -87,7 +104,22 @@ def tag_run(run_id: str, **tags: object) -> None:
 
 
 def log_run(run_id: str, figures: Mapping[str, float]) -> None:
-    Tracker(run_id, "").log(figures)
+    send(run_id, [entry_of(figures)])
+
+
+def entry_of(figures: Mapping[str, float], step: int = 0) -> Entry:
+    return Entry({name: float(value) for name, value in figures.items()}, step, round(time.time() * 1000))
+
+
+def send(run_id: str, entries: Sequence[Entry]) -> None:
+    """In as few calls as can be. What a call that broke off had logged already is not logged twice."""
+    metrics = [
+        Metric(name, value, entry.at_ms, entry.step)
+        for entry in entries
+        for name, value in entry.figures.items()
+    ]
+    for start in range(0, len(metrics), METRICS_A_CALL):
+        mlflow.MlflowClient().log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
 
 
 def keep_text(run_id: str, text: str, path: str) -> None:
@@ -120,10 +152,14 @@ def without_password(url: str) -> str:
 
 @dataclass(frozen=True)
 class Tracker:
-    """One run under way."""
+    """One run under way. Its figures may wait for MLflow to come back; nothing else does."""
 
     run_id: str
     name: str
+    experiment_id: str
+    unsent: Unsent
+    warn: Callable[[str], None]
+    checkpoints: list[Path] = field(default_factory=list)  # files that go into the run when it ends
 
     @classmethod
     def start(
@@ -132,28 +168,45 @@ class Tracker:
         name: str | None,
         parameters: Mapping[str, object],
         tags: Mapping[str, object],
-        parent: str | None = None,
+        parent: str | None,
+        unsent: Unsent,
+        warn: Callable[[str], None],
     ) -> "Tracker":
-        """A new run, under another one where `parent` is given, or the one of `run_id` again."""
+        """A new run, under another one where `parent` is given, or the one of `run_id` again, which is sent
+        what waits in `unsent`. AwayError: MLflow cannot be reached any more."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
-        run = mlflow.start_run(
-            run_id=run_id,
-            run_name=name,
-            parent_run_id=None if run_id else parent,
-            tags={key: str(value) for key, value in {**tags, **whereabouts()}.items()},  # never without them
-            log_system_metrics=True,
-        )
-        tracker = cls(run.info.run_id, run.info.run_name)
-        given = [Param(key, str(value)) for key, value in parameters.items()]
-        for start in range(0, len(given), 100):  # MLflow's limit a call
-            mlflow.MlflowClient().log_batch(tracker.run_id, params=given[start : start + 100])
-        return tracker
+        try:
+            run = mlflow.start_run(
+                run_id=run_id,
+                run_name=name,
+                parent_run_id=None if run_id else parent,
+                tags={key: str(value) for key, value in {**tags, **whereabouts()}.items()},  # never without
+                log_system_metrics=True,
+            )
+            given = [Param(key, str(value)) for key, value in parameters.items()]
+            for start in range(0, len(given), 100):  # MLflow's limit a call
+                mlflow.MlflowClient().log_batch(run.info.run_id, params=given[start : start + 100])
+            send(run.info.run_id, unsent.entries())
+            unsent.clear()
+        except MlflowException as error:
+            abandon()
+            raise away(error) from None
+        return cls(run.info.run_id, run.info.run_name, run.info.experiment_id, unsent, warn)
 
     def log(self, figures: Mapping[str, float], step: int = 0) -> None:
-        """All in one call."""
-        now = round(time.time() * 1000)
-        metrics = [Metric(name, float(value), now, step) for name, value in figures.items()]
-        mlflow.MlflowClient().log_batch(self.run_id, metrics=metrics)
+        """Now, after all that waits; or kept to be sent by a later call, while MLflow is away."""
+        new, waiting = entry_of(figures, step), self.unsent.entries()
+        try:
+            with briefly():
+                send(self.run_id, [*waiting, new])
+        except MlflowException as error:
+            self.unsent.add(new)
+            if not waiting:
+                self.warn(f"{away(error)}; the run goes on, its figures wait in {self.unsent.path}")
+            return
+        self.unsent.clear()
+        if waiting:
+            self.warn(f"MLflow at {place()} has been sent what waited in {self.unsent.path}")
 
     def tag(self, **tags: object) -> None:
         mlflow.MlflowClient().log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
@@ -161,9 +214,8 @@ class Tracker:
     def keep_text(self, text: str, path: str) -> None:
         mlflow.MlflowClient().log_text(self.run_id, text, path)
 
-    def keep_files(self, files: Sequence[Path], folder: str) -> None:
-        for file in files:
-            mlflow.MlflowClient().log_artifact(self.run_id, str(file), folder)
+    def keep_file(self, file: Path, folder: str) -> None:
+        mlflow.MlflowClient().log_artifact(self.run_id, str(file), folder)
 
     def keep_figure(self, figure: Figure, path: str) -> None:
         mlflow.MlflowClient().log_figure(self.run_id, figure, path)
@@ -174,7 +226,23 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """FINISHED, KILLED when it was told to stop, else FAILED with the reason."""
+        """FINISHED, KILLED when it was told to stop, else FAILED with the reason. Where MLflow is away by
+        then, or its disk full, an error that says more than that is let through."""
+        waited = isinstance(error, MlflowException)
+        try:
+            with briefly() if waited else nullcontext():
+                self.end(error)
+        except (MlflowException, OSError):
+            abandon()
+            if error is None or isinstance(error, PrunedError):
+                raise
+
+    def end(self, error: BaseException | None) -> None:
+        send(self.run_id, self.unsent.entries())
+        self.unsent.clear()
+        for file in self.checkpoints:
+            if file.exists():
+                self.keep_file(file, CHECKPOINTS)
         if error is None:
             mlflow.end_run("FINISHED")
         elif isinstance(error, KeyboardInterrupt):
@@ -183,16 +251,20 @@ class Tracker:
             self.tag(pruned=error)
             mlflow.end_run("KILLED")
         else:
-            self.tag(failure=f"{type(error).__name__}: {error}"[:500])
+            self.tag(failure=without_password(f"{type(error).__name__}: {error}")[:500])
             mlflow.end_run("FAILED")
 
     def address(self) -> str:
         """How to open the run."""
-        uri: str = mlflow.get_tracking_uri()
-        if uri.startswith("http"):
-            experiment = mlflow.get_run(self.run_id).info.experiment_id
-            return f"{place().rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
+        if mlflow.get_tracking_uri().startswith("http"):
+            return f"{place().rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"mlflow ui, then open {self.name}"
+
+
+def abandon() -> None:
+    """This process has no run under way any more, whether MLflow hears of it or not."""
+    with suppress(MlflowException), briefly():
+        mlflow.end_run("FAILED")
 
 
 def whereabouts() -> dict[str, object]:

@@ -8,6 +8,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 
 @contextmanager
 def serving(port: int) -> Iterator[subprocess.Popen[bytes]]:
@@ -24,6 +26,15 @@ def serving(port: int) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
+        process.wait()
+
+
+def kill(server: subprocess.Popen[bytes]) -> None:
+    """All its processes at once, with SIGKILL."""
+    processes = [*psutil.Process(server.pid).children(recursive=True), server]
+    for process in processes:
+        process.kill()
+    for process in processes:
         process.wait()
 
 

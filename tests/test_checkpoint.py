@@ -63,3 +63,9 @@ def test_another_configuration_is_named_value_by_value(tmp_path):
         checkpoint.refuse_other_config(state, {"seed": 1, "optimizer.lr": 0.003}, tmp_path / "last.pt")
     lines = str(refused.value).splitlines()[1:]
     assert [line.strip() for line in lines] == ["gone: then 1, now not there", "seed: then 0, now 1"]
+
+
+def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
+    (tmp_path / ".last.pt.4711").write_bytes(b"half of it")
+    checkpoint.Keeper(tmp_path, {}, "split", "run")
+    assert list(tmp_path.iterdir()) == []

@@ -77,6 +77,8 @@ def test_minus_one_is_no_lesion(text: str) -> None:
         ("5 2 -7 1", "out of the range"),
         ("3 -2", "out of the range"),
         ("1 x", "not made of whole numbers"),
+        ("1_0 2", "not made of whole numbers"),
+        ("+1 2", "not made of whole numbers"),
     ],
 )
 def test_a_wrong_code_is_refused_by_name(text: str, said: str) -> None:

@@ -6,6 +6,7 @@ refuses or leaves out what is wrong with it, all rows at once; what remains is a
 
 # N images of the cohort, b of a block, m masks of a block; pixels and masks uint8
 
+import os
 import stat
 import warnings
 import zlib
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pneumo.errors import InputError, listed
+from pneumo.errors import InputError, listed, visible
 
 Pixel = npt.NDArray[np.uint8]
 
@@ -77,7 +78,7 @@ class Cohort:
     def without(self, problems: Mapping[int, str]) -> "Cohort":
         """Leave rows out, and say why; the pixels stay those of all rows."""
         where = self.table["where"]
-        lines = tuple(f"{where.iloc[row]}: {problem}" for row, problem in problems.items())
+        lines = tuple(visible(f"{where.iloc[row]}: {problem}") for row, problem in problems.items())
         table = self.table.drop(index=list(problems)).reset_index(drop=True)
         need_both_classes(table["label"], self.name)
         return replace(self, table=table, skipped=self.skipped + lines)
@@ -88,8 +89,6 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
 
     `names` are the columns of a file without a header.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is not there")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -98,17 +97,28 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
                 dtype=str,
                 keep_default_na=False,
                 skip_blank_lines=False,
-                index_col=False,  # else rows longer than the header make the first column an index
+                index_col=False,  # else rows longer than `names` make the first column an index
                 names=list(names) if names else None,
-                header=None if names else 0,
+                header=None,  # else of two columns of one name the second is given another
+                encoding="utf-8-sig",
+                compression="gzip" if path.suffix == ".gz" else None,
             )
     except pd.errors.ParserWarning:
-        raise InputError(
-            f"{path} cannot be read as a table: its rows have more cells than its header"
-        ) from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
+        raise InputError(f"{path} cannot be read as a table: its rows have more cells than columns") from None
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there") from None
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start]
+        raise InputError(f"{path} is not UTF-8 text (byte 0x{wrong:02x}): save it again as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"{path} cannot be read as a table: {str(error).strip()}") from None
-    table.columns = pd.Index([str(column).strip() for column in table.columns])
+    if not names:
+        table.columns = pd.Index(table.iloc[0].str.strip())
+        table = table.iloc[1:].loc[:, table.columns != ""]
+    if any("\0" in column for column in table.columns):
+        raise InputError(f"{path} is not UTF-8 text (zero bytes in its header): save it again as UTF-8")
     if doubled := sorted(set(table.columns[table.columns.duplicated()])):
         raise InputError(f'{path} has the column "{doubled[0]}" twice')
     table = table.fillna("").apply(lambda cells: cells.str.strip())
@@ -169,8 +179,8 @@ def checked(
     where = draft["file"] + " row " + draft["row"].map("{:,}".format)
     wrong = problems != ""
     if wrong.any() and (on_error == "raise" or wrong.all()):
-        raise refusal(root, where, {int(row): problems[row] for row in np.flatnonzero(wrong)})
-    skipped = tuple(where[wrong] + ": " + problems[wrong])
+        raise refusal(root, where, dict(zip(np.flatnonzero(wrong).tolist(), problems[wrong], strict=True)))
+    skipped = tuple((where[wrong] + ": " + problems[wrong]).map(visible))
     kept = draft.assign(where=where, label=draft["label"].map(LABELS))[~wrong]
     table, notes = _one_row_an_image(kept.astype({"label": np.int64}))
     need_both_classes(table["label"], str(root))
@@ -184,13 +194,13 @@ def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputE
     bad_files = set(files.iloc[rows])
     if len(bad_files) == 1:
         (file,) = bad_files
-        places = [where.iloc[row].removeprefix(file).strip() for row in rows]
+        places = [place.removeprefix(file).strip() for place in where.iloc[rows]]
         heading, total = str(root / file), int((files == file).sum())
     else:
-        places = [where.iloc[row] for row in rows]
+        places = where.iloc[rows].tolist()
         heading, total = str(root), len(where)
     width = max(map(len, places[:10]))
-    lines = [f"{place:<{width}}  {problems[row]}" for place, row in zip(places, rows, strict=True)]
+    lines = [visible(f"{place:<{width}}  {problems[row]}") for place, row in zip(places, rows, strict=True)]
     said = listed(f"{heading}: {len(rows):,} of {total:,} rows cannot be used:", lines)
     return InputError(
         f"{said}\nMend them, or data.on_error=skip to leave them out (a list goes into the run)."
@@ -240,28 +250,31 @@ def _label_problems(labels: pd.Series, name: str) -> pd.Series:
 
 def _path_problems(root: Path, paths: pd.Series) -> pd.Series:
     """What is wrong with each path ("" = nothing): it must be a file whose real place is under the root."""
-    real_root = root.resolve()
-    folder_is_inside: dict[Path, bool] = {}  # links are followed once a folder, not once for every file
+    real_root = os.path.realpath(root)
+    folder_is_inside: dict[str, bool] = {}  # links are followed once a folder, not once for every file
 
-    def inside(path: Path) -> bool:
-        return path.resolve().is_relative_to(real_root)
+    def inside(path: str) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(real_root)
 
     def problem(path: object) -> str:
         if not isinstance(path, str):
             return ""  # no mask
         if not path:
             return "the path is empty"
-        full = real_root / path
-        if full.parent not in folder_is_inside:
-            folder_is_inside[full.parent] = inside(full.parent)
-        if not folder_is_inside[full.parent]:
-            return f"{path} leads out of {root}"
+        full = os.path.join(real_root, path)  # noqa: PTH118, a Path costs a million rows half a minute
+        folder = os.path.dirname(full)  # noqa: PTH120
         try:
-            status = full.lstat()
+            if folder not in folder_is_inside:
+                folder_is_inside[folder] = inside(folder)
+            if not folder_is_inside[folder]:
+                return f"{path} leads out of {root}"
+            status = os.lstat(full)
             if stat.S_ISLNK(status.st_mode):
                 if not inside(full):
                     return f"{path} is a link that leads out of {root}"
-                status = full.stat()
+                status = os.stat(full)  # noqa: PTH116
+        except PermissionError:
+            return f"{path} is in a folder that may not be read"
         except (OSError, ValueError):  # a null byte in a path is a ValueError
             return f"{path} is not there"
         return "" if stat.S_ISREG(status.st_mode) else f"{path} is not a file"

@@ -13,6 +13,7 @@ only a picture smaller than the square is interpolated.
 
 import hashlib
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from PIL import Image
 from pneumo.data.cohort import NO_LESION, Block, Pixel
 
 DETECTOR_BITS = (8, 10, 12, 14, 16)
+WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
 BLOCK_ROWS = 64  # two blocks in flight: at 512 px at most 64 MB
 
 
@@ -146,6 +148,8 @@ def decode_rle(texts: Sequence[str], height: int, width: int) -> Pixel:
         if text.strip() in NO_LESION:
             continue
         try:
+            if not WHOLE_NUMBERS.fullmatch(text):  # int() would take "1_0" for 10
+                raise ValueError
             numbers = [int(number) for number in text.split()]
         except ValueError:
             raise UnreadableError(

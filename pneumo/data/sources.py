@@ -2,6 +2,7 @@
 gives a Cohort. Nothing is decoded here, and neither torch nor Pillow is imported before a source is called.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,10 +145,11 @@ class OnDisk(Source):
     def folder(self) -> Path:
         """The root, which must be there."""
         folder = Path(self.root).expanduser()
-        if not folder.is_dir():
-            raise InputError(
-                f"data.root: {folder} {'is not a folder' if folder.exists() else 'is not there'}"
-            )
+        if not os.path.isdir(folder):  # noqa: PTH112, is_dir raises where a folder above may not be read
+            there = os.path.lexists(folder)
+            raise InputError(f"data.root: {folder} {'is not a folder' if there else 'is not there'}")
+        if not os.access(folder, os.X_OK):
+            raise InputError(f"data.root: {folder} may not be read")
         return folder
 
     def _from_draft(
@@ -307,7 +309,8 @@ def _described(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
 
 def _under(folder: str, paths: pd.Series) -> pd.Series:
     """Paths below a folder of the root; one that says nothing stays so."""
-    return paths.map(lambda path: str(Path(folder, path)) if path else path, na_action="ignore")
+    under = "" if folder == "." else folder
+    return paths.map(lambda path: path and os.path.join(under, path), na_action="ignore")  # noqa: PTH118
 
 
 def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "Files":

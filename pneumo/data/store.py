@@ -26,6 +26,7 @@ from pneumo.data.cohort import Cohort, Pixel, refusal
 from pneumo.errors import InputError
 
 FORMAT = 1
+FILES = ("mask_of.npy", "masks.npy", "pixels.npy")
 ROOM_TO_SPARE_BYTES = 64 * 2**20
 
 
@@ -102,12 +103,11 @@ def _problems(place: Path, key: str) -> dict[int, str] | None:
     """The rows of the cohort that a store left out; None if there is no whole store of this key."""
     try:
         meta = json.loads((place / "meta.json").read_text())
-        whole = meta["key"] == key and all(
-            (place / name).stat().st_size == size for name, size in meta["bytes"].items()
-        )
-    except (OSError, ValueError, KeyError):
+        problems = {int(row): problem for row, problem in meta["problems"].items()}
+        sizes = {name: (place / name).stat().st_size for name in FILES}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none there, or of another version
         return None
-    return {int(row): problem for row, problem in meta["problems"].items()} if whole else None
+    return problems if (meta.get("key"), meta.get("bytes")) == (key, sizes) else None
 
 
 def _build(
@@ -121,8 +121,8 @@ def _build(
     partial = place.with_name(place.name + ".partial")
     for leftover in (partial, place):  # of a killed build; a store that is not whole
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir()
     try:
+        partial.mkdir()
         problems = _write(cohort, side_px, partial, on_progress)
         if problems and on_error == "raise":
             raise refusal(cohort.root, cohort.table["where"], problems)
@@ -134,6 +134,8 @@ def _build(
         _to_disk(partial)
         partial.rename(place)
         _to_disk(place.parent)
+    except OSError as error:
+        raise InputError(f"data.store_dir: {partial} cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

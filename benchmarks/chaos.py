@@ -1,0 +1,218 @@
+"""python benchmarks/chaos.py: training runs killed with SIGKILL, again and again, until they have ended.
+
+A kill falls at a random moment of a store's building, an epoch, a checkpoint's writing or logging; the same
+command with resume=auto goes on. Weights and metrics, all but clock times, must be bit-equal to those of a
+run that nobody touched, every epoch logged once, and nothing half-written left behind. What stays by design:
+the lock files of the store and of MLflow's database, MLflow's temporary folders outside, and MLflow runs that
+were killed before their first checkpoint.
+"""
+
+import argparse
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from statistics import mean
+from typing import IO, Any
+
+import mlflow
+import torch
+from mlflow.entities import Run
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=4", "fit.pictures=false"]
+COMMAND = [sys.executable, __file__, "--marked", *SMALL, "resume=auto", "hydra.run.dir=out"]
+MARKS = "CHAOS_MARKS"
+PHASES = ("store build", "training", "checkpoint", "logging")
+CLOCK = ("images_per_second", "epoch_seconds", "fit_seconds", "system/")  # differ from run to run
+HALF_WRITTEN = ("*.partial", ".*.pt.*", "*.tmp", "*-journal", "unsent.jsonl")
+
+
+def marked() -> None:
+    """train.py, telling when it enters and leaves a phase."""
+    from pneumo import checkpoint
+    from pneumo.data import store
+    from pneumo.fit import Fit
+    from pneumo.tracking import Tracker
+
+    def tells(phase: str, owner: Any, name: str) -> None:
+        call: Callable[..., Any] = getattr(owner, name)
+
+        @wraps(call)
+        def told(*given: Any, **named: Any) -> Any:
+            os.write(marks, f"enter {phase}\n".encode())
+            try:
+                return call(*given, **named)
+            finally:
+                os.write(marks, f"leave {phase}\n".encode())
+
+        setattr(owner, name, told)
+
+    marks = int(os.environ[MARKS])
+    tells("store build", store, "_build")
+    tells("training", Fit, "train_epoch")
+    tells("checkpoint", checkpoint, "write")
+    tells("logging", Tracker, "log")
+    sys.argv = [str(ROOT / "train.py"), *sys.argv[2:]]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+@contextmanager
+def under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """The process and what it tells."""
+    reading, writing = os.pipe()
+    ours = ("PNEUMO_", "MLFLOW_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    settled = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", MARKS: str(writing)}
+    with (folder / "said.txt").open("a") as said:
+        process = subprocess.Popen(
+            COMMAND, cwd=folder, env=kept | settled, pass_fds=[writing], stdout=said, stderr=said, text=True
+        )
+    os.close(writing)
+    with os.fdopen(reading) as marks:
+        try:
+            yield process, marks
+        finally:
+            process.kill()
+            process.wait()
+
+
+def untouched(folder: Path) -> dict[str, float]:
+    """Runs to the end; the mean seconds of each phase."""
+    entered: dict[str, float] = {}
+    seconds = defaultdict(list)
+    with under_way(folder) as (process, marks):
+        for line in marks:
+            word, phase = line.strip().split(" ", 1)
+            if word == "enter":
+                entered[phase] = time.perf_counter()
+            else:
+                seconds[phase].append(time.perf_counter() - entered[phase])
+        if process.wait() != 0:
+            sys.exit((folder / "said.txt").read_text())
+    return {phase: mean(taken) for phase, taken in seconds.items()}
+
+
+@dataclass
+class Killed:
+    """A run that was killed, and what became of it."""
+
+    kills: list[str] = field(default_factory=list)
+    starts: int = 0
+    exit_code: int = 0
+
+    def kill(self, folder: Path, phase: str, occurrence: int, delay: float) -> bool:
+        """So long after a phase began; False where the run ended before."""
+        self.starts += 1
+        with under_way(folder) as (process, marks):
+            for line in marks:
+                occurrence -= line == f"enter {phase}\n"
+                if occurrence == 0:
+                    time.sleep(delay)
+                    process.send_signal(signal.SIGKILL)
+                    inside = f"leave {phase}\n" not in marks.readlines()
+                    self.kills.append(phase if inside else f"after {phase}")
+                    return True
+            self.exit_code = process.wait()
+        return False
+
+    def finish(self, folder: Path) -> None:
+        self.starts += 1
+        with under_way(folder) as (process, _):
+            self.exit_code = process.wait()
+
+
+def finished(folder: Path) -> Run:
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    (run,) = mlflow.search_runs(
+        search_all_experiments=True, filter_string="attributes.status = 'FINISHED'", output_format="list"
+    )
+    return run
+
+
+def metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every value of every metric, but clock times; of an epoch as often as it was logged."""
+    run, client = finished(folder), mlflow.MlflowClient()
+    names = [name for name in run.data.metrics if not name.startswith(CLOCK)]
+    histories = {
+        name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in names
+    }
+    return {
+        name: sorted(values if max(values)[0] else set(values))  # a run's findings may be told again
+        for name, values in histories.items()
+    }
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{file} {name}": value
+        for file in ("best.pt", "last.pt")
+        for name, value in torch.load(folder / "out" / "checkpoints" / file, weights_only=True)[
+            "model"
+        ].items()
+    }
+
+
+def equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def campaign(n_kills: int, seed: int) -> int:
+    moments, console = random.Random(seed), Console()
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for column in ("run", "killed in", "starts", "weights", "metrics", "left behind"):
+        table.add_column(column)
+    done = 0
+    wrong = False
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place, "untouched")
+        whole.mkdir()
+        seconds = untouched(whole)
+        expected = weights(whole), metrics(whole)
+        console.print(", ".join(f"{phase} {taken:.3f} s" for phase, taken in seconds.items()))
+        number = 0
+        while done < n_kills:
+            number += 1
+            folder = Path(place, str(number))
+            folder.mkdir()
+            run = Killed()
+            for phase in (PHASES[0], *moments.sample(PHASES[1:], 3)):
+                occurrence = 1 if phase == PHASES[0] else moments.choice((1, 2))
+                if done < n_kills and run.kill(folder, phase, occurrence, moments.random() * seconds[phase]):
+                    done += 1
+            run.finish(folder)
+            if run.exit_code:
+                sys.exit((folder / "said.txt").read_text())
+            same = equal_weights(weights(folder), expected[0]), metrics(folder) == expected[1]
+            left = [str(path.relative_to(folder)) for end in HALF_WRITTEN for path in folder.rglob(end)]
+            wrong |= not all(same) or bool(left)
+            words = ["bit-equal" if one else "DIFFER" for one in same]
+            table.add_row(
+                str(number), ", ".join(run.kills), str(run.starts), *words, ", ".join(left) or "nothing"
+            )
+    console.print(table)
+    console.print(f"{done} kills, {number} runs, seed {seed}")
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--marked"]:
+        marked()
+    else:
+        parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+        parser.add_argument("--kills", type=int, default=20)
+        parser.add_argument("--seed", type=int, default=0)
+        options = parser.parse_args()
+        sys.exit(campaign(options.kills, options.seed))

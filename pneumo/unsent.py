@@ -1,0 +1,41 @@
+"""Figures that could not be logged yet: a file of lines, in the order in which they came."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+UNSENT = "unsent.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One call: figures by their MLflow names."""
+
+    figures: Mapping[str, float]
+    step: int
+    at_ms: int  # since 1970
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """The file exists while something waits in it."""
+
+    path: Path
+
+    def add(self, entry: Entry) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(entry)) + "\n")
+
+    def entries(self) -> list[Entry]:
+        """The oldest first."""
+        try:
+            lines = self.path.read_text().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        # a line that a full disk cut off is the last; the checkpoint's history holds its epoch
+        return [Entry(**json.loads(line)) for line in lines if line.endswith("\n")]
+
+    def clear(self) -> None:
+        self.path.unlink(missing_ok=True)

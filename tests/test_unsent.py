@@ -1,0 +1,231 @@
+"""What is logged while MLflow is away waits in a file and is sent in order: real servers, killed for real."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from conftest import ROOT, SMALL
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow_server import kill, serving
+from postgres import free_port
+
+from pneumo import tracking
+from pneumo.errors import AwayError
+from pneumo.tracking import Tracker
+from pneumo.unsent import UNSENT, Entry, Unsent
+
+RUN = [sys.executable, str(ROOT / "train.py"), *SMALL, "model.width=4"]
+entries = st.builds(
+    Entry,
+    figures=st.dictionaries(st.text(), st.floats(allow_nan=False)),
+    step=st.integers(0, 10**6),
+    at_ms=st.integers(0, 2**42),
+)
+
+
+@given(st.lists(entries, max_size=5))
+def test_what_was_added_comes_back_in_order_to_the_last_digit(tmp_path_factory, given_entries):
+    unsent = Unsent(tmp_path_factory.mktemp("unsent") / "run" / UNSENT)
+    for entry in given_entries:
+        unsent.add(entry)
+    assert unsent.entries() == given_entries
+    unsent.clear()
+    assert unsent.entries() == []
+    assert not unsent.path.exists()
+
+
+def test_a_line_that_was_cut_off_is_passed_over(tmp_path):
+    unsent = Unsent(tmp_path / UNSENT)
+    unsent.add(Entry({"a": 1.0}, 1, 5))
+    with unsent.path.open("a") as file:
+        file.write('{"figures": {"a": 2.')
+    assert unsent.entries() == [Entry({"a": 1.0}, 1, 5)]
+
+
+def test_what_is_sent_twice_is_logged_once(workdir):
+    tracking.connect("twice")
+    run_id = tracking.parent_run("twice", "run", {})
+    twice = [Entry({"a": 0.5, "b": float("nan")}, step, 1000 + step) for step in (1, 2)]
+    tracking.send(run_id, twice[:1])
+    tracking.send(run_id, twice)
+    for name in "ab":
+        history = mlflow.MlflowClient().get_metric_history(run_id, name)
+        assert [(point.step, point.timestamp) for point in history] == [(1, 1001), (2, 1002)]
+
+
+@pytest.fixture
+def address(workdir, monkeypatch):
+    """Of a server that each test starts and kills; a call to it is retried once, not for a minute."""
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    monkeypatch.setenv(tracking.RETRIES, "1")
+    return port
+
+
+def history_of(run_id, metric="val/auroc"):
+    """Steps and milliseconds, in the order in which they were logged."""
+    client = mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    points = client.get_metric_history(run_id, metric)
+    return [(point.step, point.timestamp) for point in sorted(points, key=lambda point: point.timestamp)]
+
+
+def only_run():
+    mlflow.set_tracking_uri(f"sqlite:///{Path.cwd()}/mlflow.db")
+    (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    return found
+
+
+def test_figures_wait_and_arrive_with_their_own_steps_and_times(workdir, address):
+    said = []
+    with serving(address) as server:
+        tracking.connect("away")
+        unsent = Unsent(workdir / "out" / UNSENT)
+        tracker = Tracker.start(None, "run", {}, {}, None, unsent, said.append)
+        tracker.log({"a": 1}, 1)
+        assert said == []
+        kill(server)
+    for step in (2, 3):
+        began = time.monotonic()
+        tracker.log({"a": step}, step)
+        assert time.monotonic() - began < 10
+    assert [(entry.step, entry.figures) for entry in unsent.entries()] == [(2, {"a": 2}), (3, {"a": 3})]
+    kept = [entry.at_ms for entry in unsent.entries()]
+    with serving(address):
+        tracker.log({"a": 4}, 4)
+        assert not unsent.path.exists()
+        with tracker:
+            pass
+    logged = history_of(tracker.run_id, "a")
+    assert [step for step, _ in logged] == [1, 2, 3, 4]
+    assert [at for _, at in logged[1:3]] == kept
+    assert only_run().info.status == "FINISHED"
+    assert len(said) == 2, "once when it went, once when it was back"
+    assert "Connection refused; the run goes on, its figures wait in " in said[0]
+    assert "secret" not in "".join(said)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_error_is_not_hidden_by_an_mlflow_that_is_away(workdir, address, error):
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    with pytest.raises(error), Tracker("0" * 32, "run", "0", Unsent(workdir / UNSENT), print):
+        raise error
+
+
+def test_an_mlflow_that_goes_away_before_the_run_exists_is_said_to_be_away(workdir, address):
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    with pytest.raises(AwayError, match=r"^MLflow at http://127.0.0.1:\d+ cannot be used: Connection ref"):
+        Tracker.start(None, "run", {}, {}, "0" * 32, Unsent(workdir / UNSENT), print)
+    assert mlflow.active_run() is None
+
+
+def test_an_mlflow_that_is_not_there_at_the_start_is_said_before_anything_is_made(workdir, address):
+    done = subprocess.run(RUN, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"MLflow at http://127.0.0.1:{address} cannot be used: Connection refused"
+    assert not (workdir / "stores").exists()
+    assert not list(workdir.rglob("checkpoints"))
+
+
+class Run:
+    """train.py under way."""
+
+    def __init__(self, *overrides):
+        self.process = subprocess.Popen(
+            [*RUN, *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self.said = ""
+
+    def until(self, text):
+        """Reads what it says up to a line with this text."""
+        for line in self.process.stdout:
+            self.said += line
+            if text in line:
+                return
+        pytest.fail(f"never said {text!r}: {self.said}")
+
+    def ended(self):
+        """Its exit code."""
+        self.said += self.process.stdout.read()
+        return self.process.wait(timeout=120)
+
+
+@pytest.fixture
+def stores(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("PNEUMO_STORES", str(tmp_path_factory.getbasetemp() / "stores"))
+
+
+def test_a_run_outlasts_an_mlflow_that_is_away_for_a_while(workdir, address, stores):
+    epochs = 60
+    with serving(address) as server:
+        run = Run(f"fit.epochs={epochs}")
+        run.until(" 2/60")
+        kill(server)
+        run.until("its figures wait in")
+        run.until("/60")
+    with serving(address):
+        assert run.ended() == 0, run.said
+    assert "has been sent what waited in" in run.said
+    assert "Traceback" not in run.said
+    assert "secret" not in run.said
+    logged = only_run()
+    assert logged.info.status == "FINISHED"
+    for metric in ("val/auroc", "train/loss", "lr"):
+        assert [step for step, _ in history_of(logged.info.run_id, metric)] == list(range(1, epochs + 1))
+    assert not list(workdir.rglob(UNSENT))
+
+
+def test_a_run_whose_mlflow_stays_away_is_trained_kept_and_sent_on_resume(
+    workdir, address, stores, tmp_path_factory
+):
+    epochs = 8
+    with serving(address) as server:
+        run = Run(f"fit.epochs={epochs}")
+        run.until(" 2/8")
+        kill(server)
+        assert run.ended() == 1
+    assert " 8/8" in run.said
+    assert "AUROC" in run.said, "the result is said all the same"
+    assert "Traceback" not in run.said
+    assert "secret" not in run.said
+    (kept,) = workdir.rglob(UNSENT)
+    steps = [entry.step for entry in Unsent(kept).entries() if "val/auroc" in entry.figures]
+    assert steps == list(range(steps[0], epochs + 1))
+    times = [entry.at_ms for entry in Unsent(kept).entries()]
+    (run_id,) = re.findall("resume=([0-9a-f]{32})", run.said)
+    last = torch.load(kept.parent / "last.pt", weights_only=True)["model"]
+
+    with serving(address):
+        again = Run(f"fit.epochs={epochs}", f"resume={run_id}")
+        assert again.ended() == 0, again.said
+    logged = only_run()
+    assert (logged.info.run_id, logged.info.status) == (run_id, "FINISHED")
+    history = history_of(run_id)
+    assert [step for step, _ in history] == list(range(1, epochs + 1))
+    assert {at for step, at in history if step in steps} <= set(times), "when it was, not when it was sent"
+    assert not kept.exists()
+    now = torch.load(kept.parent / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(now[name], value) for name, value in last.items()), "nothing was trained again"
+
+
+def test_ctrl_c_while_mlflow_is_away_says_how_to_go_on(workdir, address, stores):
+    with serving(address) as server:
+        run = Run("fit.epochs=300")
+        run.until(" 1/300")
+        kill(server)
+        run.until("its figures wait in")
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 130
+    assert "To go on: the same command and resume=" in run.said
+    assert "Traceback" not in run.said
