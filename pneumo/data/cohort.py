@@ -100,7 +100,6 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
                 index_col=False,  # else rows longer than `names` make the first column an index
                 names=list(names) if names else None,
                 header=None,  # else of two columns of one name the second is given another
-                encoding="utf-8-sig",
                 compression="gzip" if path.suffix == ".gz" else None,
             )
     except pd.errors.ParserWarning:
