@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pneumo.errors import InputError, listed, visible
+from pneumo.errors import InputError, listed, one_line
 
 Pixel = npt.NDArray[np.uint8]
 
@@ -78,7 +78,7 @@ class Cohort:
     def without(self, problems: Mapping[int, str]) -> "Cohort":
         """Leave rows out, and say why; the pixels stay those of all rows."""
         where = self.table["where"]
-        lines = tuple(visible(f"{where.iloc[row]}: {problem}") for row, problem in problems.items())
+        lines = tuple(f"{where.iloc[row]}: {problem}" for row, problem in problems.items())
         table = self.table.drop(index=list(problems)).reset_index(drop=True)
         need_both_classes(table["label"], self.name)
         return replace(self, table=table, skipped=self.skipped + lines)
@@ -100,7 +100,6 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
                 index_col=False,  # else rows longer than `names` make the first column an index
                 names=list(names) if names else None,
                 header=None,  # else of two columns of one name the second is given another
-                encoding="utf-8-sig",
                 compression="gzip" if path.suffix == ".gz" else None,
             )
     except pd.errors.ParserWarning:
@@ -175,12 +174,12 @@ def checked(
         said = f"{label_name} is " + draft["label"] + ", but its run-length code has a lesion"
         problems = problems.where((problems != "") | ~drawn, said)
     doubled = _doubled_problems(draft.assign(label=draft["label"].map(LABELS)))
-    problems = problems.where(problems != "", doubled)
+    problems = problems.where(problems != "", doubled).map(one_line)
     where = draft["file"] + " row " + draft["row"].map("{:,}".format)
     wrong = problems != ""
     if wrong.any() and (on_error == "raise" or wrong.all()):
         raise refusal(root, where, dict(zip(np.flatnonzero(wrong).tolist(), problems[wrong], strict=True)))
-    skipped = tuple((where[wrong] + ": " + problems[wrong]).map(visible))
+    skipped = tuple(where[wrong] + ": " + problems[wrong])
     kept = draft.assign(where=where, label=draft["label"].map(LABELS))[~wrong]
     table, notes = _one_row_an_image(kept.astype({"label": np.int64}))
     need_both_classes(table["label"], str(root))
@@ -200,7 +199,7 @@ def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputE
         places = where.iloc[rows].tolist()
         heading, total = str(root), len(where)
     width = max(map(len, places[:10]))
-    lines = [visible(f"{place:<{width}}  {problems[row]}") for place, row in zip(places, rows, strict=True)]
+    lines = [f"{place:<{width}}  {problems[row]}" for place, row in zip(places, rows, strict=True)]
     said = listed(f"{heading}: {len(rows):,} of {total:,} rows cannot be used:", lines)
     return InputError(
         f"{said}\nMend them, or data.on_error=skip to leave them out (a list goes into the run)."

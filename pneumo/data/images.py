@@ -25,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pneumo.data.cohort import NO_LESION, Block, Pixel
+from pneumo.errors import one_line
 
 DETECTOR_BITS = (8, 10, 12, 14, 16)
 WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
@@ -85,7 +86,7 @@ class Files:
             grey = load_grey(self.root, picture.image)
             lesion = self._lesion(picture, grey.shape)
         except UnreadableError as problem:
-            return str(problem)
+            return one_line(str(problem))
         mask = resized_mask(lesion, side_px) if lesion is not None and lesion.any() else None
         return resized(grey, side_px), mask
 
