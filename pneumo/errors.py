@@ -19,6 +19,11 @@ class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message says in which epoch and batch, and on which images."""
 
 
+def one_line(text: str) -> str:
+    """Without line breaks and other characters that do not print, which a file's name may have."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def listed(heading: str, lines: Sequence[str], shown: int = 10) -> str:
     """A heading and the first `shown` lines under it, with a count of the rest."""
     rest = [f"  ... and {len(lines) - shown:,} more"] if len(lines) > shown else []

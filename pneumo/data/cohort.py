@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pneumo.errors import InputError, listed
+from pneumo.errors import InputError, listed, one_line
 
 Pixel = npt.NDArray[np.uint8]
 
@@ -106,6 +106,9 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
         raise InputError(
             f"{path} cannot be read as a table: its rows have more cells than its header"
         ) from None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise InputError(f"{path} is not UTF-8 (byte 0x{byte:02x}): it must be saved as that") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"{path} cannot be read as a table: {str(error).strip()}") from None
     table.columns = pd.Index([str(column).strip() for column in table.columns])
@@ -151,21 +154,24 @@ def checked(
     """Refuse what is wrong with a drafted table, all rows at once, or leave it out (on_error=skip).
 
     The draft's columns: image_id, label (text), image (path under the root), file and row (where it
-    stands), patient_id, view, age, sex, and perhaps mask (path) and rle (text). Returns the table, with
-    label a number and one row an image (its rle a tuple of texts), the notes and the skipped rows.
+    stands), patient_id, view, age, sex, and perhaps mask (path), rle (text) and problem (what its source
+    found wrong, "" = nothing). Returns the table, with label a number and one row an image (its rle a tuple
+    of texts), the notes and the skipped rows.
     """
     draft = draft.reset_index(drop=True)
     problems = _label_problems(draft["label"], label_name)
     problems = problems.where((problems != "") | (draft["image_id"] != ""), "the image id is empty")
     for column in ("image", "mask"):
         if column in draft:
-            problems = problems.where(problems != "", _path_problems(root, draft[column]))
+            problems = problems.where(problems != "", path_problems(root, draft[column]))
+    if "problem" in draft:
+        problems = problems.where(problems != "", draft["problem"])
     if "rle" in draft:
         drawn = (draft["label"].map(LABELS) == 0) & ~draft["rle"].isin(NO_LESION)
         said = f"{label_name} is " + draft["label"] + ", but its run-length code has a lesion"
         problems = problems.where((problems != "") | ~drawn, said)
     doubled = _doubled_problems(draft.assign(label=draft["label"].map(LABELS)))
-    problems = problems.where(problems != "", doubled)
+    problems = problems.where(problems != "", doubled).map(one_line)
     where = draft["file"] + " row " + draft["row"].map("{:,}".format)
     wrong = problems != ""
     if wrong.any() and (on_error == "raise" or wrong.all()):
@@ -238,7 +244,7 @@ def _label_problems(labels: pd.Series, name: str) -> pd.Series:
     return said.where(~labels.isin(list(LABELS)), "")
 
 
-def _path_problems(root: Path, paths: pd.Series) -> pd.Series:
+def path_problems(root: Path, paths: pd.Series) -> pd.Series:
     """What is wrong with each path ("" = nothing): it must be a file whose real place is under the root."""
     real_root = root.resolve()
     folder_is_inside: dict[Path, bool] = {}  # links are followed once a folder, not once for every file
