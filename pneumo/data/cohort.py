@@ -108,7 +108,9 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
         ) from None
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
-        raise InputError(f"{path} is not UTF-8 (byte 0x{byte:02x}): it must be saved as that") from None
+        raise InputError(
+            f"{path} cannot be read as a table: it is not UTF-8 (byte 0x{byte:02x}); save it as that"
+        ) from None
     except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"{path} cannot be read as a table: {str(error).strip()}") from None
     table.columns = pd.Index([str(column).strip() for column in table.columns])

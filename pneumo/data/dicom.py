@@ -135,8 +135,11 @@ def _stored(dataset: pydicom.FileDataset, file_bytes: int) -> npt.NDArray[np.int
         raise UnreadableError(f"is truncated: {len(dataset.PixelData):,} of {wanted:,} bytes of pixels")
     if syntax in SIZED:
         _need_same_size(next(generate_frames(dataset.PixelData, number_of_frames=1)), dataset)
+    how: dict[str, Any] = {"decoding_plugin": DECODERS.get(syntax, "")}
+    if dataset.BitsAllocated == 8:
+        how["bits_stored"] = 8  # fewer end the process in GDCM
     try:
-        stored, _ = get_decoder(syntax).as_array(dataset, raw=True, decoding_plugin=DECODERS.get(syntax, ""))
+        stored, _ = get_decoder(syntax).as_array(dataset, raw=True, **how)
     except Exception:  # of several decoders, each with its own
         raise UnreadableError(
             f"cannot be decoded: {syntax.name} ({syntax}), {dataset.get('BitsStored')} bits"
@@ -148,29 +151,31 @@ def _need_same_size(stream: bytes, dataset: pydicom.Dataset) -> None:
     """Raises UnreadableError where a JPEG, JPEG-LS or JPEG 2000 stream is of another size, or cut short."""
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        height, width = _coded_size(stream)
+        height, width, bits = _coded_size(stream)
     except (struct.error, IndexError):
         raise UnreadableError(f"cannot be decoded: no {syntax.name} ({syntax}) in its pixel data") from None
     if (height, width) != (dataset.Rows, dataset.Columns):
         raise UnreadableError(
             f"holds {width:,} x {height:,} pixels, its header says {dataset.Columns:,} x {dataset.Rows:,}"
         )
+    if bits > dataset.BitsAllocated:
+        raise UnreadableError(f"holds {bits} bits a pixel, its header says {dataset.BitsAllocated}")
     if b"\xff\xd9" not in stream[-16:]:  # GDCM would fill up what is missing; after it comes padding only
         raise UnreadableError(f"is truncated: its {syntax.name} stream has no end")
 
 
-def _coded_size(stream: bytes) -> tuple[int, int]:
-    """Height and width from SIZ of a JPEG 2000 codestream, or from the frame header of the other JPEGs."""
+def _coded_size(stream: bytes) -> tuple[int, int, int]:
+    """Height, width and bits from SIZ of a JPEG 2000 codestream, or the frame header of the other JPEGs."""
     codestream = stream.find(b"\xff\x4f\xff\x51")
     if codestream == 0 or stream[4:8] == b"jP  ":
         right, bottom, left, top = struct.unpack_from(">4I", stream, codestream + 8)
-        return bottom - top, right - left
+        return bottom - top, right - left, (stream[codestream + 42] & 0x7F) + 1
     at = 2  # past SOI
     while stream[at + 1] not in START_OF_FRAME:
         (length,) = struct.unpack_from(">H", stream, at + 2)
         at += 1 if stream[at + 1] == 0xFF else 2 + length  # a marker may have fill bytes before it
-    height, width = struct.unpack_from(">2H", stream, at + 5)
-    return height, width
+    bits, height, width = struct.unpack_from(">B2H", stream, at + 4)
+    return height, width, bits
 
 
 def _shown(stored: npt.NDArray[np.integer[Any]], dataset: pydicom.Dataset) -> Pixel:

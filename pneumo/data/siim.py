@@ -1,12 +1,13 @@
 """SIIM-ACR's run-length codes and DICOM folders, as tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 
 from pneumo.data.cohort import NO_LESION, known, need_columns, path_problems, read_table, sexes, years
-from pneumo.data.dicom import headers
+from pneumo.data.dicom import Header, headers
 from pneumo.errors import one_line
 
 CHEST = "CHEST|THORAX|LUNG"
@@ -67,7 +68,8 @@ def with_headers(draft: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, tuple[s
     """
     files = draft["image"].drop_duplicates()
     files = files[path_problems(root, files) == ""]
-    header = pd.DataFrame(headers(root, list(files)), index=files)
+    names = [field.name for field in fields(Header)]
+    header = pd.DataFrame(headers(root, list(files)), index=files, columns=names)
     said = header.reindex(draft["image"]).fillna("").set_index(draft.index)
     draft = draft.assign(
         patient_id=known(said["patient_id"]),
@@ -84,5 +86,7 @@ def _other_parts(parts: pd.Series) -> tuple[str, ...]:
     other = parts[(parts != "") & ~parts.str.upper().str.contains(CHEST)]
     if other.empty:
         return ()
-    names = ", ".join(f"{one_line(part)} ({count:,})" for part, count in other.value_counts().head(5).items())
+    names = ", ".join(
+        f"{one_line(str(part))} ({count:,})" for part, count in other.value_counts().head(5).items()
+    )
     return (f"{len(other):,} headers name another body part than the chest: {names}",)
