@@ -12,7 +12,7 @@ USAGE = """\
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
-pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, files that cannot be read
+pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
 OPTIONS: dict[str, dict[str, Any]] = {

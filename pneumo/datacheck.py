@@ -122,8 +122,8 @@ def _say_lesions(terminal: Terminal, found: Facts) -> None:
     )
     terminal.say(
         "lesions",
-        f"{len(shares):,} drawn{undrawn}; of the image's area median {median}, half from {quarter} to {three}, "
-        f"nine in ten from {low} to {high}, largest {shares.max():.1%}",
+        f"{len(shares):,} drawn{undrawn}; share of the image: median {median}, half of them {quarter} to "
+        f"{three}, nine in ten {low} to {high}, largest {shares.max():.1%}",
     )
 
 
@@ -132,7 +132,7 @@ def _say_lost(terminal: Terminal, augments: Mapping[str, Augment], store: Store)
     if not len(store.lesions):
         return
     lost = [f"{name} {share_lost(augment, store):.1%}" for name, augment in augments.items()]
-    terminal.say("augments", f"positive draws whose lesion is lost: {', '.join(lost)}")
+    terminal.say("augments", f"share of positive draws that lose the lesion: {' · '.join(lost)}")
 
 
 def _say_unreadable(terminal: Terminal, cohort: Cohort) -> None:

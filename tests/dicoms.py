@@ -24,7 +24,7 @@ BY_GDCM = {
 
 
 def made(pixels: np.ndarray, syntax: str = "ExplicitVRLittleEndian", **said: Any) -> Dataset:
-    """(H, W) uint8, uint16 or int16 -> a radiograph; `said` are header values by their keyword, None for none."""
+    """(H, W) uint8, uint16 or int16 -> a radiograph; `said` are header values by keyword, None for none."""
     bits = pixels.dtype.itemsize * 8
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()

@@ -102,6 +102,7 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
                 names=list(names) if names else None,
                 header=None if names else 0,
             )
+            written = pd.read_csv(path, dtype=str, header=None, nrows=1, keep_default_na=False)
     except pd.errors.ParserWarning:
         raise InputError(
             f"{path} cannot be read as a table: its rows have more cells than its header"
@@ -114,7 +115,8 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
     except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"{path} cannot be read as a table: {str(error).strip()}") from None
     table.columns = pd.Index([str(column).strip() for column in table.columns])
-    if doubled := sorted(set(table.columns[table.columns.duplicated()])):
+    header = pd.Index([] if names else written.iloc[0].str.strip())  # pandas calls a second "a" "a.1"
+    if doubled := sorted(set(header[header.duplicated()])):
         raise InputError(f'{path} has the column "{doubled[0]}" twice')
     table = table.fillna("").apply(lambda cells: cells.str.strip())
     table.index = pd.RangeIndex(1 if names else 2, len(table) + (1 if names else 2))

@@ -31,6 +31,8 @@ from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pneumo.data.cohort import Pixel
 from pneumo.data.grey import UnreadableError, detector_top, eight_bits, need_size
 
+Floats = npt.NDArray[np.float64]
+
 RADIOGRAPHY = ("CR", "DX", "DR", "RG")
 SAYS_NOTHING = ("", "OT", "SC")  # pictures that were turned into DICOM later
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -188,38 +190,41 @@ def _shown(stored: npt.NDArray[np.integer[Any]], dataset: pydicom.Dataset) -> Pi
     return shown
 
 
-def _shares(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> npt.NDArray[np.float64]:
+def _shares(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> Floats:
     """(L,) stored numbers -> (L,) shares of full brightness, before the inversion."""
-    values = apply_modality_lut(numbers, dataset)
-    if tables := [item for item in dataset.get("VOILUTSequence") or [] if item.get("LUTData") is not None]:
-        return _looked_up(values, tables[0], dataset.file_meta.TransferSyntaxUID.is_little_endian)
+    values, (dark, bright) = _measured(numbers, dataset)
+    if tables := dataset.get("VOILUTSequence"):
+        values, bright = _looked_up(values, tables[0], dataset)
+        return values / bright
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         with np.errstate(over="ignore"):  # of a sigmoid, which far away is what it should be
             dark, bright = apply_windowing(np.array([-FAR, FAR]), dataset)
-            return np.asarray((apply_windowing(values, dataset) - dark) / (bright - dark))
-    dark, bright = np.sort(_ends(numbers, dataset).astype(np.float64))
+            values = apply_windowing(values, dataset)
     return np.asarray((values - dark) / (bright - dark))
 
 
-def _looked_up(
-    values: npt.NDArray[Any], item: pydicom.Dataset, little_endian: bool
-) -> npt.NDArray[np.float64]:
-    """pydicom's own lookup wraps at 256 where a table of 8 bits has more entries than that."""
-    n_entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    table = item["LUTData"]
-    raw = np.frombuffer(table.value, "<u2" if little_endian else ">u2") if table.VR == "OW" else table.value
-    entries = np.asarray(raw, np.float64)[: n_entries or 2**16]
-    places = np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)
-    return np.asarray(entries[places] / (2**bits - 1))
-
-
-def _ends(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> npt.NDArray[Any]:
-    """(2,) what the ends of the detector's range become."""
+def _measured(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> tuple[Floats, Floats]:
+    """(L,) what the stored numbers stand for, and the ends of the detector's range."""
     if tables := dataset.get("ModalityLUTSequence"):
-        return np.array([0, 2 ** tables[0].LUTDescriptor[2] - 1])
+        values, top = _looked_up(numbers, tables[0], dataset)
+        return values, np.array([0, top])
     if dataset.get("PixelRepresentation"):
         half = 2 ** (dataset.BitsStored - 1)
         ends = np.array([-half, half - 1])
     else:
         ends = np.array([0, detector_top(numbers)])
-    return np.asarray(apply_modality_lut(ends, dataset))
+    rescaled = apply_modality_lut(np.concatenate([numbers, ends]), dataset).astype(np.float64)
+    return rescaled[:-2], np.sort(rescaled[-2:])
+
+
+def _looked_up(
+    values: npt.NDArray[Any], item: pydicom.Dataset, dataset: pydicom.Dataset
+) -> tuple[Floats, float]:
+    """Entries of a table, and the largest it may have. pydicom's own lookup wraps at 256 where a table of 8
+    bits has more entries than that, and knows no modality table of 10 to 14 bits."""
+    n_entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    table, order = item["LUTData"], "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    raw = np.frombuffer(table.value, order + "u2") if table.VR == "OW" else table.value
+    entries = np.asarray(raw, np.float64)[: n_entries or 2**16]
+    places = np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)
+    return entries[places], 2**bits - 1

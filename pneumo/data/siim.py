@@ -46,12 +46,12 @@ def parse_rle(path: Path) -> pd.DataFrame:
 
 def doubled(ids: pd.Series, places: Places) -> pd.Series:
     """What is wrong with images whose file lies in two folders: nobody can say which is meant."""
-    said = {
+    said: dict[str, str] = {
         image: f"{image}.dcm lies in {len(files)} folders: {' and '.join(files[:2])}"
         for image, files in places.items()
         if len(files) > 1
     }
-    return ids.map(said).fillna("")
+    return ids.map(lambda image: said.get(image, ""))
 
 
 def unnamed(ids: pd.Series, places: Places, table: str) -> tuple[str, ...]:
