@@ -1,4 +1,4 @@
-"""pneumo VERB ARGUMENT [key=value ...]: what is asked of studies and runs that are there."""
+"""pneumo VERB ARGUMENT [key=value ...]: what is asked of data, studies and runs that are there."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ USAGE = """\
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
+pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -36,6 +37,13 @@ def told(words: Sequence[str]) -> None:
         print(USAGE)
         return
     verb, *rest = words
+    if verb == "data":
+        if rest[:1] != ["check"]:
+            raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
+        from pneumo.datacheck import check
+
+        check(rest[1:])
+        return
     if verb not in OPTIONS:
         raise InputError(f"pneumo {verb}: there is no such verb\n\n{USAGE}")
     if not rest or "=" in rest[0]:

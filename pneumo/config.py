@@ -1,12 +1,14 @@
 """The door: a composed configuration becomes an Experiment, and nothing behind it sees a DictConfig."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import execution_whitelist, get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -16,6 +18,7 @@ from pneumo.errors import InputError
 if TYPE_CHECKING:
     from pneumo.experiment import Experiment, Parameter
 
+FOLDER = Path(__file__).parents[1] / "conf"
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
 STUDY = (  # what a study adds at the top level: not a run's business
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
@@ -31,6 +34,20 @@ def trusted() -> list[str]:
     (names like mypkg.losses.Mine or mypkg.*, separated by commas)."""
     added = os.environ.get("PNEUMO_TRUST", "")
     return OURS + [name.strip() for name in added.split(",") if name.strip()]
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """What train.py would be given. InputError: there is no such choice or key."""
+    try:
+        with initialize_config_dir(str(FOLDER)):
+            return compose("train", list(overrides))
+    except HydraException as error:
+        raise InputError(" ".join(str(error).split())) from None
+
+
+def names(group: str) -> list[str]:
+    """The choices of a group."""
+    return sorted(path.stem for path in (FOLDER / group).glob("[!_]*.yaml"))
 
 
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
@@ -51,8 +68,8 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
     check_kinds("fit", FitSettings, plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {plain['seed']!r}")
-    composed = HydraConfig.initialized() and choices is None
-    chosen = HydraConfig.get().runtime.choices if composed else choices or {}
+    by_hydra = HydraConfig.initialized() and choices is None
+    chosen = HydraConfig.get().runtime.choices if by_hydra else choices or {}
     return Experiment(
         **{group: built(group, plain[group]) for group in GROUPS},
         fit=FitSettings(**plain["fit"]),
@@ -62,7 +79,7 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
         choices={group: str(chosen.get(group) or kind_of(plain[group])) for group in GROUPS},
-        overrides=typed(HydraConfig.get().overrides.task) if composed else [],
+        overrides=typed(HydraConfig.get().overrides.task) if by_hydra else [],
         parameters=dict(flat(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )

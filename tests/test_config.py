@@ -14,6 +14,7 @@ CHOICES = [
 ]
 NEEDED = {
     "data=siim_png": ["data.root=somewhere"],
+    "data=siim_dicom": ["data.root=somewhere"],
     "data=nih": ["data.root=somewhere"],
     "model=timm": ["model.name=resnet18"],
     "data=table": ["data.root=somewhere", "data.table=images.csv"],

@@ -18,7 +18,7 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"resume", "describe", "pictures", "profile"},
     {"run"},
     {"revisit"},
-    {"reproduce", "sweep"},
+    {"reproduce", "sweep", "datacheck"},
     {"cli"},
 ]
 COMPONENTS = LAYERS[3]
@@ -29,6 +29,7 @@ OUTSIDE = {  # who alone may know a package
     "matplotlib": {"figures", "pictures", "tracking", "sweep.plots", "sweep.pages"},
     "rich": {"console"},
     "PIL": {"data.images"},
+    "pydicom": {"data.dicom"},
     "optuna": {f"sweep.{path.stem}" for path in (ROOT / "pneumo" / "sweep").glob("*.py")} - {"sweep.plugin"},
     "sqlalchemy": {"sweep.ledger"},
 }

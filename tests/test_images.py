@@ -2,6 +2,8 @@
 
 import io
 import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pneumo.data.grey import MAX_PIXELS, UnreadableError
 from pneumo.data.images import (
     Files,
     Picture,
-    UnreadableError,
     decode_rle,
     load_grey,
     resized,
@@ -196,11 +198,18 @@ def test_a_broken_file_never_raises_anything_else(tmp_path: Path) -> None:
     assert all(said.startswith("b.png ") for said in refused)
 
 
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("side", [8_193, 60_000])
+def test_a_bomb_is_refused_from_its_header(tmp_path: Path, side: int) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(UnreadableError, match="decompression bomb"):
+    forged = bytearray((tmp_path / "a.png").read_bytes())
+    forged[16:24] = struct.pack(">2I", side, side)  # IHDR: width and height
+    forged[29:33] = struct.pack(">I", zlib.crc32(forged[12:29]))
+    (tmp_path / "a.png").write_bytes(forged)
+    with pytest.raises(UnreadableError) as error:
         load_grey(tmp_path, "a.png")
+    assert str(error.value) == (
+        f"a.png is {side:,} x {side:,} pixels ({side**2:,}); from 1 to {MAX_PIXELS:,} can be read"
+    )
 
 
 def test_blocks_come_in_row_order_and_tell_their_problems(tmp_path: Path) -> None:

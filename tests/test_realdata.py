@@ -11,7 +11,8 @@ import pytest
 
 from pneumo.data.cohort import Cohort, with_patients
 from pneumo.data.images import decode_rle
-from pneumo.data.sources import SIIM_SIDE_PX, Nih, SiimPng, parse_siim_rle
+from pneumo.data.siim import parse_rle
+from pneumo.data.sources import SIIM_SIDE_PX, Nih, SiimPng
 from pneumo.data.split import split_cohort
 from pneumo.data.store import open_store
 from pneumo.experiment import Experiment
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def annotations() -> pd.DataFrame:
-    return parse_siim_rle(FOLDER / "siim" / "train-rle.csv.gz")
+    return parse_rle(FOLDER / "siim" / "train-rle.csv.gz")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from PIL import Image
 
 from pneumo.data.cohort import CORE
 from pneumo.data.images import Files, Picture
-from pneumo.data.sources import Nih, Phantom, SiimPng, Table, parse_siim_rle
+from pneumo.data.siim import parse_rle
+from pneumo.data.sources import Nih, Phantom, SiimPng, Table
 from pneumo.errors import InputError
 
 
@@ -252,7 +253,7 @@ def test_the_phantoms_fingerprint_follows_its_seed_and_size() -> None:
 )
 def test_siim_annotations_are_read_however_the_copy_is_written(tmp_path: Path, text: str) -> None:
     (tmp_path / "rle.csv").write_text(text)
-    table = parse_siim_rle(tmp_path / "rle.csv")
+    table = parse_rle(tmp_path / "rle.csv")
     assert table["image_id"].tolist() == ["x", "y"]
     assert table["label"].tolist() == [1, 0]
     assert table["rle"].tolist() == [("1 2", "5 1"), ()]

@@ -160,15 +160,18 @@ def checked(
     """Refuse what is wrong with a drafted table, all rows at once, or leave it out (on_error=skip).
 
     The draft's columns: image_id, label (text), image (path under the root), file and row (where it
-    stands), patient_id, view, age, sex, and perhaps mask (path) and rle (text). Returns the table, with
-    label a number and one row an image (its rle a tuple of texts), the notes and the skipped rows.
+    stands), patient_id, view, age, sex, and perhaps mask (path), rle (text) and problem (what its source
+    found wrong, "" = nothing). Returns the table, with label a number and one row an image (its rle a tuple
+    of texts), the notes and the skipped rows.
     """
     draft = draft.reset_index(drop=True)
     problems = _label_problems(draft["label"], label_name)
     problems = problems.where((problems != "") | (draft["image_id"] != ""), "the image id is empty")
     for column in ("image", "mask"):
         if column in draft:
-            problems = problems.where(problems != "", _path_problems(root, draft[column]))
+            problems = problems.where(problems != "", path_problems(root, draft[column]))
+    if "problem" in draft:
+        problems = problems.where(problems != "", draft["problem"])
     if "rle" in draft:
         drawn = (draft["label"].map(LABELS) == 0) & ~draft["rle"].isin(NO_LESION)
         said = f"{label_name} is " + draft["label"] + ", but its run-length code has a lesion"
@@ -247,7 +250,7 @@ def _label_problems(labels: pd.Series, name: str) -> pd.Series:
     return said.where(~labels.isin(list(LABELS)), "")
 
 
-def _path_problems(root: Path, paths: pd.Series) -> pd.Series:
+def path_problems(root: Path, paths: pd.Series) -> pd.Series:
     """What is wrong with each path ("" = nothing): it must be a file whose real place is under the root."""
     real_root = os.path.realpath(root)
     folder_is_inside: dict[str, bool] = {}  # links are followed once a folder, not once for every file

@@ -1,4 +1,4 @@
-"""Picture files and run-length codes -> arrays: the only room that knows Pillow.
+"""Picture files and run-length codes -> arrays: the only room that knows Pillow. DICOM has its own.
 
 Grey: colour becomes luminance, palettes are looked up, alpha is ignored. 16-bit pictures are divided by
 the smallest detector range (8, 10, 12, 14 or 16 bits) that holds their largest value: a 12-bit radiograph
@@ -21,19 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from pneumo.data.cohort import NO_LESION, Block, Pixel
+from pneumo.data.grey import UnreadableError, detector_top, eight_bits, need_size
 from pneumo.errors import one_line
 
-DETECTOR_BITS = (8, 10, 12, 14, 16)
 WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
 BLOCK_ROWS = 64  # two blocks in flight: at 512 px at most 64 MB
-
-
-class UnreadableError(Exception):
-    """A picture, mask or run-length code that cannot be decoded; the message names the file."""
+FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP")
+DICOM = (".dcm", ".dicom")
+Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, and its warnings; ours is `need_size`, for DICOM too
 
 
 @dataclass(frozen=True)
@@ -105,16 +103,21 @@ class Files:
 
 
 def load_grey(root: Path, path: str) -> Pixel:
-    """One picture file as grey, (H, W) uint8. Raises UnreadableError, which names the file."""
+    """One picture or DICOM file as grey, (H, W) uint8. Raises UnreadableError, which names the file."""
     try:
-        with Image.open(root / path) as picture:
+        if _is_dicom(root / path):
+            from pneumo.data import dicom  # costs half a second, which pictures need not pay
+
+            return dicom.load(root / path)
+        with Image.open(root / path, formats=FORMATS) as picture:
+            need_size(picture.height, picture.width)
             picture.verify()  # decoding checks no checksum: a flipped bit would pass as a picture
-        with Image.open(root / path) as picture:
+        with Image.open(root / path, formats=FORMATS) as picture:
             picture.load()
             return _grey(picture)
     except UnreadableError as problem:
         raise UnreadableError(f"{path} {problem}") from None
-    except Exception as error:  # on a broken file Pillow raises nearly anything
+    except Exception as error:  # on a broken file Pillow and pydicom raise nearly anything
         raise UnreadableError(f"{path} is not a readable image ({_reason(root / path, error)})") from None
 
 
@@ -172,7 +175,8 @@ def decode_rle(texts: Sequence[str], height: int, width: int) -> Pixel:
 
 def _grey(picture: Image.Image) -> Pixel:
     if picture.mode.startswith("I"):
-        return _eight_bits(np.asarray(picture).astype(np.int64))
+        values = np.asarray(picture).astype(np.int64)
+        return eight_bits(values / detector_top(values))
     if picture.mode == "F":
         raise UnreadableError("holds fractional numbers; 8- or 16-bit pictures can be read")
     if picture.mode in ("P", "PA"):
@@ -180,12 +184,9 @@ def _grey(picture: Image.Image) -> Pixel:
     return np.asarray(picture.convert("L"))
 
 
-def _eight_bits(values: npt.NDArray[np.int64]) -> Pixel:
-    top = next((2**bits - 1 for bits in DETECTOR_BITS if values.max() < 2**bits), None)
-    if top is None or values.min() < 0:
-        raise UnreadableError(f"has values from {values.min()} to {values.max()}; 0 to 65535 can be read")
-    scaled: Pixel = np.rint(values * (255 / top)).astype(np.uint8)
-    return scaled
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in DICOM
 
 
 def _block(rows: list[Future[tuple[Pixel, Pixel | None] | str]], side_px: int) -> Block:

@@ -25,7 +25,8 @@ from pneumo.data.cohort import (
     with_patients,
     years,
 )
-from pneumo.errors import InputError
+from pneumo.data.folders import found
+from pneumo.errors import InputError, listed, one_line
 
 if TYPE_CHECKING:
     from pneumo.data.images import Files
@@ -192,6 +193,50 @@ class SiimPng(OnDisk):
 
 
 @dataclass(kw_only=True)
+class SiimDicom(OnDisk):
+    """SIIM-ACR as first released: DICOM files in folders of any depth, each named by its ImageId, and a table
+    of run-length codes. Patient, view, age and sex come from the headers."""
+
+    images: str
+    table: str
+
+    def __call__(self) -> Cohort:
+        from pneumo.data import siim
+
+        path = siim.table_path(self.folder() / self.table)
+        table = siim.read_rle(path)
+        places, closed = self._places()
+        ids, codes = table["ImageId"], table["EncodedPixels"]
+        nowhere = f"{self.images}/**/"
+        image = ids.map(lambda name: places.get(name, [f"{nowhere}{name}.dcm"])[0] if name else "")
+        draft = self._draft(table, path.name, image).assign(
+            image_id=ids, rle=codes, label=_has_lesion(codes), problem=siim.doubled(ids, places)
+        )
+        draft, other_parts = siim.with_headers(draft, self.folder())
+        cohort = self._from_draft("siim_dicom", draft, "EncodedPixels", SIIM_SIDE_PX)
+        notes = (*closed, *siim.unnamed(ids, places, path.name), *other_parts)
+        return replace(cohort, notes=notes + cohort.notes)
+
+    def _places(self) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+        """Where the file of each image id lies, and what to say of folders that were not looked into."""
+        root = self.folder()
+        if Path(self.images).is_absolute():
+            raise InputError(f'data.images is "{self.images}", must be relative to data.root')
+        if not (root / self.images).is_dir():
+            raise InputError(f'data.images: no folder "{self.images}" in {root}')
+        there = found(root, self.images, ".dcm")
+        closed = tuple(f"not looked into: {one_line(folder)}" for folder in there.closed)
+        if closed and self.on_error == "raise":
+            raise InputError(listed(f"{root}: {len(closed):,} folders could not be looked into:", closed))
+        if not there.files:
+            raise InputError(f'data.images: no .dcm file below "{self.images}" in {root}')
+        places: dict[str, list[str]] = {}
+        for file in there.files:
+            places.setdefault(Path(file).stem, []).append(file)
+        return places, closed
+
+
+@dataclass(kw_only=True)
 class Nih(OnDisk):
     """ChestX-ray14's table and pictures; positive are those whose report mentions `finding`."""
 
@@ -278,23 +323,6 @@ class Table(OnDisk):
         roles = {role: named[role] for role in ("view", "age", "sex") if role in named}
         draft = draft.assign(**_described(table, **roles))
         return self._from_draft("table", draft, label_name, self.rle_side_px)
-
-
-def parse_siim_rle(path: Path) -> pd.DataFrame:
-    """SIIM-ACR's annotations, one row an image: image_id, label (1 = a lesion), rle (tuple of texts).
-
-    The file has several rows an image, a space before its second column's name (in some copies before
-    the codes), and in some copies a byte-order mark or no header.
-    """
-    table = read_table(path)
-    if "EncodedPixels" not in table.columns and len(table.columns) == 2:
-        table = read_table(path, names=("ImageId", "EncodedPixels"))
-    need_columns(table, path, ["ImageId", "EncodedPixels"])
-    rle: dict[str, tuple[str, ...]] = {}
-    for image, code in zip(table["ImageId"], table["EncodedPixels"], strict=True):
-        rle[image] = rle.get(image, ()) + ((code,) if code not in NO_LESION else ())
-    labels = [int(bool(codes)) for codes in rle.values()]
-    return pd.DataFrame({"image_id": list(rle), "label": labels, "rle": list(rle.values())})
 
 
 def _has_lesion(codes: pd.Series) -> pd.Series:

@@ -1,0 +1,30 @@
+"""The files below a folder, however deep."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files by their paths below the root, and what was not looked into, each with its reason."""
+
+    files: tuple[str, ...]
+    closed: tuple[str, ...]
+
+
+def found(root: Path, folder: str, suffix: str) -> Found:
+    """Those that end in suffix (lower case), sorted; hidden ones, such as macOS leaves, are none."""
+    files, closed = [], []
+
+    def refused(error: OSError) -> None:
+        closed.append(f"{Path(error.filename).relative_to(root)}: {error.strerror}")
+
+    for here, folders, names in os.walk(root / folder, onerror=refused):
+        place = Path(here).relative_to(root)
+        linked = [name for name in folders if Path(here, name).is_symlink()]
+        closed += [f"{place / name}: a link to a folder, which is not followed" for name in linked]
+        files += [
+            str(place / name) for name in names if name.lower().endswith(suffix) and not name.startswith(".")
+        ]
+    return Found(tuple(sorted(files)), tuple(sorted(closed)))

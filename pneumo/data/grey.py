@@ -1,0 +1,36 @@
+"""What decoders of pictures share: what may be read, and the range that stored numbers are shown in."""
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo.data.cohort import Pixel
+
+DETECTOR_BITS = (8, 10, 12, 14, 16)
+MAX_PIXELS = 2**26  # 8,192 x 8,192, four times the largest detectors; a forged header can claim far more
+
+
+class UnreadableError(Exception):
+    """A picture, mask or run-length code that cannot be decoded; the message names the file."""
+
+
+def need_size(height: int, width: int) -> None:
+    """Refuse what a header claims before memory is taken for it. Raises UnreadableError."""
+    if not 0 < height * width <= MAX_PIXELS:
+        raise UnreadableError(
+            f"is {width:,} x {height:,} pixels ({height * width:,}); from 1 to {MAX_PIXELS:,} can be read"
+        )
+
+
+def detector_top(values: npt.NDArray[np.int64]) -> int:
+    """The top of the smallest detector range that holds these values. Raises UnreadableError."""
+    largest = int(values.max())
+    bits = next((bits for bits in DETECTOR_BITS if largest < 2**bits), None)
+    if bits is None or values.min() < 0:
+        raise UnreadableError(f"has values from {values.min()} to {largest}; 0 to 65535 can be read")
+    return (1 << bits) - 1
+
+
+def eight_bits(shares: npt.NDArray[np.float64]) -> Pixel:
+    """0 to 1 -> 0 to 255; what lies outside is cut off."""
+    scaled: Pixel = np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
+    return scaled
