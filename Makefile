@@ -15,8 +15,8 @@ check: .venv/installed        ## linter, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed        ## ratios against a hand-written loop, both sides in one run
-	$(BIN)/python benchmarks/step.py
+bench: .venv/installed        ## of a training; writes docs/benchmarks.md
+	$(BIN)/python benchmarks/page.py
 
 bench-sweep: .venv/installed  ## a study's overhead, its workers, and how soon it is as good as the stock sweeper
 	$(BIN)/python benchmarks/sweep_overhead.py

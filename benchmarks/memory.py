@@ -1,0 +1,85 @@
+"""python benchmarks/memory.py: the host memory that training on 12,047 images of 512 px takes for itself.
+
+A store of that size (noise, about 3.2 GB in a temporary folder) is read whole, in random order, through our
+batches, augmentation and a tiny network; against the same on 64 images. Anonymous memory alone counts
+(RssAnon): pages of the store are the system's to take back."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from step import SAFE
+
+from pneumo.data.batches import Batches
+from pneumo.data.normalise import FIXED
+from pneumo.data.split import Split
+from pneumo.data.store import Store
+from pneumo.fit import Fit, FitSettings, Training
+from pneumo.losses import Bce
+from pneumo.machine import Machine
+from pneumo.models import Tiny
+from pneumo.optimizers import AdamW
+from pneumo.schedules import Constant
+
+N, SIDE_PX, AT_MOST_GIB = 12047, 512, 2.0
+
+
+def anonymous_gib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kb,) = (line.split()[1] for line in lines if line.startswith("RssAnon"))
+    return int(kb) / 2**20
+
+
+def trained(pixels: np.ndarray) -> float:
+    """GiB at the most, looked at after every step of one epoch."""
+    n, rows = len(pixels), np.arange(len(pixels))
+    labels = rows % 2
+    store = Store(pixels, np.full(n, -1), pixels[:0], key="", folder=Path(), build_seconds=None)
+    machine = Machine.chosen("auto", "auto")
+    fit = Fit(
+        settings=FitSettings(epochs=1, batch_size=16),
+        machine=machine,
+        loss=Bce(),
+        augment=SAFE,
+        normalise=FIXED["half"],
+        batches=Batches(store, labels, machine.device, num_workers=0),
+        split=Split(rows, rows, rows, "", None, (), 0.5, 0.5, {}),
+        image_ids=rows.astype(str),
+        seed=0,
+    )
+    torch.manual_seed(0)
+    network = Tiny(width=4)(1).to(machine.device, memory_format=fit.memory_format)
+    optimizer = AdamW()(network, 16)
+    training = Training(network, optimizer, Constant()(optimizer, 1), machine.scaler(), 16)
+    most = 0.0
+
+    def look(done: int, total: int) -> None:
+        nonlocal most
+        most = max(most, anonymous_gib())
+
+    fit.train_epoch(training, 1, look)
+    return most
+
+
+def main() -> None:
+    few = np.zeros((64, SIDE_PX, SIDE_PX), np.uint8)
+    small = trained(few)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pixels.npy")
+        pixels = np.lib.format.open_memmap(path, "w+", np.uint8, (N, SIDE_PX, SIDE_PX))
+        block = np.random.default_rng(0).integers(0, 256, (64, SIDE_PX, SIDE_PX), np.uint8)
+        for start in range(0, N, 64):
+            pixels[start : start + 64] = block[: N - start]
+        pixels.flush()
+        large = trained(np.load(path, mmap_mode="r"))
+    print(
+        f"{N:,} images of {SIDE_PX} px: {large:.2f} GiB of its own; 64 images: {small:.2f} GiB; "
+        f"{large - small:+.2f} GiB"
+    )
+    sys.exit(0 if large - small < AT_MOST_GIB else f"less than {AT_MOST_GIB:g} GiB is asked for")
+
+
+if __name__ == "__main__":
+    main()
