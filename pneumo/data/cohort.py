@@ -6,6 +6,7 @@ refuses or leaves out what is wrong with it, all rows at once; what remains is a
 
 # N images of the cohort, b of a block, m masks of a block; pixels and masks uint8
 
+import os
 import stat
 import warnings
 import zlib
@@ -179,7 +180,8 @@ def checked(
     where = draft["file"] + " row " + draft["row"].map("{:,}".format)
     wrong = problems != ""
     if wrong.any() and (on_error == "raise" or wrong.all()):
-        raise refusal(root, where, {int(row): problems[row] for row in np.flatnonzero(wrong)})
+        rows = np.flatnonzero(wrong)
+        raise refusal(root, where, dict(zip(rows.tolist(), problems[wrong], strict=True)))
     skipped = tuple(where[wrong] + ": " + problems[wrong])
     kept = draft.assign(where=where, label=draft["label"].map(LABELS))[~wrong]
     table, notes = _one_row_an_image(kept.astype({"label": np.int64}))
@@ -194,10 +196,10 @@ def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputE
     bad_files = set(files.iloc[rows])
     if len(bad_files) == 1:
         (file,) = bad_files
-        places = [where.iloc[row].removeprefix(file).strip() for row in rows]
+        places = [place.removeprefix(file).strip() for place in where.iloc[rows]]
         heading, total = str(root / file), int((files == file).sum())
     else:
-        places = [where.iloc[row] for row in rows]
+        places = list(where.iloc[rows])
         heading, total = str(root), len(where)
     width = max(map(len, places[:10]))
     lines = [f"{place:<{width}}  {problems[row]}" for place, row in zip(places, rows, strict=True)]
@@ -250,33 +252,33 @@ def _label_problems(labels: pd.Series, name: str) -> pd.Series:
 
 def path_problems(root: Path, paths: pd.Series) -> pd.Series:
     """What is wrong with each path ("" = nothing): it must be a file whose real place is under the root."""
-    real_root = root.resolve()
-    folder_is_inside: dict[Path, bool] = {}  # links are followed once a folder, not once for every file
+    real_root = str(root.resolve())  # paths are text: a Path is slow to make, and a table may have a million
+    folder_is_inside: dict[str, bool] = {}  # links are followed once a folder, not once for every file
 
-    def inside(path: Path) -> bool:
-        return path.resolve().is_relative_to(real_root)
+    def inside(path: str) -> bool:
+        return Path(path).resolve().is_relative_to(real_root)
 
-    def problem(path: object) -> str:
-        if not isinstance(path, str):
-            return ""  # no mask
+    def problem(path: str) -> str:
         if not path:
             return "the path is empty"
-        full = real_root / path
-        if full.parent not in folder_is_inside:
-            folder_is_inside[full.parent] = inside(full.parent)
-        if not folder_is_inside[full.parent]:
+        full = os.path.join(real_root, path)  # noqa: PTH118
+        folder = os.path.dirname(full)  # noqa: PTH120
+        if folder not in folder_is_inside:
+            folder_is_inside[folder] = inside(folder)
+        if not folder_is_inside[folder]:
             return f"{path} leads out of {root}"
         try:
-            status = full.lstat()
+            status = os.lstat(full)
             if stat.S_ISLNK(status.st_mode):
                 if not inside(full):
                     return f"{path} is a link that leads out of {root}"
-                status = full.stat()
+                status = os.stat(full)  # noqa: PTH116
         except (OSError, ValueError):  # a null byte in a path is a ValueError
             return f"{path} is not there"
         return "" if stat.S_ISREG(status.st_mode) else f"{path} is not a file"
 
-    return pd.Series([problem(path) for path in paths], index=paths.index, dtype=object)
+    said = {path: problem(path) for path in paths.dropna().unique()}
+    return paths.map(lambda path: said.get(path, ""))  # missing: no mask
 
 
 def _doubled_problems(draft: pd.DataFrame) -> pd.Series:

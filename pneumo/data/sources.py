@@ -335,7 +335,8 @@ def _described(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
 
 def _under(folder: str, paths: pd.Series) -> pd.Series:
     """Paths below a folder of the root; one that says nothing stays so."""
-    return paths.map(lambda path: str(Path(folder, path)) if path else path, na_action="ignore")
+    under = {path: str(Path(folder, path)) if path else "" for path in paths.dropna().unique()}
+    return paths.map(under)
 
 
 def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "Files":
