@@ -30,12 +30,13 @@ def processor() -> str:
 
 
 def main() -> None:
+    cores = psutil.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: nothing on a GPU was measured"
     parts = [
         "# Benchmarks",
         "`make bench` writes this page: ratios, both sides of each in one run.",
-        f"{processor()}, {psutil.cpu_count()} cores, {memory:.0f} GiB, torch {torch.__version__}; GPU: {gpu}.",
+        f"{processor()}, {cores} cores, {memory:.0f} GiB, torch {torch.__version__}. GPU: {gpu}.",
     ]
     missed = 0
     for title, command in RUNS.items():

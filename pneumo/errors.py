@@ -29,6 +29,8 @@ class NonFiniteLossError(RuntimeError):
 
 def one_line(text: str) -> str:
     """Without line breaks and other characters that do not print, which a file's name may have."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 from pneumo.data.cohort import Cohort, with_patients
-from pneumo.data.images import decode_rle
+from pneumo.data.dicom import header
+from pneumo.data.grey import UnreadableError
+from pneumo.data.images import decode_rle, load_grey
 from pneumo.data.siim import parse_rle
-from pneumo.data.sources import SIIM_SIDE_PX, Nih, SiimPng
+from pneumo.data.sources import SIIM_SIDE_PX, Nih, SiimDicom, SiimPng
 from pneumo.data.split import split_cohort
 from pneumo.data.store import open_store
 from pneumo.experiment import Experiment
@@ -136,3 +138,68 @@ def test_a_run_trains_on_real_radiographs_and_shows_whether_its_split_leaks(
     memory = logged.data.metrics["split/patient_memory_auc"]
     assert memory > 0.9 if leaks else memory == 0.5
     assert logged.data.tags["leak_risk"] == ("image split" if leaks else "none")
+
+
+SIIM_IMAGE = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819"
+
+
+def test_a_real_siim_file_of_monochrome1_is_the_negative_of_its_twin() -> None:
+    normal = load_grey(FOLDER / "dicom", f"{SIIM_IMAGE}.dcm")
+    negative = load_grey(FOLDER / "dicom", "txv_Fake_MONOHR1.dcm")
+    assert normal.shape == (1024, 1024)
+    assert normal.mean() == pytest.approx(160.4, abs=0.1)
+    assert (negative == 255 - normal).all()
+
+
+def test_jpeg_ls_and_rle_of_one_radiograph_are_equal() -> None:
+    by_ls, by_rle = (load_grey(FOLDER / "dicom", f"wg04_RG3_{name}.dcm") for name in ("JLSL", "RLE"))
+    assert by_ls.shape == (1760, 1760)
+    assert (by_ls == by_rle).all()
+    assert by_ls.std() > 20
+
+
+def test_a_chest_of_15_bits_in_jpeg_2000_has_its_window_and_is_no_negative() -> None:
+    chest = load_grey(FOLDER / "dicom", "wg04_RG1_J2KI.dcm")
+    assert chest.shape == (1955, 1841)
+    assert (chest.min(), chest.max()) == (30, 248)  # 26,512 and 803 of a window 0 to 30,000, inverted
+
+
+def test_a_real_voi_table_is_applied() -> None:
+    grey = load_grey(FOLDER / "dicom", "pydicom_vlut_04.dcm")
+    assert (grey.min(), grey.max()) == (0, 255)
+    assert grey.mean() == pytest.approx(128.83, abs=0.01)  # its table is 257 times the number, in 16 bits
+
+
+def test_12_bit_jpeg_that_no_decoder_reads_names_its_transfer_syntax() -> None:
+    with pytest.raises(UnreadableError) as error:
+        load_grey(FOLDER / "dicom", "wg04_RG2_JPLY.dcm")
+    syntax = "JPEG Extended (Process 2 and 4) (1.2.840.10008.1.2.4.51)"
+    assert str(error.value) == f"wg04_RG2_JPLY.dcm cannot be decoded: {syntax}, 10 bits"
+
+
+def test_a_real_siim_header_is_read() -> None:
+    found = header(FOLDER / "dicom", f"{SIIM_IMAGE}.dcm")
+    assert (found.view, found.age, found.sex, found.body_part) == ("PA", "62", "M", "CHEST")
+    assert (found.patient_id, found.problem) == ("16d7f894-55d7-4d95-8957-d18987f0e981", "")
+
+
+def test_the_real_annotations_and_a_real_file_meet_in_one_cohort(
+    annotations: pd.DataFrame, tmp_path: Path
+) -> None:
+    images = tmp_path / "dicom-images-train" / "study" / "series"
+    images.mkdir(parents=True)
+    positive = annotations["image_id"][annotations["label"] == 1].iloc[0]
+    for name in (SIIM_IMAGE, positive):  # the one file stands in for a positive's, which is not at hand
+        (images / f"{name}.dcm").write_bytes((FOLDER / "dicom" / f"{SIIM_IMAGE}.dcm").read_bytes())
+    (tmp_path / "train-rle.csv.gz").write_bytes((FOLDER / "siim" / "train-rle.csv.gz").read_bytes())
+    cohort = SiimDicom(
+        root=str(tmp_path),
+        images="dicom-images-train",
+        table="train-rle.csv",
+        image_side_px=512,
+        on_error="skip",
+    )()
+    assert set(cohort.table["image_id"]) == {SIIM_IMAGE, positive}
+    assert len(cohort.skipped) > 12_000
+    (block,) = cohort.pixels.blocks(512)
+    assert block.has_mask.tolist() == (cohort.table["label"] == 1).tolist()

@@ -1,0 +1,123 @@
+"""`pneumo data check` tells of twins, leaks, lesions and bad files, and leaves a store for the training."""
+
+from pathlib import Path
+
+import dicoms
+import numpy as np
+import pytest
+from conftest import ROOT, store_of
+
+from pneumo import config
+from pneumo.augment import Augment
+from pneumo.cli import told
+from pneumo.data.check import twins_in
+from pneumo.datacheck import check, share_lost
+from pneumo.errors import InputError
+
+
+def test_pictures_equal_to_the_last_bit_are_twins_and_others_are_not() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 8, 8), np.uint8)
+    pixels[5], pixels[4], pixels[6] = pixels[1], pixels[0], pixels[1]
+    pixels[2] = pixels[1]
+    pixels[2, 7, 7] ^= 1
+    assert [rows.tolist() for rows in twins_in(pixels)] == [[0, 4], [1, 5, 6]]
+    assert twins_in(pixels[:3]) == ()
+
+
+def corner_lesion() -> np.ndarray:
+    mask = np.zeros((4, 32, 32), np.uint8)
+    mask[:, :2, :2] = 255
+    return mask
+
+
+def test_without_geometry_no_lesion_is_lost() -> None:
+    store = store_of(np.zeros((4, 32, 32), np.uint8), corner_lesion())
+    assert share_lost(Augment(flip=0.5), store) == 0
+
+
+def test_a_crop_loses_a_corner_as_often_as_its_window_lies_past_it() -> None:
+    store = store_of(np.zeros((4, 32, 32), np.uint8).repeat(128, 0), corner_lesion().repeat(128, 0))
+    # a window of 16 of 32 pixels starts anywhere from 0 to 16: it must reach above and left of 2
+    assert share_lost(Augment(crop=0.5), store) == pytest.approx(1 - (2 / 16) ** 2, abs=0.02)
+
+
+def test_the_phantom_is_whole_and_its_crop_is_not(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told(["data", "check", "data.n_images=160", "data.image_side_px=64"])
+    said = capsys.readouterr().out
+    assert "phantom at 64 px, read in" in said
+    assert "no patient in two of them" in said
+    assert "no two images have equal pixels" in said
+    assert "none 0.0% · report " in said
+    assert "all 160 can be read" in said
+    told(["data", "check", "data.n_images=160", "data.image_side_px=64"])
+    assert "read before" in capsys.readouterr().out  # as a training would find it
+
+
+def test_every_augment_is_looked_at() -> None:
+    assert config.names("augment") == ["none", "report", "safe", "strong"]
+    assert (ROOT / "conf").samefile(config.FOLDER)
+
+
+@pytest.fixture
+def messy(tmp_path: Path) -> Path:
+    """60 images of 60 patients, of which two share their pixels over the parts of a given split, one patient
+    lies in both, one file is cut short, one is a CT and one has no row."""
+    root, random = tmp_path / "messy", np.random.default_rng(0)
+    rows = ["ImageId,EncodedPixels,part"]
+    for number in range(60):
+        pixels = random.integers(0, 256, (16, 16), np.uint8)
+        pixels = np.full((16, 16), 7, np.uint8) if number in (3, 44) else pixels
+        said = {"PatientID": f"P{min(number, 58)}", "Modality": "CT" if number == 9 else "CR"}
+        path = dicoms.save(root / "dicom-images-train" / str(number) / f"i{number}.dcm", pixels, **said)
+        if number == 10:
+            path.write_bytes(path.read_bytes()[:-100])
+        part = "train" if number < 30 or number == 58 else "val" if number < 45 else "test"
+        rows.append(f"i{number},{'512 99999' if number % 2 else -1},{part}")
+    dicoms.save(root / "dicom-images-train" / "z" / "z.dcm", np.zeros((16, 16), np.uint8))
+    (root / "train-rle.csv").write_text("\n".join(rows))
+    return root
+
+
+def test_a_messy_folder_is_told_whole(messy: Path, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["data.split=column", "data.split_column=part", "data.image_side_px=16"]
+    check(["data=siim_dicom", f"data.root={messy}", *given])
+    said = capsys.readouterr().out
+    assert "2 images have the pixels of another, e.g. train-rle.csv row 5 = train-rle.csv row 46" in said
+    assert "2 images have the pixels of one with the other label" in said
+    assert "2 images have the pixels of one in another part of the split" in said
+    assert "1 patients lie in more than one part of the column part" in said
+    assert "29 drawn; share of the image: median 9.53%" in said  # 99,999 / 1024**2; i9 is left out
+    assert "2 rows cannot be used:" in said
+    assert "row 11: dicom-images-train/9/i9.dcm has the modality CT" in said
+    assert "row 12: dicom-images-train/10/i10.dcm is truncated: 156 of 256 bytes of pixels" in said
+    assert "1 images have no row in train-rle.csv, e.g. dicom-images-train/z/z.dcm" in said
+
+
+def test_a_split_that_cannot_be_made_is_said_and_the_rest_still_told(
+    messy: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (messy / "train-rle.csv").read_text().splitlines()
+    (messy / "train-rle.csv").write_text("\n".join([lines[0], lines[1], lines[2], lines[3]]))
+    check(["data=siim_dicom", f"data.root={messy}", "data.image_side_px=16"])
+    said = capsys.readouterr().out
+    assert "split     none: data.split=patient: " in said
+    assert "all 3 can be read" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data"], "pneumo data is followed by check"),
+        (["data", "look"], "pneumo data is followed by check"),
+        (["data", "check", "loss=bce"], "takes data=... and data.KEY=..., got 'loss=bce'"),
+        (["data", "check", "data=nope"], "Could not find 'data/nope' Available options"),
+        (["data", "check", "data.nope=1"], "Could not override 'data.nope'"),
+        (["data", "check", "data=siim_dicom"], "data.root must be given: data.root=..."),
+        (["data", "check", "data=siim_dicom", "data.root=/nowhere"], "data.root: /nowhere is not there"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused_in_a_line(workdir: Path, words: list[str], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        told(words)
+    assert said in str(error.value)
+    assert not list(workdir.iterdir())
