@@ -181,12 +181,7 @@ def checked(
     where = draft["file"] + " row " + draft["row"].map("{:,}".format)
     wrong = problems != ""
     if wrong.any() and (on_error == "raise" or wrong.all()):
-<<<<<<< HEAD
         raise refusal(root, where, dict(zip(np.flatnonzero(wrong).tolist(), problems[wrong], strict=True)))
-=======
-        rows = np.flatnonzero(wrong)
-        raise refusal(root, where, dict(zip(rows.tolist(), problems[wrong], strict=True)))
->>>>>>> dicom
     skipped = tuple(where[wrong] + ": " + problems[wrong])
     kept = draft.assign(where=where, label=draft["label"].map(LABELS))[~wrong]
     table, notes = _one_row_an_image(kept.astype({"label": np.int64}))
@@ -204,11 +199,7 @@ def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputE
         places = [place.removeprefix(file).strip() for place in where.iloc[rows]]
         heading, total = str(root / file), int((files == file).sum())
     else:
-<<<<<<< HEAD
         places = where.iloc[rows].tolist()
-=======
-        places = list(where.iloc[rows])
->>>>>>> dicom
         heading, total = str(root), len(where)
     width = max(map(len, places[:10]))
     lines = [f"{place:<{width}}  {problems[row]}" for place, row in zip(places, rows, strict=True)]
@@ -261,24 +252,15 @@ def _label_problems(labels: pd.Series, name: str) -> pd.Series:
 
 def path_problems(root: Path, paths: pd.Series) -> pd.Series:
     """What is wrong with each path ("" = nothing): it must be a file whose real place is under the root."""
-<<<<<<< HEAD
     real_root = os.path.realpath(root)
     folder_is_inside: dict[str, bool] = {}  # links are followed once a folder, not once for every file
 
     def inside(path: str) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(real_root)
-=======
-    real_root = str(root.resolve())  # paths are text: a Path is slow to make, and a table may have a million
-    folder_is_inside: dict[str, bool] = {}  # links are followed once a folder, not once for every file
-
-    def inside(path: str) -> bool:
-        return Path(path).resolve().is_relative_to(real_root)
->>>>>>> dicom
 
     def problem(path: str) -> str:
         if not path:
             return "the path is empty"
-<<<<<<< HEAD
         full = os.path.join(real_root, path)  # noqa: PTH118, a Path costs a million rows half a minute
         folder = os.path.dirname(full)  # noqa: PTH120
         try:
@@ -286,25 +268,13 @@ def path_problems(root: Path, paths: pd.Series) -> pd.Series:
                 folder_is_inside[folder] = inside(folder)
             if not folder_is_inside[folder]:
                 return f"{path} leads out of {root}"
-=======
-        full = os.path.join(real_root, path)  # noqa: PTH118
-        folder = os.path.dirname(full)  # noqa: PTH120
-        if folder not in folder_is_inside:
-            folder_is_inside[folder] = inside(folder)
-        if not folder_is_inside[folder]:
-            return f"{path} leads out of {root}"
-        try:
->>>>>>> dicom
             status = os.lstat(full)
             if stat.S_ISLNK(status.st_mode):
                 if not inside(full):
                     return f"{path} is a link that leads out of {root}"
                 status = os.stat(full)  # noqa: PTH116
-<<<<<<< HEAD
         except PermissionError:
             return f"{path} is in a folder that may not be read"
-=======
->>>>>>> dicom
         except (OSError, ValueError):  # a null byte in a path is a ValueError
             return f"{path} is not there"
         return "" if stat.S_ISREG(status.st_mode) else f"{path} is not a file"

@@ -337,13 +337,8 @@ def _described(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
 
 def _under(folder: str, paths: pd.Series) -> pd.Series:
     """Paths below a folder of the root; one that says nothing stays so."""
-<<<<<<< HEAD
     under = "" if folder == "." else folder
     return paths.map(lambda path: path and os.path.join(under, path), na_action="ignore")  # noqa: PTH118
-=======
-    under = {path: str(Path(folder, path)) if path else "" for path in paths.dropna().unique()}
-    return paths.map(under)
->>>>>>> dicom
 
 
 def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "Files":
