@@ -210,8 +210,11 @@ def test_names_with_line_breaks_and_umlauts_work_and_are_told_on_one_line(root: 
     [
         ("ImageId,Pixels,More\na,-1,x\n", 'no column "EncodedPixels"; it has: ImageId, Pixels, More'),
         ("ImageId,EncodedPixels,ImageId\na,-1,b\n", 'has the column "ImageId" twice'),
-        ("ImageId,EncodedPixels\nü,-1\n".encode("latin-1"), "it is not UTF-8 (byte 0xfc); save it as that"),
-        (HEADER.encode("utf-16"), "it is not UTF-8 (byte 0xff); save it as that"),
+        (
+            "ImageId,EncodedPixels\nü,-1\n".encode("latin-1"),
+            "is not UTF-8 text (byte 0xfc): save it again as UTF-8",
+        ),
+        (HEADER.encode("utf-16"), "is not UTF-8 text (byte 0xff): save it again as UTF-8"),
         (HEADER, "has no rows"),
     ],
 )
