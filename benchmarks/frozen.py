@@ -16,7 +16,7 @@ from rich.table import Table
 from stubbed import ROOT, surroundings
 
 AT_LEAST, APART = 10.0, 0.005
-RUN = ["model=resnet18", "model.freeze=backbone", "augment=none", "fit.pictures=false", "data.n_images=700"]
+RUN = ["model=resnet18", "model.freeze=backbone", "augment=none", "fit.pictures=false"]
 
 
 def seconds(folder: Path, environment: dict[str, str], *overrides: str) -> tuple[float, float]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from step import SAFE
 
+from pneumo.augment import Augment
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
@@ -42,7 +42,7 @@ def trained(pixels: np.ndarray) -> float:
         settings=FitSettings(epochs=1, batch_size=16),
         machine=machine,
         loss=Bce(),
-        augment=SAFE,
+        augment=Augment(rotation_degrees=15, flip=0.5, crop=224 / 512),
         normalise=FIXED["half"],
         batches=Batches(store, labels, machine.device, num_workers=0),
         split=Split(rows, rows, rows, "", None, (), 0.5, 0.5, {}),

@@ -47,8 +47,8 @@ def main() -> None:
         said = (done.stdout + (done.stderr if done.returncode else "")).strip()
         print(said, flush=True)
         missed += done.returncode != 0
-        purpose = re.findall(r'^"""(?:python \S+ )?(.*?)"""', (HERE / command[0]).read_text(), re.DOTALL)[0]
-        about = " ".join(purpose.split(":", 1)[1].split())
+        (purpose,) = re.findall(r'^"""python \S+: (.*?)"""', (HERE / command[0]).read_text(), re.DOTALL)
+        about = " ".join(purpose.split())
         verdict = "" if done.returncode == 0 else "\n\n**Missed.**"
         parts.append(f"## {title}\n\n{about[0].upper()}{about[1:]}\n\n```\n{said}\n```{verdict}")
     PAGE.write_text("\n\n".join(parts) + "\n")

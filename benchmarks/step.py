@@ -147,7 +147,7 @@ def main() -> None:
         table.add_row(
             name, f"{rate['ours']:.0f}", f"{rate['bare']:.0f}", f"{ratio:.2f}", f"{rate['safe']:.0f}"
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=110)
     console.print(
         f"images/s on {machine.device}, {machine.dtype}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}; medians of {ROUNDS} epochs, sides taking turns"
