@@ -21,12 +21,13 @@ from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.fit import Fit, FitSettings, Training
+from pneumo.fit import Fit, FitSettings
 from pneumo.losses import Bce
 from pneumo.machine import Machine
 from pneumo.models import Model, Tiny, Torchvision
 from pneumo.optimizers import AdamW
 from pneumo.schedules import Constant
+from pneumo.training import Training
 
 ROUNDS = 8
 SAFE = Augment(rotation_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2)

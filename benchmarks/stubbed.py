@@ -15,9 +15,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from pneumo import config
-from pneumo.fit import EpochReport, Fit, Training
+from pneumo.fit import EpochReport, Fit
 from pneumo.infer import Predictions
 from pneumo.sweep.job import job
+from pneumo.training import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = "STUB_SECONDS"

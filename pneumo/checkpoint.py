@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from pneumo.errors import InputError, listed
-from pneumo.fit import EpochReport, Training
+from pneumo.fit import EpochReport
+from pneumo.training import Training
 from pneumo.weights import read_tensors
 
 LAST, BEST = "last.pt", "best.pt"

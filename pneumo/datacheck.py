@@ -12,7 +12,7 @@ from pneumo.augment import Augment
 from pneumo.console import Terminal
 from pneumo.data.check import Facts, facts
 from pneumo.data.cohort import Cohort
-from pneumo.data.sources import Source
+from pneumo.data.source import Source
 from pneumo.data.split import PARTS, Rows, Split, split_cohort
 from pneumo.data.store import Store, open_store
 from pneumo.errors import InputError, listed

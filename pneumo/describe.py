@@ -9,8 +9,9 @@ import torch
 from pneumo.data.material import Material
 from pneumo.data.split import Split
 from pneumo.experiment import Experiment
-from pneumo.fit import EpochReport, Fit, Training
+from pneumo.fit import EpochReport, Fit
 from pneumo.models import Classifier
+from pneumo.training import Training
 from pneumo.verdict import Scored
 
 EPOCH = "{:>6}  {:<8} {:<9} {:<14} {:<9} {}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pneumo.augment import Augment
-from pneumo.data.sources import Source
+from pneumo.data.source import Source
 from pneumo.fit import FitSettings
 from pneumo.losses import Loss
 from pneumo.models import Model

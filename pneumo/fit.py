@@ -4,8 +4,7 @@ B micro-batch; a window is `accumulation_steps` micro-batches of every process, 
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from pneumo import metrics
 from pneumo.augment import Augment
-from pneumo.average import Average
 from pneumo.data.batches import Batch, Batches, in_batches
 from pneumo.data.normalise import Normalise
 from pneumo.data.split import Split
@@ -21,11 +19,9 @@ from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.infer import Predictions, View, Viewer, predict, views_of
 from pneumo.losses import Loss
 from pneumo.machine import Machine, is_out_of_memory
-from pneumo.models import Classifier
 from pneumo.processes import ALONE, Processes
-from pneumo.schedules import Pace
-
-STEPS_BETWEEN_CHECKS = 20  # of the loss for NaN: each one waits for the device
+from pneumo.tally import Tally
+from pneumo.training import Training, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,65 +70,6 @@ class FitSettings:
     def effective_batch(self) -> int:
         """Of one process; torchrun's others multiply it."""
         return self.batch_size * self.accumulation_steps
-
-
-@dataclass
-class Within:
-    """Where an epoch was left: windows that are done, and what they came to."""
-
-    windows: int = 0
-    lr: float = 0.0  # at the epoch's beginning
-    seconds: float = 0.0
-    loss: float = 0.0  # summed over the images
-    right: float = 0.0
-    images: float = 0.0
-
-
-@dataclass
-class Training:
-    """Everything that training changes; its state is what a checkpoint holds."""
-
-    model: Classifier
-    optimizer: torch.optim.Optimizer
-    pace: Pace
-    scaler: torch.amp.GradScaler
-    micro_batch: int  # images at once: fewer than the batch where the memory does not hold it
-    average: Average | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-    within: Within | None = None  # an epoch that is begun
-    stopped: bool = False
-
-    @property
-    def best_epoch(self) -> int:
-        """1-based, the first of equals."""
-        return int(np.argmax([figures["val/auroc"] for figures in self.history])) + 1
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """What is judged and kept as the best."""
-        return self.average.model if self.average else self.model
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            **{name: part.state_dict() for name, part in self._parts()},
-            "micro_batch": self.micro_batch,
-            "history": self.history,
-            "within": asdict(self.within) if self.within else None,
-            "stopped": self.stopped,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts():
-            part.load_state_dict(state[name])
-        self.micro_batch, self.history, self.stopped = (
-            state[name] for name in ("micro_batch", "history", "stopped")
-        )
-        self.within = Within(**state["within"]) if state["within"] else None
-
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        for name in ("model", "optimizer", "pace", "scaler", "average"):
-            if (part := getattr(self, name)) is not None:
-                yield name, part
 
 
 @dataclass(frozen=True)
@@ -284,7 +221,7 @@ class Fit:
         return self.processes.said_by_first(figures)  # type: ignore[no-any-return]
 
     def gradients(
-        self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int, tally: "Tally"
+        self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int, tally: Tally
     ) -> int:
         """Those of these batches' share in the mean loss of a window of so many images; returns how many
         images have a label. What does not fit the memory is done again in halves."""
@@ -368,51 +305,6 @@ class Fit:
         training.scaler.update()
         if training.average:
             training.average.update(training.model)
-
-
-class Tally:
-    """Adds loss and right answers of an epoch's training batches to `within`. They stay on the device,
-    which is waited for now and then, to see that the loss is finite."""
-
-    def __init__(self, loss: Loss, image_ids: np.ndarray, epoch: int, within: Within):
-        self._loss, self._image_ids, self._epoch, self._within = loss, image_ids, epoch, within
-        self._seen: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
-        self._checked = 0
-
-    def add(self, rows: np.ndarray, loss: Tensor, right: Tensor, images: int) -> None:
-        self._seen.append((rows, loss, right, images))
-        if len(self._seen) >= STEPS_BETWEEN_CHECKS:
-            self._settle()
-
-    def merge(self, processes: Processes) -> None:
-        """The first process' `within` has all, the others' none."""
-        self._settle()
-        if processes.count == 1:
-            return
-        within = self._within
-        sums = processes.gathered((within.loss, within.right, within.images))
-        totals = [sum(values) if processes.is_first else 0.0 for values in zip(*sums, strict=True)]
-        within.loss, within.right, within.images = totals
-
-    def _settle(self) -> None:
-        if not self._seen:
-            return
-        losses = torch.stack([loss for _, loss, _, _ in self._seen]).tolist()
-        rights = torch.stack([right for _, _, right, _ in self._seen]).tolist()
-        for (rows, _, _, images), loss, right in zip(self._seen, losses, rights, strict=True):
-            self._checked += 1
-            if not np.isfinite(loss):
-                ids = [str(name) for name in self._image_ids[rows]]
-                raise NonFiniteLossError(
-                    f"The loss is {loss} in epoch {self._epoch}, batch {self._checked}: "
-                    f"images {', '.join(ids[:10])}{' ...' if len(ids) > 10 else ''}.\n"
-                    "A lower optimizer.lr or fit.clip_norm=1 may help; fit.precision=fp32 tells whether the "
-                    "precision is to blame."
-                )
-            self._within.loss += loss * images
-            self._within.right += right
-            self._within.images += images
-        self._seen.clear()
 
 
 def _gradients_of(training: Training) -> list[Tensor]:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from pneumo import figures
 from pneumo.data.material import Material
-from pneumo.fit import Fit, Training
+from pneumo.fit import Fit
+from pneumo.training import Training
 from pneumo.verdict import Scored
 
 SHOWN, VARIANTS, IN_BATCH = 4, 5, 16

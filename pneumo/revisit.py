@@ -10,10 +10,11 @@ from pneumo.console import Terminal
 from pneumo.data.material import Material, limited, prepared
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
-from pneumo.fit import Fit, Training
+from pneumo.fit import Fit
 from pneumo.machine import Machine
 from pneumo.resume import from_file
 from pneumo.run import assembled, begun, built_model, judged
+from pneumo.training import Training
 from pneumo.verdict import Scored
 
 

@@ -22,7 +22,7 @@ from pneumo.data.normalise import normaliser
 from pneumo.errors import InputError, PrunedError
 from pneumo.experiment import Experiment
 from pneumo.features import remembering
-from pneumo.fit import Fit, Training
+from pneumo.fit import Fit
 from pneumo.infer import views_of
 from pneumo.machine import Machine, be_deterministic
 from pneumo.metrics import best_f1_threshold
@@ -31,6 +31,7 @@ from pneumo.processes import ALONE, Processes, joined
 from pneumo.profile import profiled
 from pneumo.resume import RUN_ID, config_hash, resumed
 from pneumo.tracking import MlflowError, Tracker
+from pneumo.training import Training
 from pneumo.unsent import UNSENT, Unsent
 from pneumo.verdict import Scored
 from pneumo.watch import Watch

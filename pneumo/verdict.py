@@ -9,9 +9,10 @@ from pneumo import metrics
 from pneumo.augment import Augment
 from pneumo.data.batches import Batches
 from pneumo.experiment import Experiment
-from pneumo.fit import Fit, Training
+from pneumo.fit import Fit
 from pneumo.infer import Predictions
 from pneumo.metrics import Interval
+from pneumo.training import Training
 
 FEW_PATIENTS = 20
 POSITIVES_LOOKED_AT = 512

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pneumo.console import Advance, Terminal
 from pneumo.data.material import Material, prepared
-from pneumo.data.sources import Source
+from pneumo.data.source import Source
 
 
 class Watch:

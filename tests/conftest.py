@@ -15,12 +15,13 @@ from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
 from pneumo.experiment import Experiment
-from pneumo.fit import Fit, FitSettings, Training
+from pneumo.fit import Fit, FitSettings
 from pneumo.losses import Bce
 from pneumo.machine import Machine
 from pneumo.models import Tiny
 from pneumo.optimizers import AdamW
 from pneumo.schedules import Constant
+from pneumo.training import Training
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=8", "fit.pictures=false"]

@@ -6,7 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -33,7 +33,8 @@ def kill(server: subprocess.Popen[bytes]) -> None:
     """All its processes at once, with SIGKILL."""
     processes = [*psutil.Process(server.pid).children(recursive=True), server]
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # the server ends its workers, its workers the server
+            process.kill()
     for process in processes:
         process.wait()
 

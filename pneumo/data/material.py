@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumo.data.cohort import Cohort
-from pneumo.data.sources import Source
+from pneumo.data.source import Source
 from pneumo.data.split import Split, split_cohort
 from pneumo.data.store import Store, open_store
 

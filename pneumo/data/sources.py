@@ -1,12 +1,10 @@
 """Where the images come from: each source is a dataclass whose fields are its config and whose call
-gives a Cohort. Nothing is decoded here, and neither torch nor Pillow is imported before a source is called.
-"""
+gives a Cohort."""
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,74 +15,17 @@ from pneumo.data.cohort import (
     NO_LESION,
     Block,
     Cohort,
-    checked,
     known,
     need_columns,
     read_table,
     sexes,
-    with_patients,
     years,
 )
 from pneumo.data.folders import found
+from pneumo.data.source import OnDisk, Source, need_choice, need_whole
 from pneumo.errors import InputError, listed, one_line
 
-if TYPE_CHECKING:
-    from pneumo.data.images import Files
-
-SPLITS = ("patient", "image", "column", "folds")
-NORMALISE = ("half", "train", "none", "imagenet")
-ON_ERROR = ("raise", "skip")
 SIIM_SIDE_PX = 1024
-
-
-@dataclass(kw_only=True)
-class Source:
-    """What all sources share; `conf/data/_shared.yaml` says what each field means."""
-
-    image_side_px: int
-    split: str = "patient"
-    split_seed: int = 0
-    split_column: str | None = None
-    folds: int = 5
-    fold: int = 0
-    normalise: str = "half"
-    num_workers: int = 4
-    patients_csv: str | None = None
-    on_error: str = "raise"
-    store_dir: str = "stores"
-
-    def __post_init__(self) -> None:
-        _need_choice("split", self.split, SPLITS)
-        _need_choice("normalise", self.normalise, NORMALISE)
-        _need_choice("on_error", self.on_error, ON_ERROR)
-        for name, smallest in (("image_side_px", 8), ("split_seed", 0), ("folds", 3), ("num_workers", 0)):
-            _need_whole(name, getattr(self, name), smallest)
-        _need_whole("fold", self.fold, 0)
-        if self.fold >= self.folds:
-            raise InputError(f"data.fold is {self.fold}, must be below data.folds={self.folds}")
-        if self.split == "column" and not self.split_column:
-            raise InputError(
-                "data.split=column needs data.split_column, the column that says train, val or test"
-            )
-
-    def __call__(self) -> Cohort:
-        """Read and check the tables; nothing is decoded. Raises InputError."""
-        raise NotImplementedError
-
-    def _finished(self, cohort: Cohort) -> Cohort:
-        """Add the patients of `patients_csv`."""
-        if self.patients_csv is not None:
-            path = cohort.root / Path(self.patients_csv).expanduser()
-            table, notes = with_patients(cohort.table, path)
-            cohort = replace(cohort, table=table, notes=cohort.notes + notes)
-        return cohort
-
-    def _split_cells(self, table: pd.DataFrame, path: Path) -> dict[str, pd.Series]:
-        """The split column, if the split is by column; a table without it is refused."""
-        if self.split != "column" or self.split_column is None:
-            return {}
-        need_columns(table, path, [self.split_column])
-        return {self.split_column: table[self.split_column]}
 
 
 @dataclass(kw_only=True)
@@ -100,8 +41,8 @@ class Phantom(Source):
             raise InputError(
                 f"data.image_side_px is {self.image_side_px}; the phantom is drawn from 64 to 1024"
             )
-        _need_whole("n_images", self.n_images, 20)
-        _need_whole("seed", self.seed, 0)
+        need_whole("n_images", self.n_images, 20)
+        need_whole("seed", self.seed, 0)
 
     def __call__(self) -> Cohort:
         from pneumo.data import phantom
@@ -135,39 +76,6 @@ class Drawn:
         for pixels, masks in phantom.draw(self.studies, side_px, self.seed):
             has_mask = np.asarray(masks.any(axis=(1, 2)))
             yield Block(pixels, masks[has_mask], has_mask, {})
-
-
-@dataclass(kw_only=True)
-class OnDisk(Source):
-    """A folder of pictures; every path in its tables is relative to `root` and stays under it."""
-
-    root: str
-
-    def folder(self) -> Path:
-        """The root, which must be there."""
-        folder = Path(self.root).expanduser()
-        if not os.path.isdir(folder):  # noqa: PTH112, is_dir raises where a folder above may not be read
-            there = os.path.lexists(folder)
-            raise InputError(f"data.root: {folder} {'is not a folder' if there else 'is not there'}")
-        if not os.access(folder, os.X_OK):
-            raise InputError(f"data.root: {folder} may not be read")
-        return folder
-
-    def _from_draft(
-        self, name: str, draft: pd.DataFrame, label_name: str, rle_side_px: int | None = None
-    ) -> Cohort:
-        root = self.folder()
-        by_column = [self.split_column] if self.split == "column" and self.split_column else []
-        table, notes, skipped = checked(draft, root, label_name, self.on_error)
-        pixels = _files(root, table, rle_side_px)
-        return self._finished(Cohort(name, table[[*CORE, *by_column]], pixels, root, notes, skipped))
-
-    def _draft(self, table: pd.DataFrame, file: str, image: pd.Series) -> pd.DataFrame:
-        """The columns that every draft has, for the rows of a table; what a source knows more, it adds."""
-        unknown = pd.Series(np.nan, index=table.index, dtype=object)
-        described = dict.fromkeys(("patient_id", "view", "age", "sex"), unknown)
-        by_column = self._split_cells(table, self.folder() / file)
-        return pd.DataFrame({"image": image, "file": file, "row": table.index, **described, **by_column})
 
 
 @dataclass(kw_only=True)
@@ -295,13 +203,13 @@ class Table(OnDisk):
         super().__post_init__()
         roles = ("image", "label", "patient", "mask", "rle", "view", "age", "sex")
         for role in self.columns:
-            _need_choice("columns", role, roles)
+            need_choice("columns", role, roles)
         if not self.columns.get("image") or not (self.columns.get("label") or self.columns.get("rle")):
             raise InputError("data.columns must name the columns of image and label (or of image and rle)")
         if self.columns.get("mask") and self.columns.get("rle"):
             raise InputError("data.columns names both mask and rle; a lesion is described by one of them")
         if self.rle_side_px is not None:
-            _need_whole("rle_side_px", self.rle_side_px, 1)
+            need_whole("rle_side_px", self.rle_side_px, 1)
 
     def __call__(self) -> Cohort:
         path = self.folder() / self.table
@@ -339,27 +247,3 @@ def _under(folder: str, paths: pd.Series) -> pd.Series:
     """Paths below a folder of the root; one that says nothing stays so."""
     under = "" if folder == "." else folder
     return paths.map(lambda path: path and os.path.join(under, path), na_action="ignore")  # noqa: PTH118
-
-
-def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "Files":
-    from pneumo.data.images import Files, Picture
-
-    masks = table["mask"] if "mask" in table else [None] * len(table)
-    codes = table["rle"] if "rle" in table else [()] * len(table)
-    return Files(
-        root,
-        [
-            Picture(image, mask if isinstance(mask, str) else None, rle, rle_side_px)
-            for image, mask, rle in zip(table["image"], masks, codes, strict=True)
-        ],
-    )
-
-
-def _need_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f'data.{name} is "{value}", must be one of: {", ".join(choices)}')
-
-
-def _need_whole(name: str, value: object, smallest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-        raise InputError(f'data.{name} is "{value}", must be a whole number of at least {smallest}')

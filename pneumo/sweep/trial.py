@@ -14,7 +14,7 @@ from optuna.trial import Trial, TrialState
 from pneumo import archive
 from pneumo.console import Advance, Terminal
 from pneumo.data.material import Material, prepared
-from pneumo.data.sources import Source
+from pneumo.data.source import Source
 from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError
 from pneumo.machine import is_out_of_memory
 from pneumo.sweep.ledger import AWAY, Ledger
