@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pneumo.augment import DRAWS, Augment
+from pneumo.augment import DRAWS, Augment, _grid
 from pneumo.errors import InputError
 
 SAFE = Augment(rotation_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2)
@@ -78,6 +78,20 @@ def test_a_rotation_is_pillows(degrees):
     pillows = np.asarray(Image.fromarray(smooth).rotate(degrees, Image.Resampling.BILINEAR))
     inner = slice(20, 76)
     assert np.abs(ours.numpy() - pillows)[inner, inner].max() < 3
+
+
+@pytest.mark.parametrize("side", [1, 7, 224])
+def test_the_grid_is_torchs_affine_grid(side):
+    affine = STRONG._affine(seeded(STRONG, 5))
+    torchs = torch.nn.functional.affine_grid(affine, [5, 1, side, side], align_corners=False)
+    assert torch.allclose(_grid(affine, side), torchs, atol=1e-6)
+
+
+def test_the_images_given_stay_as_they_are():
+    batch = images()
+    before = batch.clone()
+    STRONG(batch, seeded(STRONG, 4))
+    assert torch.equal(batch, before)
 
 
 def test_a_shift_moves_by_its_share_of_the_side():
