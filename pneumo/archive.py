@@ -25,6 +25,20 @@ def find_run(run_id: str) -> Run:
         raise InputError(f"MLflow at {place()} has no run {run_id}") from None
 
 
+def best_run() -> str:
+    """The id of the finished run with the highest validation AUROC. InputError: there is none."""
+    found: list[Run] = mlflow.search_runs(
+        filter_string="attributes.status = 'FINISHED' and metrics.`best/val_auroc` > 0",
+        search_all_experiments=True,
+        order_by=["metrics.`best/val_auroc` DESC"],
+        output_format="list",
+    )
+    trainings = [run for run in found if CHECKPOINTS in run.data.tags]
+    if not trainings:
+        raise InputError(f"MLflow at {place()} has no finished run: train one first")
+    return str(trainings[0].info.run_id)
+
+
 def run_of_trial(study: str, number: int) -> str | None:
     """The id of the run that was begun for it."""
     found: list[Run] = mlflow.search_runs(

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,12 @@ pneumo reproduce RUN_ID                a logged run again, and whether it comes 
 pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "study": {"storage": None},
-    "confirm": {"storage": None, "top": 5, "seeds": 5},
-    "reproduce": {},
-}
 
 
 def main() -> None:
     try:
         told(sys.argv[1:])
-    except InputError as error:
+    except (InputError, OSError) as error:  # a disk may be full
         sys.exit(f"{error}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -37,37 +32,57 @@ def told(words: Sequence[str]) -> None:
         print(USAGE)
         return
     verb, *rest = words
-    if verb == "data":
-        if rest[:1] != ["check"]:
-            raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
-        from pneumo.datacheck import check
-
-        check(rest[1:])
-        return
-    if verb not in OPTIONS:
+    if verb not in VERBS:
         raise InputError(f"pneumo {verb}: there is no such verb\n\n{USAGE}")
-    if not rest or "=" in rest[0]:
+    VERBS[verb](rest)
+
+
+def study(words: list[str]) -> None:
+    name, options = named("study", words, {"storage": None})
+    url = storage(options)
+    from pneumo.sweep.answers import answer
+
+    answer(url, name)
+
+
+def confirm(words: list[str]) -> None:
+    name, options = named("confirm", words, {"storage": None, "top": 5, "seeds": 5})
+    url = storage(options)
+    from pneumo.sweep.confirm import confirm
+
+    confirm(url, name, options["top"], options["seeds"])
+
+
+def reproduce(words: list[str]) -> None:
+    run_id, _ = named("reproduce", words, {})
+    from pneumo.reproduce import reproduce
+
+    reproduce(run_id)
+
+
+def data(words: list[str]) -> None:
+    if words[:1] != ["check"]:
+        raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
+    from pneumo.datacheck import check
+
+    check(words[1:])
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    verb.__name__: verb for verb in (study, confirm, reproduce, data)
+}
+
+
+def named(verb: str, words: Sequence[str], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name that a verb is given, and its options."""
+    if not words or "=" in words[0]:
         raise InputError(f"pneumo {verb} needs a name\n\n{USAGE}")
-    options = chosen(verb, rest[1:])
-    if verb == "reproduce":
-        from pneumo.reproduce import reproduce
-
-        reproduce(rest[0])
-        return
-    url = options.pop("storage") or os.environ.get("PNEUMO_STORAGE") or default_storage()
-    if verb == "study":
-        from pneumo.sweep.answers import answer
-
-        answer(url, rest[0])
-    else:
-        from pneumo.sweep.confirm import confirm
-
-        confirm(url, rest[0], **options)
+    return words[0], chosen(verb, words[1:], options)
 
 
-def chosen(verb: str, words: Sequence[str]) -> dict[str, Any]:
+def chosen(verb: str, words: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     """The verb's options, where they are given as such. InputError: one is unknown or of the wrong kind."""
-    options = dict(OPTIONS[verb])
+    options = dict(options)
     for word in words:
         name, _, value = word.partition("=")
         if name not in options:
@@ -79,8 +94,10 @@ def chosen(verb: str, words: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def default_storage() -> str:
-    """InputError: there is no file, which must not be made by looking."""
+def storage(options: dict[str, Any]) -> str:
+    """The address of the studies. InputError: there is no file, which must not be made by looking."""
+    if url := options["storage"] or os.environ.get("PNEUMO_STORAGE"):
+        return str(url)
     path = Path.cwd() / "study.db"
     if not path.exists():
         raise InputError(

@@ -7,7 +7,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from pneumo.sweep import pages, plots, words
+from pneumo import pages
+from pneumo.sweep import plots, words
 from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
 
 DESIGN = {

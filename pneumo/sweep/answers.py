@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pneumo import tracking
+from pneumo import pages, tracking
 from pneumo.console import Terminal
 from pneumo.errors import InputError
-from pneumo.sweep import pages, plots
+from pneumo.sweep import plots
 from pneumo.sweep.ledger import opened
 from pneumo.sweep.summary import summary
 

@@ -8,11 +8,11 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo import archive, tracking
+from pneumo import archive, pages, tracking
 from pneumo.console import Terminal
 from pneumo.describe import clock, short
 from pneumo.errors import InputError
-from pneumo.sweep import pages, plots, words
+from pneumo.sweep import plots, words
 from pneumo.sweep.ledger import COUNTED, Ledger
 from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
 

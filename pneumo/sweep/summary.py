@@ -1,7 +1,6 @@
 """A study's answers, as sections of text and tables; how they look is the pages' business."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.describe import clock, short
+from pneumo.pages import Section
 from pneumo.sweep import words
 from pneumo.sweep.design import Design
 from pneumo.sweep.effects import NO_EVIDENCE, UNKNOWN, Effect, paired, ratio
@@ -21,14 +21,6 @@ ASIDE = {  # outcome -> its column
     "findings/val_loss_jump": "jump of val loss",
     "findings/train_minus_val_accuracy": "train - val accuracy",
 }
-
-
-@dataclass(frozen=True)
-class Section:
-    title: str
-    text: Sequence[str] = ()
-    columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = field(default=())
 
 
 def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:

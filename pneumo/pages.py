@@ -4,11 +4,11 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
 from pneumo.console import Terminal
-from pneumo.sweep.summary import Section
 
 MARKED = {"helps": "helps", "saves": "helps", "hurts": "hurts", "costs": "hurts"}  # first word -> colour
 STYLE = """
@@ -25,6 +25,16 @@ td.helps { color: #14713d; font-weight: 600 } td.hurts { color: #a3261d; font-we
   td, th { border-color: #333a44 } td.helps { color: #6fd39b } td.hurts { color: #ff9a90 }
   img { background: #fff } }
 """
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, paragraphs and a table."""
+
+    title: str
+    text: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = field(default=())
 
 
 def markdown(sections: Sequence[Section]) -> str:

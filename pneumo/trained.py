@@ -1,0 +1,76 @@
+"""The best model of a run, with all it needs to see images of any origin."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pneumo import archive, checkpoint
+from pneumo.data.batches import Batches
+from pneumo.data.normalise import Normalise
+from pneumo.errors import InputError
+from pneumo.experiment import Experiment
+from pneumo.infer import View, Viewer, predict
+from pneumo.losses import Loss
+from pneumo.machine import Machine
+from pneumo.models import Classifier
+from pneumo.resume import RUN_ID
+from pneumo.revisit import experiment_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    run_id: str
+    experiment: Experiment
+    model: Classifier  # in evaluation mode, on the machine's device
+    loss: Loss  # fitted: it turns logits into P(pneumothorax)
+    normalise: Normalise
+    threshold: float  # chosen on its validation split, without views
+    machine: Machine
+
+    @property
+    def side_px(self) -> int:
+        """Of the square images that it takes."""
+        return self.experiment.data.image_side_px
+
+    @property
+    def viewer(self) -> Viewer:
+        layout = torch.channels_last if self.experiment.fit.channels_last else torch.contiguous_format
+        return Viewer(self.experiment.augment.evaluation, self.normalise, self.machine.precision, layout)
+
+    def logits(self, batches: Batches, rows: np.ndarray, views: list[View]) -> Tensor:
+        """(N, n_outputs) of these rows, on the CPU: means over the views."""
+        return predict(self.model, batches, rows, self.viewer, 2 * self.experiment.fit.batch_size, views)
+
+
+def trained(name: str) -> Trained:
+    """By its run id, or `best`: the finished run of the highest val AUROC. InputError: there is no such run,
+    it never finished an epoch, or its checkpoint is gone, broken or of another model."""
+    run_id = archive.best_run() if name == "best" else name
+    if not RUN_ID.fullmatch(run_id):
+        raise InputError(f"{name!r} is not a run: 32 hexadecimal digits are, or best")
+    figures = archive.figures_of(run_id)
+    path = archive.best_checkpoint(run_id)
+    state = checkpoint.read(path)
+    experiment = experiment_of(run_id)
+    if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - figures.keys()):
+        raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish")
+    machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
+    model = replace(experiment.model, pretrained=None)(experiment.loss.n_outputs)
+    try:
+        model.load_state_dict(state["model"])
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(
+            f"{path} is of another model than run {run_id} was configured with: {reason}"
+        ) from None
+    return Trained(
+        run_id,
+        experiment,
+        model.to(machine.device).eval(),
+        experiment.loss.fitted(figures["split/train_prevalence"]),
+        Normalise(figures["normalise_mean"], figures["normalise_std"]),
+        figures["threshold"],
+        machine,
+    )

@@ -1,0 +1,86 @@
+"""A run's best model, from its id alone."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SMALL
+
+from pneumo import archive, checkpoint, tracking
+from pneumo.data.batches import Batches
+from pneumo.data.material import prepared
+from pneumo.errors import InputError
+from pneumo.infer import views_of
+from pneumo.run import run
+from pneumo.trained import trained
+from pneumo.watch import Watch
+
+
+class Named(Watch):
+    def begins(self, run_id, split_hash, history):
+        self.run_id = run_id
+
+
+@pytest.fixture
+def finished(workdir, composed):
+    """The id of a run."""
+
+    def make(*overrides):
+        watch = Named()
+        run(composed(*SMALL, "model.width=4", "fit.epochs=1", *overrides), workdir / "out", watch)
+        return watch.run_id
+
+    return make
+
+
+@pytest.mark.parametrize("overrides", [(), ("loss=weighted_bce", "data.normalise=train", "augment=report")])
+def test_a_run_s_scores_come_out_of_its_id_alone(finished, overrides):
+    run_id = finished(*overrides)
+    model = trained(run_id)
+    table = pd.read_csv(io.StringIO(archive.text_of(run_id, "predictions.csv"))).query("split == 'test'")
+    material = prepared(model.experiment.data, lambda done, total: None)
+    batches = Batches(material.store, material.labels, model.machine.device, 0)
+    rows = material.split.test
+    scores = model.loss.probability(model.logits(batches, rows, views_of("none")))
+    assert np.array_equal(material.cohort.table["image_id"].to_numpy()[rows], table["image_id"])
+    assert np.allclose(scores, table["score"], atol=1e-6)
+
+
+def test_best_is_the_finished_run_of_the_highest_val_auroc(finished):
+    runs = [finished(f"seed={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate((1e-6, 3e-3))]
+    best = max(runs, key=lambda run_id: archive.figures_of(run_id)["best/val_auroc"])
+    assert trained("best").run_id == best
+
+
+def test_what_is_no_run_of_ours_is_said(finished):
+    tracking.connect()
+    with pytest.raises(InputError, match="has no finished run"):
+        trained("best")
+    with pytest.raises(InputError, match="'nonsense' is not a run"):
+        trained("nonsense")
+    with pytest.raises(InputError, match=f"has no run {'0' * 32}"):
+        trained("0" * 32)
+
+
+def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, workdir):
+    run_id = finished()
+    path = archive.best_checkpoint(run_id)
+    state = checkpoint.read(path)
+    checkpoint.write({**state, "model": {"head.weight": torch.zeros(3)}}, path)
+    with pytest.raises(InputError, match="is of another model than run"):
+        trained(run_id)
+    path.write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+    with pytest.raises(InputError, match="is not a file of weights"):
+        trained(run_id)
+    assert not (workdir / "executed").exists()
+    path.unlink()
+    assert trained(run_id).threshold > 0, "the copy among the run's files"
+
+
+def test_a_run_without_a_best_model_is_said(finished, monkeypatch):
+    run_id = finished()
+    monkeypatch.setattr(archive, "checkpoint_of", lambda run, file: None)
+    with pytest.raises(InputError, match=r"has no best\.pt"):
+        trained(run_id)
