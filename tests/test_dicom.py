@@ -1,10 +1,16 @@
 """A DICOM file is shown as a viewer shows it, or refused by name before it costs anything."""
 
 import random
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import dicoms
 import numpy as np
+import psutil
 import pydicom
 import pytest
 from hypothesis import given, settings
@@ -14,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
+from pneumo.data import apart
 from pneumo.data.dicom import header
 from pneumo.data.grey import MAX_PIXELS, UnreadableError
 from pneumo.data.images import load_grey
@@ -262,3 +269,36 @@ def test_dicom_is_known_by_its_content_and_by_its_name(tmp_path: Path) -> None:
     assert (load_grey(tmp_path, "a.png") == NOISE).all()
     Image.fromarray(NOISE).save(tmp_path / "b.dcm", "png")
     assert refused(tmp_path / "b.dcm") == "b.dcm is not a DICOM file: it has no DICM at byte 128"
+
+
+def test_a_decoder_that_dies_costs_one_file(tmp_path: Path) -> None:
+    path = dicoms.save(tmp_path / "a.dcm", NOISE, "JPEGLosslessSV1")
+    assert (grey(path) == NOISE).all()
+    for decoder in apart.idle:
+        decoder.kill()
+        decoder.wait()
+    n_decoders = len(apart.idle)
+    for _ in range(n_decoders):
+        assert refused(path) == "a.dcm cannot be decoded: its stream is so damaged that the decoder died"
+    assert not apart.idle
+    assert (grey(path) == NOISE).all()
+
+
+def test_threads_decode_side_by_side_and_each_gets_its_own(tmp_path: Path) -> None:
+    paths = [dicoms.save(tmp_path / f"{n}.dcm", NOISE + np.uint8(n), "JPEGLSLossless") for n in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        for n, decoded in enumerate(pool.map(grey, paths)):
+            assert (decoded == NOISE + np.uint8(n)).all()
+
+
+def test_decoders_end_with_their_process(tmp_path: Path) -> None:
+    path = dicoms.save(tmp_path / "a.dcm", NOISE, "JPEGLSLossless")
+    code = (
+        "import os, sys, signal; from pathlib import Path; from pneumo.data import apart, images;"
+        "images.load_grey(Path(sys.argv[1]), 'a.dcm'); print(apart.idle[0].pid, flush=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path.parent], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(timeout=20)

@@ -5,8 +5,8 @@ the range of the detector -> 8 bits -> MONOCHROME1 inverted. All of it is worked
 number and looked up for the pixels.
 
 Pillow decodes JPEG baseline and JPEG 2000 (it lets other threads work meanwhile), GDCM JPEG-LS and lossless
-JPEG, pydicom RLE. GDCM ends the whole process where a stream is smaller than its header says, so every
-stream's own size is read first.
+JPEG, in another process (`apart`), pydicom RLE. Every stream's own size is read first: GDCM does not look
+where a stream is smaller than its header says.
 """
 
 # H, W of a file; L stored numbers from its smallest to its largest
@@ -28,6 +28,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
+from pneumo.data import apart
 from pneumo.data.cohort import Pixel
 from pneumo.data.grey import UnreadableError, detector_top, eight_bits, need_size
 
@@ -91,7 +92,8 @@ def load(path: Path) -> Pixel:
     if problem := _problem(_opened(path, stop_before_pixels=True)):
         raise UnreadableError(problem)
     dataset = _opened(path)
-    return _shown(_stored(dataset, path.stat().st_size), dataset)
+    by_gdcm = DECODERS.get(dataset.file_meta.TransferSyntaxUID) == "gdcm"
+    return _shown(apart.decoded(path) if by_gdcm else stored(path), dataset)
 
 
 def _opened(path: Path, **how: Any) -> pydicom.FileDataset:
@@ -127,11 +129,12 @@ def _problem(dataset: pydicom.Dataset) -> str:
     return ""
 
 
-def _stored(dataset: pydicom.FileDataset, file_bytes: int) -> npt.NDArray[np.integer[Any]]:
-    """(H, W) as the detector stored them."""
+def stored(path: Path) -> apart.Stored:
+    """(H, W) as the detector stored them, decoded in this process. Raises UnreadableError."""
+    dataset = _opened(path)
     syntax = dataset.file_meta.TransferSyntaxUID
     if not dataset.get("PixelData"):
-        raise UnreadableError(f"is truncated: its {file_bytes:,} bytes hold no whole pixel data")
+        raise UnreadableError(f"is truncated: its {path.stat().st_size:,} bytes hold no whole pixel data")
     wanted = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
     if not syntax.is_compressed and len(dataset.PixelData) < wanted:
         raise UnreadableError(f"is truncated: {len(dataset.PixelData):,} of {wanted:,} bytes of pixels")
@@ -141,12 +144,12 @@ def _stored(dataset: pydicom.FileDataset, file_bytes: int) -> npt.NDArray[np.int
     if dataset.BitsAllocated == 8:
         how["bits_stored"] = 8  # fewer end the process in GDCM
     try:
-        stored, _ = get_decoder(syntax).as_array(dataset, raw=True, **how)
+        numbers, _ = get_decoder(syntax).as_array(dataset, raw=True, **how)
     except Exception:  # of several decoders, each with its own
         raise UnreadableError(
             f"cannot be decoded: {syntax.name} ({syntax}), {dataset.get('BitsStored')} bits"
         ) from None
-    return stored
+    return numbers
 
 
 def _need_same_size(stream: bytes, dataset: pydicom.Dataset) -> None:
