@@ -75,6 +75,10 @@ class Augment:
             pixels = pixels ** self._factor(draws, "gamma", self.gamma)
         return pixels
 
+    def masks(self, masks: Tensor, draws: Tensor) -> Tensor:
+        """(B, 1, H, W) uint8 through the same geometry -> (B, 1, h, w) float in [0, 1]."""
+        return self._resampled(masks.float().div_(255), draws)
+
     def surviving(self, masks: Tensor, draws: Tensor) -> Tensor:
         """(B, 1, H, W) uint8 masks, none empty -> (B,) the share of each lesion's area that is still seen."""
         area = masks.float()

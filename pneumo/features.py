@@ -49,7 +49,7 @@ class FeatureFit(Fit):
             return self.images.predict(model, rows, views)
         return super().predict(model, rows, views)
 
-    def inputs(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def inputs(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of K views a random one each time."""
         n_views = batch.images.shape[2] - 1
         chosen = 1 + (draws[:, 0] * n_views).long() if n_views else torch.zeros(len(draws), dtype=torch.long)
@@ -57,7 +57,7 @@ class FeatureFit(Fit):
         labels = self.view_labels[torch.from_numpy(batch.rows), chosen.cpu()].to(self.machine.device)
         decided = ~labels.isnan()
         chosen = chosen.to(self.machine.device)
-        return batch.images[every, 0, chosen][decided], labels[decided]
+        return batch.images[every, 0, chosen][decided], labels[decided], decided
 
 
 def first_view(features: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def remembering(fit: Fit, model: Classifier, frozen: bool, advance: Callable[[in
     where the backbone is frozen and images are not augmented. InputError: the backbone is not frozen."""
     asked = fit.settings.cache_features
     if isinstance(asked, int) and not frozen:
-        raise InputError(f"fit.cache_features={asked} needs model.freeze=backbone")
+        raise InputError(f"fit.cache_features={asked} needs model.freeze=backbone, and no mask head")
     if asked is None or not frozen or (asked == "auto" and not is_plain(fit.augment)):
         return fit
     n_views = asked if isinstance(asked, int) else 0

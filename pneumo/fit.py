@@ -14,9 +14,11 @@ from pneumo import metrics
 from pneumo.augment import Augment
 from pneumo.data.batches import Batch, Batches, in_batches
 from pneumo.data.normalise import Normalise
+from pneumo.data.order import falling, with_share
 from pneumo.data.split import Split
 from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.infer import Predictions, View, Viewer, predict, views_of
+from pneumo.lesions import mask_loss
 from pneumo.losses import Loss
 from pneumo.machine import Machine, is_out_of_memory
 from pneumo.processes import ALONE, Processes
@@ -40,6 +42,8 @@ class FitSettings:
     cache_features: str | int | None = "auto"
     profile: bool = False
     few_images: int | None = None
+    positive_share: float | None = None
+    mask_weight: float = 1.0
     test: bool = True
     pictures: bool = True
 
@@ -63,6 +67,12 @@ class FitSettings:
             )
         if self.few_images is not None and self.few_images < 2:
             raise InputError(f"fit.few_images must be at least 2, or null, got {self.few_images}")
+        if self.positive_share is not None and not 0 < self.positive_share < 1:
+            raise InputError(
+                f"fit.positive_share must lie between 0 and 1, or be null, got {self.positive_share}"
+            )
+        if not self.mask_weight > 0:
+            raise InputError(f"fit.mask_weight must be above 0, got {self.mask_weight}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"fit.clip_norm must be above 0, or null, got {self.clip_norm}")
 
@@ -178,7 +188,7 @@ class Fit:
         """The order and the augmentation depend on seed and epoch alone; dropout also on window and
         process."""
         order_seed, draws_seed = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
-        order = np.random.default_rng(order_seed).permutation(self.split.train)
+        order = self.order(epoch, np.random.default_rng(order_seed))
         draws = self.augment.draw(len(order), torch.Generator().manual_seed(int(draws_seed)))
         windows = in_batches(np.arange(len(order)), self.effective_batch)
         mine = [self.processes.share(in_batches(window, self.settings.batch_size)) for window in windows]
@@ -220,6 +230,15 @@ class Fit:
         }
         return self.processes.said_by_first(figures)  # type: ignore[no-any-return]
 
+    def order(self, epoch: int, random: np.random.Generator) -> np.ndarray:
+        """Training rows as an epoch sees them."""
+        train, start = self.split.train, self.settings.positive_share
+        if start is None:
+            return random.permutation(train)
+        positive = self.batches.labels(train).numpy() == 1
+        share = falling(start, positive.mean(), epoch, self.settings.epochs)
+        return with_share(train, positive, share, random)
+
     def gradients(
         self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int, tally: Tally
     ) -> int:
@@ -249,19 +268,33 @@ class Fit:
             for start in range(0, len(draws), training.micro_batch):
                 at = slice(start, start + training.micro_batch)
                 piece = batch.part(at)
-                inputs, labels = self.inputs(piece, draws[at].to(self.machine.device))
+                logits, labels, loss, where = self._losses(training, piece, draws[at].to(self.machine.device))
                 if not len(labels):
                     continue
-                with self.machine.precision():
-                    logits = training.model(inputs)
-                loss = self.loss(logits, labels)
                 if not seen:
                     training.optimizer.zero_grad(set_to_none=True)
-                share = training.scaler.scale(loss * (len(labels) / in_window))
+                total = loss + self.settings.mask_weight * where
+                share = training.scaler.scale(total * (len(labels) / in_window))
                 share.backward()  # type: ignore[no-untyped-call]
                 answers = self.loss.probability(logits.detach()) >= 0.5
                 seen.append((piece.rows, loss.detach(), (answers == (labels > 0.5)).sum(), len(labels)))
         return seen
+
+    def _losses(
+        self, training: Training, piece: Batch, draws: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
+        """Logits, labels, their loss, and that of where a mask head sees lesions."""
+        inputs, labels, decided = self.inputs(piece, draws)
+        if not len(labels):
+            return labels, labels, labels, 0.0
+        if training.model.mask_head is None:
+            with self.machine.precision():
+                logits = training.model(inputs)
+            return logits, labels, self.loss(logits, labels), 0.0
+        with self.machine.precision():
+            logits, drawn = training.model(inputs, drawing=True)
+        masks, known = self.lesions(piece, draws)
+        return logits, labels, self.loss(logits, labels), mask_loss(drawn, masks[decided], known[decided])
 
     def _too_large(self, images: int, error: Exception) -> None:
         """Raises the error again if it is of another kind, or cannot be mended by fewer images at once."""
@@ -273,14 +306,22 @@ class Fit:
                 "data.image_side_px or augment.crop is needed, or a larger device"
             ) from error
 
-    def inputs(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def inputs(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor, Tensor | slice]:
         """What the model learns from, (B', 1, h, w) float, and labels (B',): without those that relabelling
-        leaves undecided."""
+        leaves undecided; and which of the batch these are."""
         images, labels = self.view(batch, draws)
+        decided: Tensor | slice = slice(None)
         if self.augment.relabel:
             decided = ~labels.isnan()
             images, labels = images[decided], labels[decided]
-        return self.normalise(images).contiguous(memory_format=self.memory_format), labels
+        return self.normalise(images).contiguous(memory_format=self.memory_format), labels, decided
+
+    def lesions(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks as augmented, (B, 1, h, w) in [0, 1], and of which images (B,) it is known where they have a
+        lesion, if any."""
+        masks = self.augment.masks(self.batches.masks(batch.rows), draws)
+        has_mask = torch.from_numpy(self.batches.store.has_mask[batch.rows]).to(masks.device)
+        return masks, has_mask | (batch.labels == 0)
 
     def view(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented images (B, 1, h, w) float in [0, 1] and labels (B,), NaN where undecided."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pneumo.errors import InputError
+from pneumo.lesions import MaskHead, staged, stages
 from pneumo.weights import read_tensors
 
 FREEZES = ("none", "backbone", "batchnorm")
@@ -22,23 +23,38 @@ Weights = Mapping[str, Tensor]
 
 class Classifier(nn.Module):
     """A backbone (B, 1, H, W) -> (B, n_features), dropout, one linear layer. What is frozen keeps its
-    weights and its batch-norm statistics, whatever mode the rest is in."""
+    weights and its batch-norm statistics, whatever mode the rest is in.
+
+    A mask head draws lesions from the backbone's maps; the highest of its logits is added to the answer,
+    with a weight that is learned from 0."""
 
     def __init__(self, backbone: nn.Module, n_features: int, n_outputs: int, dropout: float, freeze: str):
         super().__init__()
         self.backbone, self.dropout = backbone, nn.Dropout(dropout)
         self.head = nn.Linear(n_features, n_outputs)
+        self.mask_head: MaskHead | None = None
         norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
         frozen: dict[str, list[nn.Module]] = {"none": [], "backbone": [backbone], "batchnorm": [*norms]}
         self._frozen = frozen[freeze]
         for module in self._frozen:
             module.requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images, or (B, n_features) that have passed the backbone already."""
-        features = self.backbone(images) if images.ndim == 4 else images
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+    def forward(self, images: Tensor, drawing: bool = False) -> Any:
+        """Logits, of images or of (B, n_features) that have passed the backbone already; where `drawing`,
+        also the mask head's lesion logits (B, 1, h, w), coarser than the images."""
+        if self.mask_head is None:
+            features = self.backbone(images) if images.ndim == 4 else images
+            return self.head(self.dropout(features))
+        maps, features = staged(self.backbone, images, self.mask_head.stages)
+        drawn = self.mask_head(maps)
+        logits = self.head(self.dropout(features)) + self.evidence(drawn.amax(dim=(2, 3)))
+        return (logits, drawn) if drawing else logits
+
+    def with_mask_head(self) -> Self:
+        self.mask_head = MaskHead(stages(self.backbone))
+        self.evidence = nn.Linear(1, self.head.out_features, bias=False)
+        nn.init.zeros_(self.evidence.weight)
+        return self
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -50,17 +66,28 @@ class Classifier(nn.Module):
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """`pretrained`: null, `imagenet`, or a file: torchvision's weights or a checkpoint of ours (a run id
-    becomes such a file before it arrives here). `freeze`: what training leaves as it is."""
+    becomes such a file before it arrives here). `freeze`: what training leaves as it is. `mask_head`: lesion
+    masks teach where to look; for networks that are their children one after another."""
+
+    @property
+    def takes_mask_head(self) -> bool:
+        return False
 
     pretrained: str | None = None
     dropout: float = 0.0
     freeze: str = "none"
+    mask_head: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout must lie in [0, 1), got {self.dropout}")
         if self.freeze not in FREEZES:
             raise InputError(f"model.freeze must be one of {', '.join(FREEZES)}, got {self.freeze!r}")
+
+    @property
+    def gives_features(self) -> bool:
+        """Whether all that training changes comes after the backbone."""
+        return self.freeze == "backbone" and not self.mask_head
 
     def backbone(self) -> tuple[nn.Module, int]:
         """An untrained backbone and its number of features."""
@@ -73,6 +100,10 @@ class Model:
     def __call__(self, n_outputs: int) -> Classifier:
         backbone, n_features = self.backbone()
         model = Classifier(backbone, n_features, n_outputs, self.dropout, self.freeze)
+        if self.mask_head:
+            if not self.takes_mask_head:
+                raise InputError("model.mask_head=true needs model=tiny or a resnet")
+            model.with_mask_head()
         if self.pretrained == "imagenet":
             load_backbone(model, self.imagenet(), "imagenet")
         elif self.pretrained is not None:
@@ -86,6 +117,10 @@ class Tiny(Model):
     basic block a stage; average and maximum over the last map, since most lesions are small."""
 
     width: int = 16
+
+    @property
+    def takes_mask_head(self) -> bool:
+        return True
 
     def backbone(self) -> tuple[nn.Module, int]:
         widths = [self.width * factor for factor in (1, 2, 4, 8)]
@@ -132,6 +167,10 @@ class Torchvision(Model):
     torchvision is imported when one is built: it takes as long as torch itself."""
 
     arch: str
+
+    @property
+    def takes_mask_head(self) -> bool:
+        return self.arch.startswith("resnet")
 
     def backbone(self) -> tuple[nn.Module, int]:
         from torchvision import models

@@ -57,7 +57,7 @@ def follow(experiment: Experiment, machine: Machine, processes: Processes) -> No
     fit = assembled(experiment, material, machine, processes)
     training = begun(experiment, built_model(experiment, machine), fit)
     training.load_state_dict(state)
-    fit = remembering(fit, training.model, experiment.model.freeze == "backbone", lambda done, total: None)
+    fit = remembering(fit, training.model, experiment.model.gives_features, lambda done, total: None)
     for _ in fit.epochs(training):
         pass
     training.model.load_state_dict(processes.said_by_first(None))
@@ -84,9 +84,8 @@ def lead(
     training = begun(experiment, model, fit)
     if before:
         training.load_state_dict(before.state)
-    frozen = experiment.model.freeze == "backbone"
     with terminal.progress("features") as advance:
-        fit = remembering(fit, training.model, frozen, advance)
+        fit = remembering(fit, training.model, experiment.model.gives_features, advance)
     terminal.say("model", describe.model(experiment, model, fit.effective_batch))
     terminal.say("device", describe.device(fit))
 
@@ -145,9 +144,13 @@ def assembled(
     experiment: Experiment, material: Material, machine: Machine, processes: Processes = ALONE
 ) -> Fit:
     train = material.split.train
-    if experiment.augment.relabel and not material.store.has_mask[train].any():
-        name = material.cohort.name
-        raise InputError(f"augment.relabel=true needs lesion masks, and data={name} has none")
+    masks_asked = {
+        "augment.relabel": experiment.augment.relabel,
+        "model.mask_head": experiment.model.mask_head,
+    }
+    for name, asked in masks_asked.items():
+        if asked and not material.store.has_mask[train].any():
+            raise InputError(f"{name}=true needs lesion masks, and data={material.cohort.name} has none")
     return Fit(
         settings=experiment.fit,
         machine=machine,

@@ -293,9 +293,9 @@ def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradien
     inputs, dropping = fit.inputs, training.optimizer.zero_grad
 
     def without_some(batch, draws):
-        images, labels = inputs(batch, draws)
+        images, labels, decided = inputs(batch, draws)
         kept = 0 if next(numbers) == 2 else len(labels)  # the first batch of the second of two windows
-        return images[:kept], labels[:kept]
+        return images[:kept], labels[:kept], decided
 
     def told_to_drop(**options):
         told.append("drop")
@@ -310,7 +310,7 @@ def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradien
 
 def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
     fit, _training = small_fit(augment=Augment(crop=0.5, relabel=True))
-    _images, labels = fit.inputs(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
+    _images, labels, _ = fit.inputs(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
     assert labels.tolist() == [0, 1] * 4
 
 
