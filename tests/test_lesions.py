@@ -77,7 +77,7 @@ def test_masks_change_what_is_learned_and_how_images_are_batched_does_not(small_
     for name, head, batch, steps in (("8", True, 8, 1), ("4x2", True, 4, 2), ("none", False, 8, 1)):
         fit, training = small_fit(
             model=Tiny(width=4, mask_head=head),
-            optimizer=Sgd(lr=1e-2),
+            optimizer=Sgd(lr=0.3),
             store=store_of(pixels, masks),
             settings={"batch_size": batch, "accumulation_steps": steps},
         )
