@@ -22,7 +22,7 @@ BATCH = 64
 
 
 def check(overrides: Sequence[str]) -> None:
-    """Only tables that cannot be read at all are an InputError; the rest is said."""
+    """InputError: a table cannot be read at all; or, when all else is said, some rows cannot be used."""
     if others := [word for word in overrides if config.key_of(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data check takes data=... and data.KEY=..., got {others[0]!r}")
     augments = {
@@ -42,9 +42,11 @@ def check(overrides: Sequence[str]) -> None:
     _say_twins(terminal, cohort, found)
     _say_lesions(terminal, found)
     _say_lost(terminal, augments, store)
-    _say_unreadable(terminal, cohort)
     for note in (*cohort.notes, *(split.notes if split else ())):
         terminal.warn(note)
+    if cohort.skipped:
+        raise unusable(cohort)
+    terminal.say("files", f"all {len(cohort):,} can be read")
 
 
 def share_lost(augment: Augment, store: Store, seed: int = 0) -> float:
@@ -135,9 +137,6 @@ def _say_lost(terminal: Terminal, augments: Mapping[str, Augment], store: Store)
     terminal.say("augments", f"share of positive draws that lose the lesion: {' · '.join(lost)}")
 
 
-def _say_unreadable(terminal: Terminal, cohort: Cohort) -> None:
-    if not cohort.skipped:
-        terminal.say("files", f"all {len(cohort):,} can be read")
-        return
+def unusable(cohort: Cohort) -> InputError:
     total = len(cohort.skipped)
-    terminal.warn(listed(f"{cohort.root}: {total:,} rows cannot be used:", cohort.skipped, shown=total))
+    return InputError(listed(f"{cohort.root}: {total:,} rows cannot be used:", cohort.skipped, shown=total))

@@ -80,17 +80,20 @@ def messy(tmp_path: Path) -> Path:
 
 def test_a_messy_folder_is_told_whole(messy: Path, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["data.split=column", "data.split_column=part", "data.image_side_px=16"]
-    check(["data=siim_dicom", f"data.root={messy}", *given])
+    with pytest.raises(InputError) as error:
+        check(["data=siim_dicom", f"data.root={messy}", *given])
     said = capsys.readouterr().out
     assert "2 images have the pixels of another, e.g. train-rle.csv row 5 = train-rle.csv row 46" in said
     assert "2 images have the pixels of one with the other label" in said
     assert "2 images have the pixels of one in another part of the split" in said
     assert "1 patients lie in more than one part of the column part" in said
     assert "29 drawn; share of the image: median 9.53%" in said  # 99,999 / 1024**2; i9 is left out
-    assert "2 rows cannot be used:" in said
-    assert "row 11: dicom-images-train/9/i9.dcm has the modality CT" in said
-    assert "row 12: dicom-images-train/10/i10.dcm is truncated: 156 of 256 bytes of pixels" in said
     assert "1 images have no row in train-rle.csv, e.g. dicom-images-train/z/z.dcm" in said
+    assert "2 rows cannot be used:" in str(error.value)
+    assert "row 11: dicom-images-train/9/i9.dcm has the modality CT" in str(error.value)
+    assert "row 12: dicom-images-train/10/i10.dcm is truncated: 156 of 256 bytes of pixels" in str(
+        error.value
+    )
 
 
 def test_a_split_that_cannot_be_made_is_said_and_the_rest_still_told(
