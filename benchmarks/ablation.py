@@ -1,9 +1,9 @@
 """python benchmarks/ablation.py: what each ingredient of a recipe gives, alone and together.
 
 Every variant is trained with the same seeds (first weights, order) on drawn radiographs, and judged on
-others, drawn from another seed, that nothing was chosen by: AUROC over all, and of small lesions (under .5% of the
-image) against all negatives. Differences are paired by seed, with 95% t intervals. Views and ensembles
-need no training of their own.
+others, drawn from another seed, that nothing was chosen by: AUROC over all, and of small lesions (under
+.5% of the image) against all negatives. Differences are paired by seed, with 95% t intervals. Views and
+ensembles need no training of their own.
 """
 
 import argparse
