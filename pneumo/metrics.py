@@ -4,6 +4,7 @@ of the same figures in one pass.
 
 N images, D draws (1 for the plain figure), T distinct scores."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,12 @@ def sensitivity_at(ranking: Ranking, specificity: float) -> Floats:
     """(D,) the best sensitivity at any threshold whose specificity is at least this."""
     allowed = ranking.fp <= (1 - specificity) * ranking.negatives * (1 + 1e-12)
     return _divided(np.where(allowed, ranking.tp, 0).max(axis=1), ranking.positives[:, 0])
+
+
+def specificity_at(ranking: Ranking, sensitivity: float) -> Floats:
+    """(D,) the best specificity at any threshold whose sensitivity is at least this."""
+    enough = ranking.tp >= sensitivity * ranking.positives * (1 - 1e-12)
+    return 1 - _divided(np.where(enough, ranking.fp, np.inf).min(axis=1), ranking.negatives[:, 0])
 
 
 @dataclass(frozen=True)
@@ -126,18 +133,26 @@ Interval = tuple[float, float]
 def bootstrap(
     labels: Array, scores: Array, patients: Array, threshold: float, draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% percentile intervals of `figures`, patients (N,) resampled with all their images (Rutter 2000):
-    images of one patient are not independent. Draws without one of the classes are left out."""
+    """95% intervals of `figures`. Draws without one of the classes are left out."""
+    return intervals(
+        patients, lambda weights: figures(Ranking.of(labels, scores, weights), threshold), draws, seed
+    )
+
+
+def intervals(
+    patients: Array, figures_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
+) -> dict[str, Interval]:
+    """95% percentile intervals of what `figures_of` makes of weights (D, N): patients (N,) are resampled with
+    all their images (Rutter 2000), since images of one patient are not independent."""
     names, patient = np.unique(patients, return_inverse=True)
     generator = np.random.default_rng(seed)
     samples: dict[str, list[Floats]] = {}
-    chunk = max(1, 4_000_000 // max(1, len(labels)))  # bounds the memory: about 32 MB a table
+    chunk = max(1, 4_000_000 // max(1, len(patients)))  # bounds the memory: about 32 MB a table
     for start in range(0, draws, chunk):
         drawn = generator.multinomial(
             len(names), np.full(len(names), 1 / len(names)), min(chunk, draws - start)
         )
-        ranking = Ranking.of(labels, scores, drawn[:, patient].astype(float))
-        for name, values in figures(ranking, threshold).items():
+        for name, values in figures_of(drawn[:, patient].astype(float)).items():
             samples.setdefault(name, []).append(values)
     return {name: _central_95(np.concatenate(values)) for name, values in samples.items()}
 

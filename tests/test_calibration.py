@@ -1,0 +1,69 @@
+"""Probabilities that mean what they say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from pneumo import calibration
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(-1, 2, 4000)
+Y = (RANDOM.random(4000) < expit(0.6 * X + 0.4)).astype(int)
+
+
+def test_brier_slope_and_intercept_are_scikit_learn_s():
+    found = {name: value[0] for name, value in calibration.figures(X, Y).items()}
+    fitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(X[:, None], Y)
+    assert found["brier"] == pytest.approx(brier_score_loss(Y, expit(X)), abs=1e-12)
+    assert found["slope"] == pytest.approx(fitted.coef_[0, 0], abs=1e-6)
+    a = found["intercept"]
+    assert expit(X + a).sum() == pytest.approx(Y.sum(), abs=1e-6), "the score equation of an offset model"
+
+
+def test_ece_of_ten_bins_is_that_of_a_loop():
+    total = 0.0
+    for members in np.array_split(np.argsort(X), 10):
+        total += len(members) / len(X) * abs(expit(X[members]).mean() - Y[members].mean())
+    assert calibration.figures(X, Y)["ece"][0] == pytest.approx(total, abs=1e-12)
+
+
+def test_weights_count_as_repeated_images():
+    times = RANDOM.integers(0, 4, (3, 300))
+    weighted = calibration.figures(X[:300], Y[:300], times.astype(float))
+    for draw in range(3):
+        repeated = calibration.figures(np.repeat(X[:300], times[draw]), np.repeat(Y[:300], times[draw]))
+        for name in ("brier", "slope", "intercept"):
+            assert weighted[name][draw] == pytest.approx(repeated[name][0], abs=1e-8)
+
+
+@given(st.floats(0.2, 5), st.integers(0, 1000))
+@settings(max_examples=30)
+def test_the_temperature_undoes_what_scaled_the_log_odds(scale, seed):
+    random = np.random.default_rng(seed)
+    true = random.normal(0, 2, 3000)
+    labels = (random.random(3000) < expit(true)).astype(int)
+    assert calibration.temperature(true * scale, labels) / calibration.temperature(
+        true, labels
+    ) == pytest.approx(scale, rel=1e-4)
+
+
+def test_the_temperature_has_the_least_log_loss():
+    best = calibration.temperature(X, Y)
+    losses = [np.logaddexp(0, -np.where(Y, X, -X) / t).mean() for t in (best, best * 1.01, best / 1.01)]
+    assert min(losses) == losses[0]
+
+
+def test_perfect_probabilities_are_called_perfect():
+    p = np.repeat([0.2, 0.8], 500)
+    labels = np.r_[np.repeat([1, 0], [100, 400]), np.repeat([1, 0], [400, 100])]
+    found = calibration.figures(logit(p), labels)
+    assert [found[name][0] for name in ("slope", "intercept", "ece")] == pytest.approx([1, 0, 0], abs=1e-9)
+
+
+def test_a_draw_without_a_class_has_no_slope():
+    weights = np.stack([Y == 1, np.ones(len(Y))]).astype(float)
+    assert np.isnan(calibration.figures(X, Y, weights)["slope"]).tolist() == [True, False]

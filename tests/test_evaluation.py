@@ -1,0 +1,116 @@
+"""An evaluation's figures, by hand and by scikit-learn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    roc_auc_score,
+    roc_curve,
+)
+
+from pneumo import evaluation, subgroups
+from pneumo.evaluation import Answers, Evaluation
+
+RANDOM = np.random.default_rng(0)
+
+
+def sample(n=400, shift=1.5):
+    labels = (RANDOM.random(n) < 0.3).astype(int)
+    return Answers(labels, RANDOM.normal(-1, 1, n) + shift * labels, RANDOM.integers(0, n // 2, n), 0.2, 1.5)
+
+
+def test_the_figures_are_scikit_learn_s():
+    answers = sample()
+    found = Evaluation.of(answers, draws=5).figures
+    y, x = answers.labels, answers.log_odds
+    false_alarms, hits, _ = roc_curve(y, x, drop_intermediate=False)
+    tn, fp, fn, tp = confusion_matrix(y, x >= 0.2).ravel()
+    expected = {
+        "auroc": roc_auc_score(y, x),
+        "auprc": average_precision_score(y, x),
+        "brier": brier_score_loss(y, expit(x)),
+        "calibrated_brier": brier_score_loss(y, expit(x / 1.5)),
+        "recall": tp / (tp + fn),
+        "specificity": tn / (tn + fp),
+        "precision": tp / (tp + fp),
+        **{
+            f"sensitivity_at_{s}_specificity": hits[false_alarms <= 1 - s / 100 + 1e-12].max()
+            for s in (80, 90, 95)
+        },
+        **{
+            f"specificity_at_{s}_sensitivity": 1 - false_alarms[hits >= s / 100 - 1e-12].min()
+            for s in (80, 90, 95)
+        },
+    }
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+
+
+def test_predictive_values_by_hand():
+    """1,000 patients, 50 ill: of them 40 found; of 950 healthy 95 called ill."""
+    ppv, npv = evaluation.predictive_values(np.array([0.8]), np.array([0.9]), 0.05)
+    assert ppv[0] == pytest.approx(40 / 135)
+    assert npv[0] == pytest.approx(855 / 865)
+
+
+def test_intervals_hold_their_figures_and_calibrated_ones_keep_the_ranking():
+    answers = sample()
+    found = Evaluation.of(answers, draws=200)
+    for name, (low, high) in found.intervals.items():
+        if name not in ("ece", "calibrated_ece"):  # resampling adds to a sum of absolute gaps
+            assert low <= found.figures[name] <= high, name
+    assert found.figures["calibrated_slope"] == pytest.approx(1.5 * found.figures["slope"])
+    named = found.named("eval/test")
+    assert named["eval/test/auroc_low"] < named["eval/test/auroc"] < named["eval/test/auroc_high"]
+
+
+def test_two_models_are_compared_on_the_same_patients():
+    good, labels = sample(600), None
+    labels = good.labels
+    worse = Answers(labels, good.log_odds + RANDOM.normal(0, 2, 600), good.patients, 0.0, 1.0)
+    found = evaluation.compared(worse, good, draws=400)
+    assert found.aurocs[1] - found.aurocs[0] == pytest.approx(found.by_delong.value)
+    assert 0 < found.by_patients[0] < found.by_delong.value < found.by_patients[1]
+    itself = evaluation.compared(good, good, draws=50)
+    assert itself.by_patients == (0, 0)
+    assert itself.by_delong.p == 1
+
+
+def test_subgroups_hold_whom_they_name():
+    answers = sample(300)
+    labels = answers.labels
+    table = pd.DataFrame(
+        {
+            "lesion_share": np.where(labels == 1, RANDOM.choice([0.004, 0.01, 0.1], 300), np.nan),
+            "view": RANDOM.choice(["AP", "PA", None], 300),
+            "age": RANDOM.choice([10, 30, 50, 70, np.nan], 300),
+            "hard_negative": (labels == 0) & (RANDOM.random(300) < 0.2),
+        }
+    )
+    found = {(kind, name): rows for kind, name, rows in subgroups.groups(table, labels)}
+    small = found["lesion", "small, under 0.51%"]
+    assert small[labels == 0].all()
+    assert (small[labels == 1] == (table["lesion_share"] == 0.004).to_numpy()[labels == 1]).all()
+    assert (found["view", "AP"] == (table["view"] == "AP").to_numpy()).all()
+    assert sum(rows.sum() for (kind, _), rows in found.items() if kind == "age") == table["age"].notna().sum()
+    hard, others = found["negatives", "hard ones"], found["negatives", "others"]
+    assert (hard & others == (labels == 1)).all()
+    assert (hard | others).all()
+    for one in subgroups.subgroups(answers, table, draws=50):
+        assert one.n_images == found[one.kind, one.name].sum()
+
+
+def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
+    n = 400
+    labels = np.arange(n) % 2
+    view = np.where(np.arange(n) < 12, "AP", np.where(np.arange(n) < 200, "PA", "LL"))
+    log_odds = np.where(view == "LL", RANDOM.normal(size=n), labels + RANDOM.normal(0, 0.3, n))
+    answers = Answers(labels, log_odds, np.arange(n), 0.5, 1.0)
+    found = {one.name: one for one in subgroups.subgroups(answers, pd.DataFrame({"view": view}), draws=300)}
+    assert found["AP"].verdict == "only 6 patients of a class"
+    assert found["LL"].verdict == "lower"
+    assert found["PA"].verdict == "higher"
