@@ -50,6 +50,10 @@ def run_of_trial(study: str, number: int) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
+def name_of(run_id: str) -> str:
+    return str(find_run(run_id).info.run_name)
+
+
 def figures_of(run_id: str) -> dict[str, float]:
     """The last value of every metric."""
     return dict(find_run(run_id).data.metrics)

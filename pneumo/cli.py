@@ -9,6 +9,9 @@ from typing import Any
 from pneumo.errors import InputError
 
 USAGE = """\
+pneumo evaluate RUN ... [split=test] [tta=none] [data=...]   everything about a run, or several as one
+pneumo compare RUN RUN [split=test] [tta=none] [data=...]    which ranks the same images better
+pneumo score FILE.csv [score=...] [label=...] [patient=...]  the same of anybody's predictions
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
@@ -68,9 +71,53 @@ def data(words: list[str]) -> None:
     check(words[1:])
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (study, confirm, reproduce, data)
+def evaluate(words: list[str]) -> None:
+    names, options = runs("evaluate", words)
+    from pneumo.evaluate import Asked, evaluate
+
+    evaluate(names, Asked(**options))
+
+
+def compare(words: list[str]) -> None:
+    names, options = runs("compare", words)
+    if len(names) != 2:
+        raise InputError(f"pneumo compare needs two runs, got {len(names)}")
+    from pneumo.evaluate import Asked, compare
+
+    compare(names[0], names[1], Asked(**options))
+
+
+def score(words: list[str]) -> None:
+    path, options = named("score", words, SCORE_OPTIONS)
+    from pneumo.scoring import score
+
+    score(Path(path), options)
+
+
+SCORE_OPTIONS: dict[str, Any] = {
+    "score": "score",
+    "label": "label",
+    "image": "image_id",
+    "patient": "patient_id",
+    "threshold": "0.5",
+    "data.patients_csv": None,
+    "hard_negatives": "hard_negative",
 }
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    verb.__name__: verb for verb in (evaluate, compare, score, study, confirm, reproduce, data)
+}
+
+
+def runs(verb: str, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The runs that a verb is given, and on which images: data=... among the options are `overrides`."""
+    names = [word for word in words if "=" not in word]
+    if not names:
+        raise InputError(f"pneumo {verb} needs a run id, or best\n\n{USAGE}")
+    given = [word for word in words if "=" in word]
+    overrides = [word for word in given if word.split("=")[0].split(".")[0] == "data"]
+    rest = [word for word in given if word not in overrides]
+    options = chosen(verb, rest, {"split": None, "tta": "none", "hard_negatives": None})
+    return names, {"overrides": overrides, **options}
 
 
 def named(verb: str, words: Sequence[str], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -57,7 +57,7 @@ class Evaluation:
 
     def named(self, prefix: str) -> dict[str, float]:
         """`prefix/auroc`, `prefix/auroc_low`, `prefix/auroc_high`, ...; what is not known is left out."""
-        named = {}
+        named: dict[str, float] = {}
         for name, value in self.figures.items():
             low, high = self.intervals[name]
             named |= {f"{prefix}/{name}": value, f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high}

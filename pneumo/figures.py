@@ -1,6 +1,6 @@
 """Pictures of a run, as matplotlib figures. Nothing is shown or saved here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -104,15 +104,34 @@ def confusion(labels: Array, scores: Array, threshold: float, title: str) -> Fig
     return figure
 
 
-def reliability(labels: Array, scores: Array, title: str) -> Figure:
-    """What share of images is positive where the model says so much, in ten groups of equal size."""
-    said, true = metrics.reliability(labels, scores)
+def reliability(labels: Array, scores: Mapping[str, Array], title: str) -> Figure:
+    """What share of images is positive where the model says so much, in ten groups of equal size; `scores` by
+    what they are called."""
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    axis.plot(said, true, "o-", color=NEGATIVE, markersize=4)
+    for colour, (name, one) in zip((NEGATIVE, POSITIVE), scores.items(), strict=False):
+        said, true = metrics.reliability(labels, one)
+        axis.plot(said, true, "o-", color=colour, markersize=4, label=name)
+    if len(scores) > 1:
+        axis.legend(frameon=False, fontsize=8)
     axis.set(xlabel="P(pneumothorax), mean of a tenth of the images", ylabel="share with pneumothorax")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
+    tidy(axis)
+    return figure
+
+
+def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], whole: float, title: str) -> Figure:
+    """A value with its interval a row, and a line where that of all lies."""
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    for place, (_, value, (low, high)) in enumerate(rows):
+        axis.plot([low, high], [place, place], color=NEGATIVE, linewidth=1.2)
+        axis.plot(value, place, "o", color=NEGATIVE, markersize=5)
+    axis.axvline(whole, color=POSITIVE, linewidth=0.8, linestyle=":")
+    axis.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axis.invert_yaxis()
+    axis.set(xlabel="AUROC, 95% interval; dotted: all images", title=title)
     tidy(axis)
     return figure
 

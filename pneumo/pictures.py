@@ -27,7 +27,7 @@ def of_run(
     yield "pictures/3-curves.png", figures.curves(training.history, training.best_epoch)
     yield f"pictures/{part}-roc-pr.png", figures.ranking(labels, scores, one.threshold, part)
     yield f"pictures/{part}-confusion.png", figures.confusion(labels, scores, one.threshold, part)
-    yield f"pictures/{part}-reliability.png", figures.reliability(labels, scores, part)
+    yield f"pictures/{part}-reliability.png", figures.reliability(labels, {part: scores}, part)
 
 
 def augmented(fit: Fit, material: Material) -> Figure:

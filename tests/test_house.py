@@ -7,6 +7,9 @@ from conftest import ROOT
 
 LAYERS = [  # a room may import rooms above its own line, and on its own line where that is said
     {"errors", "metrics", "console", "unsent"},
+    {"calibration", "delong"},
+    {"evaluation"},
+    {"subgroups"},
     {"weights", "pages", "lesions"},
     {"data"},
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
@@ -20,7 +23,8 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"resume", "describe", "pictures", "profile"},
     {"run"},
     {"revisit", "trained"},
-    {"reproduce", "sweep", "datacheck"},
+    {"evaluated"},
+    {"reproduce", "sweep", "datacheck", "evaluate", "scoring"},
     {"cli"},
 ]
 COMPONENTS = LAYERS[3]
@@ -28,7 +32,7 @@ OUTSIDE = {  # who alone may know a package
     "mlflow": {"tracking", "archive"},
     "hydra": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings", "space"))},
     "omegaconf": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings"))},
-    "matplotlib": {"figures", "pictures", "tracking", "sweep.plots", "pages"},
+    "matplotlib": {"figures", "pictures", "tracking", "sweep.plots", "pages", "evaluated"},
     "rich": {"console"},
     "PIL": {"data.images"},
     "pydicom": {"data.dicom"},

@@ -29,7 +29,11 @@ def finished(workdir, composed):
 
     def make(*overrides):
         watch = Named()
-        run(composed(*SMALL, "model.width=4", "fit.epochs=1", *overrides), workdir / "out", watch)
+        run(
+            composed(*SMALL, "model.width=4", "fit.epochs=1", *overrides),
+            workdir / f"out-{len(list(workdir.iterdir()))}",
+            watch,
+        )
         return watch.run_id
 
     return make
@@ -77,6 +81,14 @@ def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, w
     assert not (workdir / "executed").exists()
     path.unlink()
     assert trained(run_id).threshold > 0, "the copy among the run's files"
+
+
+def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
+    run_id = finished()
+    path = archive.best_checkpoint(run_id)
+    checkpoint.write({**checkpoint.read(path), "run_id": "f" * 32}, path)
+    with pytest.raises(InputError, match="is of another run, ffff"):
+        trained(run_id)
 
 
 def test_a_run_without_a_best_model_is_said(finished, monkeypatch):

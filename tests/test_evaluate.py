@@ -1,0 +1,170 @@
+"""Runs and files of predictions, evaluated as a user would."""
+
+import io
+import json
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL
+from sklearn.metrics import roc_auc_score
+
+from pneumo import archive
+from pneumo.cli import told
+from pneumo.errors import InputError
+from pneumo.run import run
+from pneumo.watch import Watch
+
+
+class Named(Watch):
+    def begins(self, run_id, split_hash, history):
+        self.run_id = run_id
+
+
+@pytest.fixture
+def trained_runs(workdir, composed):
+    def make(*overrides):
+        ids = []
+        for given in overrides:
+            watch = Named()
+            run(
+                composed(*SMALL, "model.width=4", "fit.epochs=1", *given),
+                workdir / f"out-{len(list(workdir.iterdir()))}",
+                watch,
+            )
+            ids.append(watch.run_id)
+        return ids
+
+    return make
+
+
+def json_of(run_id, place):
+    return json.loads(archive.text_of(run_id, f"evaluation/{place}/evaluation.json"))
+
+
+def csv_of(run_id, path):
+    return pd.read_csv(io.StringIO(archive.text_of(run_id, path)))
+
+
+def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
+    one, two, other = trained_runs(("seed=0",), ("seed=1", "loss=ce"), ("data.split_seed=1",))
+    capsys.readouterr()
+    told(["evaluate", one])
+    said = capsys.readouterr().out
+    assert "The test split has now been looked at 2 times: the more often" in said
+    own = csv_of(one, "predictions.csv").query("split == 'test'")
+    found = json_of(one, "phantom-test-none")
+    assert found["figures"]["auroc"] == pytest.approx(roc_auc_score(own["label"], own["score"]), abs=1e-9)
+    figures = archive.figures_of(one)
+    assert figures["eval/test/auroc"] == pytest.approx(figures["test/auroc"])
+    assert figures["eval/test/recall"] == pytest.approx(figures["test/recall"])
+    assert figures["eval/test/auroc_low"] == pytest.approx(figures["test/auroc_low"])
+
+    told(["evaluate", one, two, "split=val", "tta=hflip"])
+    (ensemble,) = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
+    assert ensemble.info.status == "FINISHED"
+    joint = csv_of(ensemble.info.run_id, "evaluation/phantom-val-hflip/predictions.csv")
+    singles = []
+    for run_id in (one, two):
+        told(["evaluate", run_id, "split=val", "tta=hflip"])
+        singles.append(csv_of(run_id, "evaluation/phantom-val-hflip/predictions.csv")["score"])
+    odds = np.mean([np.log(score / (1 - score)) for score in singles], axis=0)
+    assert np.allclose(np.log(joint["score"] / (1 - joint["score"])), odds, atol=1e-3)
+
+    capsys.readouterr()
+    told(["compare", one, two, "split=val"])
+    assert "difference, DeLong (p" in capsys.readouterr().out
+    with pytest.raises(InputError, match="have other images in val"):
+        told(["compare", one, other, "split=val"])
+    with pytest.raises(InputError, match="were split differently"):
+        told(["evaluate", one, other])
+
+
+def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, capsys):
+    (run_id,) = trained_runs(())
+    told(["evaluate", run_id, "split=val"])
+    own = json_of(run_id, "phantom-val-none")
+    capsys.readouterr()
+    told(["evaluate", run_id, "data=phantom", "data.seed=5", "data.n_images=120"])
+    found = json_of(run_id, "phantom-all-none")
+    assert found["n_images"] == 120
+    assert (found["threshold"], found["temperature"]) == (own["threshold"], own["temperature"])
+    assert "patients" in capsys.readouterr().out
+    assert {one["kind"] for one in found["subgroups"]} == {"lesion", "view", "sex", "age"}
+    with pytest.raises(InputError, match="but the run takes 64"):
+        told(["evaluate", run_id, "data=phantom", "data.image_side_px=128"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluate"], "needs a run id, or best"),
+        (["evaluate", "best", "split=tset"], "split must be one of train, val, test, all, got 'tset'"),
+        (["evaluate", "best", "tta=vflip"], "tta must be one of"),
+        (["evaluate", "best", "loss=bce"], "no option 'loss=bce'"),
+        (["evaluate", "best"], "has no finished run"),
+        (["compare", "best"], "needs two runs, got 1"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_a_line(workdir, words, said):
+    with pytest.raises(InputError, match=said):
+        told(words)
+
+
+@pytest.fixture
+def predictions(workdir):
+    random = np.random.default_rng(0)
+    labels = np.arange(200) % 3 == 0
+    table = pd.DataFrame(
+        {
+            "image_id": [f"i{n}" for n in range(200)],
+            "label": labels.astype(int),
+            "score": np.round(1 / (1 + np.exp(-(random.normal(-1, 1, 200) + 2 * labels))), 6),
+            "patient_id": [f"p{n // 2}" for n in range(200)],
+            "split": ["val", "test"] * 100,
+        }
+    )
+
+    def write(**changed):
+        table.assign(**changed).to_csv("preds.csv", index=False)
+        return table
+
+    return write
+
+
+def test_anybody_s_predictions_are_scored(predictions, workdir, capsys):
+    table = predictions()
+    told(["score", "preds.csv"])
+    found = json.loads((workdir / "preds.evaluation.json").read_text())
+    test = table.query("split == 'test'")
+    assert found["n_images"] == 100
+    assert found["figures"]["auroc"] == pytest.approx(roc_auc_score(test["label"], test["score"]), abs=1e-9)
+    assert "Threshold and temperature from the 100 rows of val." in capsys.readouterr().out
+    assert {file.suffix for file in workdir.glob("preds.evaluation.*")} == {".md", ".html", ".json"}
+
+    predictions(split="", patient_id="")
+    pd.DataFrame({"image_id": table["image_id"], "view": ["AP", "PA"] * 100}).to_csv("who.csv", index=False)
+    told(["score", "preds.csv", "threshold=0.3", "data.patients_csv=who.csv"])
+    found = json.loads((workdir / "preds.evaluation.json").read_text())
+    assert found["threshold"] == pytest.approx(0.3)
+    assert [one["name"] for one in found["subgroups"]] == ["AP", "PA"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "said"),
+    [
+        ({"score": [float("nan")] + [0.5] * 199}, [], r'row 2  score is "", must be a number from 0 to 1'),
+        ({"score": [1.5] + [0.5] * 199}, [], r'row 2  score is "1.5", must be a number from 0 to 1'),
+        ({"label": [2] + [1] * 199}, [], r'row 2  label is "2", must be 0 or 1'),
+        ({"label": 1, "split": ""}, [], "all 200 labels are 1: there is nothing to rank"),
+        ({}, ["score=probability"], 'has no column "probability"'),
+        ({"split": ""}, ["threshold=2"], "threshold must lie between 0 and 1, got 2"),
+        ({}, ["data.patients_csv=nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_predictions_that_cannot_be_scored_leave_nothing(predictions, workdir, changed, words, said):
+    predictions(**changed)
+    with pytest.raises(InputError, match=said):
+        told(["score", "preds.csv", *words])
+    assert not list(workdir.glob("*evaluation*"))
