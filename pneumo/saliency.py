@@ -22,22 +22,13 @@ def grad_cam(trained: Trained, images: Tensor) -> np.ndarray:
     channels, weighted by their mean gradient, where the sum is above 0 (Selvaraju et al. 2017), brought to
     the image's size. All 0 where nothing speaks for pneumothorax, and outside of an evaluation's crop.
     InputError: the model has no feature maps."""
+    return mapped(trained, images, lambda part: cam(trained, part, averaged=True))
 
-    def evidence(part: Tensor) -> Tensor:
-        with last_map(trained.model.backbone) as seen:
-            view, log_odds = looked_at(trained, part)
-        if not seen:
-            raise InputError("Grad-CAM needs a model with feature maps in two dimensions; this one has none")
-        features = seen[-1]
-        (gradient,) = torch.autograd.grad(log_odds.sum(), features)
-        weights = gradient.mean(dim=(2, 3), keepdim=True)
-        cam = (weights * features).sum(dim=1, keepdim=True).relu()
-        over_view = F.interpolate(cam, view.shape[2:], mode="bilinear", align_corners=False)
-        # a crop's transpose lays what covers the view back over the image
-        (over_image,) = torch.autograd.grad(view, part, over_view.detach())
-        return over_image
 
-    return mapped(trained, images, evidence)
+def hires_cam(trained: Trained, images: Tensor) -> np.ndarray:
+    """As `grad_cam`, each channel weighted at each place by its gradient there (Draelos & Carin 2020). Behind
+    average pooling it is the same; behind maximum pooling a mean gradient has lost the place."""
+    return mapped(trained, images, lambda part: cam(trained, part, averaged=False))
 
 
 def saliency(trained: Trained, images: Tensor) -> np.ndarray:
@@ -52,7 +43,8 @@ def saliency(trained: Trained, images: Tensor) -> np.ndarray:
     return mapped(trained, images, evidence)
 
 
-MAPS: dict[str, Map] = {"grad_cam": grad_cam, "saliency": saliency}
+MAPS: dict[str, Map] = {"grad_cam": grad_cam, "hires_cam": hires_cam, "saliency": saliency}
+NAMES = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "saliency": "saliency"}
 
 
 def mapped(trained: Trained, images: Tensor, evidence: Callable[[Tensor], Tensor]) -> np.ndarray:
@@ -65,6 +57,22 @@ def mapped(trained: Trained, images: Tensor, evidence: Callable[[Tensor], Tensor
         highest = found.amax(dim=(1, 2), keepdim=True)
         maps.append((found / highest.where(highest > 0, 1)).cpu().numpy())
     return np.concatenate(maps)
+
+
+def cam(trained: Trained, images: Tensor, averaged: bool) -> Tensor:
+    """(b, 1, S, S) with a gradient -> (b, 1, S, S)"""
+    with last_map(trained.model.backbone) as seen:
+        view, log_odds = looked_at(trained, images)
+    if not seen:
+        raise InputError("Grad-CAM needs a model with feature maps in two dimensions; this one has none")
+    features = seen[-1]
+    (gradient,) = torch.autograd.grad(log_odds.sum(), features)
+    weights = gradient.mean(dim=(2, 3), keepdim=True) if averaged else gradient
+    evidence = (weights * features).sum(dim=1, keepdim=True).relu()
+    over_view = F.interpolate(evidence, view.shape[2:], mode="bilinear", align_corners=False)
+    # a crop's transpose lays what covers the view back over the image
+    (over_image,) = torch.autograd.grad(view, images, over_view.detach())
+    return over_image
 
 
 def looked_at(trained: Trained, images: Tensor) -> tuple[Tensor, Tensor]:

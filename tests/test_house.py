@@ -7,7 +7,7 @@ from conftest import ROOT
 
 LAYERS = [  # a room may import rooms above its own line, and on its own line where that is said
     {"errors", "metrics", "console", "unsent"},
-    {"weights", "pages"},
+    {"weights", "pages", "overlap"},
     {"data"},
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
     {"infer", "average", "processes"},
