@@ -62,7 +62,7 @@ def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
     """Each image twice: with its lesion outlined, and with its map laid over."""
     heights = [-(-len(group.images) // MAPPED_A_ROW) for group in groups]
     figure = Figure(
-        figsize=(3.3 * MAPPED_A_ROW, 1.95 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
+        figsize=(3.3 * MAPPED_A_ROW, 1.85 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
     )
     figure.suptitle(title, fontsize=12)
     for part, group, rows in zip(

@@ -224,7 +224,7 @@ def by_size(localisation: Localisation) -> Section:
     ]
     said = [
         "Thirds of SIIM-ACR's lesions, by their share of the image. After the stroke: randomised.",
-        "* no better than randomised weights, or than chance",
+        "Starred: no better than randomised weights, or than chance.",
     ]
     return Section("By the lesion's size", said, ["map", "lesion", "images", *FIGURES.values()], rows)
 
