@@ -1,6 +1,7 @@
 """Pictures of a run, as matplotlib figures. Nothing is shown or saved here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +11,8 @@ from pneumo import metrics
 from pneumo.metrics import Array, Confusion, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
+GLOW = (1.0, 0.85, 0.0)  # of a map over an image, transparent where it is 0
+MAPPED_A_ROW = 4
 
 
 def augmented(originals: Array, variants: Array, labels: Array, captions: Sequence[Sequence[str]]) -> Figure:
@@ -39,6 +42,51 @@ def labelled(images: Array, masks: Array, labels: Array, ids: Sequence[str]) -> 
         show(axis, image, title, POSITIVE if label else "black")
         if mask.any():
             axis.contour(mask, levels=[127], colors=POSITIVE, linewidths=0.9)
+    return figure
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """images (n, H, W) in [0, 1], masks (n, H, W) uint8, maps (n, H, W) in [0, 1]; a caption and whether it
+    was called wrong of each."""
+
+    heading: str
+    images: Array
+    masks: Array
+    maps: Array
+    captions: Sequence[tuple[str, str]]
+    wrong: Sequence[bool]
+
+
+def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
+    """Each image twice: with its lesion outlined, and with its map laid over."""
+    heights = [-(-len(group.images) // MAPPED_A_ROW) for group in groups]
+    figure = Figure(
+        figsize=(3.3 * MAPPED_A_ROW, 1.85 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
+    )
+    figure.suptitle(title, fontsize=12)
+    for part, group, rows in zip(
+        figure.subfigures(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0],
+        groups,
+        heights,
+        strict=True,
+    ):
+        part.suptitle(group.heading, fontsize=10, fontweight="bold")
+        axes = part.subplots(
+            rows, 3 * MAPPED_A_ROW, squeeze=False, width_ratios=(1, 1, 0.08) * MAPPED_A_ROW
+        ).reshape(-1, 3)
+        for axis in axes.ravel():
+            axis.set_axis_off()
+        for pair, image, mask, map_, (name, said), wrong in zip(
+            axes, group.images, group.masks, group.maps, group.captions, group.wrong, strict=False
+        ):
+            colour = POSITIVE if wrong else "black"
+            show(pair[0], image, short(name), colour)
+            show(pair[1], image, said, colour)
+            pair[1].imshow(np.dstack([np.broadcast_to(GLOW, (*map_.shape, 3)), 0.8 * map_]))
+            if mask.any():
+                for axis in pair[:2]:
+                    axis.contour(mask, levels=[mask.max() / 2], colors=POSITIVE, linewidths=0.9)
     return figure
 
 
