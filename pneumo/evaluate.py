@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from scipy.special import expit
 
 from pneumo import archive, config, evaluated, pages, tracking
 from pneumo.calibration import temperature
@@ -18,12 +20,16 @@ from pneumo.data.material import Material, limited, prepared
 from pneumo.data.source import Source
 from pneumo.errors import InputError
 from pneumo.evaluation import Answers, Evaluation, compared
-from pneumo.infer import views_of
+from pneumo.gallery import gallery
+from pneumo.infer import Predictions, views_of
+from pneumo.localisation import localised, sections
 from pneumo.metrics import Array, best_f1_threshold
+from pneumo.pages import Section
 from pneumo.subgroups import subgroups
 from pneumo.trained import Trained, trained
 
 SPLITS = ("train", "val", "test", "all")
+MAPPED = 300  # lesions: about ten seconds at 128 px with model=tiny on one core
 TRUE = ("1", "1.0", "true", "yes")
 
 
@@ -74,10 +80,12 @@ def evaluate(names: Sequence[str], asked: Asked) -> None:
     cohort = looked.material.cohort.name
     title = f"{called(models)} on {cohort}, {asked.part}"
     text = evaluated.sections(evaluation, groups, title, looked.notes)
+    where, gallery = maps(models[0], looked, terminal) if len(models) == 1 else ([], {})
+    text += where
     pages.say(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
     place = f"evaluation/{cohort}-{asked.part}-{asked.tta}"
-    figures = dict(evaluated.pictures(evaluation, groups, title))
+    figures = {**dict(evaluated.pictures(evaluation, groups, title)), **gallery}
     for name, figure in figures.items():
         tracking.keep_figure(run_id, figure, f"{place}/{name}")
     tracking.keep_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
@@ -90,6 +98,19 @@ def evaluate(names: Sequence[str], asked: Asked) -> None:
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
     terminal.line(f"written   {place} of run {run_id}, and its metrics eval/{asked.part}/...")
+
+
+def maps(model: Trained, looked: Looked, terminal: Terminal) -> tuple[list[Section], dict[str, Figure]]:
+    """Whether it looks at the lesion, on up to MAPPED of them, and the most wrong and most right images."""
+    answers, material, rows = looked.answers, looked.material, looked.rows
+    p = expit(answers.log_odds)
+    predictions = Predictions(rows, answers.labels, answers.log_odds[:, None], p, float("nan"))
+    with terminal.waiting("mapping"):
+        found = localised(model, material, rows[material.store.has_mask[rows]][:MAPPED])
+        own = replace(model, threshold=float(expit(answers.threshold)))
+        pictures = gallery(own, material, predictions)
+    names = {caption: f"gallery-{caption.split()[-1]}.png" for caption in pictures}
+    return sections(found), {names[caption]: figure for caption, figure in pictures.items()}
 
 
 def compare(first: str, second: str, asked: Asked) -> None:
@@ -241,7 +262,7 @@ def predictions_csv(looked: Looked) -> str:
             "image_id": table["image_id"],
             "patient_id": table["patient_id"],
             "label": looked.answers.labels,
-            "score": np.round(1 / (1 + np.exp(-looked.answers.log_odds)), 6),
+            "score": np.round(expit(looked.answers.log_odds), 6),
             "calibrated": np.round(looked.answers.calibrated, 6),
         }
     ).to_csv(index=False)

@@ -16,7 +16,7 @@ from pneumo.describe import FEW_PATIENTS, short
 from pneumo.metrics import Interval
 from pneumo.overlap import FIGURES, TOLERANCE, inside, judged, within
 from pneumo.pages import Section
-from pneumo.saliency import MAPS, NAMES, Map
+from pneumo.saliency import NAMES, Map, maps_of
 from pneumo.trained import Trained
 
 N_RANDOMISED = 3
@@ -90,7 +90,7 @@ def localised(trained: Trained, material: Material, rows: np.ndarray, seed: int 
     randomised = [randomly(trained, seed + number) for number in range(N_RANDOMISED)]
     measured: list[Measured] = []
     empty: dict[str, tuple[int, float]] = {}
-    for name, map_ in MAPS.items():
+    for name, map_ in maps_of(trained).items():
         own, own_empty = of_model(map_, trained, images, lesions, near)
         others = [of_model(map_, other, images, lesions, near) for other in randomised]
         empty[name] = own_empty, float(np.mean([count for _, count in others]))

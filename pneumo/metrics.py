@@ -158,17 +158,15 @@ def intervals(
 
 
 def bootstrap_means(values: Array, patients: Array, draws: int = 2000, seed: int = 0) -> list[Interval]:
-    """95% percentile intervals of the means of each column of (N, K) values, patients (N,) resampled as by
-    `bootstrap`. NaN where there are no rows."""
-    names, patient = np.unique(patients, return_inverse=True)
-    if not len(names):
+    """`intervals` of the means of each column of (N, K) values; NaN where there are no rows."""
+    if not len(values):
         return [(np.nan, np.nan)] * values.shape[1]
-    sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, patient, values)
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
-    means = drawn @ sums / (drawn @ np.bincount(patient))[:, None]
-    return [_central_95(column) for column in means.T]
+
+    def means(weights: Floats) -> dict[str, Floats]:
+        columns = (weights @ values / weights.sum(axis=1, keepdims=True)).T
+        return {f"{number}": column for number, column in enumerate(columns)}
+
+    return list(intervals(patients, means, draws, seed).values())
 
 
 def calls_one_class(labels: Array, scores: Array) -> bool:

@@ -43,8 +43,23 @@ def saliency(trained: Trained, images: Tensor) -> np.ndarray:
     return mapped(trained, images, evidence)
 
 
+def drawn(trained: Trained, images: Tensor) -> np.ndarray:
+    """(B, 1, S, S) uint8 -> (B, S, S) in [0, 1], on a scale of each image's own: what a mask head draws."""
+
+    def evidence(part: Tensor) -> Tensor:
+        view = trained.viewer.prepare(part)
+        _, lesions = trained.model(trained.normalise(view), drawing=True)
+        return laid_over(images=part, view=view, evidence=lesions.sigmoid())
+
+    return mapped(trained, images, evidence)
+
+
 MAPS: dict[str, Map] = {"grad_cam": grad_cam, "hires_cam": hires_cam, "saliency": saliency}
-NAMES = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "saliency": "saliency"}
+NAMES = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "saliency": "saliency", "drawn": "its mask head"}
+
+
+def maps_of(trained: Trained) -> dict[str, Map]:
+    return MAPS if trained.model.mask_head is None else {**MAPS, "drawn": drawn}
 
 
 def mapped(trained: Trained, images: Tensor, evidence: Callable[[Tensor], Tensor]) -> np.ndarray:
@@ -69,6 +84,11 @@ def cam(trained: Trained, images: Tensor, averaged: bool) -> Tensor:
     (gradient,) = torch.autograd.grad(log_odds.sum(), features)
     weights = gradient.mean(dim=(2, 3), keepdim=True) if averaged else gradient
     evidence = (weights * features).sum(dim=1, keepdim=True).relu()
+    return laid_over(images, view, evidence)
+
+
+def laid_over(images: Tensor, view: Tensor, evidence: Tensor) -> Tensor:
+    """(b, 1, h, h) of a view (b, 1, s, s) of images (b, 1, S, S) -> (b, 1, S, S)"""
     over_view = F.interpolate(evidence, view.shape[2:], mode="bilinear", align_corners=False)
     # a crop's transpose lays what covers the view back over the image
     (over_image,) = torch.autograd.grad(view, images, over_view.detach())
