@@ -1,6 +1,6 @@
 """Pictures of a run, as matplotlib figures. Nothing is shown or saved here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,6 +56,22 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
         axis.xaxis.get_major_locator().set_params(integer=True)
         tidy(axis)
     figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str) -> Figure:
+    """One figure of at most two runs by epoch: run -> metric -> epoch -> value; training dashed."""
+    figure = Figure(figsize=(4.2, 3), layout="constrained")
+    axis = figure.subplots()
+    for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):
+        for part, line in (("train", ":"), ("val", "-")):
+            if values := history.get(f"{part}/{name}"):
+                label = f"{run}, {part}"
+                axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
+    axis.set(xlabel="epoch", title={"auroc": "AUROC"}.get(name, name))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(frameon=False, fontsize=8)
+    tidy(axis)
     return figure
 
 
