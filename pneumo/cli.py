@@ -12,6 +12,7 @@ USAGE = """\
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
+pneumo report [study=NAME]             the report, its runs again and the recommended one: report.html and .md
 pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
@@ -60,6 +61,14 @@ def reproduce(words: list[str]) -> None:
     reproduce(run_id)
 
 
+def report(words: list[str]) -> None:
+    options = chosen("report", words, {"study": None, "storage": None, "out": "report"})
+    url = storage(options) if options["study"] else None
+    from pneumo.report.page import report
+
+    report(options["out"], options["study"], url)
+
+
 def data(words: list[str]) -> None:
     if words[:1] != ["check"]:
         raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
@@ -69,7 +78,7 @@ def data(words: list[str]) -> None:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (study, confirm, reproduce, data)
+    verb.__name__: verb for verb in (study, confirm, reproduce, report, data)
 }
 
 

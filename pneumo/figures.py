@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pneumo import metrics
 from pneumo.metrics import Array, Confusion, Ranking
@@ -69,7 +70,7 @@ def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str)
                 label = f"{run}, {part}"
                 axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
     axis.set(xlabel="epoch", title={"auroc": "AUROC"}.get(name, name))
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, fontsize=8)
     tidy(axis)
     return figure

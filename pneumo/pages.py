@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 
 from pneumo.console import Terminal
 
-MARKED = {"collapsed": "hurts", "helps": "helps", "saves": "helps", "hurts": "hurts", "costs": "hurts"}  # first word -> colour
+MARKED = {  # first word -> colour
+    **dict.fromkeys(("helps", "saves"), "helps"),
+    **dict.fromkeys(("hurts", "costs", "collapsed"), "hurts"),
+}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 76rem; margin: 2rem auto;
   padding: 0 1rem }
@@ -26,9 +29,9 @@ figure.row { display: flex; flex-wrap: wrap; gap: .6rem } figure.row img { flex:
 figcaption { flex-basis: 100%; color: #445 } a { color: #1d5fa8; white-space: nowrap }
 @media (max-width: 40rem) { body { margin: 1rem auto; overflow-wrap: break-word }
   th, td { padding-right: .8rem } }
-@media (prefers-color-scheme: dark) { body { background: #15181d; color: #dde } p, th, figcaption { color: #aab }
-  td, th { border-color: #333a44 } td.helps { color: #6fd39b } td.hurts { color: #ff9a90 } a { color: #8fc1ff }
-  img { background: #fff } }
+@media (prefers-color-scheme: dark) { body { background: #15181d; color: #dde }
+  p, th, figcaption { color: #aab } a { color: #8fc1ff } td, th { border-color: #333a44 }
+  td.helps { color: #6fd39b } td.hurts { color: #ff9a90 } img { background: #fff } }
 """
 
 

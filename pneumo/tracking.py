@@ -147,9 +147,14 @@ def place() -> str:
     return without_password(uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
 
 
+def is_served() -> bool:
+    """By an MLflow server, rather than lying in a file."""
+    return mlflow.get_tracking_uri().startswith("http")
+
+
 def address_of(experiment_id: str, run_id: str) -> str:
     """Of a run's page on the MLflow server; else where `mlflow ui` will show it."""
-    server = place().rstrip("/") if mlflow.get_tracking_uri().startswith("http") else LOCAL_PAGES
+    server = place().rstrip("/") if is_served() else LOCAL_PAGES
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
@@ -263,7 +268,7 @@ class Tracker:
 
     def address(self) -> str:
         """How to open the run."""
-        if mlflow.get_tracking_uri().startswith("http"):
+        if is_served():
             return address_of(self.experiment_id, self.run_id)
         return f"mlflow ui, then open {self.name}"
 

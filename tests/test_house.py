@@ -21,6 +21,7 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"run"},
     {"revisit", "trained"},
     {"reproduce", "sweep", "datacheck"},
+    {"report"},
     {"cli"},
 ]
 COMPONENTS = LAYERS[3]

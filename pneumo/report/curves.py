@@ -29,9 +29,7 @@ def section(gathered: Gathered) -> Section:
         for name, run in named.items():
             label = f"{number}: {pair.experiment}"
             rows.append(
-                [label, name, *in_words(run, histories[name])]
-                if run
-                else [label, name, NOT_RUN, *[""] * 5]
+                [label, name, *in_words(run, histories[name])] if run else [label, name, NOT_RUN, *[""] * 5]
             )
         if histories:
             caption = f"Figure {number}, {pair.experiment}: as it is (red), augment={CONTROL} (blue)"
@@ -47,7 +45,7 @@ def section(gathered: Gathered) -> Section:
 
 def history(run: Logged) -> dict[str, dict[int, float]]:
     """Metric -> epoch -> value."""
-    return {name: epochs_of(run.run_id, name) for name in LEARNED}
+    return {name: dict(sorted(epochs_of(run.run_id, name).items())) for name in LEARNED}
 
 
 def in_words(run: Logged, history: Mapping[str, Mapping[int, float]]) -> list[Cell]:

@@ -74,8 +74,8 @@ def shared_positives(rows: Iterable[Sequence[Matrix]]) -> tuple[str, int]:
 
 
 def of_split(printed: Mapping[str, str], images: int, printing: str) -> list[tuple[int, int, int]]:
-    """(positives, tp, fp) of each. For each number of positives (axis 0), accuracy leaves a few numbers of right answers (axis 1) and
-    recall a few of true positives (axis 2), and both together those of false positives."""
+    """(positives, tp, fp) of each. For each number of positives (axis 0), accuracy leaves a few numbers of
+    right answers (axis 1) and recall a few of true positives (axis 2), and both those of false positives."""
     positives = np.arange(1, images)[:, None, None]
     negatives = images - positives
     tp = near(printed["recall"], positives, images)
@@ -84,7 +84,10 @@ def of_split(printed: Mapping[str, str], images: int, printing: str) -> list[tup
     called = tp + fp
     fractions = {
         "accuracy": (tp + negatives - fp, np.array(images)),
-        "precision": (tp, np.maximum(called, 1)),  # 0 where nothing is called positive, as scikit-learn has it
+        "precision": (
+            tp,
+            np.maximum(called, 1),
+        ),  # 0 where nothing is called positive, as scikit-learn has it
         "recall": (tp, positives),
         "f1": (2 * tp, called + positives),
         "hard_auroc": (tp * negatives + (negatives - fp) * positives, 2 * positives * negatives),
@@ -102,7 +105,7 @@ def near(text: str, whole: Counts, most: int) -> Counts:
 
 
 def prints(above: Counts, below: Counts, text: str, printing: str) -> npt.NDArray[np.bool_]:
-    """Whether the fraction above / below prints like that. Of two equally near it may be rounded to either."""
+    """Whether above / below prints like that. Half a digit may be rounded up or down."""
     number, unit = digits(text)
     if printing == "cut off":
         fits = (number * below <= above * unit) & (above * unit < (number + 1) * below)

@@ -99,7 +99,7 @@ def hard_auroc(reading: Reading) -> Section:
             [row.title, short(one.sensitivity, 4), short(one.specificity, 4), short(half, 5), row.roc_auc]
         )
     text = (
-        "Its \"ROC-AUC\" is the area under a ROC of the 0/1 answers: (sensitivity + specificity) / 2, in "
+        'Its "ROC-AUC" is the area under a ROC of the 0/1 answers: (sensitivity + specificity) / 2, in '
         "every row, to the digit. A model that answers no to everything gets .5, however well it ranks. It "
         "says nothing of the ranking; here it is called hard AUROC and stands beside the AUROC of the scores."
     )

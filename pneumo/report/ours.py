@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pneumo.archive import Logged, epochs_of
-from pneumo.describe import clock
+from pneumo.describe import clock, short
 from pneumo.pages import Cell, Link, Section
 from pneumo.report.gathered import CONTROL, Gathered, Pair
 from pneumo.report.measured import Measured
@@ -20,8 +20,8 @@ def in_short(gathered: Gathered, measures: Measures, reading: Reading) -> list[s
     """A sentence each."""
     on_train = sum(one.split == "train" for one in reading.matrices.values())
     said = [
-        f"{on_train} of the report's {len(reading.matrices)} rows are measured on its own training split, and "
-        'its "ROC-AUC" is one of 0/1 answers.'
+        f"{on_train} of the report's {len(reading.matrices)} rows are measured on its own training split, "
+        'and its "ROC-AUC" is one of 0/1 answers.'
     ]
     pairs = [(pair.own, pair.control) for pair in gathered.pairs]
     both = [(own, control) for own, control in pairs if own and control]
@@ -145,16 +145,10 @@ def splits(gathered: Gathered, reading: Reading) -> Section:
     unknown = "not known: grouped by patient, it says, but that release names none"
     rows: list[list[Cell]] = [["the report", *said, unknown, "not known", ""]]
     for run in {run.tags.get("split_hash"): run for run in gathered.runs}.values():
-        figures = run.figures
-        parts = [
-            f"{figures[f'split/{part}_images']:,.0f} images of {figures[f'split/{part}_patients']:,.0f} "
-            f"patients, {figures[f'split/{part}_prevalence']:.1%} positive"
-            for part in SPLITS
-        ]
-        risk = run.tags.get("leak_risk", "unknown")
-        memory = f"{figures['split/patient_memory_auc']:.2f}".replace("0.", ".", 1)
+        parts = [size(run, part) for part in SPLITS]
+        memory = short(run.figures["split/patient_memory_auc"], 2)
         name = f"{run.tags.get('data', '?')}, split {run.tags.get('split_hash', '?')}"
-        rows.append([name, *parts, "none is" if risk == "none" else risk, memory, Link(run.name, run.address)])
+        rows.append([name, *parts, leak(run), memory, Link(run.name, run.address)])
     text = (
         "Patient memory: how well a test image's label is predicted by the mean training label of its own "
         "patient, without a pixel; .5 where nothing leaks, .82 on SIIM-ACR split by image. The report's "
@@ -162,6 +156,21 @@ def splits(gathered: Gathered, reading: Reading) -> Section:
     )
     columns = ["whose", *SPLITS, "one patient in two parts", "patient memory", "a run of it"]
     return Section("Splits and leakage", [text], columns, rows)
+
+
+def size(run: Logged, part: str) -> str:
+    """420 images of 215 patients, 93 (22.1%) positive"""
+    images, patients, positives, share = (
+        run.figures[f"split/{part}_{name}"] for name in ("images", "patients", "positives", "prevalence")
+    )
+    of = f"{patients:,.0f}" if patients else "unknown"
+    return f"{images:,.0f} images of {of} patients, {positives:,.0f} ({share:.1%}) positive"
+
+
+def leak(run: Logged) -> str:
+    """Whether one patient may lie in two parts of the split, and why."""
+    risk = run.tags.get("leak_risk", "not known")
+    return "none is" if risk == "none" else risk
 
 
 def hours(gathered: Gathered) -> Section:
