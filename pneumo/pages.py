@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ MARKED = {  # first word -> colour
     **dict.fromkeys(("helps", "saves"), "helps"),
     **dict.fromkeys(("hurts", "costs", "collapsed"), "hurts"),
 }
+INTERVAL = re.compile(r"\([-+,. \d]+\)")  # is not broken into two lines
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 76rem; margin: 2rem auto;
   padding: 0 1rem }
@@ -25,10 +27,12 @@ th { color: #667; font-weight: 500; border-bottom: 1px solid #ccd }
 td { border-bottom: 1px solid #eef; vertical-align: top }
 td.helps { color: #14713d; font-weight: 600 } td.hurts { color: #a3261d; font-weight: 600 }
 .unfinished { color: #a35a00; font-weight: 600 } img { max-width: 100% } figure { margin: 1.2rem 0 }
-figure.row { display: flex; flex-wrap: wrap; gap: .6rem } figure.row img { flex: 0 1 23rem; min-width: 0 }
-figcaption { flex-basis: 100%; color: #445 } a { color: #1d5fa8; white-space: nowrap }
+figure.row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: flex-start }
+figure.row img { width: 23rem } figcaption { flex-basis: 100%; color: #445 }
+a { color: #1d5fa8 } a, .whole { white-space: nowrap }
 @media (max-width: 40rem) { body { margin: 1rem auto; overflow-wrap: break-word }
-  th, td { padding-right: .8rem } }
+  .wide table { width: max-content } th, td { padding-right: .8rem; max-width: 11rem }
+  .wide img { max-width: none; width: 40rem } }
 @media (prefers-color-scheme: dark) { body { background: #15181d; color: #dde }
   p, th, figcaption { color: #aab } a { color: #8fc1ff } td, th { border-color: #333a44 }
   td.helps { color: #6fd39b } td.hurts { color: #ff9a90 } img { background: #fff } }
@@ -74,7 +78,10 @@ def markdown(sections: Sequence[Section]) -> str:
 
 
 def markdown_cell(cell: Cell) -> str:
-    return f"[{barred(cell.text)}]({cell.address})" if isinstance(cell, Link) else barred(cell)
+    if isinstance(cell, str):
+        return barred(cell)
+    text = barred(cell.text).replace("[", "\\[").replace("]", "\\]")
+    return f"[{text}]({cell.address})"
 
 
 def barred(text: str) -> str:
@@ -95,9 +102,9 @@ def page(sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:
             body.append(f"<div class='wide'>{table}</div>")
         for caption, row in section.pictures.items():
             shown = "".join(picture(figure, caption) for figure in row)
-            body.append(
-                f"<figure class='row'><figcaption>{html.escape(caption)}</figcaption>{shown}</figure>"
-            )
+            kind = "row" if len(row) > 1 else "wide"
+            said = f"<figcaption>{html.escape(caption)}</figcaption>"
+            body.append(f"<figure class='{kind}'>{said}{shown}</figure>")
     for caption, figure in figures.items():
         body.append(f"<h2>{html.escape(caption)}</h2><figure>{picture(figure, caption)}</figure>")
     title = html.escape(sections[0].title)
@@ -122,7 +129,8 @@ def data_cell(cell: Cell) -> str:
         return f"<td><a href='{html.escape(cell.address)}'>{html.escape(cell.text)}</a></td>"
     word = MARKED.get(cell.split(" ")[0])
     marked = f" class='{word}'" if word else ""
-    return f"<td{marked}>{html.escape(cell)}</td>"
+    text = INTERVAL.sub(r"<span class='whole'>\g<0></span>", html.escape(cell))
+    return f"<td{marked}>{text}</td>"
 
 
 def encoded(figure: Figure) -> str:

@@ -2,7 +2,7 @@
 
 from pneumo import figures
 from pneumo.archive import Logged
-from pneumo.describe import count
+from pneumo.describe import count, short
 from pneumo.pages import Cell, Link, Section
 from pneumo.report.measured import Measured, logged
 from pneumo.report.ours import answers, commit, epochs, leak, size
@@ -28,13 +28,15 @@ def section(run: Logged | None, one: Measured | None) -> Section:
             "Model card", ["The recommended recipe was not run yet: there is no model to describe."]
         )
     rows: list[list[Cell]] = [["run", Link(run.name, run.address)], *facts(run)]
-    at = f"{run.figures['threshold']:.2f}" if "threshold" in run.figures else NOT_KNOWN
+    at = short(run.figures["threshold"], 2)
     text = ["What this network is, and what nobody knows of it. A drawn image is nobody's chest."]
     pictures = {}
-    if len(one.scores) and "threshold" in run.figures:
+    if len(one.scores):
         threshold, title = run.figures["threshold"], one.part
-        pictures[f"{run.name} on {one.part}; threshold {at}, the best F1 on validation"] = [
-            figures.ranking(one.labels, one.scores, threshold, title),
+        pictures[f"{run.name}: ranking on {one.part}"] = [
+            figures.ranking(one.labels, one.scores, threshold, title)
+        ]
+        pictures[f"{run.name}: reliability, and answers at threshold {at}, the best F1 on validation"] = [
             figures.reliability(one.labels, one.scores, title),
             figures.confusion(one.labels, one.scores, threshold, title),
         ]
@@ -83,7 +85,7 @@ def facts(run: Logged) -> list[list[Cell]]:
 def limits(run: Logged, one: Measured) -> list[list[Cell]]:
     drawn = " (its images are drawn)" if run.tags.get("data") == "phantom" else ""
     return [
-        ["at P = .5", answers(run, one)],
+        ["called positive at P = .5", answers(run, one)],
         ["meant for", "research on how such a network is trained and judged"],
         ["not meant for", "patients: it is no medical device, and nobody tried it in a clinic"],
         ["other hospitals, other machines", NOT_KNOWN + drawn],

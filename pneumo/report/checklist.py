@@ -3,7 +3,7 @@
 The numbers are the items of CLAIM (2024 update) and of TRIPOD+AI (2024); the words are ours."""
 
 from pneumo.archive import Logged
-from pneumo.describe import count
+from pneumo.describe import count, short
 from pneumo.pages import Section
 from pneumo.report.card import NOT_KNOWN
 from pneumo.report.ours import commit, leak, size
@@ -129,7 +129,7 @@ def facts(run: Logged) -> dict[str, str]:
     pretrained = p.get("model.pretrained", "None")
     return {
         "data": f"{tags.get('data')}{', drawn by the program' if drawn else ''}",
-        "unknown": "does not apply: drawn images" if drawn else NOT_KNOWN,
+        "unknown": "does not apply (drawn images)" if drawn else NOT_KNOWN,
         "drawn": ", and drawn ones" if drawn else "",
         "side": p.get("data.image_side_px", "?"),
         "normalise": p.get("data.normalise", "?"),
@@ -147,9 +147,7 @@ def facts(run: Logged) -> dict[str, str]:
         "trained": f"{tags.get('optimizer')}, {tags.get('schedule')}, augment {tags.get('augment')}",
         "prevalence": f"{figures['split/train_prevalence']:.1%}",
         "loss": tags.get("loss", "?"),
-        "threshold": f"called positive from {figures['threshold']:.2f}"
-        if "threshold" in figures
-        else NOT_KNOWN,
+        "threshold": f"positive from {short(figures['threshold'], 2)}",
         "judged": "the test split, once, at the end" if tested else "val alone",
         "tta": p.get("tta", "?"),
         "sizes": "; ".join(f"{part} {size(run, part)}" for part in ("train", "val", "test")),

@@ -53,7 +53,7 @@ class Gathered:
 
 def gathered(runs: Sequence[Logged]) -> Gathered:
     """Of finished runs, the latest first."""
-    usable = [run for run in runs if not any(tag in run.tags for tag in ELSEWHERE) and not debugging(run)]
+    usable = [run for run in runs if is_of_a_recipe(run)]
     recommended = latest(usable, RECOMMENDED)
     own = {name: latest(usable, name, "report") for name in EXPERIMENTS}
     there = [run for run in own.values() if run]
@@ -107,9 +107,13 @@ def experiment_of(run: Logged) -> str | None:
     return named[-1] if named else None
 
 
-def debugging(run: Logged) -> bool:
-    """A trial of the program, not of a recipe."""
-    return any(config.key_of(word) == "debug" for word in typed(run))
+def is_of_a_recipe(run: Logged) -> bool:
+    """Rather than of a study, of something tried, or of another program."""
+    return (
+        not any(tag in run.tags for tag in ELSEWHERE)
+        and not any(config.key_of(word) == "debug" for word in typed(run))
+        and "threshold" in run.figures
+    )
 
 
 def command(words: Sequence[str]) -> str:

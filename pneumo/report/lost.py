@@ -12,27 +12,29 @@ from pneumo.data.material import prepared
 from pneumo.data.store import Store
 from pneumo.datacheck import BATCH, share_lost
 from pneumo.errors import InputError
-from pneumo.pages import Section
+from pneumo.pages import Cell, Link, Section
 from pneumo.report.gathered import CONTROL
 from pneumo.revisit import experiment_of
 from pneumo.verdict import LOST_BELOW
 
-ON_SIIM = ["SIIM-ACR, measured before", "2,669", "58%", "65%", "-"]
+ON_SIIM: list[Cell] = ["SIIM-ACR, measured before", "2,669", "58%", "65%", "-", ""]
 COLUMNS = ["images", "lesions drawn", "its random crop, in training", "its centre, when judged"]
 
 
 def section(runs: list[Logged], on_progress: Callable[[int, int], None]) -> Section:
     """One row for each set of images that runs were run on; it may be read again for that."""
     different = {run.tags.get("data_key"): run for run in runs}
-    rows = [on_data(run, on_progress) for run in different.values()]
+    rows = [[*on_data(run, on_progress), Link(run.name, run.address)] for run in different.values()]
     text = (
         "The share of positive draws in which nothing of the lesion is left, while the label stays positive: "
         "a crop of 224 of 512 px, as the report's augmentation has it."
     )
-    return Section("What the crop loses", [text], [*COLUMNS, f"augment={CONTROL}"], [*rows, ON_SIIM])
+    return Section(
+        "What the crop loses", [text], [*COLUMNS, f"augment={CONTROL}", "a run of it"], [*rows, ON_SIIM]
+    )
 
 
-def on_data(run: Logged, on_progress: Callable[[int, int], None]) -> list[str]:
+def on_data(run: Logged, on_progress: Callable[[int, int], None]) -> list[Cell]:
     """Not known where the images are not to be had any more."""
     name = run.tags.get("data", "?")
     try:

@@ -13,7 +13,6 @@ from pneumo.errors import InputError
 from pneumo.metrics import Interval
 
 AT = 0.5
-SPACE = "\N{NO-BREAK SPACE}"  # an interval stays in one piece
 
 
 @dataclass(frozen=True)
@@ -74,4 +73,4 @@ def logged(run: Logged, name: str) -> str:
 
 def with_interval(value: float, interval: Interval) -> str:
     low, high = map(short, interval)
-    return f"{short(value)} ({low}{SPACE}-{SPACE}{high})"
+    return f"{short(value)} ({low} - {high})"

@@ -35,7 +35,8 @@ def in_short(gathered: Gathered, measures: Measures, reading: Reading) -> list[s
         )
     if best := gathered.recommended:
         one = measures[best.run_id]
-        said.append(f"The recommended recipe: {one.part} AUROC {one.said('auroc')}.")
+        fell_too = ", and it collapsed" if collapsed(best) else ""
+        said.append(f"The recommended recipe: {one.part} AUROC {one.said('auroc')}{fell_too}.")
     if gathered.missing:
         count = len(gathered.missing)
         said.append(f"UNFINISHED: {count} runs are not there yet; the last section has their commands.")
@@ -53,36 +54,36 @@ def collapsed(run: Logged) -> bool:
 def comparison(gathered: Gathered, measures: Measures, reading: Reading) -> Section:
     """Every experiment: the report's row, ours as it is, ours with the whole image; the recommended one."""
     rows = [row for pair in gathered.pairs for row in of_pair(pair, measures, reading)]
-    rows.append(["recommended", "ours", *cells(gathered.recommended, measures)])
+    rows.append(["recommended", *cells(gathered.recommended, measures)])
     text = [
         "Ours on the test split (val where a run left it alone), answers counted at P = .5 as the report "
         "counted them, 95% intervals with patients resampled. The report gives no AUROC of scores. Its rows "
         "are of other images: to be read for whether a recipe learns at all.",
         f"The control is the same run with augment={CONTROL}: same seed, images, split and settings, the "
-        "whole image instead of the crop.",
+        "whole image instead of the crop. What was run at which size: see below.",
     ]
-    columns = ["experiment", "whose", *COLUMNS, "answers", "run"]
+    columns = ["experiment", *COLUMNS, "called positive", "run"]
     return Section("Its runs and ours", text, columns, rows)
 
 
 def of_pair(pair: Pair, measures: Measures, reading: Reading) -> list[list[Cell]]:
     return [
         of_report(pair.experiment, reading),
-        ["", "ours, as it is", *cells(pair.own, measures)],
-        ["", f"ours, augment={CONTROL}", *cells(pair.control, measures)],
+        ["ours, as it is", *cells(pair.own, measures)],
+        [f"ours, augment={CONTROL}", *cells(pair.control, measures)],
     ]
 
 
 def of_report(experiment: str, reading: Reading) -> list[Cell]:
     row = row_of(experiment)
     if row is None:
-        return [experiment, "the report", "no row given", *[""] * 5, "", ""]
+        return [f"{experiment}: the report", "no row given", *[""] * 7]
     one = reading.matrices[experiment]
     fell = (one.tp + one.fp) < one.positives / 5  # as metrics.calls_one_class
-    answers = f"{one.tp + one.fp:,} of {one.images:,} called positive, {one.positives:,} are"
+    answers = called(one.tp + one.fp, one.images, one.positives)
     figures = [row.roc_auc, row.accuracy, row.precision, row.recall, row.f1]
     said = f"collapsed: {answers}" if fell else answers
-    return [experiment, f"the report, {one.split}", "not given", *figures, said, ""]
+    return [f"{experiment}: the report, on {one.split}", "not given", *figures, said, ""]
 
 
 def cells(run: Logged | None, measures: Measures) -> list[Cell]:
@@ -95,8 +96,12 @@ def cells(run: Logged | None, measures: Measures) -> list[Cell]:
 def answers(run: Logged, one: Measured) -> str:
     if not len(one.scores):
         return "its predictions are gone"
-    said = f"{one.called:,} of {len(one.scores):,} called positive, {int(one.labels.sum()):,} are"
+    said = called(one.called, len(one.scores), int(one.labels.sum()))
     return f"collapsed: {said}" if collapsed(run) else said
+
+
+def called(positive: int, images: int, positives: int) -> str:
+    return f"{positive:,} of {images:,} ({positives:,} are)"
 
 
 def settings(gathered: Gathered) -> Section:
