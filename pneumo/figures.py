@@ -61,7 +61,7 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
 
 
 def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str) -> Figure:
-    """One figure of at most two runs by epoch: run -> metric -> epoch -> value; training dashed."""
+    """One metric of a run (red) and its control (blue): run -> metric -> epoch -> value; training dotted."""
     figure = Figure(figsize=(4.2, 3), layout="constrained")
     axis = figure.subplots()
     for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):

@@ -127,7 +127,7 @@ def paragraph(text: str) -> str:
 def data_cell(cell: Cell) -> str:
     if isinstance(cell, Link):
         return f"<td><a href='{html.escape(cell.address)}'>{html.escape(cell.text)}</a></td>"
-    word = MARKED.get(cell.split(" ")[0])
+    word = MARKED.get(cell.split(" ")[0].rstrip(":"))
     marked = f" class='{word}'" if word else ""
     text = INTERVAL.sub(r"<span class='whole'>\g<0></span>", html.escape(cell))
     return f"<td{marked}>{text}</td>"

@@ -14,11 +14,13 @@ from postgres import free_port
 from sklearn import metrics
 from test_summary import designed
 
-from pneumo import archive, config, tracking
+from pneumo import archive, config, pages, tracking
 from pneumo.cli import main, told
 from pneumo.console import Terminal
 from pneumo.errors import AwayError, InputError
+from pneumo.pages import Link, Section
 from pneumo.report import page
+from pneumo.report.checklist import ASKED
 from pneumo.report.gathered import gathered
 from pneumo.report.measured import measured
 from pneumo.run import run
@@ -193,6 +195,19 @@ def test_the_page_is_readable_at_both_widths_and_asks_nobody_for_anything(browse
     links = browser.evaluate("[...document.links].map(link => link.href)")
     assert links
     assert all("/#/experiments/" in link for link in links)
+
+
+def test_the_check_list_leaves_no_item_out():
+    claim, tripod = ([part for row in ASKED for part in re.findall(r"\d+", row[i])] for i in (1, 2))
+    assert {int(item) for item in claim} == set(range(1, 45))
+    assert {int(item) for item in tripod} == set(range(1, 28))
+
+
+def test_a_link_in_a_table_survives_what_a_name_may_hold():
+    link = Link("a|b]('<x>", "http://at/#/runs/1")
+    sections = [Section("t", columns=["run"], rows=[[link]])]
+    assert "| [a\\|b\\]('<x>](http://at/#/runs/1) |" in pages.markdown(sections)
+    assert "<a href='http://at/#/runs/1'>a|b](&#x27;&lt;x&gt;</a>" in pages.page(sections, {})
 
 
 def test_gathering_finds_the_pair_and_the_recommended_run(runs):
