@@ -120,6 +120,7 @@ def settings(gathered: Gathered) -> Section:
                 f"{figures.get('effective_batch', 0):.0f}",
                 p.get("seed", "?"),
                 commit(run),
+                run.tags.get("collapse_reason", ""),
             ]
         )
     text = []
@@ -127,7 +128,17 @@ def settings(gathered: Gathered) -> Section:
         text.append("These runs are not all of the same images: compare within a pair.")
     if len({commit(run) for run in gathered.runs}) > 1:
         text.append("They were made by different versions of the program.")
-    columns = ["run", "typed", "images", "model", "epochs", "batch", "seed", "version"]
+    columns = [
+        "run",
+        "typed",
+        "images",
+        "model",
+        "epochs",
+        "batch",
+        "seed",
+        "version",
+        "collapsed, likely by",
+    ]
     return Section("What was run", text or ["One row a run, in the order above."], columns, rows)
 
 
