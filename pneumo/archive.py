@@ -3,6 +3,7 @@
 import socket
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -12,7 +13,36 @@ from mlflow.exceptions import MlflowException
 
 from pneumo.checkpoint import BEST, LAST
 from pneumo.errors import InputError
-from pneumo.tracking import CHECKPOINTS, place, process_mark
+from pneumo.tracking import CHECKPOINTS, address_of, place, process_mark
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A run as MLflow has it; `figures` are the last values of its metrics."""
+
+    run_id: str
+    name: str
+    address: str
+    tags: Mapping[str, str]
+    parameters: Mapping[str, str]
+    figures: Mapping[str, float]
+
+
+def logged(run: Run) -> Logged:
+    info, data = run.info, run.data
+    address = address_of(info.experiment_id, info.run_id)
+    return Logged(info.run_id, info.run_name, address, data.tags, data.params, data.metrics)
+
+
+def runs_of_experiments() -> list[Logged]:
+    """Finished runs that were typed with an experiment=NAME, the latest first."""
+    found: list[Run] = mlflow.search_runs(
+        filter_string="attributes.status = 'FINISHED' and tags.overrides LIKE '%experiment=%'",
+        search_all_experiments=True,
+        order_by=["attributes.start_time DESC"],
+        output_format="list",
+    )
+    return [logged(run) for run in found]
 
 
 def find_run(run_id: str) -> Run:

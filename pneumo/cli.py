@@ -15,6 +15,7 @@ pneumo score FILE.csv [score=...] [label=...] [patient=...]  the same of anybody
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
+pneumo report [study=NAME]             the report, its runs again and the recommended one: report.html and .md
 pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
@@ -63,6 +64,14 @@ def reproduce(words: list[str]) -> None:
     reproduce(run_id)
 
 
+def report(words: list[str]) -> None:
+    options = chosen("report", words, {"study": None, "storage": None, "out": "report"})
+    url = storage(options) if options["study"] else None
+    from pneumo.report.page import report
+
+    report(options["out"], options["study"], url)
+
+
 def data(words: list[str]) -> None:
     if words[:1] != ["check"]:
         raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
@@ -104,7 +113,7 @@ SCORE_OPTIONS: dict[str, Any] = {
     "hard_negatives": "hard_negative",
 }
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (evaluate, compare, score, study, confirm, reproduce, data)
+    verb.__name__: verb for verb in (evaluate, compare, score, report, study, confirm, reproduce, data)
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pneumo import metrics
 from pneumo.metrics import Array, Confusion, Ranking
@@ -104,6 +105,22 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
         axis.xaxis.get_major_locator().set_params(integer=True)
         tidy(axis)
     figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str) -> Figure:
+    """One metric of a run (red) and its control (blue): run -> metric -> epoch -> value; training dotted."""
+    figure = Figure(figsize=(4.2, 3), layout="constrained")
+    axis = figure.subplots()
+    for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):
+        for part, line in (("train", ":"), ("val", "-")):
+            if values := history.get(f"{part}/{name}"):
+                label = f"{run}, {part}"
+                axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
+    axis.set(xlabel="epoch", title={"auroc": "AUROC"}.get(name, name))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False, fontsize=8)
+    tidy(axis)
     return figure
 
 

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,31 +11,58 @@ from matplotlib.figure import Figure
 
 from pneumo.console import Terminal
 
-MARKED = {"helps": "helps", "saves": "helps", "hurts": "hurts", "costs": "hurts"}  # first word -> colour
+MARKED = {  # first word -> colour
+    **dict.fromkeys(("helps", "saves"), "helps"),
+    **dict.fromkeys(("hurts", "costs", "collapsed"), "hurts"),
+}
+INTERVAL = re.compile(r"\([-+,. \d]+\)")  # is not broken into two lines
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 76rem; margin: 2rem auto;
   padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } p { max-width: 52rem; color: #445 }
+.wide { overflow-x: auto; margin: .8rem 0 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
 th, td { text-align: left; padding: .3rem 1.1rem .3rem 0 }
 th { color: #667; font-weight: 500; border-bottom: 1px solid #ccd }
 td { border-bottom: 1px solid #eef; vertical-align: top }
 td.helps { color: #14713d; font-weight: 600 } td.hurts { color: #a3261d; font-weight: 600 }
-.unfinished { color: #a35a00; font-weight: 600 } figure { margin: 1.2rem 0 } img { max-width: 100% }
-@media (prefers-color-scheme: dark) { body { background: #15181d; color: #dde } p, th { color: #aab }
-  td, th { border-color: #333a44 } td.helps { color: #6fd39b } td.hurts { color: #ff9a90 }
-  img { background: #fff } }
+.unfinished { color: #a35a00; font-weight: 600 } img { max-width: 100% } figure { margin: 1.2rem 0 }
+figure.row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: flex-start }
+figure.row img { width: 23rem } figcaption { flex-basis: 100%; color: #445 }
+a { color: #1d5fa8 } a, .whole { white-space: nowrap }
+@media (max-width: 40rem) { body { margin: 1rem auto; overflow-wrap: break-word }
+  .wide table { width: max-content } th, td { padding-right: .8rem; max-width: 11rem }
+  .wide img { max-width: none; width: 40rem } }
+@media (prefers-color-scheme: dark) { body { background: #15181d; color: #dde }
+  p, th, figcaption { color: #aab } a { color: #8fc1ff } td, th { border-color: #333a44 }
+  td.helps { color: #6fd39b } td.hurts { color: #ff9a90 } img { background: #fff } }
 """
 
 
 @dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere."""
+
+    text: str
+    address: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Cell = str | Link
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs and a table."""
+    """A heading, paragraphs, a table, and pictures: several to a caption, beside each other where there is
+    room."""
 
     title: str
     text: Sequence[str] = ()
     columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = field(default=())
+    rows: Sequence[Sequence[Cell]] = field(default=())
+    pictures: Mapping[str, Sequence[Figure]] = field(default_factory=dict)
 
 
 def markdown(sections: Sequence[Section]) -> str:
@@ -44,8 +72,16 @@ def markdown(sections: Sequence[Section]) -> str:
         blocks += section.text
         if section.rows:
             lines = [section.columns, ["---"] * len(section.columns), *section.rows]
-            blocks.append("\n".join(f"| {' | '.join(barred(text) for text in line)} |" for line in lines))
+            blocks.append("\n".join(f"| {' | '.join(map(markdown_cell, line))} |" for line in lines))
+        blocks += [f"*In the HTML page: {caption}*" for caption in section.pictures]
     return "\n\n".join(blocks) + "\n"
+
+
+def markdown_cell(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return barred(cell)
+    text = barred(cell.text).replace("[", "\\[").replace("]", "\\]")
+    return f"[{text}]({cell.address})"
 
 
 def barred(text: str) -> str:
@@ -53,7 +89,7 @@ def barred(text: str) -> str:
 
 
 def page(sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:
-    """One file that needs nothing else; `figures` by caption."""
+    """One file that needs nothing else; `figures` by caption, after all sections."""
     body = []
     for number, section in enumerate(sections):
         level = "h1" if number == 0 else "h2"
@@ -62,12 +98,15 @@ def page(sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:
         if section.rows:
             head = "".join(f"<th>{html.escape(column)}</th>" for column in section.columns)
             rows = "".join(f"<tr>{''.join(map(data_cell, row))}</tr>" for row in section.rows)
-            body.append(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+            table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            body.append(f"<div class='wide'>{table}</div>")
+        for caption, row in section.pictures.items():
+            shown = "".join(picture(figure, caption) for figure in row)
+            kind = "row" if len(row) > 1 else "wide"
+            said = f"<figcaption>{html.escape(caption)}</figcaption>"
+            body.append(f"<figure class='{kind}'>{said}{shown}</figure>")
     for caption, figure in figures.items():
-        body.append(
-            f"<h2>{html.escape(caption)}</h2><figure><img alt='{html.escape(caption)}' "
-            f"src='data:image/png;base64,{encoded(figure)}'></figure>"
-        )
+        body.append(f"<h2>{html.escape(caption)}</h2><figure>{picture(figure, caption)}</figure>")
     title = html.escape(sections[0].title)
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
@@ -76,15 +115,22 @@ def page(sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:
     )
 
 
+def picture(figure: Figure, caption: str) -> str:
+    return f"<img alt='{html.escape(caption)}' src='data:image/png;base64,{encoded(figure)}'>"
+
+
 def paragraph(text: str) -> str:
     marked = " class='unfinished'" if text.startswith("UNFINISHED") else ""
     return f"<p{marked}>{html.escape(text)}</p>"
 
 
-def data_cell(text: str) -> str:
-    word = MARKED.get(text.split(" ")[0])
+def data_cell(cell: Cell) -> str:
+    if isinstance(cell, Link):
+        return f"<td><a href='{html.escape(cell.address)}'>{html.escape(cell.text)}</a></td>"
+    word = MARKED.get(cell.split(" ")[0].rstrip(":"))
     marked = f" class='{word}'" if word else ""
-    return f"<td{marked}>{html.escape(text)}</td>"
+    text = INTERVAL.sub(r"<span class='whole'>\g<0></span>", html.escape(cell))
+    return f"<td{marked}>{text}</td>"
 
 
 def encoded(figure: Figure) -> str:
@@ -99,5 +145,5 @@ def say(sections: Sequence[Section], terminal: Terminal) -> None:
         for text in section.text:
             terminal.line(f"  {text}")
         if section.rows:
-            terminal.table(section.columns, section.rows)
+            terminal.table(section.columns, [list(map(str, row)) for row in section.rows])
         terminal.line()

@@ -27,6 +27,7 @@ SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 BRIEF = {RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
+LOCAL_PAGES = "http://127.0.0.1:5000"  # where a bare `mlflow ui` serves
 METRICS_A_CALL = 1000  # MLflow's limit
 MlflowError = MlflowException  # what a call raises when MLflow cannot be reached any more
 
@@ -146,6 +147,17 @@ def place() -> str:
     return without_password(uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
 
 
+def is_served() -> bool:
+    """By an MLflow server, rather than lying in a file."""
+    return mlflow.get_tracking_uri().startswith("http")
+
+
+def address_of(experiment_id: str, run_id: str) -> str:
+    """Of a run's page on the MLflow server; else where `mlflow ui` will show it."""
+    server = place().rstrip("/") if is_served() else LOCAL_PAGES
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def without_password(url: str) -> str:
     return re.sub("://[^/@]*@", "://", url)
 
@@ -256,8 +268,8 @@ class Tracker:
 
     def address(self) -> str:
         """How to open the run."""
-        if mlflow.get_tracking_uri().startswith("http"):
-            return f"{place().rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        if is_served():
+            return address_of(self.experiment_id, self.run_id)
         return f"mlflow ui, then open {self.name}"
 
 

@@ -25,6 +25,7 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"revisit", "trained"},
     {"saliency", "localisation", "gallery", "evaluated"},
     {"reproduce", "sweep", "datacheck", "evaluate", "scoring"},
+    {"report"},
     {"cli"},
 ]
 COMPONENTS = LAYERS[3]

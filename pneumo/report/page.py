@@ -1,0 +1,90 @@
+"""`pneumo report`: the report, our runs of its names, and what is known of the recommended one, on a page."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from pneumo import archive, pages, tracking
+from pneumo.console import Terminal
+from pneumo.errors import InputError
+from pneumo.pages import Link, Section
+from pneumo.report import card, checklist, curves, lost, original, ours
+from pneumo.report.gathered import Gathered, gathered
+from pneumo.report.measured import measured
+from pneumo.sweep.ledger import opened
+from pneumo.sweep.summary import summary
+
+TITLE = "Pneumothorax in chest X-rays: a 2024 report, and its runs again"
+
+
+def report(out: str, study: str | None, url: str | None) -> None:
+    """Writes OUT.html and OUT.md. InputError: no such folder or study, or MLflow cannot be reached."""
+    files = {suffix: Path(f"{out}.{suffix}") for suffix in ("html", "md")}
+    folder = files["html"].parent
+    if not folder.is_dir():
+        raise InputError(f"out={out}: there is no folder {folder}")
+    answers = of_study(url, study) if url and study else []
+    terminal = Terminal()
+    tracking.connect()
+    try:
+        found = gathered(archive.runs_of_experiments())
+        sections = written(found, answers, terminal)
+    except tracking.MlflowError as error:
+        raise tracking.away(error) from None
+    texts = {"html": pages.page(sections, {}), "md": pages.markdown(sections)}
+    for suffix, path in files.items():
+        beside = path.with_name(f".{path.name}.partial")
+        beside.write_text(texts[suffix])
+        beside.replace(path)
+    terminal.say("runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.place()}")
+    for command in found.missing:
+        terminal.say("not yet", command)
+    terminal.say("written", " and ".join(map(str, files.values())))
+
+
+def written(found: Gathered, answers: Sequence[Section], terminal: Terminal) -> list[Section]:
+    """All sections of the page."""
+    reading = original.read()
+    measures = {}
+    with terminal.progress("runs") as advance:
+        for number, run in enumerate(found.runs):
+            advance(number, len(found.runs))
+            measures[run.run_id] = measured(run)
+    with terminal.progress("data") as advance:
+        lesions = lost.section(found.runs, advance)
+    best = found.recommended
+    one = measures[best.run_id] if best else None
+    first = [f"Written on {date.today()} from MLflow at {tracking.place()}; {where()}"]
+    return [
+        Section(TITLE, [*first, *ours.in_short(found, measures, reading)]),
+        original.as_printed(),
+        ours.comparison(found, measures, reading),
+        original.counts(reading),
+        original.hard_auroc(reading),
+        original.alternatives(reading),
+        curves.section(found),
+        lesions,
+        ours.splits(found, reading),
+        *answers,
+        ours.hours(found),
+        ours.settings(found),
+        card.section(best, one),
+        checklist.section(best, one.part if one else "", one.said("auroc") if one else ""),
+        ours.commands(found),
+    ]
+
+
+def where() -> str:
+    if tracking.is_served():
+        return "the name of a run leads to its page there."
+    return f"the name of a run leads to its page while mlflow ui runs here ({tracking.LOCAL_PAGES})."
+
+
+def of_study(url: str, name: str) -> list[Section]:
+    """Its answers without the list of single trials; they lie under its own run."""
+    study = opened(url, name, directions=None).study
+    first, *rest, _ = summary(study)
+    tracking.connect()
+    run = archive.logged(archive.find_run(study.user_attrs["parent_run"]))
+    return [replace(first, columns=["all its runs lie under"], rows=[[Link(run.name, run.address)]]), *rest]

@@ -1,0 +1,218 @@
+"""`pneumo report` on runs of its own, read as a person would: in a browser and as text."""
+
+import io
+import re
+import sys
+
+import mlflow
+import optuna
+import pandas as pd
+import pytest
+from conftest import ROOT, SMALL
+from hydra import compose, initialize_config_dir
+from postgres import free_port
+from sklearn import metrics
+from test_summary import designed
+
+from pneumo import archive, config, pages, tracking
+from pneumo.cli import main, told
+from pneumo.console import Terminal
+from pneumo.errors import AwayError, InputError
+from pneumo.pages import Link, Section
+from pneumo.report import page
+from pneumo.report.checklist import ASKED
+from pneumo.report.gathered import gathered
+from pneumo.report.measured import measured
+from pneumo.run import run
+from pneumo.watch import Watch
+
+sys.path.insert(0, str(ROOT / "docs"))
+PAIR = "experiment=report_normalised"
+
+
+class Named(Watch):
+    terminal = Terminal(quiet=True)
+
+    def __init__(self):
+        pass
+
+    def begins(self, run_id, split_hash, history):
+        self.run_id = run_id
+
+
+def trained(folder, augment, *typed):
+    """A run as train.py would have made it."""
+    watch = Named()
+    with initialize_config_dir(str(ROOT / "conf")):
+        experiment = config.load(compose("train", [*typed, *SMALL, "model.width=4", "fit.epochs=2"]))
+    run(experiment, folder / "out" / "-".join(typed), watch)
+    tracking.tag_run(watch.run_id, overrides=" ".join(typed), augment=augment, data="phantom", model="tiny")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder with a pair of runs and a recommended one."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiny = ("model=tiny", "model.pretrained=null")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        trained(folder, "report", PAIR, *tiny)
+        trained(folder, "safe", PAIR, *tiny, "augment=safe")
+        trained(folder, "safe", "experiment=recommended")
+    return folder
+
+
+@pytest.fixture
+def runs(store, monkeypatch):
+    monkeypatch.chdir(store)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking.connect()
+    return archive.runs_of_experiments()
+
+
+def test_an_empty_store_gives_the_printed_side_and_the_commands(workdir, capsys):
+    told(["report"])
+    assert "0 of 17 in mlflow.db" in capsys.readouterr().out
+    text = (workdir / "report.md").read_text()
+    assert "| last layer alone, 20 epochs | 0.7511 | 0.3491 | 0.1598 | 0.2192 | 0.5382 |" in text
+    assert "| train, 8,440 images | 1,846 | 295 | 550 |" in text
+    assert "| python train.py experiment=report_tta augment=safe |" in text
+    assert "not known" in text
+
+
+def test_every_run_that_is_there_is_linked_and_every_other_has_its_command(runs, store, capsys):
+    told(["report"])
+    said = capsys.readouterr().out
+    for text in ((store / "report.md").read_text(), (store / "report.html").read_text()):
+        for one in runs:
+            assert one.address in text
+        assert "report_enhanced" in text
+    assert "3 of 17" in said
+    assert "experiment=report_raw model=tiny model.pretrained=null augment=safe" in said
+
+
+def test_answers_are_counted_at_one_half_as_scikit_learn_counts_them(runs):
+    for one in runs:
+        table = pd.read_csv(io.StringIO(archive.text_of(one.run_id, "predictions.csv")))
+        test = table[table["split"] == "test"]
+        called = test["score"] >= 0.5
+        found = measured(one)
+        assert found.figures["recall"] == pytest.approx(metrics.recall_score(test["label"], called))
+        assert found.figures["accuracy"] == pytest.approx(metrics.accuracy_score(test["label"], called))
+        assert found.figures["hard_auroc"] == pytest.approx(metrics.roc_auc_score(test["label"], called))
+        assert found.figures["auroc"] == one.figures["test/auroc"]
+        assert found.intervals["auroc"] == (one.figures["test/auroc_low"], one.figures["test/auroc_high"])
+
+
+def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkeypatch):
+    def gone(run_id, path):
+        raise InputError(f"Run {run_id} has no {path}")
+
+    monkeypatch.setattr(archive, "text_of", gone)
+    told(["report", "out=gone"])
+    text = (store / "gone.md").read_text()
+    assert "its predictions are gone" in text
+    assert "not known: Run" in text
+    assert measured(runs[0]).said("auroc") in text
+    assert measured(runs[0]).said("recall") == "-"
+
+
+def test_a_study_s_conclusions_stand_on_the_page(runs, store):
+    study, url = designed(10, [0.7, 0.8, 0.9]), f"sqlite:///{store}/study.db"
+    parent = tracking.parent_run("pneumo", "designed", {})
+    study.set_user_attr("parent_run", parent)
+    optuna.copy_study(
+        from_study_name="designed", from_storage=study._storage, to_storage=url, to_study_name="designed"
+    )
+    told(["report", "study=designed", "out=with"])
+    text = (store / "with.md").read_text()
+    assert "| 1 lower | 1 -> 2 | +.200 (+.200, +.200) | helps |" in text
+    assert f"runs/{parent}" in text
+    with pytest.raises(InputError, match="has no study other; it has designed"):
+        told(["report", "study=other"])
+
+
+def test_mlflow_that_cannot_be_reached_is_one_line_and_exit_code_one(workdir, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(sys, "argv", ["pneumo", "report"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, str), "which the shell sees as 1"
+    assert re.fullmatch(r"MLflow at http://127.0.0.1:\d+ cannot be used: .*", ended.value.code)
+    assert not list(workdir.glob("report*"))
+
+
+def test_mlflow_that_goes_away_leaves_the_page_before_as_it_was(runs, store, monkeypatch):
+    (store / "old.html").write_text("before")
+
+    def away(*_):
+        raise mlflow.MlflowException("connection refused")
+
+    monkeypatch.setattr(page, "measured", away)
+    with pytest.raises(AwayError, match="connection refused"):
+        told(["report", "out=old"])
+    assert (store / "old.html").read_text() == "before"
+    assert not list(store.glob(".old*"))
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_read(workdir):
+    with pytest.raises(InputError, match="there is no folder nowhere"):
+        told(["report", "out=nowhere/report"])
+    assert not (workdir / "mlflow.db").exists()
+
+
+@pytest.fixture
+def browsed(runs, store):
+    """(page, messages, requests) of a browser that shows it."""
+    screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")
+    if screenshots.browser() is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    told(["report"])
+    with screenshots.a_page() as browser:
+        said, asked = [], []
+        browser.on("console", lambda message: said.append(message.text))
+        browser.on("pageerror", lambda error: said.append(str(error)))
+        browser.on("request", lambda request: asked.append(request.url))
+        browser.goto((store / "report.html").as_uri())
+        yield browser, said, asked
+
+
+def test_the_page_is_readable_at_both_widths_and_asks_nobody_for_anything(browsed, store):
+    browser, said, asked = browsed
+    for width in (400, 1400):
+        browser.set_viewport_size({"width": width, "height": 900})
+        assert browser.evaluate("document.documentElement.scrollWidth") == width
+        shown = browser.evaluate("[...document.images].map(image => [image.naturalWidth, image.width])")
+        assert len(shown) == 6, "three panels of one figure, three of the model card"
+        assert all(natural > 0 and drawn >= 300 for natural, drawn in shown)
+        boxes = "[...document.querySelectorAll('.wide')].map(box => getComputedStyle(box).overflowX)"
+        assert set(browser.evaluate(boxes)) == {"auto"}
+        sizes = "[...document.querySelectorAll('td, p')].map(e => parseFloat(getComputedStyle(e).fontSize))"
+        assert min(browser.evaluate(sizes)) >= 13
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [(store / "report.html").as_uri()]
+    links = browser.evaluate("[...document.links].map(link => link.href)")
+    assert links
+    assert all("/#/experiments/" in link for link in links)
+
+
+def test_the_check_list_leaves_no_item_out():
+    claim, tripod = ([part for row in ASKED for part in re.findall(r"\d+", row[i])] for i in (1, 2))
+    assert {int(item) for item in claim} == set(range(1, 45))
+    assert {int(item) for item in tripod} == set(range(1, 28))
+
+
+def test_a_link_in_a_table_survives_what_a_name_may_hold():
+    link = Link("a|b]('<x>", "http://at/#/runs/1")
+    sections = [Section("t", columns=["run"], rows=[[link]])]
+    assert "| [a\\|b\\]('<x>](http://at/#/runs/1) |" in pages.markdown(sections)
+    assert "<a href='http://at/#/runs/1'>a|b](&#x27;&lt;x&gt;</a>" in pages.page(sections, {})
+
+
+def test_gathering_finds_the_pair_and_the_recommended_run(runs):
+    found = gathered(runs)
+    (pair,) = [pair for pair in found.pairs if pair.own]
+    assert pair.experiment == "report_normalised"
+    assert pair.control is not None
+    assert found.recommended is not None
