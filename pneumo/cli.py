@@ -12,10 +12,10 @@ USAGE = """\
 pneumo evaluate RUN ... [split=test] [tta=none] [data=...]   everything about a run, or several as one
 pneumo compare RUN RUN [split=test] [tta=none] [data=...]    which ranks the same images better
 pneumo score FILE.csv [score=...] [label=...] [patient=...]  the same of anybody's predictions
+pneumo report [study=NAME]             the report, its runs again and the recommended one: report.html and .md
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
-pneumo report [study=NAME]             the report, its runs again and the recommended one: report.html and .md
 pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""

@@ -86,8 +86,8 @@ def evaluate(names: Sequence[str], asked: Asked) -> None:
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
     place = f"evaluation/{cohort}-{asked.part}-{asked.tta}"
     figures = {**dict(evaluated.pictures(evaluation, groups, title)), **gallery}
-    for name, figure in figures.items():
-        tracking.keep_figure(run_id, figure, f"{place}/{name}")
+    for caption, figure in figures.items():
+        tracking.keep_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.keep_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
     tracking.keep_text(run_id, pages.page(text, figures), f"{place}/evaluation.html")
     tracking.keep_text(
@@ -109,8 +109,7 @@ def maps(model: Trained, looked: Looked, terminal: Terminal) -> tuple[list[Secti
         found = localised(model, material, rows[material.store.has_mask[rows]][:MAPPED])
         own = replace(model, threshold=float(expit(answers.threshold)))
         pictures = gallery(own, material, predictions)
-    names = {caption: f"gallery-{caption.split()[-1]}.png" for caption in pictures}
-    return sections(found), {names[caption]: figure for caption, figure in pictures.items()}
+    return sections(found), pictures
 
 
 def compare(first: str, second: str, asked: Asked) -> None:

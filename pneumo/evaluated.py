@@ -127,15 +127,18 @@ def comparison(found: Comparison, names: tuple[str, str], title: str) -> Section
 
 
 def pictures(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> Iterator[tuple[str, Figure]]:
-    """By file name."""
+    """By caption."""
     answers = evaluation.answers
     p = expit(answers.log_odds)
-    yield "roc-pr.png", figures.ranking(answers.labels, p, float(expit(answers.threshold)), title)
+    yield (
+        "ROC and precision-recall",
+        figures.ranking(answers.labels, p, float(expit(answers.threshold)), title),
+    )
     scores = {"as trained": p, f"log odds / {answers.temperature:.3g}": answers.calibrated}
-    yield "reliability.png", figures.reliability(answers.labels, scores, title)
+    yield "Reliability", figures.reliability(answers.labels, scores, title)
     if groups:
         rows = [(f"{one.kind}: {one.name}", one.figures["auroc"], one.intervals["auroc"]) for one in groups]
-        yield "subgroups.png", figures.forest(rows, evaluation.figures["auroc"], title)
+        yield "Subgroups", figures.forest(rows, evaluation.figures["auroc"], title)
 
 
 def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> dict[str, object]:

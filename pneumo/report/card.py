@@ -37,7 +37,7 @@ def section(run: Logged | None, one: Measured | None) -> Section:
             figures.ranking(one.labels, one.scores, threshold, title)
         ]
         pictures[f"{run.name}: reliability, and answers at threshold {at}, the best F1 on validation"] = [
-            figures.reliability(one.labels, one.scores, title),
+            figures.reliability(one.labels, {one.part: one.scores}, title),
             figures.confusion(one.labels, one.scores, threshold, title),
         ]
     scored = [
