@@ -159,6 +159,8 @@ def test_mlflow_that_goes_away_leaves_the_page_before_as_it_was(runs, store, mon
 def test_a_folder_that_is_not_there_is_said_before_anything_is_read(workdir):
     with pytest.raises(InputError, match="there is no folder nowhere"):
         told(["report", "out=nowhere/report"])
+    with pytest.raises(InputError, match="must be a file's name"):
+        told(["report", f"out={workdir}/"])
     assert not (workdir / "mlflow.db").exists()
 
 
@@ -208,6 +210,13 @@ def test_a_link_in_a_table_survives_what_a_name_may_hold():
     sections = [Section("t", columns=["run"], rows=[[link]])]
     assert "| [a\\|b\\]('<x>](http://at/#/runs/1) |" in pages.markdown(sections)
     assert "<a href='http://at/#/runs/1'>a|b](&#x27;&lt;x&gt;</a>" in pages.page(sections, {})
+
+
+def test_runs_on_a_server_are_linked_there_without_a_password(monkeypatch):
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://me:secret@mlflow.lab/")
+    assert tracking.address_of("1", "abc") == "https://mlflow.lab/#/experiments/1/runs/abc"
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////tmp/mlflow.db")
+    assert tracking.address_of("1", "abc") == "http://127.0.0.1:5000/#/experiments/1/runs/abc"
 
 
 def test_gathering_finds_the_pair_and_the_recommended_run(runs):

@@ -24,23 +24,33 @@ def report(out: str, study: str | None, url: str | None) -> None:
     folder = files["html"].parent
     if not folder.is_dir():
         raise InputError(f"out={out}: there is no folder {folder}")
-    answers = of_study(url, study) if url and study else []
+    if not out or out.endswith("/"):
+        raise InputError(f"out={out} must be a file's name, without .html")
     terminal = Terminal()
     tracking.connect()
     try:
+        answers = of_study(url, study) if url and study else []
         found = gathered(archive.runs_of_experiments())
         sections = written(found, answers, terminal)
     except tracking.MlflowError as error:
         raise tracking.away(error) from None
     texts = {"html": pages.page(sections, {}), "md": pages.markdown(sections)}
     for suffix, path in files.items():
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text(texts[suffix])
-        beside.replace(path)
+        write(texts[suffix], path)
     terminal.say("runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.place()}")
     for command in found.missing:
         terminal.say("not yet", command)
     terminal.say("written", " and ".join(map(str, files.values())))
+
+
+def write(text: str, path: Path) -> None:
+    """Beside its place first: what was there before stays until the new one is whole."""
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def written(found: Gathered, answers: Sequence[Section], terminal: Terminal) -> list[Section]:
@@ -85,6 +95,7 @@ def of_study(url: str, name: str) -> list[Section]:
     """Its answers without the list of single trials; they lie under its own run."""
     study = opened(url, name, directions=None).study
     first, *rest, _ = summary(study)
-    tracking.connect()
-    run = archive.logged(archive.find_run(study.user_attrs["parent_run"]))
+    if (run_id := study.user_attrs.get("parent_run")) is None:
+        return [first, *rest]
+    run = archive.logged(archive.find_run(run_id))
     return [replace(first, columns=["all its runs lie under"], rows=[[Link(run.name, run.address)]]), *rest]
