@@ -198,7 +198,8 @@ def verdict(localisation: Localisation, map_: str) -> list[str]:
     if beaten:
         by = {one.verdict: [FIGURES[o.figure] for o in beaten if o.verdict == one.verdict] for one in beaten}
         found = "; ".join(f"{word} by {' and '.join(names)}" for word, names in by.items())
-        said = [f"{name}: NOT SHOWN to be on the lesions. The trained model is {found}."]
+        shown = "NOT" if len(beaten) == len(FIGURES) else "PARTLY"
+        said = [f"{name}: {shown} SHOWN to be on the lesions. The trained model is {found}."]
     else:
         said = [f"{name}: on the lesions, above randomised weights and chance by all {len(FIGURES)} figures."]
     own, others = localisation.empty[map_]

@@ -134,14 +134,14 @@ def test_a_model_that_looks_at_lesions_is_told_from_randomised_ones(squares):
             assert one.verdict == localisation.BETTER
             low, high = one.difference.interval
             assert low <= one.trained.value - one.randomised.value <= high
-    assert "NOT SHOWN" not in markdown(sections(found))
+    assert "SHOWN" not in markdown(sections(found))
 
 
 def test_randomised_weights_are_no_better_than_randomised_weights_and_it_says_so(squares):
     trained, material = squares()
     found = localised(randomly(trained, 99), material, np.arange(30))
     said = markdown(sections(found))
-    assert said.count("NOT SHOWN") == len(saliency.MAPS)
+    assert said.count("SHOWN to be") == len(saliency.MAPS)
     assert "no better than randomised" in said
 
 
