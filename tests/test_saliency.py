@@ -10,7 +10,7 @@ from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
 from pneumo.machine import Machine
 from pneumo.models import Classifier
-from pneumo.saliency import MAPS, grad_cam, hires_cam, saliency
+from pneumo.saliency import MAPS, drawn, grad_cam, hires_cam, maps_of, saliency
 from pneumo.trained import Trained
 
 ARCHITECTURES = {
@@ -151,10 +151,12 @@ def test_behind_average_pooling_both_cams_are_the_class_activation_map(made):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("overrides", [("model.freeze=backbone",), ("loss=ce",)], ids=" ".join)
 def test_every_architecture_has_every_map_and_is_left_as_it_was(made, architecture, overrides):
-    trained = made(f"model={architecture}", *ARCHITECTURES[architecture], *overrides)
+    masked = ["model.mask_head=true"] if architecture.startswith(("tiny", "resnet")) else []
+    trained = made(*masked, f"model={architecture}", *ARCHITECTURES[architecture], *overrides)
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     asked = [p.requires_grad for p in trained.model.parameters()]
-    for make in MAPS.values():
+    assert len(maps_of(trained)) == len(MAPS) + len(masked)
+    for make in maps_of(trained).values():
         maps = make(trained, pictures(2))
         assert maps.shape == (2, 64, 64)
         assert maps.dtype == np.float32
@@ -192,3 +194,18 @@ def test_a_model_without_feature_maps_is_said(made):
     with pytest.raises(InputError, match="this one has none"):
         grad_cam(trained, pictures(side=16))
     assert saliency(trained, pictures(side=16)).max() == 1
+
+
+def test_what_a_mask_head_draws_lies_where_it_draws(made):
+    """A head that copies the brightness of its finest map's first channel."""
+    trained = made("model.mask_head=true")
+    images = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
+    images[0, :, :16, :16] = 255
+    images[1, :, 48:, 32:48] = 255
+    trained.model.mask_head.forward = lambda maps: F.avg_pool2d(seen[0], 4) * 10
+    seen = []
+    forward = trained.model.forward
+    trained.model.forward = lambda x, drawing=False: (seen.clear(), seen.append(x), forward(x, drawing))[2]
+    found = drawn(trained, images)
+    assert found[0, :16, :16].mean() > 0.9 > 0.2 > found[0, 32:, 32:].mean()
+    assert found[1, 48:, 32:48].mean() > 0.9 > 0.2 > found[1, :32].mean()
