@@ -20,6 +20,7 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"resume", "describe", "pictures", "profile"},
     {"run"},
     {"revisit", "trained"},
+    {"saliency", "localisation", "gallery"},
     {"reproduce", "sweep", "datacheck"},
     {"cli"},
 ]
@@ -28,7 +29,7 @@ OUTSIDE = {  # who alone may know a package
     "mlflow": {"tracking", "archive"},
     "hydra": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings", "space"))},
     "omegaconf": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings"))},
-    "matplotlib": {"figures", "pictures", "tracking", "sweep.plots", "pages"},
+    "matplotlib": {"figures", "pictures", "gallery", "tracking", "sweep.plots", "pages"},
     "rich": {"console"},
     "PIL": {"data.images"},
     "pydicom": {"data.dicom"},
