@@ -12,6 +12,10 @@ USAGE = """\
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
+pneumo predict RUN PATH... [out=predictions.csv] [heatmaps=FOLDER] [tta=...]
+                                       its scores of files and folders, PNG, JPEG or DICOM, as a CSV
+pneumo promote RUN [alias=champion] [name=pneumo]
+                                       its model into MLflow's registry, whole, to be served
 pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
@@ -60,6 +64,26 @@ def reproduce(words: list[str]) -> None:
     reproduce(run_id)
 
 
+def predict(words: list[str]) -> None:
+    run, rest = named_first("predict", words)
+    given = [word for word in rest if word.partition("=")[0] in ("out", "heatmaps", "tta")]
+    paths = [word for word in rest if word not in given]
+    options = chosen("predict", given, {"out": "predictions.csv", "heatmaps": None, "tta": None})
+    if not paths:
+        raise InputError(f"pneumo predict needs files or folders\n\n{USAGE}")
+    from pneumo.predicting import predict
+
+    heatmaps = Path(options["heatmaps"]) if options["heatmaps"] else None
+    predict(run, paths, Path(options["out"]), heatmaps, options["tta"])
+
+
+def promote(words: list[str]) -> None:
+    run, options = named("promote", words, {"alias": "champion", "name": "pneumo"})
+    from pneumo.promote import promote
+
+    promote(run, options["name"], options["alias"])
+
+
 def data(words: list[str]) -> None:
     if words[:1] != ["check"]:
         raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
@@ -69,15 +93,21 @@ def data(words: list[str]) -> None:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (study, confirm, reproduce, data)
+    verb.__name__: verb for verb in (study, confirm, reproduce, predict, promote, data)
 }
 
 
 def named(verb: str, words: Sequence[str], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name that a verb is given, and its options."""
+    name, rest = named_first(verb, words)
+    return name, chosen(verb, rest, options)
+
+
+def named_first(verb: str, words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The name that a verb is given, and what follows it."""
     if not words or "=" in words[0]:
         raise InputError(f"pneumo {verb} needs a name\n\n{USAGE}")
-    return words[0], chosen(verb, words[1:], options)
+    return words[0], words[1:]
 
 
 def chosen(verb: str, words: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
