@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchvision.io import write_png
 
 from pneumo.data.cohort import Pixel
+from pneumo.data.images import as_png
 
 SMALLEST_SIDE_PX = 512
 HOT = (255, 60, 0)
@@ -21,4 +21,4 @@ def save_heat_map(film: Pixel, heat: np.ndarray, path: Path) -> None:
     grey, hot = F.interpolate(both, (side, side), mode="bilinear", align_corners=False)[0]
     cover = MOST * hot
     overlaid = grey * (1 - cover) + torch.tensor(HOT)[:, None, None] * cover
-    write_png(overlaid.round().clamp(0, 255).to(torch.uint8), str(path))
+    path.write_bytes(as_png(overlaid.round().clamp(0, 255).to(torch.uint8).movedim(0, 2).numpy()))

@@ -5,11 +5,9 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
-from torchvision.io import encode_png
-
 from pneumo import registry, tracking
 from pneumo.console import Terminal
+from pneumo.data.images import as_png
 from pneumo.frozen import decision
 from pneumo.network import export, noise
 from pneumo.trained import trained
@@ -44,5 +42,4 @@ def promote(run: str, name: str, alias: str) -> None:
 
 def example(side_px: int) -> str:
     """A drawn PNG in base64."""
-    png = encode_png(noise(1, side_px)[0])
-    return base64.b64encode(bytes(png.to(torch.uint8).numpy())).decode()
+    return base64.b64encode(as_png(noise(1, side_px)[0, 0].numpy())).decode()

@@ -12,6 +12,7 @@ only a picture smaller than the square is interpolated.
 # H, W of a file; b images of a block, m masks of a block
 
 import hashlib
+import io
 import os
 import re
 from collections import deque
@@ -145,6 +146,13 @@ def resized(grey: Pixel, side_px: int) -> Pixel:
     shrinks = min(grey.shape) >= side_px
     how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(grey).resize((side_px, side_px), how))
+
+
+def as_png(pixels: Pixel) -> bytes:
+    """(H, W) grey or (H, W, 3) colour, uint8 -> a file's bytes."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
 
 
 def resized_mask(mask: Pixel, side_px: int) -> Pixel:
