@@ -12,6 +12,10 @@ USAGE = """\
 pneumo evaluate RUN ... [split=test] [tta=none] [data=...]   everything about a run, or several as one
 pneumo compare RUN RUN [split=test] [tta=none] [data=...]    which ranks the same images better
 pneumo score FILE.csv [score=...] [label=...] [patient=...]  the same of anybody's predictions
+pneumo predict RUN PATH... [out=predictions.csv] [heatmaps=FOLDER] [tta=...]
+                                       its scores of files and folders, PNG, JPEG or DICOM, as a CSV
+pneumo promote RUN [alias=champion] [name=pneumo]
+                                       its model into MLflow's registry, whole, to be served
 pneumo report [study=NAME]             the report, its runs again and the recommended one: report.html and .md
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
@@ -72,6 +76,26 @@ def report(words: list[str]) -> None:
     report(options["out"], options["study"], url)
 
 
+def predict(words: list[str]) -> None:
+    run, rest = named_first("predict", words)
+    given = [word for word in rest if word.partition("=")[0] in ("out", "heatmaps", "tta")]
+    paths = [word for word in rest if word not in given]
+    options = chosen("predict", given, {"out": "predictions.csv", "heatmaps": None, "tta": None})
+    if not paths:
+        raise InputError(f"pneumo predict needs files or folders\n\n{USAGE}")
+    from pneumo.predicting import predict
+
+    heatmaps = Path(options["heatmaps"]) if options["heatmaps"] else None
+    predict(run, paths, Path(options["out"]), heatmaps, options["tta"])
+
+
+def promote(words: list[str]) -> None:
+    run, options = named("promote", words, {"alias": "champion", "name": "pneumo"})
+    from pneumo.promote import promote
+
+    promote(run, options["name"], options["alias"])
+
+
 def data(words: list[str]) -> None:
     if words[:1] != ["check"]:
         raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
@@ -113,7 +137,8 @@ SCORE_OPTIONS: dict[str, Any] = {
     "hard_negatives": "hard_negative",
 }
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (evaluate, compare, score, report, study, confirm, reproduce, data)
+    verb.__name__: verb
+    for verb in (evaluate, compare, score, predict, promote, report, study, confirm, reproduce, data)
 }
 
 
@@ -131,9 +156,15 @@ def runs(verb: str, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 def named(verb: str, words: Sequence[str], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name that a verb is given, and its options."""
+    name, rest = named_first(verb, words)
+    return name, chosen(verb, rest, options)
+
+
+def named_first(verb: str, words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The name that a verb is given, and what follows it."""
     if not words or "=" in words[0]:
         raise InputError(f"pneumo {verb} needs a name\n\n{USAGE}")
-    return words[0], chosen(verb, words[1:], options)
+    return words[0], words[1:]
 
 
 def chosen(verb: str, words: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def zoomed(factor: float) -> View:
 
     def view(images: Tensor) -> Tensor:
         theta = torch.tensor([[1 / factor, 0, 0], [0, 1 / factor, 0]], device=images.device)
-        grid = F.affine_grid(theta.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+        grid = F.affine_grid(theta[None], [1, *images.shape[1:]], align_corners=False)
+        grid = grid.expand(len(images), -1, -1, -1)  # later: a graph is exported for any number of images
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     return view
@@ -75,19 +76,22 @@ class Viewer:
     memory_format: torch.memory_format
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module, batches: Batches, rows: np.ndarray, viewer: Viewer, batch_size: int, views: list[View]
 ) -> Tensor:
     """Mean logits (N, n_outputs) of these rows, on the CPU. Leaves the model in evaluation mode."""
     model.eval()
-    logits = []
-    for batch in batches.of(rows, batch_size):
-        images = viewer.prepare(batch.images)
-        with viewer.precision():
-            seen = [model(_laid(viewer.normalise(view(images)), viewer.memory_format)) for view in views]
-        logits.append(torch.stack([s.float() for s in seen]).mean(dim=0))
-    return torch.cat(logits).cpu()
+    seen = [mean_logits(model, batch.images, viewer, views) for batch in batches.of(rows, batch_size)]
+    return torch.cat(seen).cpu()
+
+
+@torch.inference_mode()
+def mean_logits(model: nn.Module, images: Tensor, viewer: Viewer, views: list[View]) -> Tensor:
+    """(B, 1, H, W) uint8 on the model's device -> (B, n_outputs): means over the views."""
+    prepared = viewer.prepare(images)
+    with viewer.precision():
+        seen = [model(_laid(viewer.normalise(view(prepared)), viewer.memory_format)) for view in views]
+    return torch.stack([s.float() for s in seen]).mean(dim=0)
 
 
 def _laid(images: Tensor, memory_format: torch.memory_format) -> Tensor:

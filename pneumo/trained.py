@@ -11,7 +11,7 @@ from pneumo.data.batches import Batches
 from pneumo.data.normalise import Normalise
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
-from pneumo.infer import View, Viewer, predict
+from pneumo.infer import View, Viewer, mean_logits, predict
 from pneumo.losses import Loss
 from pneumo.machine import Machine
 from pneumo.models import Classifier
@@ -42,6 +42,11 @@ class Trained:
     def logits(self, batches: Batches, rows: np.ndarray, views: list[View]) -> Tensor:
         """(N, n_outputs) of these rows, on the CPU: means over the views."""
         return predict(self.model, batches, rows, self.viewer, 2 * self.experiment.fit.batch_size, views)
+
+    def scores(self, images: Tensor, views: list[View]) -> np.ndarray:
+        """(B, 1, S, S) uint8 -> (B,) P(pneumothorax) as training reckons it."""
+        logits = mean_logits(self.model, images.to(self.machine.device), self.viewer, views)
+        return self.loss.probability(logits.cpu()).numpy()
 
 
 def trained(name: str) -> Trained:

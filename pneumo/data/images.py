@@ -12,10 +12,11 @@ only a picture smaller than the square is interpolated.
 # H, W of a file; b images of a block, m masks of a block
 
 import hashlib
+import io
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
 BLOCK_ROWS = 64  # two blocks in flight: at 512 px at most 64 MB
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP")
 DICOM = (".dcm", ".dicom")
+COLOUR_SIDE_PX = 64
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, and its warnings; ours is `need_size`, for DICOM too
 
 
@@ -65,7 +67,7 @@ class Files:
 
     def blocks(self, side_px: int) -> Iterator[Block]:
         """Decoded and resized, in row order; a row that cannot be read is told in its block's problems."""
-        pool = ThreadPoolExecutor(_cores(), thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         ahead: deque[list[Future[tuple[Pixel, Pixel | None] | str]]] = deque()
         try:
             for first in range(0, len(self.pictures), BLOCK_ROWS):
@@ -104,6 +106,22 @@ class Files:
 
 def load_grey(root: Path, path: str) -> Pixel:
     """One picture or DICOM file as grey, (H, W) uint8. Raises UnreadableError, which names the file."""
+    return _read(root, path, _grey)
+
+
+def load_grey_and_colour(root: Path, path: str) -> tuple[Pixel, float]:
+    """And the mean difference between its brightest and darkest channel, 0 to 255; 0 of DICOM, where only
+    grey is read."""
+    colours = [0.0]
+
+    def both(picture: Image.Image) -> Pixel:
+        colours.append(_colour(picture))
+        return _grey(picture)
+
+    return _read(root, path, both), colours[-1]
+
+
+def _read(root: Path, path: str, as_grey: Callable[[Image.Image], Pixel]) -> Pixel:
     try:
         if _is_dicom(root / path):
             from pneumo.data import dicom  # costs half a second, which pictures need not pay
@@ -114,7 +132,7 @@ def load_grey(root: Path, path: str) -> Pixel:
             picture.verify()  # decoding checks no checksum: a flipped bit would pass as a picture
         with Image.open(root / path, formats=FORMATS) as picture:
             picture.load()
-            return _grey(picture)
+            return as_grey(picture)
     except UnreadableError as problem:
         raise UnreadableError(f"{path} {problem}") from None
     except Exception as error:  # on a broken file Pillow and pydicom raise nearly anything
@@ -128,6 +146,13 @@ def resized(grey: Pixel, side_px: int) -> Pixel:
     shrinks = min(grey.shape) >= side_px
     how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(grey).resize((side_px, side_px), how))
+
+
+def as_png(pixels: Pixel) -> bytes:
+    """(H, W) grey or (H, W, 3) colour, uint8 -> a file's bytes."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
 
 
 def resized_mask(mask: Pixel, side_px: int) -> Pixel:
@@ -184,6 +209,13 @@ def _grey(picture: Image.Image) -> Pixel:
     return np.asarray(picture.convert("L"))
 
 
+def _colour(picture: Image.Image) -> float:
+    if picture.mode.startswith(("1", "L", "I", "F")):
+        return 0.0
+    small = picture.convert("RGB").resize((COLOUR_SIDE_PX, COLOUR_SIDE_PX), Image.Resampling.BOX)
+    return float(np.ptp(np.asarray(small), axis=2).mean())
+
+
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM" or path.suffix.lower() in DICOM
@@ -229,5 +261,6 @@ def _size(shape: Sequence[int]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

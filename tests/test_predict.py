@@ -1,0 +1,205 @@
+"""pneumo predict: files and folders in, a CSV out."""
+
+import csv
+import io
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL
+from dicoms import save
+from PIL import Image
+
+from pneumo import archive, cli
+from pneumo.calibration import temperature
+from pneumo.data.material import prepared
+from pneumo.decision import Decision
+from pneumo.errors import InputError
+from pneumo.paths import films
+from pneumo.predicting import AHEAD, decoded
+from pneumo.run import run
+from pneumo.trained import trained
+from pneumo.watch import Watch
+
+
+class Named(Watch):
+    def begins(self, run_id, split_hash, history):
+        self.run_id = run_id
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder of the store, run id, experiment) of one small run."""
+    from conftest import ROOT
+    from hydra import compose, initialize_config_dir
+
+    from pneumo import config
+
+    folder = tmp_path_factory.mktemp("run")
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(folder)
+    try:
+        with initialize_config_dir(str(ROOT / "conf")):
+            experiment = config.load(compose("train", [*SMALL, "model.width=4", "fit.epochs=1"]))
+        watch = Named()
+        run(experiment, folder / "out", watch)
+    finally:
+        os.chdir(before)
+    return folder, watch.run_id, experiment
+
+
+@pytest.fixture
+def there(finished, monkeypatch):
+    """In the run's folder; its id."""
+    folder, run_id, _ = finished
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(folder)
+    return run_id
+
+
+def chest(side=64, seed=0):
+    return np.random.default_rng(seed).integers(40, 220, (side, side), np.uint8)
+
+
+def png(path, pixels=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(chest() if pixels is None else pixels).save(path)
+    return path
+
+
+def table(path):
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, finished, tmp_path):
+    material = prepared(finished[2].data, lambda done, total: None)
+    ids = material.cohort.table["image_id"].to_numpy()
+    known = pd.read_csv(io.StringIO(archive.text_of(there, "predictions.csv"))).set_index("image_id")
+    for row in np.flatnonzero(np.isin(ids, known.index)):
+        png(tmp_path / "films" / f"{ids[row]}.png", np.asarray(material.store.pixels[row]))
+    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    rows = table(tmp_path / "out.csv")
+    assert len(rows) == len(known) > 40
+    threshold = trained(there).threshold
+    for row in rows:
+        expected = known.loc[os.path.basename(row["path"])[:-4], "score"]  # noqa: PTH119
+        assert float(row["score"]) == pytest.approx(expected, abs=2e-6)
+        assert row["decision"] == ("positive" if float(row["score"]) >= threshold else "negative")
+        assert row["flag"] == row["error"] == ""
+        assert 0 < float(row["probability"]) < 1
+
+
+def test_png_jpeg_and_dicom_of_one_film_in_the_order_given_with_the_broken_between(there, tmp_path):
+    film = np.kron(chest(16), np.ones((4, 4), np.uint8))
+    Image.fromarray(film).save(tmp_path / "b.jpg", quality=98)
+    broken = tmp_path / "c.dcm"
+    broken.write_bytes(b"no film")
+    given = [png(tmp_path / "d.png", film), tmp_path / "b.jpg", broken, save(tmp_path / "a.dcm", film)]
+    cli.told(["predict", there, *map(str, given), f"out={tmp_path / 'out.csv'}"])
+    rows = table(tmp_path / "out.csv")
+    assert [row["path"] for row in rows] == list(map(str, given))
+    assert rows[2]["error"].startswith("c.dcm is not a DICOM file")
+    assert rows[2]["score"] == ""
+    assert rows[0]["score"] == rows[3]["score"]
+    assert float(rows[1]["score"]) == pytest.approx(float(rows[0]["score"]), abs=0.02)
+
+
+def test_names_with_line_breaks_commas_and_no_utf8_survive(there, tmp_path):
+    names = ['two\nlines, "quoted".png', "größe 胸.png", os.fsdecode(b"latin \xe9.png")]
+    for name in names:
+        png(tmp_path / "films" / name)
+    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    rows = table(tmp_path / "out.csv")
+    assert {row["path"] for row in rows} == {str(tmp_path / "films" / name) for name in names}
+    assert all(row["score"] for row in rows)
+
+
+def test_heat_maps_are_one_picture_a_film_that_could_be_read(there, tmp_path):
+    png(tmp_path / "films" / "a.png")
+    (tmp_path / "films" / "b.png").write_bytes(b"broken")
+    png(tmp_path / "films" / "c.png")
+    heat = tmp_path / "heat"
+    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'o.csv'}", f"heatmaps={heat}"])
+    assert sorted(path.name for path in heat.iterdir()) == ["000001_a.png", "000003_c.png"]
+    assert Image.open(heat / "000001_a.png").size == (512, 512)
+
+
+def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tmp_path, monkeypatch, capsys):
+    from pneumo import predicting
+
+    for number in range(3):
+        png(tmp_path / "films" / f"{number}.png")
+    out = tmp_path / "out.csv"
+    out.write_text("yesterday's")
+    every = predicting.rows
+
+    def stopped(*given):
+        yield next(every(*given))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predicting, "rows", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cli.told(["predict", there, str(tmp_path / "films"), f"out={out}"])
+    assert out.read_text() == "yesterday's"
+    assert len(table(tmp_path / "out.csv.part")) == 1
+    assert "stopped after 1 of 3 files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["films"], "films is not there"),
+        (["/dev/null"], "/dev/null is neither a file nor a folder"),
+        (["empty"], "no PNG, JPEG or DICOM file is in it"),
+        ([], "needs files or folders"),
+        (["empty", "out=nowhere/x.csv"], "there is no folder nowhere"),
+        (["empty", "out=empty"], "is a folder"),
+        (["film.png", "tta=rot"], "tta must be one of"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is(workdir, words, said):
+    (workdir / "empty").mkdir()
+    png(workdir / "film.png")
+    with pytest.raises(InputError, match=said):
+        cli.told(["predict", "0" * 32, *words])
+    assert not list(workdir.glob("*.csv*"))
+
+
+def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_documents(tmp_path):
+    for name in ("b/2.png", "b/10.PNG", "a/IM0001", "a/1.2.840.99", "a/notes.txt", ".hidden/x.png", ".x.png"):
+        png_path = tmp_path / name
+        png_path.parent.mkdir(exist_ok=True)
+        png_path.write_bytes(b"")
+    (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(tmp_path / "a" / "pipe")
+    found = [path.removeprefix(f"{tmp_path}/") for path in films([str(tmp_path)])]
+    assert found == ["a/1.2.840.99", "a/IM0001", "b/10.PNG", "b/2.png"]
+
+
+def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
+    from pneumo import predicting
+
+    read = []
+    monkeypatch.setattr(predicting, "cores", lambda: 2)
+    monkeypatch.setattr(predicting, "_read", lambda path, side: read.append(path) or path)
+    stream = decoded([str(number) for number in range(1000)], 64)
+    assert [next(stream), next(stream)] == ["0", "1"]
+    assert len(read) <= 2 + 2 * AHEAD
+    assert list(stream) == [str(number) for number in range(2, 1000)]
+
+
+@pytest.mark.parametrize("true_t", [0.5, 1.0, 3.0])
+def test_the_temperature_is_found_that_labels_were_drawn_at(true_t):
+    random = np.random.default_rng(0)
+    log_odds = random.normal(0, 3, 40_000)
+    labels = random.random(40_000) < 1 / (1 + np.exp(-log_odds / true_t))
+    assert temperature(log_odds, labels) == pytest.approx(true_t, rel=0.05)
+
+
+def test_a_probability_is_the_score_at_temperature_1_and_nearer_to_a_half_above():
+    scores = np.array([0.0, 0.1, 0.5, 0.9, 1.0])
+    assert np.allclose(Decision(0.5, 1.0).probabilities(scores), scores, atol=1e-6)
+    assert np.allclose(Decision(0.5, 2.0).probabilities(scores)[1:4], [0.25, 0.5, 0.75])
+    assert list(Decision(0.5, 2.0).of(scores)) == ["negative", "negative", *["positive"] * 3]

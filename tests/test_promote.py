@@ -1,0 +1,146 @@
+"""A run's model in MLflow's registry, whole."""
+
+import base64
+import os
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+from test_predict import finished, png, table, there  # noqa: F401, fixtures
+
+from pneumo import cli, tracking
+from pneumo.augment import Augment
+from pneumo.data.normalise import FIXED
+from pneumo.errors import InputError
+from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
+from pneumo.models import Tiny
+from pneumo.network import Network, export, noise
+from pneumo.registry import need_names
+from pneumo.trained import trained
+
+ALONE = """
+import sys, importlib.abc
+class No(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "hydra"):
+            raise ImportError(f"{name} is hidden")
+        if name == "pneumo" and not any("/code" in entry for entry in sys.path):
+            raise ImportError("pneumo is hidden")
+sys.meta_path[:] = [No(), *(f for f in sys.meta_path if "editable" not in repr(f))]
+sys.path[:] = [entry for entry in sys.path if entry != REPOSITORY]
+import mlflow, pandas as pd
+mlflow.set_tracking_uri(STORE)
+model = mlflow.pyfunc.load_model("models:/pneumo@champion")
+import pneumo
+assert "/code/pneumo" in pneumo.__file__, pneumo.__file__
+print(model.predict(pd.DataFrame({"image": [IMAGE]}))["score"][0])
+"""
+
+
+@pytest.fixture
+def promoted(there, capsys):  # noqa: F811
+    if not tracking_has_champion():
+        cli.told(["promote", there])
+    return there
+
+
+def tracking_has_champion():
+    tracking.connect()
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias("pneumo", "champion")
+    except mlflow.exceptions.MlflowException:
+        return None
+
+
+def encoded(path):
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def test_the_registered_model_scores_as_predict_does_in_a_process_without_repository_or_torch(
+    promoted, tmp_path
+):
+    film = png(tmp_path / "film.png")
+    cli.told(["predict", promoted, str(film), f"out={tmp_path / 'out.csv'}"])
+    names = {"REPOSITORY": os.environ.get("PYTHONPATH", "") or str(cli.__file__).rsplit("/pneumo", 1)[0]}
+    names |= {"STORE": mlflow.get_tracking_uri(), "IMAGE": encoded(film)}
+    program = "".join(f"{name} = {value!r}\n" for name, value in names.items()) + ALONE
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    fp32 = 1e-5 if trained(promoted).machine.dtype == torch.float32 else 0.02
+    assert float(done.stdout) == pytest.approx(float(table(tmp_path / "out.csv")[0]["score"]), abs=fp32)
+
+
+def test_a_version_says_its_run_signature_example_and_packages(promoted):
+    version = tracking_has_champion()
+    assert version.run_id == promoted
+    model = mlflow.models.get_model_info("models:/pneumo@champion")
+    assert [(column.name, column.required) for column in model.signature.inputs] == [
+        ("image", True),
+        ("name", False),
+    ]
+    assert model.signature.outputs.input_names() == ["score", "probability", "decision", "flag"]
+    assert list(model._model_uri and mlflow.pyfunc.load_model(model.model_uri).input_example["name"]) == [
+        "example.png"
+    ]
+
+
+def test_promoting_again_makes_a_new_version_and_moves_the_alias(promoted):
+    before = int(tracking_has_champion().version)
+    cli.told(["promote", promoted])
+    assert int(tracking_has_champion().version) == before + 1
+    assert mlflow.get_run(promoted).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"), [("a/b", "x"), ("", "x"), ("pneumo", "v1"), ("pneumo", "latest"), ("pneumo", "a b")]
+)
+def test_names_that_mlflow_does_not_take_are_refused(name, alias):
+    with pytest.raises(InputError, match=r"^(name|alias) must"):
+        need_names(name, alias)
+
+
+class OfLoss:
+    """As much of a Trained as is exported."""
+
+    def __init__(self, loss, tta):
+        torch.manual_seed(0)
+        self.model, self.loss, self.side_px = Tiny(width=4)(loss.n_outputs), loss, 32
+        self.normalise = FIXED["half"]
+        self.experiment = type("", (), {"tta": tta, "augment": Augment(crop=0.8)})
+
+
+@pytest.mark.parametrize(
+    ("loss", "tta"),
+    [
+        (Bce(), "hflip_scales"),
+        (WeightedBce(positive_weight=3.0), "none"),
+        (CrossEntropy(), "hflip"),
+        (Focal(gamma=2.0, alpha=0.25), "none"),
+        (Combined(), "scales"),
+    ],
+)
+def test_onnx_says_what_torch_says_for_every_loss_and_any_number_of_images(loss, tta, tmp_path):
+    given = OfLoss(loss, tta)
+    assert export(given, tmp_path / "x.onnx") <= 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"), providers=["CPUExecutionProvider"])
+    for count in (1, 3, 50):
+        images = noise(count, 32)
+        (scores,) = session.run(["score"], {"images": images.numpy()})
+        assert np.abs(scores - Network(given).eval()(images).numpy()).max() < 1e-4
+    assert len(set(scores.round(9))) > 5
+
+
+def test_a_bad_image_is_refused_by_name_and_all_of_its_request(promoted):
+    model = mlflow.pyfunc.load_model("models:/pneumo@champion")
+    for image, said in [("%%%", "a.png is not base64"), (base64.b64encode(b"x").decode(), "a.png is not a")]:
+        with pytest.raises(mlflow.exceptions.MlflowException, match=said) as error:
+            model.predict(pd.DataFrame({"image": [image], "name": ["a.png"]}))
+        assert error.value.get_http_status_code() == 400
