@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from dicoms import save
 from mlflow_server import kill
-from test_predict import chest, finished, png, table, there  # noqa: F401, fixtures
+from test_predict import chest, png, table
 from test_promote import promoted  # noqa: F401, fixture
 
 from pneumo import cli
