@@ -20,8 +20,8 @@ def zoomed(factor: float) -> View:
 
     def view(images: Tensor) -> Tensor:
         theta = torch.tensor([[1 / factor, 0, 0], [0, 1 / factor, 0]], device=images.device)
-        grid = F.affine_grid(theta[None], [1, *images.shape[1:]], align_corners=False)
-        grid = grid.expand(len(images), -1, -1, -1)  # later: a graph is exported for any number of images
+        count = images.shape[0]  # len(images) would freeze it in an exported graph
+        grid = F.affine_grid(theta.expand(count, 2, 3), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     return view

@@ -20,8 +20,10 @@ from pneumo.losses import Bce
 from pneumo.machine import Machine
 from pneumo.models import Tiny
 from pneumo.optimizers import AdamW
+from pneumo.run import run
 from pneumo.schedules import Constant
 from pneumo.training import Training
+from pneumo.watch import Watch
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=8", "fit.pictures=false"]
@@ -48,6 +50,41 @@ def composed():
             return config.load(compose(primary, list(overrides)))
 
     return load
+
+
+class Named(Watch):
+    def begins(self, run_id, split_hash, history):
+        self.run_id = run_id
+
+
+@pytest.fixture(scope="session")
+def one_run(tmp_path_factory):
+    """(folder of the store, run id, experiment) of one small run."""
+    from conftest import ROOT
+    from hydra import compose, initialize_config_dir
+
+    from pneumo import config
+
+    folder = tmp_path_factory.mktemp("run")
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(folder)
+    try:
+        with initialize_config_dir(str(ROOT / "conf")):
+            experiment = config.load(compose("train", [*SMALL, "model.width=4", "fit.epochs=1"]))
+        watch = Named()
+        run(experiment, folder / "out", watch)
+    finally:
+        os.chdir(before)
+    return folder, watch.run_id, experiment
+
+
+@pytest.fixture
+def there(one_run, monkeypatch):
+    """In the run's folder; its id."""
+    folder, run_id, _ = one_run
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(folder)
+    return run_id
 
 
 def store_of(pixels: np.ndarray, masks: np.ndarray | None = None) -> Store:

@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from pneumo.data import phantom
+from pneumo.data.grey import UnreadableError
 from pneumo.data.images import load_grey, load_grey_and_colour
 from pneumo.film import film, oddity
 
@@ -55,13 +56,22 @@ def test_a_blank_is_flagged(level):
     assert oddity(np.clip(level + noise, 0, 255).astype(np.uint8), 0.0) == "nearly one shade"
 
 
-def test_a_ct_slice_is_flagged():
-    path = Path(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
+def test_a_body_that_reaches_no_edge_is_flagged():
     down, across = np.mgrid[-1:1:256j, -1:1:256j]
     body = (down / 0.6) ** 2 + (across / 0.8) ** 2 < 1
-    slice_ = np.where(body, 140, 0).astype(np.uint8)
-    assert oddity(slice_, 0.0) == "dark all around, as a CT slice is"
-    assert pydicom.dcmread(path).Modality == "CT", "which is refused by its modality, before"
+    assert oddity(np.where(body, 140, 0).astype(np.uint8), 0.0) == "dark all around, as a CT slice is"
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_a_real_slice_in_dicom_is_refused_by_its_modality(name):
+    with pytest.raises(UnreadableError, match=f"{name} has the modality"):
+        film(Path(pydicom.data.get_testdata_file(name, download=False)), 64)
+
+
+def test_what_the_check_misses_is_known():
+    """A grey photograph passes: docs/predicting.md says so."""
+    photo = Image.fromarray(load_sample_images().images[0]).convert("L")
+    assert oddity(np.asarray(photo), 0.0) == ""
 
 
 def test_a_strip_is_flagged():

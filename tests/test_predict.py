@@ -7,7 +7,6 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
 from dicoms import save
 from PIL import Image
 
@@ -18,44 +17,7 @@ from pneumo.decision import Decision
 from pneumo.errors import InputError
 from pneumo.paths import films
 from pneumo.predicting import AHEAD, decoded
-from pneumo.run import run
 from pneumo.trained import trained
-from pneumo.watch import Watch
-
-
-class Named(Watch):
-    def begins(self, run_id, split_hash, history):
-        self.run_id = run_id
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """(folder of the store, run id, experiment) of one small run."""
-    from conftest import ROOT
-    from hydra import compose, initialize_config_dir
-
-    from pneumo import config
-
-    folder = tmp_path_factory.mktemp("run")
-    before = os.getcwd()  # noqa: PTH109
-    os.chdir(folder)
-    try:
-        with initialize_config_dir(str(ROOT / "conf")):
-            experiment = config.load(compose("train", [*SMALL, "model.width=4", "fit.epochs=1"]))
-        watch = Named()
-        run(experiment, folder / "out", watch)
-    finally:
-        os.chdir(before)
-    return folder, watch.run_id, experiment
-
-
-@pytest.fixture
-def there(finished, monkeypatch):
-    """In the run's folder; its id."""
-    folder, run_id, _ = finished
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(folder)
-    return run_id
 
 
 def chest(side=64, seed=0):
@@ -73,8 +35,8 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, finished, tmp_path):
-    material = prepared(finished[2].data, lambda done, total: None)
+def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, tmp_path):
+    material = prepared(one_run[2].data, lambda done, total: None)
     ids = material.cohort.table["image_id"].to_numpy()
     known = pd.read_csv(io.StringIO(archive.text_of(there, "predictions.csv"))).set_index("image_id")
     for row in np.flatnonzero(np.isin(ids, known.index)):

@@ -9,11 +9,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 from dicoms import save
-from test_predict import chest, finished, png, table, there  # noqa: F401, fixtures
+from mlflow_server import kill
+from test_predict import chest, png, table
 from test_promote import promoted  # noqa: F401, fixture
 
 from pneumo import cli
@@ -27,7 +29,10 @@ def address(promoted, tmp_path):  # noqa: F811
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/pneumo@champion"]
     where = ["--env-manager", "local", "--host", "127.0.0.1", "-p", str(port)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{os.path.abspath('mlflow.db')}"}  # noqa: PTH100
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{Path.cwd() / 'mlflow.db'}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow calls uvicorn by its name
+    }
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen([*command, *where], env=environment, stdout=log, stderr=log)
         try:
@@ -38,8 +43,7 @@ def address(promoted, tmp_path):  # noqa: F811
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
-            server.terminate()
-            server.wait()
+            kill(server)
 
 
 def answers(url):
