@@ -26,7 +26,7 @@ from pneumo.frozen import decision
 from pneumo.heat import save_heat_map
 from pneumo.infer import View, views_of
 from pneumo.paths import films
-from pneumo.saliency import grad_cam
+from pneumo.saliency import hires_cam
 from pneumo.trained import Trained, trained
 
 COLUMNS = ("path", "score", "probability", "decision", "flag", "error")
@@ -111,7 +111,7 @@ def rows(
         good = [one for one in batch if isinstance(one, Film)]
         judged = iter(verdicts(model, frozen, good, views))
         if heatmaps:
-            heats = iter(grad_cam(model, stacked(good)) if good else [])
+            heats = iter(hires_cam(model, stacked(good)) if good else [])
         for path, one in zip(paths[done : done + len(batch)], batch, strict=True):
             done += 1
             if isinstance(one, str):
