@@ -39,6 +39,8 @@ VARIANTS = {
     "stronger augmentation": ["augment=strong"],
     "192 px instead of 128": ["data.image_side_px=192"],
     "twice as long": ["fit.epochs=18"],
+    "192 px, twice as long": ["data.image_side_px=192", "fit.epochs=18"],
+    "masks, 192 px, twice as long": ["model.mask_head=true", "data.image_side_px=192", "fit.epochs=18"],
     "masks + positives, twice as long": ["model.mask_head=true", "fit.positive_share=0.8", "fit.epochs=18"],
 }
 BASE, TOGETHER = "the defaults", "masks + positives, twice as long"

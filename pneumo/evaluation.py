@@ -68,8 +68,8 @@ def figures(answers: Answers, weights: Floats | None = None) -> dict[str, Floats
     """(D,) each, by name."""
     ranking = Ranking.of(answers.labels, answers.log_odds, weights)
     found = metrics.figures(ranking, answers.threshold)
+    found["sensitivity_at_80_specificity"] = metrics.sensitivity_at(ranking, 0.8)
     for level in LEVELS:
-        found[f"sensitivity_at_{level}_specificity"] = metrics.sensitivity_at(ranking, level / 100)
         found[f"specificity_at_{level}_sensitivity"] = metrics.specificity_at(ranking, level / 100)
     for percent in PREVALENCES:
         ppv, npv = predictive_values(found["recall"], found["specificity"], percent / 100)

@@ -60,14 +60,16 @@ def auprc(ranking: Ranking) -> Floats:
 
 def sensitivity_at(ranking: Ranking, specificity: float) -> Floats:
     """(D,) the best sensitivity at any threshold whose specificity is at least this."""
-    allowed = ranking.fp <= (1 - specificity) * ranking.negatives * (1 + 1e-12)
-    return _divided(np.where(allowed, ranking.tp, 0).max(axis=1), ranking.positives[:, 0])
+    allowed = (ranking.fp <= (1 - specificity) * ranking.negatives * (1 + 1e-12)).sum(axis=1)
+    found = np.where(allowed, ranking.tp[np.arange(len(allowed)), allowed - 1], 0)
+    return _divided(found, ranking.positives[:, 0])
 
 
 def specificity_at(ranking: Ranking, sensitivity: float) -> Floats:
     """(D,) the best specificity at any threshold whose sensitivity is at least this."""
-    enough = ranking.tp >= sensitivity * ranking.positives * (1 - 1e-12)
-    return 1 - _divided(np.where(enough, ranking.fp, np.inf).min(axis=1), ranking.negatives[:, 0])
+    too_few = (ranking.tp < sensitivity * ranking.positives * (1 - 1e-12)).sum(axis=1)
+    alarms = ranking.fp[np.arange(len(too_few)), np.minimum(too_few, ranking.fp.shape[1] - 1)]
+    return 1 - _divided(alarms, ranking.negatives[:, 0])
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def limits(run: Logged, one: Measured) -> list[list[Cell]]:
         ["meant for", "research on how such a network is trained and judged"],
         ["not meant for", "patients: it is no medical device, and nobody tried it in a clinic"],
         ["other hospitals, other machines", NOT_KNOWN + drawn],
-        ["by sex, age, view, size of lesion, chest tubes", f"{NOT_KNOWN} from this run's figures{drawn}"],
+        ["by sex, age, view, size of lesion, chest tubes", f"pneumo evaluate {run.run_id}{drawn}"],
         ["who labelled the images, and how well they agree", f"{NOT_KNOWN}{drawn}"],
         ["harm by its mistakes", NOT_KNOWN],
         ["again", f"pneumo reproduce {run.run_id}"],
