@@ -65,6 +65,14 @@ def test_perfect_probabilities_are_called_perfect():
     assert [found[name][0] for name in ("slope", "intercept", "ece")] == pytest.approx([1, 0, 0], abs=1e-9)
 
 
+def test_scores_that_separate_the_classes_have_no_slope():
+    x, y = np.array([-3.0, -2, -1, 1, 2, 3]), np.array([0, 0, 0, 1, 1, 1])
+    assert np.isnan(calibration.figures(x, y)["slope"][0])
+    weights = np.array([[1, 1, 0, 1, 1, 0], [1, 1, 1, 1, 1, 1.0]])  # the first leaves the crossing out
+    crossed = calibration.figures(np.array([-3.0, -2, 2, 1, -1, 3]), y, weights)["slope"]
+    assert np.isnan(crossed).tolist() == [True, False]
+
+
 def test_a_draw_without_a_class_has_no_slope():
     weights = np.stack([Y == 1, np.ones(len(Y))]).astype(float)
     assert np.isnan(calibration.figures(X, Y, weights)["slope"]).tolist() == [True, False]
