@@ -34,8 +34,9 @@ def figures(log_odds: Array, labels: Array, weights: Floats | None = None) -> di
     """(D,) each, of (N,) log odds and labels and weights (D, N) or None: `brier`; `ece` on BINS bins of equal
     mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`
     of the one whose slope is 1 (Cox 1958; Van Calster et al. 2019). Perfect: 0, 0, 1, 0. NaN where a class is
-    absent, and a slope where nothing lies between the classes. Where there are weights, slope and intercept are of GROUPS groups of neighbours: only intervals are
-    made of them, and they differ by less than the draws do."""
+    absent, and a slope where nothing lies between the classes. Where there are weights, slope and intercept
+    are of GROUPS groups of neighbours: only intervals are made of them, and they differ by less than draws
+    do."""
     y, x = np.asarray(labels, float), np.asarray(log_odds, float)
     w = np.ones((1, len(y))) if weights is None else weights
     p = expit(x)
@@ -63,7 +64,8 @@ def _of_groups(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
 
 def _groups_of(values: Floats, n: int) -> npt.NDArray[np.int64]:
     """(N,) 0 to n - 1, of equal size by rising value; equal values are in one."""
-    return np.minimum((n * (rankdata(values) - 0.5) / len(values)).astype(np.int64), n - 1)
+    group: npt.NDArray[np.int64] = (n * (rankdata(values) - 0.5) / len(values)).astype(np.int64)
+    return np.minimum(group, n - 1)
 
 
 def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:

@@ -127,15 +127,9 @@ def score(words: list[str]) -> None:
     score(Path(path), options)
 
 
-SCORE_OPTIONS: dict[str, Any] = {
-    "score": "score",
-    "label": "label",
-    "image": "image_id",
-    "patient": "patient_id",
-    "threshold": "0.5",
-    "data.patients_csv": None,
-    "hard_negatives": "hard_negative",
-}
+SCORE_OPTIONS: dict[str, Any] = dict.fromkeys(
+    ("score", "label", "image", "patient", "hard_negatives", "threshold", "data.patients_csv")
+)
 VERBS: dict[str, Callable[[list[str]], None]] = {
     verb.__name__: verb
     for verb in (evaluate, compare, score, predict, promote, report, study, confirm, reproduce, data)

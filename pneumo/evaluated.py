@@ -43,12 +43,14 @@ def sections(
 ) -> list[Section]:
     answers = evaluation.answers
     patients, positive = answers.patients, answers.labels == 1
-    images = f"{len(positive):,} images of {len(np.unique(patients)):,} patients"
-    ill = f"{int(positive.sum()):,} positive in {len(np.unique(patients[positive])):,} patients"
-    said = [
-        f"{images}, {ill}. Intervals: 2,000 draws of patients.",
-        *notes,
-    ]
+    if answers.patients_known:
+        images = f"{len(positive):,} images of {len(np.unique(patients)):,} patients"
+        ill = f"{int(positive.sum()):,} positive in {len(np.unique(patients[positive])):,} patients"
+        drawn = "Intervals: 2,000 draws of patients."
+    else:
+        images, ill = f"{len(positive):,} images of unknown patients", f"{int(positive.sum()):,} positive"
+        drawn = "Intervals: 2,000 draws of images, which are too narrow if a patient has several."
+    said = [f"{images}, {ill}. {drawn}", *notes]
     return [
         Section(title, said),
         _ranking(evaluation),

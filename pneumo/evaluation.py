@@ -3,7 +3,7 @@
 N images, D draws (rows of weights)"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
@@ -25,6 +25,7 @@ class Answers:
     patients: Array
     threshold: float
     temperature: float
+    patients_known: bool = True  # else each image counts as a patient of its own
 
     @property
     def calibrated(self) -> Array:
@@ -34,8 +35,8 @@ class Answers:
 
     def part(self, rows: Array) -> "Answers":
         """(N,) bool"""
-        return Answers(
-            self.labels[rows], self.log_odds[rows], self.patients[rows], self.threshold, self.temperature
+        return replace(
+            self, labels=self.labels[rows], log_odds=self.log_odds[rows], patients=self.patients[rows]
         )
 
 

@@ -11,26 +11,33 @@ from scipy.special import logit
 from pneumo import evaluated, pages
 from pneumo.calibration import temperature
 from pneumo.console import Terminal
-from pneumo.data.cohort import LABELS, known, need_columns, read_table, sexes, years
+from pneumo.data.cohort import LABELS, flags, known, need_columns, of_images, read_table, sexes, years
+from pneumo.data.split import COLUMN_VALUES
 from pneumo.errors import InputError, listed
 from pneumo.evaluation import Answers, Evaluation
 from pneumo.metrics import Array, best_f1_threshold
 from pneumo.subgroups import subgroups
 
 EPS = 1e-12  # of a probability of 0 or 1
-TRUE = ("1", "1.0", "true", "yes")
+DEFAULTS = {  # the column of each role
+    "score": "score",
+    "label": "label",
+    "image": "image_id",
+    "patient": "patient_id",
+    "hard_negatives": "hard_negative",
+}
 
 
 def score(path: Path, options: Mapping[str, str | None]) -> None:
-    """Of all rows; of those whose column `split` says test, with threshold and temperature from those that
-    say val, where there are both. InputError: a column is missing, a cell is not what it must be, or all
+    """Of the rows whose column `split` says test, or of all; threshold and temperature from those that
+    say val. InputError: a column is missing, a cell is not what it must be, an image is there twice, or all
     labels are equal."""
     terminal = Terminal()
     answers, described, notes = read(path, options)
     with terminal.waiting("resampling"):
         evaluation = Evaluation.of(answers)
         groups = subgroups(answers, described)
-    text = evaluated.sections(evaluation, groups, f"{path.name}, {options['score']}", notes)
+    text = evaluated.sections(evaluation, groups, f"{path.name}, {options['score'] or 'score'}", notes)
     pages.say(text, terminal)
     figures = dict(evaluated.pictures(evaluation, groups, path.name))
     files = {
@@ -49,46 +56,71 @@ def score(path: Path, options: Mapping[str, str | None]) -> None:
 def read(path: Path, options: Mapping[str, str | None]) -> tuple[Answers, pd.DataFrame, list[str]]:
     """The answers, what is known of their images, and what to say of them."""
     table = read_table(path)
-    columns = {role: str(options[role]) for role in ("score", "label", "image", "patient")}
-    need_columns(table, path, [columns["score"], columns["label"]])
-    table = with_others(table, columns["image"], options["data.patients_csv"])
+    columns = {role: options[role] or name for role, name in DEFAULTS.items()}
+    table, notes = with_others(table, path, columns, options["data.patients_csv"])
+    asked = [columns[role] for role in columns if options[role]]  # by name: then it must be there
+    need_columns(table, path, [columns["score"], columns["label"], *asked])
     scores = probabilities(table[columns["score"]], path)
     labels = table[columns["label"]].map(LABELS)
     refuse(labels.isna(), table[columns["label"]], path, columns["label"], "must be 0 or 1")
+    if columns["image"] in table:
+        ids = known(table[columns["image"]])
+        refuse(ids.duplicated() & ids.notna(), ids, path, columns["image"], "which is there already")
     log_odds, y = logit(np.clip(scores, EPS, 1 - EPS)), labels.to_numpy(int)
-    notes = []
-    if columns["patient"] in table:
-        own = "row " + pd.Series(table.index.astype(str), index=table.index)
-        patients = pd.factorize(known(table[columns["patient"]]).fillna(own))[0]
-    else:
-        patients = np.arange(len(table))
-        notes.append(f"No column {columns['patient']}: images count as independent, intervals are too short.")
-    part = table["split"].str.lower().to_numpy() if "split" in table else np.full(len(table), "")
-    val, rows = part == "val", part == "test"
-    if rows.any() and len(np.unique(y[val])) == 2:
-        threshold, scale = best_f1_threshold(y[val], log_odds[val]), temperature(log_odds[val], y[val])
-        notes.append(f"Threshold and temperature from the {val.sum():,} rows of val.")
-    else:
+    if certain := int(np.isin(scores, (0, 1)).sum()):
+        notes.append(f"{certain:,} scores are exactly 0 or 1: slope, intercept and temperature rest on them.")
+    patients, unknown = patients_of(table, columns["patient"])
+    if 0 < unknown < len(table):
+        notes.append(f"{unknown:,} rows have no patient: each counts as its own.")
+    part = table["split"].str.lower().map(COLUMN_VALUES) if "split" in table else np.full(len(table), np.nan)
+    val, rows = np.asarray(part == 1), np.asarray(part == 2)
+    if not rows.any():
         rows = np.ones(len(table), bool)
-        threshold, scale = given_threshold(options["threshold"]), 1.0
-        notes.append("No rows of val and test: the threshold is the one given, and nothing is scaled.")
+        notes.append("No row says split test: all of them are scored.")
     if len(np.unique(y[rows])) < 2:
         raise InputError(f"{path}: all {rows.sum():,} labels are {y[rows][0]}: there is nothing to rank")
-    answers = Answers(y[rows], log_odds[rows], patients[rows], threshold, scale)
-    return answers, described_by(table, str(options["hard_negatives"]))[rows].reset_index(drop=True), notes
+    threshold, scale, chosen = operating_point(y[val], log_odds[val], options["threshold"])
+    answers = Answers(y[rows], log_odds[rows], patients[rows], threshold, scale, unknown < len(table))
+    described = described_by(table, columns["hard_negatives"])[rows].reset_index(drop=True)
+    return answers, described, [*notes, chosen]
 
 
-def with_others(table: pd.DataFrame, image: str, patients_csv: str | None) -> pd.DataFrame:
-    """The columns that the table of patients has and the predictions lack, by image id."""
+def operating_point(labels: Array, log_odds: Array, threshold: str | None) -> tuple[float, float, str]:
+    """Threshold in log odds, temperature, and where they are from; of the rows of val."""
+    given = given_threshold(threshold) if threshold else None
+    if len(np.unique(labels)) == 2:
+        best = best_f1_threshold(labels, log_odds) if given is None else given
+        what = "Threshold and temperature" if given is None else "The temperature is"
+        return best, temperature(log_odds, labels), f"{what} from the {len(labels):,} rows of val."
+    said = "the threshold is .5" if given is None else "the threshold is the one given"
+    return given or 0.0, 1.0, f"No rows of val: {said}, and nothing is scaled."
+
+
+def patients_of(table: pd.DataFrame, column: str) -> tuple[Array, int]:
+    """(N,) a number for each patient, one of its own for a row without; and how many such rows there are."""
+    if column not in table:
+        return np.arange(len(table)), len(table)
+    own = "row " + pd.Series(table.index.astype(str), index=table.index)
+    named = "patient " + known(table[column])
+    return pd.factorize(named.fillna(own))[0], int(named.isna().sum())
+
+
+def with_others(
+    table: pd.DataFrame, path: Path, columns: Mapping[str, str], patients_csv: str | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """What the table of patients knows of these images, where the predictions have nothing; and how many it
+    does not know."""
     if patients_csv is None:
-        return table
-    path = Path(patients_csv).expanduser()
-    others = read_table(path)
-    need_columns(others, path, ["image_id"])
-    need_columns(table, Path("the predictions"), [image])
-    others = others.drop_duplicates("image_id").set_index("image_id")
-    new = {str(name): table[image].map(others[name]).fillna("") for name in others if name not in table}
-    return table.assign(**new)
+        return table, []
+    other = Path(patients_csv).expanduser()
+    others = of_images(other).rename(columns={"patient_id": columns["patient"]})
+    need_columns(table, path, [columns["image"]])
+    ids = table[columns["image"]]
+    for name in others:
+        found = ids.map(others[name]).fillna("")
+        table = table.assign(**{str(name): known(table[name]).fillna(found) if name in table else found})
+    absent = int((~ids.isin(others.index)).sum())
+    return table, [f"{other.name}: {absent:,} of {len(ids):,} images are not in it."] if absent else []
 
 
 def probabilities(cells: pd.Series, path: Path) -> Array:
@@ -106,10 +138,10 @@ def refuse(wrong: pd.Series, cells: pd.Series, path: Path, name: str, must: str)
         )
 
 
-def given_threshold(text: str | None) -> float:
+def given_threshold(text: str) -> float:
     """In log odds."""
     try:
-        value = float(str(text))
+        value = float(text)
     except ValueError:
         value = np.nan
     if not 0 < value < 1:
@@ -127,7 +159,7 @@ def described_by(table: pd.DataFrame, hard_negatives: str) -> pd.DataFrame:
     }
     found = {name: read(table[name]) for name, read in readers.items() if name in table}
     if hard_negatives in table:
-        found["hard_negative"] = table[hard_negatives].str.lower().isin(TRUE)
+        found["hard_negative"] = flags(table[hard_negatives])
     return pd.DataFrame(found, index=table.index)
 
 

@@ -148,7 +148,30 @@ def test_anybody_s_predictions_are_scored(predictions, workdir, capsys):
     told(["score", "preds.csv", "threshold=0.3", "data.patients_csv=who.csv"])
     found = json.loads((workdir / "preds.evaluation.json").read_text())
     assert found["threshold"] == pytest.approx(0.3)
+    assert "200 images of unknown patients" in capsys.readouterr().out
     assert [one["name"] for one in found["subgroups"]] == ["AP", "PA"]
+
+
+def test_a_table_of_patients_fills_what_the_predictions_lack(predictions, workdir, capsys):
+    table = predictions(patient_id="")
+    who = pd.DataFrame({"ImageId": table["image_id"], "patient_id": table["patient_id"]})
+    who[:150].to_csv("who.csv", index=False)
+    told(["score", "preds.csv", "data.patients_csv=who.csv"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "100 images of 100 patients" in said  # each patient has an image in val and one in test
+    assert "who.csv: 50 of 200 images are not in it. 50 rows have no patient" in said
+
+
+def test_only_test_rows_are_scored_and_a_threshold_that_is_given_holds(predictions, workdir):
+    predictions(split=["train", "test"] * 100)
+    told(["score", "preds.csv"])
+    without_val = json.loads((workdir / "preds.evaluation.json").read_text())
+    assert (without_val["n_images"], without_val["threshold"], without_val["temperature"]) == (100, 0.5, 1.0)
+    predictions()
+    told(["score", "preds.csv", "threshold=0.3"])
+    given = json.loads((workdir / "preds.evaluation.json").read_text())
+    assert given["threshold"] == pytest.approx(0.3)
+    assert given["temperature"] != 1
 
 
 @pytest.mark.parametrize(
@@ -160,6 +183,9 @@ def test_anybody_s_predictions_are_scored(predictions, workdir, capsys):
         ({"label": 1, "split": ""}, [], "all 200 labels are 1: there is nothing to rank"),
         ({}, ["score=probability"], 'has no column "probability"'),
         ({"split": ""}, ["threshold=2"], "threshold must lie between 0 and 1, got 2"),
+        ({}, ["patient=person"], 'has no column "person"'),
+        ({}, ["hard_negatives=tube"], 'has no column "tube"'),
+        ({"image_id": "same"}, [], 'row 3  image_id is "same", which is there already'),
         ({}, ["data.patients_csv=nowhere.csv"], "nowhere.csv"),
     ],
 )

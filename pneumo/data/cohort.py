@@ -148,6 +148,11 @@ def years(cells: pd.Series) -> pd.Series:
     return ages.where(ages <= OLDEST_YEARS)
 
 
+def flags(cells: pd.Series) -> pd.Series:
+    """True of 1, true and yes; everything else is False."""
+    return cells.str.lower().isin(["1", "1.0", "true", "yes"])
+
+
 def sexes(cells: pd.Series) -> pd.Series:
     """F or M from whatever begins with it; else missing."""
     first = cells.str.upper().str[:1]
@@ -219,8 +224,9 @@ def need_both_classes(labels: pd.Series, name: str) -> None:
         raise InputError(f"{name}: none of the {len(labels):,} images is {lacking}; both classes are needed")
 
 
-def with_patients(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Take patient, view, age and sex from a CSV of image ids, where it has them; and what to say of it."""
+def of_images(path: Path) -> pd.DataFrame:
+    """A table that describes images, one row each, by image id. InputError: no column has the ids, or one
+    image has two patients."""
     known_of = read_table(path)
     named = {column.lower().replace(" ", "_"): column for column in known_of.columns}
     key = next(
@@ -228,13 +234,19 @@ def with_patients(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[
     )
     if key is None:
         raise InputError(f"{path} has no column image_id; it has: {', '.join(known_of.columns)}")
+    if "patient_id" in known_of:
+        two = known_of.groupby(key)["patient_id"].nunique()
+        if (two > 1).any():
+            image = two.index[two > 1][0]
+            rows = ", ".join(f"{row:,}" for row in known_of.index[known_of[key] == image])
+            raise InputError(f'{path} rows {rows}: image "{image}" has {two[image]} patients')
+    return known_of.drop_duplicates(key).set_index(key, drop=False).rename_axis(None)
+
+
+def with_patients(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Take patient, view, age and sex from a CSV of image ids, where it has them; and what to say of it."""
+    known_of = of_images(path)
     need_columns(known_of, path, ["patient_id"])
-    two = known_of.groupby(key)["patient_id"].nunique()
-    if (two > 1).any():
-        image = two.index[two > 1][0]
-        rows = ", ".join(f"{row:,}" for row in known_of.index[known_of[key] == image])
-        raise InputError(f'{path} rows {rows}: image "{image}" has {two[image]} patients')
-    known_of = known_of.drop_duplicates(key).set_index(key)
     readers = {"patient_id": known, "view": known, "age": years, "sex": sexes}
     table = table.copy()
     for column, read in readers.items():
