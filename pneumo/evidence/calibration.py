@@ -33,15 +33,16 @@ def figures(log_odds: Array, labels: Array, weights: Floats | None = None) -> di
     """(D,) each, of (N,) log odds and labels and weights (D, N) or None: `brier`; `ece` on BINS bins of equal
     mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`
     of the one whose slope is 1 (Cox 1958; Van Calster et al. 2019). Perfect: 0, 0, 1, 0. NaN where a class is
-    absent. Where there are weights, slope and intercept are of GROUPS groups of neighbours: only intervals are
-    made of them, and they differ by less than the draws do."""
+    absent. Where there are weights, slope and intercept are of GROUPS groups of neighbours: they only make
+    intervals, and differ by less than the draws do."""
     y, x = np.asarray(labels, float), np.asarray(log_odds, float)
     w = np.ones((1, len(y))) if weights is None else weights
     p = expit(x)
     bins = _groups_of(p, BINS)
     apart = np.where(bins[:, None] == np.arange(BINS), (p - y)[:, None], 0)
     sums = w @ np.column_stack([np.ones_like(p), (p - y) ** 2, apart])
-    slope, intercept = slope_and_intercept(x, y, w) if weights is None else _of_groups(x, y, w)
+    fitted = slope_and_intercept if weights is None else _of_groups
+    slope, intercept = fitted(x, y, w)
     return {
         "brier": sums[:, 1] / sums[:, 0],
         "ece": np.abs(sums[:, 2:]).sum(axis=1) / sums[:, 0],  # Naeini et al. 2015
@@ -62,7 +63,9 @@ def _of_groups(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
 
 def _groups_of(values: Floats, n: int) -> npt.NDArray[np.int64]:
     """(N,) 0 to n - 1, of equal size by rising value; equal values are in one."""
-    return np.minimum((n * (rankdata(values) - 0.5) / len(values)).astype(np.int64), n - 1)
+    place = n * (rankdata(values) - 0.5) / len(values)
+    group: npt.NDArray[np.int64] = np.minimum(place.astype(np.int64), n - 1)
+    return group
 
 
 def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:

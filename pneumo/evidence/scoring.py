@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from pneumo import evaluated, pages
-from pneumo.calibration import temperature
+from pneumo import pages
 from pneumo.console import Terminal
 from pneumo.data.cohort import LABELS, known, need_columns, read_table, sexes, years
 from pneumo.errors import InputError, listed
-from pneumo.evaluation import Answers, Evaluation
+from pneumo.evidence import evaluated
+from pneumo.evidence.calibration import temperature
+from pneumo.evidence.evaluation import Answers, Evaluation
+from pneumo.evidence.subgroups import subgroups
 from pneumo.metrics import Array, best_f1_threshold
-from pneumo.subgroups import subgroups
 
 EPS = 1e-12  # of a probability of 0 or 1
 TRUE = ("1", "1.0", "true", "yes")
