@@ -83,7 +83,7 @@ def predict(words: list[str]) -> None:
     options = chosen("predict", given, {"out": "predictions.csv", "heatmaps": None, "tta": None})
     if not paths:
         raise InputError(f"pneumo predict needs files or folders\n\n{USAGE}")
-    from pneumo.predicting import predict
+    from pneumo.serving.predicting import predict
 
     heatmaps = Path(options["heatmaps"]) if options["heatmaps"] else None
     predict(run, paths, Path(options["out"]), heatmaps, options["tta"])
@@ -91,7 +91,7 @@ def predict(words: list[str]) -> None:
 
 def promote(words: list[str]) -> None:
     run, options = named("promote", words, {"alias": "champion", "name": "pneumo"})
-    from pneumo.promote import promote
+    from pneumo.serving.promote import promote
 
     promote(run, options["name"], options["alias"])
 
@@ -106,7 +106,7 @@ def data(words: list[str]) -> None:
 
 def evaluate(words: list[str]) -> None:
     names, options = runs("evaluate", words)
-    from pneumo.evaluate import Asked, evaluate
+    from pneumo.evidence.evaluate import Asked, evaluate
 
     evaluate(names, Asked(**options))
 
@@ -115,14 +115,14 @@ def compare(words: list[str]) -> None:
     names, options = runs("compare", words)
     if len(names) != 2:
         raise InputError(f"pneumo compare needs two runs, got {len(names)}")
-    from pneumo.evaluate import Asked, compare
+    from pneumo.evidence.evaluate import Asked, compare
 
     compare(names[0], names[1], Asked(**options))
 
 
 def score(words: list[str]) -> None:
     path, options = named("score", words, SCORE_OPTIONS)
-    from pneumo.scoring import score
+    from pneumo.evidence.scoring import score
 
     score(Path(path), options)
 

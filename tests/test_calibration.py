@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from pneumo import calibration
+from pneumo.evidence import calibration
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(-1, 2, 4000)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pneumo import delong
+from pneumo.evidence import delong
 
 
 def sample(seed, n=60, ties=False):

@@ -12,8 +12,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from pneumo import evaluation, subgroups
-from pneumo.evaluation import Answers, Evaluation
+from pneumo.evidence import evaluation, subgroups
+from pneumo.evidence.evaluation import Answers, Evaluation
 
 RANDOM = np.random.default_rng(0)
 

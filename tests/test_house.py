@@ -6,13 +6,9 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [  # a room may import rooms above its own line, and on its own line where that is said
-    {"errors", "metrics", "console", "unsent", "decision", "paths"},
-    {"calibration", "delong"},
-    {"evaluation"},
-    {"subgroups"},
-    {"weights", "pages", "lesions", "overlap"},
+    {"errors", "metrics", "console", "unsent"},
+    {"weights", "pages", "lesions"},
     {"data"},
-    {"film", "heat"},
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
     {"infer", "average", "processes"},
     {"training"},
@@ -24,27 +20,29 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"resume", "describe", "pictures", "profile"},
     {"run"},
     {"revisit", "trained"},
-    {"saliency", "localisation", "gallery", "evaluated"},
-    {"reproduce", "sweep", "datacheck", "evaluate", "scoring"},
-    {"frozen", "network", "served"},
-    {"registry"},
-    {"predicting", "promote", "report"},
+    {"evidence"},
+    {"reproduce", "sweep", "datacheck", "serving", "report"},
     {"cli"},
 ]
-COMPONENTS = LAYERS[4]
+COMPONENTS = LAYERS[3]
 OUTSIDE = {  # who alone may know a package
-    "mlflow": {"tracking", "archive", "registry", "served"},  # the last is a model of MLflow's
+    "mlflow": {
+        "tracking",
+        "archive",
+        "serving.registry",
+        "serving.served",
+    },  # the last is a model of MLflow's
     "hydra": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings", "space"))},
     "omegaconf": {"config", *(f"sweep.{room}" for room in ("plugin", "controller", "job", "settings"))},
     "matplotlib": {
         "figures",
         "pictures",
-        "gallery",
         "tracking",
         "sweep.plots",
         "pages",
-        "evaluated",
-        "evaluate",
+        "evidence.evaluated",
+        "evidence.evaluate",
+        "evidence.gallery",
     },
     "rich": {"console"},
     "PIL": {"data.images"},

@@ -12,12 +12,13 @@ from sklearn.metrics import average_precision_score
 from test_saliency import made  # noqa: F401, a fixture
 from torch import nn
 
-from pneumo import localisation, metrics, saliency
+from pneumo import metrics
 from pneumo.data.material import Material, prepared
-from pneumo.gallery import gallery
+from pneumo.evidence import localisation, saliency
+from pneumo.evidence.gallery import gallery
+from pneumo.evidence.localisation import localised, randomly, sections
+from pneumo.evidence.overlap import TOLERANCE, energy, inside, judged, pixel_auprc, pointing, within
 from pneumo.infer import Predictions
-from pneumo.localisation import localised, randomly, sections
-from pneumo.overlap import TOLERANCE, energy, inside, judged, pixel_auprc, pointing, within
 from pneumo.pages import markdown
 
 SIDE = 32

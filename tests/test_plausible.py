@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_images
 from pneumo.data import phantom
 from pneumo.data.grey import UnreadableError
 from pneumo.data.images import load_grey, load_grey_and_colour
-from pneumo.film import film, oddity
+from pneumo.serving.film import film, oddity
 
 REAL = os.environ.get("PNEUMO_REALDATA")
 

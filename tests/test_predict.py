@@ -11,12 +11,12 @@ from dicoms import save
 from PIL import Image
 
 from pneumo import archive, cli
-from pneumo.calibration import temperature
 from pneumo.data.material import prepared
-from pneumo.decision import Decision
 from pneumo.errors import InputError
-from pneumo.paths import films
-from pneumo.predicting import AHEAD, decoded
+from pneumo.evidence.calibration import temperature
+from pneumo.serving.decision import Decision
+from pneumo.serving.paths import films
+from pneumo.serving.predicting import AHEAD, decoded
 from pneumo.trained import trained
 
 
@@ -89,7 +89,7 @@ def test_heat_maps_are_one_picture_a_film_that_could_be_read(there, tmp_path):
 
 
 def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tmp_path, monkeypatch, capsys):
-    from pneumo import predicting
+    from pneumo.serving import predicting
 
     for number in range(3):
         png(tmp_path / "films" / f"{number}.png")
@@ -141,7 +141,7 @@ def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_document
 
 
 def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
-    from pneumo import predicting
+    from pneumo.serving import predicting
 
     read = []
     monkeypatch.setattr(predicting, "cores", lambda: 2)

@@ -19,8 +19,8 @@ from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
 from pneumo.losses import CrossEntropy, Focal, WeightedBce
 from pneumo.models import Tiny
-from pneumo.network import Network, export, noise
-from pneumo.registry import need_names
+from pneumo.serving.network import Network, export, noise
+from pneumo.serving.registry import need_names
 from pneumo.trained import trained
 
 ALONE = """

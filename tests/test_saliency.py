@@ -8,9 +8,9 @@ from torch import nn
 
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
+from pneumo.evidence.saliency import MAPS, drawn, grad_cam, hires_cam, maps_of, saliency
 from pneumo.machine import Machine
 from pneumo.models import Classifier
-from pneumo.saliency import MAPS, drawn, grad_cam, hires_cam, maps_of, saliency
 from pneumo.trained import Trained
 
 ARCHITECTURES = {

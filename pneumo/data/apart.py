@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pneumo.data.grey import UnreadableError
 
 Stored = npt.NDArray[np.integer[Any]]
 PACKAGES = Path(__file__).parents[2]
+SERVING = "from pneumo.data import apart, dicom; apart.serve(dicom.stored)"
 idle: list[subprocess.Popen[bytes]] = []  # decoders, kept for the next file
 
 
@@ -46,7 +48,7 @@ def decoded(path: Path) -> Stored:
 def started() -> subprocess.Popen[bytes]:
     """In a session of its own: it outlives neither a Ctrl-C nor a kill of this process, but says nothing."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from pneumo.data.apart import serve; serve()"],
+        [sys.executable, "-c", SERVING],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -66,16 +68,14 @@ def stop_all() -> None:
         stop(idle.pop())
 
 
-def serve() -> None:
+def serve(read: Callable[[Path], Stored]) -> None:
     """Paths on standard input -> arrays on standard output, until the input ends."""
-    from pneumo.data.dicom import stored
-
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the decoder prints
     for line in sys.stdin:
         try:
             buffer = BytesIO()
-            np.save(buffer, stored(Path(json.loads(line))))
+            np.save(buffer, read(Path(json.loads(line))))
             kind, answer = "array", buffer.getvalue()
         except UnreadableError as error:
             kind, answer = "problem", str(error).encode()

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from pneumo import figures
 from pneumo.data.material import Material
 from pneumo.describe import short
+from pneumo.evidence.saliency import MAPS, NAMES
 from pneumo.figures import Tiles
 from pneumo.infer import Predictions
-from pneumo.saliency import MAPS, NAMES
 from pneumo.trained import Trained
 
 SHOWN = 12  # of each class in each figure

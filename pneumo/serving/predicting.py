@@ -19,14 +19,14 @@ from pneumo import tracking
 from pneumo.console import Terminal
 from pneumo.data.grey import UnreadableError
 from pneumo.data.images import cores
-from pneumo.decision import Decision
 from pneumo.errors import InputError, one_line
-from pneumo.film import Film, film
-from pneumo.frozen import decision
-from pneumo.heat import save_heat_map
+from pneumo.evidence.saliency import hires_cam
 from pneumo.infer import View, views_of
-from pneumo.paths import films
-from pneumo.saliency import hires_cam
+from pneumo.serving.decision import Decision
+from pneumo.serving.film import Film, film
+from pneumo.serving.frozen import decision
+from pneumo.serving.heat import save_heat_map
+from pneumo.serving.paths import films
 from pneumo.trained import Trained, trained
 
 COLUMNS = ("path", "score", "probability", "decision", "flag", "error")

@@ -13,7 +13,6 @@ from pneumo.metrics import Array, Floats
 
 BINS = 10
 GROUPS = 256
-FLAT = 1e-6  # mean P (1 - P) below which every image is as good as certain
 CLOSE = 1e-6  # a move of Newton's method after which the next would be below 1e-11
 
 
@@ -35,15 +34,15 @@ def figures(log_odds: Array, labels: Array, weights: Floats | None = None) -> di
     mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`
     of the one whose slope is 1 (Cox 1958; Van Calster et al. 2019). Perfect: 0, 0, 1, 0. NaN where a class is
     absent, and a slope where nothing lies between the classes. Where there are weights, slope and intercept
-    are of GROUPS groups of neighbours: only intervals are made of them, and they differ by less than draws
-    do."""
+    are of GROUPS groups of neighbours: they only make intervals, and differ by less than the draws do."""
     y, x = np.asarray(labels, float), np.asarray(log_odds, float)
     w = np.ones((1, len(y))) if weights is None else weights
     p = expit(x)
     bins = _groups_of(p, BINS)
     apart = np.where(bins[:, None] == np.arange(BINS), (p - y)[:, None], 0)
     sums = w @ np.column_stack([np.ones_like(p), (p - y) ** 2, apart])
-    slope, intercept = slope_and_intercept(x, y, w) if weights is None else _of_groups(x, y, w)
+    fitted = slope_and_intercept if weights is None else _of_groups
+    slope, intercept = fitted(x, y, w)
     return {
         "brier": sums[:, 1] / sums[:, 0],
         "ece": np.abs(sums[:, 2:]).sum(axis=1) / sums[:, 0],  # Naeini et al. 2015
@@ -64,8 +63,9 @@ def _of_groups(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
 
 def _groups_of(values: Floats, n: int) -> npt.NDArray[np.int64]:
     """(N,) 0 to n - 1, of equal size by rising value; equal values are in one."""
-    group: npt.NDArray[np.int64] = (n * (rankdata(values) - 0.5) / len(values)).astype(np.int64)
-    return np.minimum(group, n - 1)
+    place = n * (rankdata(values) - 0.5) / len(values)
+    group: npt.NDArray[np.int64] = np.minimum(place.astype(np.int64), n - 1)
+    return group
 
 
 def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
@@ -78,11 +78,9 @@ def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats
 
 def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
     """(D, K) coefficients of the logistic regression on terms (K, N) beside a fixed offset (N,), for all rows
-    of weights at once; from the solution for their sum. NaN where they grow without end: nothing lies between
-    the classes."""
+    of weights at once; from the solution for their sum."""
     alone = len(w) == 1
     beta = np.zeros((1, len(terms))) if alone else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
-    beta = np.nan_to_num(beta)
     beta = np.repeat(beta, len(w), axis=0)
     for _ in range(50):
         p = expit(beta @ terms + offset)
@@ -93,5 +91,4 @@ def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
         beta = beta + np.clip(move, -2, 2)
         if np.abs(move).max(initial=0) < CLOSE:
             break
-    certain = bent.sum(axis=1) < FLAT * w.sum(axis=1)
-    return np.where(certain[:, None], np.nan, beta)
+    return beta

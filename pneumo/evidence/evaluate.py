@@ -11,21 +11,22 @@ import torch
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from pneumo import archive, config, evaluated, pages, tracking
-from pneumo.calibration import temperature
+from pneumo import archive, config, pages, tracking
 from pneumo.console import Terminal
 from pneumo.data.batches import Batches
 from pneumo.data.cohort import Cohort, need_columns, read_table
 from pneumo.data.material import Material, limited, prepared
 from pneumo.data.source import Source
 from pneumo.errors import InputError
-from pneumo.evaluation import Answers, Evaluation, compared
-from pneumo.gallery import gallery
+from pneumo.evidence import evaluated
+from pneumo.evidence.calibration import temperature
+from pneumo.evidence.evaluation import Answers, Evaluation, compared
+from pneumo.evidence.gallery import gallery
+from pneumo.evidence.localisation import localised, sections
+from pneumo.evidence.subgroups import subgroups
 from pneumo.infer import Predictions, views_of
-from pneumo.localisation import localised, sections
 from pneumo.metrics import Array, best_f1_threshold
 from pneumo.pages import Section
-from pneumo.subgroups import subgroups
 from pneumo.trained import Trained, trained
 
 SPLITS = ("train", "val", "test", "all")

@@ -18,9 +18,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
 from pneumo.data.grey import UnreadableError
-from pneumo.decision import Decision
 from pneumo.errors import one_line
-from pneumo.film import Film, film
+from pneumo.serving.decision import Decision
+from pneumo.serving.film import Film, film
 
 BATCH = 32  # images that the network is given at once
 

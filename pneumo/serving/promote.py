@@ -5,11 +5,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from pneumo import registry, tracking
+from pneumo import tracking
 from pneumo.console import Terminal
 from pneumo.data.images import as_png
-from pneumo.frozen import decision
-from pneumo.network import export, noise
+from pneumo.serving import registry
+from pneumo.serving.frozen import decision
+from pneumo.serving.network import export, noise
 from pneumo.trained import trained
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from pneumo import metrics
 from pneumo.data.material import Material
 from pneumo.describe import FEW_PATIENTS, short
+from pneumo.evidence.overlap import FIGURES, TOLERANCE, inside, judged, within
+from pneumo.evidence.saliency import NAMES, Map, maps_of
 from pneumo.metrics import Interval
-from pneumo.overlap import FIGURES, TOLERANCE, inside, judged, within
 from pneumo.pages import Section
-from pneumo.saliency import NAMES, Map, maps_of
 from pneumo.trained import Trained
 
 N_RANDOMISED = 3

@@ -8,10 +8,10 @@ from scipy.special import expit
 
 from pneumo import figures
 from pneumo.describe import short
-from pneumo.evaluation import LEVELS, PREVALENCES, Comparison, Evaluation
+from pneumo.evidence.evaluation import LEVELS, PREVALENCES, Comparison, Evaluation
+from pneumo.evidence.subgroups import Subgroup
 from pneumo.metrics import Interval
 from pneumo.pages import Section
-from pneumo.subgroups import Subgroup
 
 RANKING = {
     "auroc": "AUROC",

@@ -14,7 +14,7 @@ from mlflow.types import ColSpec, Schema
 
 from pneumo.errors import InputError
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 NEEDED = ("mlflow", "numpy", "pandas", "pillow", "pydicom", "python-gdcm", "onnxruntime")
 SIGNATURE = ModelSignature(
     Schema([ColSpec("string", "image"), ColSpec("string", "name", required=False)]),
@@ -49,7 +49,7 @@ def register(run_id: str, name: str, alias: str, network: Path, settings: Path, 
         name="pneumo",
         flavor=mlflow.pyfunc,
         run_id=run_id,
-        python_model=str(PACKAGE / "served.py"),
+        python_model=str(PACKAGE / "serving" / "served.py"),
         code_paths=[str(PACKAGE)],
         artifacts={"network": str(network), "settings": str(settings)},
         signature=SIGNATURE,

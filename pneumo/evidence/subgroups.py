@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo import metrics
-from pneumo.evaluation import Answers
+from pneumo.evidence.evaluation import Answers
 from pneumo.metrics import Array, Interval, Ranking
 
 SMALL, MIDDLE = 0.0051, 0.0131  # tertiles of SIIM-ACR's lesions, as shares of the image

@@ -5,8 +5,8 @@ import io
 import pandas as pd
 
 from pneumo import archive
-from pneumo.calibration import temperature
-from pneumo.decision import Decision, log_odds
+from pneumo.evidence.calibration import temperature
+from pneumo.serving.decision import Decision, log_odds
 from pneumo.trained import Trained
 
 

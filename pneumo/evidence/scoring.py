@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from pneumo import evaluated, pages
-from pneumo.calibration import temperature
+from pneumo import pages
 from pneumo.console import Terminal
 from pneumo.data.cohort import LABELS, flags, known, need_columns, of_images, read_table, sexes, years
 from pneumo.data.split import COLUMN_VALUES
 from pneumo.errors import InputError, listed
-from pneumo.evaluation import Answers, Evaluation
+from pneumo.evidence import evaluated
+from pneumo.evidence.calibration import temperature
+from pneumo.evidence.evaluation import Answers, Evaluation
+from pneumo.evidence.subgroups import subgroups
 from pneumo.metrics import Array, best_f1_threshold
-from pneumo.subgroups import subgroups
 
 EPS = 1e-12  # of a probability of 0 or 1
 DEFAULTS = {  # the column of each role

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
-from pneumo import calibration, delong, metrics
+from pneumo import metrics
+from pneumo.evidence import calibration, delong
 from pneumo.metrics import Array, Floats, Interval, Ranking
 
 LEVELS = (80, 90, 95)  # percent
