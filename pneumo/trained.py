@@ -26,7 +26,7 @@ class Trained:
     model: Classifier  # in evaluation mode, on the machine's device
     loss: Loss  # fitted: it turns logits into P(pneumothorax)
     normalise: Normalise
-    threshold: float  # chosen on its validation split, without views
+    threshold: float  # chosen on its validation split, with its own views
     machine: Machine
 
     @property
