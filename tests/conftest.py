@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hypothesis import settings
 from postgres import database, postgres  # noqa: F401, fixtures
 
 from pneumo import config
@@ -28,6 +29,8 @@ from pneumo.watch import Watch
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=8", "fit.pictures=false"]
 
+settings.register_profile("no clock", deadline=None)  # a busy machine is no failure
+settings.load_profile("no clock")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: small networks wait for each other
 torch.set_num_threads(1)

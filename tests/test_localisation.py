@@ -38,7 +38,8 @@ def test_the_figures_are_those_of_a_naive_loop(seed, levels):
     map_ = random.integers(0, levels + 1, (size, size)).astype(np.float32) / levels
     map_[0, 0] = 1
     places = [(r, c) for r in range(size) for c in range(size)]
-    highest = [place for place in places if map_[place] == max(map_[p] for p in places)]
+    top = max(map_[p] for p in places)
+    highest = [place for place in places if map_[place] == top]
 
     def hits(place):
         distances = [np.hypot(place[0] - r, place[1] - c) for r, c in places if lesion[r, c]]

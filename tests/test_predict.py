@@ -118,15 +118,24 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
         ([], "needs files or folders"),
         (["empty", "out=nowhere/x.csv"], "there is no folder nowhere"),
         (["empty", "out=empty"], "is a folder"),
+        (["film.png", "out=pipe"], "out=pipe is no plain file"),
+        (["film.png", "out=film.png"], "film.png is one of the files to be read"),
+        (["film.png", "out=linked.png"], "linked.png is one of the files to be read"),
+        (["film.png.part", "out=film.png"], "film.png.part is one of the files to be read"),
         (["film.png", "tta=rot"], "tta must be one of"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is(workdir, words, said):
     (workdir / "empty").mkdir()
-    png(workdir / "film.png")
+    film = png(workdir / "film.png").read_bytes()
+    os.mkfifo(workdir / "pipe")
+    (workdir / "linked.png").symlink_to("film.png")
+    (workdir / "film.png.part").write_bytes(film)
     with pytest.raises(InputError, match=said):
         cli.told(["predict", "0" * 32, *words])
     assert not list(workdir.glob("*.csv*"))
+    assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == film
+    assert (workdir / "pipe").is_fifo()
 
 
 def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_documents(tmp_path):

@@ -138,7 +138,8 @@ def test_onnx_says_what_torch_says_for_losses_views_and_any_number_of_images(los
 
 def test_a_bad_image_is_refused_by_name_and_all_of_its_request(promoted):
     model = mlflow.pyfunc.load_model("models:/pneumo@champion")
-    for image, said in [("%%%", "a.png is not base64"), (base64.b64encode(b"x").decode(), "a.png is not a")]:
+    cases = [("%%%", "a.png is not base64"), (None, "a.png is not base64"), ("eA==", "a.png is not a")]
+    for image, said in cases:
         with pytest.raises(mlflow.exceptions.MlflowException, match=said) as error:
             model.predict(pd.DataFrame({"image": [image], "name": ["a.png"]}))
         assert error.value.get_http_status_code() == 400

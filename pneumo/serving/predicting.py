@@ -45,16 +45,20 @@ class Row:
 
 def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, tta: str | None) -> None:
     """Writes `out` when all is done; until then, and if it is stopped, rows are in the file beside it.
-    InputError: no such run, path, views or folder for `out`."""
+    InputError: no such run, path, views or folder for `out`, or `out` is one of the files."""
     if not out.parent.is_dir():
         raise InputError(f"out={out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise InputError(f"out={out} is a folder")
+    if out.exists() and not out.is_file():
+        raise InputError(f"out={out} is {'a folder' if out.is_dir() else 'no plain file'}")
     if heatmaps and heatmaps.exists() and not heatmaps.is_dir():
         raise InputError(f"heatmaps={heatmaps} is not a folder")
     if tta is not None:
         views_of(tta)
     paths = films(named)
+    part = out.with_name(f"{out.name}.part")
+    for written in (out, part):
+        if written.exists() and any(written.samefile(path) for path in paths):
+            raise InputError(f"out={out}: {written} is one of the files to be read")
     tracking.connect()
     model = trained(name)
     frozen = decision(model)
@@ -64,7 +68,6 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
     terminal = Terminal()
     terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {frozen.threshold:.3g}")
     terminal.say("files", f"{len(paths):,}")
-    part = out.with_name(f"{out.name}.part")
     counts: Counter[str] = Counter()
     try:
         with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:

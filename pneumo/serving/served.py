@@ -54,7 +54,9 @@ class Served(PythonModel):
             }
         )
 
-    def read(self, image: str, name: str) -> Film:
+    def read(self, image: object, name: str) -> Film:
+        if not isinstance(image, str):
+            raise refused(f"{name} is not base64: there is no text")
         try:
             content = base64.b64decode(image, validate=True)
         except (binascii.Error, ValueError):
