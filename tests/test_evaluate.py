@@ -75,10 +75,27 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     capsys.readouterr()
     told(["compare", one, two, "split=val"])
     assert "difference, DeLong (p" in capsys.readouterr().out
+    assert "DeLong" in archive.text_of(two, f"evaluation/phantom-val-none/against-{one}.md")
+    before = looks(one), looks(two)
+    told(["compare", one, two])
+    assert (looks(one), looks(two)) == (before[0] + 1, before[1] + 1)
+    assert "The test split has now been looked at" in capsys.readouterr().out
     with pytest.raises(InputError, match="have other images in val"):
         told(["compare", one, other, "split=val"])
     with pytest.raises(InputError, match="were split differently"):
         told(["evaluate", one, other])
+
+
+def looks(run_id):
+    return int(archive.find_run(run_id).data.tags.get("test_evaluations", 1))
+
+
+def test_what_is_refused_after_a_run_was_read_does_not_count_as_a_look(trained_runs, tmp_path):
+    (run_id,) = trained_runs(())
+    with pytest.raises(InputError, match=r"hard_negatives=tube needs data\.patients_csv"):
+        told(["evaluate", run_id, "hard_negatives=tube"])
+    assert looks(run_id) == 1
+    assert not archive.has_file(run_id, "evaluation")
 
 
 def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, capsys):
@@ -91,6 +108,11 @@ def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, cap
     assert found["n_images"] == 120
     assert (found["threshold"], found["temperature"]) == (own["threshold"], own["temperature"])
     assert "patients" in capsys.readouterr().out
+    figures = archive.figures_of(run_id)
+    assert figures["eval/phantom-all-none/auroc"] == pytest.approx(found["figures"]["auroc"])
+    assert figures["eval/val/auroc"] == pytest.approx(own["figures"]["auroc"])
+    told(["evaluate", run_id, "data=phantom", "data.seed=5", "data.n_images=20"])  # too few to be divided
+    assert json_of(run_id, "phantom-all-none")["n_images"] == 20
     assert {one["kind"] for one in found["subgroups"]} == {"lesion", "view", "sex", "age"}
     with pytest.raises(InputError, match="but the run takes 64"):
         told(["evaluate", run_id, "data=phantom", "data.image_side_px=128"])

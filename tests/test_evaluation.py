@@ -1,5 +1,7 @@
 """An evaluation's figures, by hand and by scikit-learn."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from pneumo.evidence import evaluation, subgroups
+from pneumo.evidence import evaluated, evaluation, subgroups
 from pneumo.evidence.evaluation import Answers, Evaluation
 
 RANDOM = np.random.default_rng(0)
@@ -109,8 +111,15 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
     labels = np.arange(n) % 2
     view = np.where(np.arange(n) < 12, "AP", np.where(np.arange(n) < 200, "PA", "LL"))
     log_odds = np.where(view == "LL", RANDOM.normal(size=n), labels + RANDOM.normal(0, 0.3, n))
+    view[-3:-1], labels[-3:-1] = "OB", 0
     answers = Answers(labels, log_odds, np.arange(n), 0.5, 1.0)
     found = {one.name: one for one in subgroups.subgroups(answers, pd.DataFrame({"view": view}), draws=300)}
     assert found["AP"].verdict == "only 6 patients of a class"
     assert found["LL"].verdict == "lower"
     assert found["PA"].verdict == "higher"
+    assert (found["OB"].n_images, found["OB"].verdict) == (2, "none is positive")
+    evaluation_ = Evaluation.of(answers, draws=20)
+    content = json.loads(evaluated.as_json(evaluation_, list(found.values())), parse_constant=pytest.fail)
+    assert content["subgroups"][2]["figures"]["auroc"] is None
+    groups = evaluated.sections(evaluation_, list(found.values()), "", [])[-1]
+    assert groups.rows[2][3:5] == ["-", "-"]

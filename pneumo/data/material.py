@@ -52,6 +52,15 @@ def prepared(source: Source, on_progress: Callable[[int, int], None]) -> Materia
     return Material(cohort, store, split_cohort(cohort, source))
 
 
+def undivided(source: Source, on_progress: Callable[[int, int], None]) -> Material:
+    """All images as the test part, however few. InputError: a table or a file is not as it must be."""
+    folder = Path(source.store_dir)
+    cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
+    none = np.empty(0, int)
+    rows = np.arange(len(cohort))
+    return Material(cohort, store, Split(none, none, rows, "", None, (), np.nan, np.nan, {}))
+
+
 def limited(material: Material, n_images: int | None) -> Material:
     """To so many training images, half of them positive, which are also what is validated and tested on:
     for trying whether a model can learn at all. None: as it is."""

@@ -13,6 +13,7 @@ from pneumo.metrics import Array, Floats
 
 BINS = 10
 GROUPS = 256
+FLAT = 1e-6  # mean P (1 - P) below which every image is as good as certain
 CLOSE = 1e-6  # a move of Newton's method after which the next would be below 1e-11
 
 
@@ -78,10 +79,11 @@ def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats
 
 def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
     """(D, K) coefficients of the logistic regression on terms (K, N) beside a fixed offset (N,), for all rows
-    of weights at once; from the solution for their sum."""
+    of weights at once; from the solution for their sum. NaN where they grow without end: nothing lies between
+    the classes."""
     alone = len(w) == 1
     beta = np.zeros((1, len(terms))) if alone else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
-    beta = np.repeat(beta, len(w), axis=0)
+    beta = np.repeat(np.nan_to_num(beta), len(w), axis=0)
     for _ in range(50):
         p = expit(beta @ terms + offset)
         gradient = (w * (y - p)) @ terms.T
@@ -91,4 +93,5 @@ def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
         beta = beta + np.clip(move, -2, 2)
         if np.abs(move).max(initial=0) < CLOSE:
             break
-    return beta
+    certain = bent.sum(axis=1) < FLAT * w.sum(axis=1)
+    return np.where(certain[:, None], np.nan, beta)

@@ -1,6 +1,5 @@
 """`pneumo evaluate RUN ...` and `pneumo compare RUN RUN`: what runs are worth on any images."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from scipy.special import expit
 from pneumo import archive, config, pages, tracking
 from pneumo.console import Terminal
 from pneumo.data.batches import Batches
-from pneumo.data.cohort import Cohort, need_columns, read_table
-from pneumo.data.material import Material, limited, prepared
+from pneumo.data.cohort import Cohort, flags, need_columns, of_images
+from pneumo.data.material import Material, limited, prepared, undivided
 from pneumo.data.source import Source
 from pneumo.errors import InputError
 from pneumo.evidence import evaluated
@@ -31,7 +30,7 @@ from pneumo.trained import Trained, trained
 
 SPLITS = ("train", "val", "test", "all")
 MAPPED = 300  # lesions: about ten seconds at 128 px with model=tiny on one core
-TRUE = ("1", "1.0", "true", "yes")
+TRAINED_ON = "These images include those it was trained on."
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,24 @@ class Asked:
     def part(self) -> str:
         return self.split or ("all" if self.overrides else "test")
 
+    def place(self, cohort: str) -> str:
+        """Of the files in the run."""
+        return f"evaluation/{cohort}-{self.part}-{self.tta}"
+
+    def prefix(self, cohort: str) -> str:
+        """Of the run's metrics. eval/test is of its own images alone, seen plainly."""
+        plain = not self.overrides and self.tta == "none"
+        return f"eval/{self.part}" if plain else f"eval/{cohort}-{self.part}-{self.tta}"
+
 
 @dataclass(frozen=True)
 class Looked:
     """Models' joint answers on the asked images, and where these come from."""
 
     answers: Answers
-    source: Source
     material: Material
     rows: Array
+    described: pd.DataFrame  # what groups are made of, a row an image
     notes: list[str]
 
 
@@ -70,35 +78,29 @@ def evaluate(names: Sequence[str], asked: Asked) -> None:
     tracking.connect()
     models = [trained(name) for name in names]
     looked = look(models, asked, terminal)
-    groups_table = described(looked, asked.hard_negatives)
-    if len(np.unique(looked.answers.labels)) < 2:
-        raise InputError(
-            f"All {len(looked.rows):,} images of {asked.part} have one label: there is nothing to rank"
-        )
     with terminal.waiting("resampling"):
         evaluation = Evaluation.of(looked.answers)
-        groups = subgroups(looked.answers, groups_table)
+        groups = subgroups(looked.answers, looked.described)
     cohort = looked.material.cohort.name
     title = f"{called(models)} on {cohort}, {asked.part}"
     text = evaluated.sections(evaluation, groups, title, looked.notes)
     where, gallery = maps(models[0], looked, terminal) if len(models) == 1 else ([], {})
     text += where
+    figures = {**dict(evaluated.pictures(evaluation, groups, title)), **gallery}
     pages.say(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
-    place = f"evaluation/{cohort}-{asked.part}-{asked.tta}"
-    figures = {**dict(evaluated.pictures(evaluation, groups, title)), **gallery}
+    place = asked.place(cohort)
     for caption, figure in figures.items():
         tracking.keep_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.keep_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
     tracking.keep_text(run_id, pages.page(text, figures), f"{place}/evaluation.html")
-    tracking.keep_text(
-        run_id, json.dumps(evaluated.as_json(evaluation, groups), indent=1), f"{place}/evaluation.json"
-    )
+    tracking.keep_text(run_id, evaluated.as_json(evaluation, groups), f"{place}/evaluation.json")
     tracking.keep_text(run_id, predictions_csv(looked), f"{place}/predictions.csv")
-    tracking.log_run(run_id, evaluation.named(f"eval/{asked.part}"))
+    tracking.log_run(run_id, evaluation.named(asked.prefix(cohort)))
+    count_look(models, asked)
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
-    terminal.line(f"written   {place} of run {run_id}, and its metrics eval/{asked.part}/...")
+    terminal.line(f"written   {place} of run {run_id}, and its metrics {asked.prefix(cohort)}/...")
 
 
 def maps(model: Trained, looked: Looked, terminal: Terminal) -> tuple[list[Section], dict[str, Figure]]:
@@ -124,14 +126,20 @@ def compare(first: str, second: str, asked: Asked) -> None:
         raise InputError(
             f"The two runs have other images in {asked.part}: name the data set, data=..., split=all"
         )
+    if not np.array_equal(looks[0].answers.labels, looks[1].answers.labels):
+        raise InputError("The two runs call other images positive: their labels differ")
     names = archive.name_of(models[0].run_id), archive.name_of(models[1].run_id)
     with terminal.waiting("resampling"):
         found = compared(looks[0].answers, looks[1].answers)
     cohort = looks[0].material.cohort.name
-    pages.say(
-        [evaluated.comparison(found, names, f"{names[1]} against {names[0]}, {cohort} {asked.part}")],
-        terminal,
-    )
+    notes = list(dict.fromkeys([*looks[0].notes, *looks[1].notes]))
+    title = f"{names[1]} against {names[0]}, {cohort} {asked.part}"
+    text = [evaluated.comparison(found, names, title, notes)]
+    pages.say(text, terminal)
+    path = f"{asked.place(cohort)}/against-{models[0].run_id}.md"
+    tracking.keep_text(models[1].run_id, pages.markdown(text), path)
+    count_look(models, asked)
+    terminal.line(f"written   {path} of run {models[1].run_id}")
 
 
 def look(models: Sequence[Trained], asked: Asked, terminal: Terminal) -> Looked:
@@ -143,9 +151,16 @@ def look(models: Sequence[Trained], asked: Asked, terminal: Terminal) -> Looked:
     for model in models:
         with terminal.progress("data") as advance:
             own = limited(prepared(model.experiment.data, advance), model.experiment.fit.few_images)
-            source = source_of(model, asked.overrides) if asked.overrides else model.experiment.data
-            other = prepared(source, advance) if asked.overrides else own
+            source, other = model.experiment.data, own
+            if asked.overrides:
+                source = source_of(model, asked.overrides)
+                other = (undivided if asked.part == "all" else prepared)(source, advance)
         rows = rows_of(other, asked.part)
+        if len(np.unique(other.labels[rows])) < 2:
+            raise InputError(
+                f"All {len(rows):,} images of {asked.part} have one label: there is nothing to rank"
+            )
+        described, unmasked = described_by(source, other, rows, asked.hard_negatives)
         with terminal.waiting("looking"):
             own_answers.append(log_odds(model, own, own.split.val, asked.tta))
             asked_answers.append(log_odds(model, other, rows, asked.tta))
@@ -156,15 +171,16 @@ def look(models: Sequence[Trained], asked: Asked, terminal: Terminal) -> Looked:
         other.patients[rows],
         best_f1_threshold(labels, on_val),
         temperature(on_val, labels),
+        other.patients_known,
     )
     notes = [f"Views: {asked.tta}."] if asked.tta != "none" else []
     if asked.overrides:
-        notes += overlap(own, other)
+        notes += [f"Data: {' '.join(asked.overrides)}.", *overlap(own, other), *of_others(other.cohort)]
     elif asked.part == "test":
         notes.append(looked_at_test(models))
-    elif asked.part == "all":
-        notes.append("These images include those it was trained on.")
-    return Looked(answers, source, other, rows, notes)
+    elif asked.part in ("train", "all"):
+        notes.append("It was trained on these images." if asked.part == "train" else TRAINED_ON)
+    return Looked(answers, other, rows, described, [*notes, *unmasked])
 
 
 def source_of(model: Trained, overrides: Sequence[str]) -> Source:
@@ -195,52 +211,66 @@ def log_odds(model: Trained, material: Material, rows: Array, tta: str) -> Array
 
 def overlap(own: Material, other: Material) -> list[str]:
     """What can be said of leaks where the data set is another one."""
-    seen = set(own.cohort.table["patient_id"].iloc[own.split.train].dropna())
-    again = seen & set(other.cohort.table["patient_id"].dropna())
-    if not again:
-        return ["None of its patients' ids is among those that were trained on."]
-    return [f"{len(again):,} ids of its patients were trained on: a leak, if they mean the same patients."]
+    ours, theirs = own.cohort.table.iloc[own.split.train], other.cohort.table
+    if images := len(set(ours["image_id"]) & set(theirs["image_id"])):
+        return [f"{images:,} ids of its images were trained on: a leak, if they mean the same images."]
+    if not (own.patients_known and other.patients_known):
+        return ["Patients are not known in both: whether some were trained on cannot be told."]
+    if again := len(set(ours["patient_id"].dropna()) & set(theirs["patient_id"].dropna())):
+        return [f"{again:,} ids of its patients were trained on: a leak, if they mean the same patients."]
+    return ["None of its patients' ids is among those that were trained on."]
+
+
+def of_others(cohort: Cohort) -> list[str]:
+    skipped = len(cohort.skipped)
+    return [*cohort.notes, *([f"{skipped:,} rows cannot be used and are left out."] if skipped else [])]
+
+
+def looks_at_test(model: Trained) -> int:
+    """How often its test split has been looked at: by its training, too."""
+    tags = archive.find_run(model.run_id).data.tags
+    return int(tags.get("test_evaluations", model.experiment.fit.test))
 
 
 def looked_at_test(models: Sequence[Trained]) -> str:
-    """Counts, in the runs, how often their test split has been looked at."""
-    times = 0
-    for model in models:
-        tags = archive.find_run(model.run_id).data.tags
-        before = int(tags.get("test_evaluations", model.experiment.fit.test))
-        times = max(times, before + 1)
-        tracking.tag_run(model.run_id, test_evaluations=before + 1)
+    times = 1 + max(map(looks_at_test, models))
     rest = "" if times == 1 else ": the more often one chooses by it, the less it says"
     return f"The test split has now been looked at {times} time{'s' if times > 1 else ''}{rest}."
 
 
-def described(looked: Looked, hard_negatives: str | None) -> pd.DataFrame:
-    """What is known of the rows: lesion_share, view, sex, age, hard_negative."""
-    material, rows = looked.material, looked.rows
+def count_look(models: Sequence[Trained], asked: Asked) -> None:
+    """In the runs, when all of it is written."""
+    if not asked.overrides and asked.part in ("test", "all"):
+        for model in models:
+            tracking.tag_run(model.run_id, test_evaluations=looks_at_test(model) + 1)
+
+
+def described_by(
+    source: Source, material: Material, rows: Array, hard_negatives: str | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """What is known of the rows: lesion_share, view, sex, age, hard_negative; and what to say of it."""
     cohort, store = material.cohort, material.store
     table = cohort.table.iloc[rows][["view", "sex", "age"]].reset_index(drop=True)
-    if store.has_mask[rows].any():
-        share = np.array(
-            [store.lesions[at].mean() / 255 if at >= 0 else np.nan for at in store.mask_of[rows]]
-        )
-        table["lesion_share"] = share
-    else:
-        looked.notes.append("No lesion is drawn in these images: nothing can be said by its size.")
     if hard_negatives is not None:
-        table["hard_negative"] = hard(looked.source, cohort, rows, hard_negatives)
-    return table
+        table["hard_negative"] = hard(source, cohort, rows, hard_negatives)
+    if not store.has_mask[rows].any():
+        return table, ["No lesion is drawn in these images: nothing can be said by its size."]
+    table["lesion_share"] = [
+        store.lesions[at].mean() / 255 if at >= 0 else np.nan for at in store.mask_of[rows]
+    ]
+    undrawn = int((material.labels[rows] == 1).sum() - store.has_mask[rows].sum())
+    notes = [f"{undrawn:,} positives have no lesion drawn and are in no group of size."] if undrawn else []
+    return table, notes
 
 
 def hard(source: Source, cohort: Cohort, rows: Array, column: str) -> Array:
     """(N,) of the column in the table of the patients."""
     if source.patients_csv is None:
         raise InputError(f"hard_negatives={column} needs data.patients_csv, a table with that column")
-    given = cohort.root / Path(source.patients_csv).expanduser()
-    table = read_table(given)
-    need_columns(table, given, ["image_id", column])
-    said = table.set_index("image_id")[column].str.lower().isin(TRUE)
-    ids = cohort.table["image_id"].iloc[rows]
-    return ids.map(said).fillna(False).to_numpy(bool)
+    path = cohort.root / Path(source.patients_csv).expanduser()
+    table = of_images(path)
+    need_columns(table, path, [column])
+    return cohort.table["image_id"].iloc[rows].isin(table.index[flags(table[column])]).to_numpy()
 
 
 def called(models: Sequence[Trained]) -> str:
@@ -262,8 +292,8 @@ def predictions_csv(looked: Looked) -> str:
             "image_id": table["image_id"],
             "patient_id": table["patient_id"],
             "label": looked.answers.labels,
-            "score": np.round(expit(looked.answers.log_odds), 6),
-            "calibrated": np.round(looked.answers.calibrated, 6),
+            "score": expit(looked.answers.log_odds),
+            "calibrated": looked.answers.calibrated,
         }
-    ).to_csv(index=False)
+    ).to_csv(index=False, float_format="%.9g")
     return text

@@ -1,6 +1,8 @@
 """An evaluation in words, tables and pictures."""
 
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -88,7 +90,7 @@ def _calibration(evaluation: Evaluation) -> Section:
         cells = [
             cell
             for key in (name, f"calibrated_{name}")
-            for cell in (short(evaluation.figures[key]), between(evaluation.intervals[key]))
+            for cell in (known(evaluation.figures[key]), between(evaluation.intervals[key]))
         ]
         rows.append([words, *cells])
     said = [f"Log odds are divided by {evaluation.answers.temperature:.3g}, which validation chose."]
@@ -101,7 +103,7 @@ def _groups(groups: Sequence[Subgroup]) -> Section:
             f"{one.kind}: {one.name}",
             f"{one.n_images:,} ({one.n_patients:,})",
             f"{one.n_positive:,}",
-            *(f"{short(one.figures[name])} ({between(one.intervals[name])})" for name in one.figures),
+            *(with_interval(one.figures[name], one.intervals[name]) for name in one.figures),
             one.verdict,
         ]
         for one in groups
@@ -114,7 +116,7 @@ def _groups(groups: Sequence[Subgroup]) -> Section:
     return Section("Subgroups", said, columns, rows)
 
 
-def comparison(found: Comparison, names: tuple[str, str], title: str) -> Section:
+def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Sequence[str] = ()) -> Section:
     change, test = found.by_delong.value, found.by_delong
     clear = found.by_patients[0] > 0 or found.by_patients[1] < 0
     rows = [
@@ -125,7 +127,7 @@ def comparison(found: Comparison, names: tuple[str, str], title: str) -> Section
     ]
     better = names[1] if change > 0 else names[0]
     said = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
-    return Section(title, said, ["", "", INTERVAL], rows)
+    return Section(title, [*said, *notes], ["", "", INTERVAL], rows)
 
 
 def pictures(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> Iterator[tuple[str, Figure]]:
@@ -139,12 +141,17 @@ def pictures(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> 
     scores = {"as trained": p, f"log odds / {answers.temperature:.3g}": answers.calibrated}
     yield "Reliability", figures.reliability(answers.labels, scores, title)
     if groups:
-        rows = [(f"{one.kind}: {one.name}", one.figures["auroc"], one.intervals["auroc"]) for one in groups]
+        rows = [
+            (f"{one.kind}: {one.name}", one.figures["auroc"], one.intervals["auroc"])
+            for one in groups
+            if np.isfinite(one.figures["auroc"])
+        ]
         yield "Subgroups", figures.forest(rows, evaluation.figures["auroc"], title)
 
 
-def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> dict[str, object]:
-    return {
+def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
+    """What is not known is null."""
+    content = {
         "n_images": len(evaluation.answers.labels),
         "n_positive": int(evaluation.answers.labels.sum()),
         "threshold": float(expit(evaluation.answers.threshold)),
@@ -154,17 +161,34 @@ def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> dict[str, obj
         "auroc_delong": evaluation.delong,
         "subgroups": [vars(one) for one in groups],
     }
+    return json.dumps(nulled(content), indent=1, allow_nan=False)
+
+
+def nulled(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: nulled(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [nulled(value) for value in content]
+    return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
 def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
     return [
-        [words, short(evaluation.figures[name]), between(evaluation.intervals[name])]
+        [words, known(evaluation.figures[name]), between(evaluation.intervals[name])]
         for name, words in names.items()
     ]
 
 
+def known(value: float) -> str:
+    return short(value) if np.isfinite(value) else "-"
+
+
 def between(interval: Interval) -> str:
-    return f"{short(interval[0])} - {short(interval[1])}"
+    return f"{known(interval[0])} - {known(interval[1])}" if np.isfinite(interval).any() else ""
+
+
+def with_interval(value: float, interval: Interval) -> str:
+    return f"{known(value)} ({between(interval)})" if np.isfinite(value) else "-"
 
 
 def signed(value: float) -> str:

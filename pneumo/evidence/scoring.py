@@ -1,6 +1,5 @@
 """`pneumo score FILE.csv`: an evaluation of anybody's predictions."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def score(path: Path, options: Mapping[str, str | None]) -> None:
     files = {
         "md": pages.markdown(text),
         "html": pages.page(text, figures),
-        "json": json.dumps(evaluated.as_json(evaluation, groups), indent=1),
+        "json": evaluated.as_json(evaluation, groups),
     }
     for suffix, content in files.items():
         whole = Path(f"{path.stem}.evaluation.{suffix}")

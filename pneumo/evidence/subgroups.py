@@ -59,12 +59,12 @@ def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array
 
 
 def subgroups(answers: Answers, table: pd.DataFrame, draws: int = 2000) -> list[Subgroup]:
-    """Those that have an image of each class."""
+    """Those that have an image; one of a single class has no AUROC."""
     whole = float(metrics.auroc(Ranking.of(answers.labels, answers.log_odds))[0])
     found = []
     for kind, name, rows in groups(table, answers.labels):
         part = answers.part(rows)
-        if len(np.unique(part.labels)) == 2:
+        if len(part.labels):
             found.append(judged(kind, name, part, whole, draws))
     return found
 
@@ -74,8 +74,10 @@ def judged(kind: str, name: str, part: Answers, whole: float, draws: int) -> Sub
     intervals = metrics.bootstrap(part.labels, part.log_odds, part.patients, part.threshold, draws)
     low, high = intervals["auroc"]
     fewest = min(len(np.unique(part.patients[part.labels == label])) for label in (0, 1))
-    if fewest < FEW_PATIENTS:
-        verdict = f"only {fewest} patients of a class"
+    if not fewest:
+        verdict = f"none is {'negative' if part.labels.all() else 'positive'}"
+    elif fewest < FEW_PATIENTS:
+        verdict = f"only {fewest} patient{'s' if fewest > 1 else ''} of a class"
     else:
         verdict = "lower" if high < whole else "higher" if low > whole else "like all"
     return Subgroup(
