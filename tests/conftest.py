@@ -69,6 +69,7 @@ def one_run(tmp_path_factory):
     from pneumo import config
 
     folder = tmp_path_factory.mktemp("run")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was last told
     before = os.getcwd()  # noqa: PTH109
     os.chdir(folder)
     try:
