@@ -16,12 +16,13 @@ from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.fit import Fit, FitSettings
+from pneumo.fit import Fit
 from pneumo.losses import Bce
 from pneumo.machine import Machine
 from pneumo.models import Tiny
 from pneumo.optimizers import AdamW
 from pneumo.schedules import Constant
+from pneumo.settings import FitSettings
 from pneumo.training import Training
 
 N, SIDE_PX, AT_MOST_GIB = 12047, 512, 2.0

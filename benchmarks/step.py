@@ -21,12 +21,13 @@ from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.fit import Fit, FitSettings
+from pneumo.fit import Fit
 from pneumo.losses import Bce
 from pneumo.machine import Machine
 from pneumo.models import Model, Tiny, Torchvision
 from pneumo.optimizers import AdamW
 from pneumo.schedules import Constant
+from pneumo.settings import FitSettings
 from pneumo.training import Training
 
 ROUNDS = 8

@@ -63,7 +63,7 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         raise InputError(str(error).splitlines()[0]) from None
 
     from pneumo.experiment import Experiment
-    from pneumo.fit import FitSettings
+    from pneumo.settings import FitSettings
 
     check_kinds("fit", FitSettings, plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:

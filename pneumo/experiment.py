@@ -5,11 +5,11 @@ from typing import Any
 
 from pneumo.augment import Augment
 from pneumo.data.source import Source
-from pneumo.fit import FitSettings
 from pneumo.losses import Loss
 from pneumo.models import Model
 from pneumo.optimizers import OptimizerSettings
 from pneumo.schedules import Schedule
+from pneumo.settings import FitSettings
 
 Parameter = str | int | float | bool | None
 

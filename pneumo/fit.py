@@ -16,70 +16,15 @@ from pneumo.data.batches import Batch, Batches, in_batches
 from pneumo.data.normalise import Normalise
 from pneumo.data.order import falling, with_share
 from pneumo.data.split import Split
-from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
+from pneumo.errors import NonFiniteLossError, TooLittleMemoryError
 from pneumo.infer import Predictions, View, Viewer, predict, views_of
 from pneumo.lesions import mask_loss
 from pneumo.losses import Loss
 from pneumo.machine import Machine, is_out_of_memory
 from pneumo.processes import ALONE, Processes
+from pneumo.settings import FitSettings
 from pneumo.tally import Tally
 from pneumo.training import Training, Within
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitSettings:
-    epochs: int
-    batch_size: int
-    accumulation_steps: int = 1
-    clip_norm: float | None = None
-    precision: str = "auto"
-    channels_last: bool = True
-    device: str = "auto"
-    deterministic: bool = False
-    compile: bool = False
-    ema_decay: float | None = None
-    checkpoint_minutes: float | None = 15
-    cache_features: str | int | None = "auto"
-    profile: bool = False
-    few_images: int | None = None
-    positive_share: float | None = None
-    mask_weight: float = 1.0
-    test: bool = True
-    pictures: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation_steps"):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"fit.{name} must be at least 1, got {value}")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise InputError(f"fit.ema_decay must lie between 0 and 1, or be null, got {self.ema_decay}")
-        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
-            raise InputError(
-                f"fit.checkpoint_minutes must be above 0, or null, got {self.checkpoint_minutes}"
-            )
-        if not (
-            self.cache_features in ("auto", None)
-            or (isinstance(self.cache_features, int) and self.cache_features > 0)
-        ):
-            raise InputError(
-                "fit.cache_features must be auto, null, or a number of augmented views of at least 1, "
-                f"got {self.cache_features!r}"
-            )
-        if self.few_images is not None and self.few_images < 2:
-            raise InputError(f"fit.few_images must be at least 2, or null, got {self.few_images}")
-        if self.positive_share is not None and not 0 < self.positive_share < 1:
-            raise InputError(
-                f"fit.positive_share must lie between 0 and 1, or be null, got {self.positive_share}"
-            )
-        if not self.mask_weight > 0:
-            raise InputError(f"fit.mask_weight must be above 0, got {self.mask_weight}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise InputError(f"fit.clip_norm must be above 0, or null, got {self.clip_norm}")
-
-    @property
-    def effective_batch(self) -> int:
-        """Of one process; torchrun's others multiply it."""
-        return self.batch_size * self.accumulation_steps
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
 from pneumo.experiment import Experiment
-from pneumo.fit import Fit, FitSettings
+from pneumo.fit import Fit
 from pneumo.losses import Bce
 from pneumo.machine import Machine
 from pneumo.models import Tiny
 from pneumo.optimizers import AdamW
 from pneumo.run import run
 from pneumo.schedules import Constant
+from pneumo.settings import FitSettings
 from pneumo.training import Training
 from pneumo.watch import Watch
 
@@ -63,11 +64,6 @@ class Named(Watch):
 @pytest.fixture(scope="session")
 def one_run(tmp_path_factory):
     """(folder of the store, run id, experiment) of one small run."""
-    from conftest import ROOT
-    from hydra import compose, initialize_config_dir
-
-    from pneumo import config
-
     folder = tmp_path_factory.mktemp("run")
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was last told
     before = os.getcwd()  # noqa: PTH109

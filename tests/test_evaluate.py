@@ -7,19 +7,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
+from conftest import SMALL, Named
 from sklearn.metrics import roc_auc_score
 
 from pneumo import archive
 from pneumo.cli import told
 from pneumo.errors import InputError
 from pneumo.run import run
-from pneumo.watch import Watch
-
-
-class Named(Watch):
-    def begins(self, run_id, split_hash, history):
-        self.run_id = run_id
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from conftest import store_of
 
 from pneumo.augment import Augment
 from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
-from pneumo.fit import FitSettings
 from pneumo.infer import VIEWS, views_of
 from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.models import Tiny
 from pneumo.optimizers import Sgd
 from pneumo.schedules import OneCycle
+from pneumo.settings import FitSettings
 
 JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
 

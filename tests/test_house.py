@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [  # a room may import rooms above its own line, and on its own line where that is said
-    {"errors", "metrics", "console", "unsent"},
+    {"errors", "metrics", "console", "unsent", "settings"},
     {"weights", "pages", "lesions"},
     {"data"},
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},

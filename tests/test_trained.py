@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL
+from conftest import SMALL, Named
 
 from pneumo import archive, checkpoint, tracking
 from pneumo.data.batches import Batches
@@ -15,12 +15,6 @@ from pneumo.errors import InputError
 from pneumo.infer import views_of
 from pneumo.run import run
 from pneumo.trained import trained
-from pneumo.watch import Watch
-
-
-class Named(Watch):
-    def begins(self, run_id, split_hash, history):
-        self.run_id = run_id
 
 
 @pytest.fixture
