@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from stubbed import ROOT, surroundings
+from runs import ROOT, surroundings
 
 from pneumo import config, metrics, tracking
 from pneumo.data.batches import Batches

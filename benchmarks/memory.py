@@ -4,18 +4,19 @@ A store of that size (noise, about 3.2 GB in a temporary folder) is read whole, 
 batches, augmentation and a tiny network; against the same on 64 images. Anonymous memory alone counts
 (RssAnon): pages of the store are the system's to take back."""
 
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from rows import Row, end
 
 from pneumo.augment import Augment
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
+from pneumo.describe import short
 from pneumo.fit import Fit
 from pneumo.losses import Bce
 from pneumo.machine import Machine
@@ -25,7 +26,7 @@ from pneumo.schedules import Constant
 from pneumo.settings import FitSettings
 from pneumo.training import Training
 
-N, SIDE_PX, AT_MOST_GIB = 12047, 512, 2.0
+N, SIDE_PX = 12047, 512
 
 
 def anonymous_gib() -> float:
@@ -76,11 +77,18 @@ def main() -> None:
             pixels[start : start + 64] = block[: N - start]
         pixels.flush()
         large = trained(np.load(path, mmap_mode="r"))
-    print(
-        f"{N:,} images of {SIDE_PX} px: {large:.2f} GiB of its own; 64 images: {small:.2f} GiB; "
-        f"{large - small:+.2f} GiB"
+    end(
+        [
+            Row(
+                f"own host memory while training on {N:,} images of {SIDE_PX} px, GiB",
+                short(large, 2),
+                f"64 images {short(small, 2)}",
+                large - small,
+                " GiB more",
+                at_most=2,
+            )
+        ]
     )
-    sys.exit(0 if large - small < AT_MOST_GIB else f"less than {AT_MOST_GIB:g} GiB is asked for")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""python benchmarks/page.py: runs the benchmarks of a training one after the other and writes
-docs/benchmarks.md, with the machine. Exits with the number of those that missed what is asked for."""
+"""python benchmarks/page.py: runs the benchmarks of a training one after the other and writes this machine's
+section of docs/benchmarks.md; those of other machines stay. Exits with the number of scripts that missed what
+is asked for."""
 
+import os
 import platform
 import re
 import subprocess
@@ -9,16 +11,24 @@ from pathlib import Path
 
 import psutil
 import torch
+from rows import HEADER, table
+
+from pneumo.machine import fast_dtype
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-RUNS = {
-    "A training step against a bare loop": ["step.py"],
-    "ResNet-50 against plain fp32": ["step.py", "--resnet50"],
-    "Input, store, bootstrap": ["pipeline.py"],
-    "A frozen backbone": ["frozen.py"],
-    "Host memory": ["memory.py"],
-}
+INTRODUCTION = """# Benchmarks
+
+`make bench` writes this machine's section anew, with both sides of every ratio from one run."""
+HOW = "How it is measured"
+SCRIPTS = ("step.py", "pipeline.py", "frozen.py", "memory.py", "evaluation.py", "predict.py", "gpu.py")
+
+
+def machine() -> str:
+    memory = psutil.virtual_memory().total / 2**30
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    bf16 = "" if fast_dtype(torch.device("cpu")) == torch.bfloat16 else " without AVX512-BF16"
+    return f"{processor()}{bf16}, {os.cpu_count()} cores, {memory:.0f} GiB, {gpu}, torch {torch.__version__}"
 
 
 def processor() -> str:
@@ -29,29 +39,37 @@ def processor() -> str:
     return str(name)
 
 
+def cells(said: str) -> list[list[str]]:
+    """Of the rows of the table in what a script said."""
+    lines = [line for line in said.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def purpose(script: str) -> str:
+    (text,) = re.findall(r'^"""python \S+: (.*?)"""', (HERE / script).read_text(), re.DOTALL)
+    summary, _, rest = " ".join(text.split()).partition(". ")
+    return f"- `{script}`: {summary}. {rest}".rstrip(". ") + "."
+
+
+def with_section(page: str, title: str, body: str) -> str:
+    """The page with one machine's section first, and how all was measured last."""
+    _, *found = re.split(r"^## ", page, flags=re.MULTILINE)
+    sections = {name.strip(): text.strip() for name, _, text in (part.partition("\n") for part in found)}
+    how = "\n".join(purpose(script) for script in SCRIPTS)
+    sections = {title: body} | {n: t for n, t in sections.items() if n not in (title, HOW)} | {HOW: how}
+    return "\n\n".join([INTRODUCTION, *(f"## {name}\n\n{text}" for name, text in sections.items())]) + "\n"
+
+
 def main() -> None:
-    cores = psutil.cpu_count()
-    memory = psutil.virtual_memory().total / 2**30
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: nothing on a GPU was measured"
-    parts = [
-        "# Benchmarks",
-        "`make bench` writes this page: ratios, both sides of each in one run.",
-        f"{processor()}, {cores} cores, {memory:.0f} GiB, torch {torch.__version__}. GPU: {gpu}.",
-    ]
+    rows = [list(HEADER)]
     missed = 0
-    for title, command in RUNS.items():
-        print(f"{title} ...", flush=True)
-        done = subprocess.run(
-            [sys.executable, str(HERE / command[0]), *command[1:]], capture_output=True, text=True
-        )
-        said = (done.stdout + (done.stderr if done.returncode else "")).strip()
-        print(said, flush=True)
+    for script in SCRIPTS:
+        print(f"{script} ...", flush=True)
+        done = subprocess.run([sys.executable, str(HERE / script)], capture_output=True, text=True)
+        print(done.stdout + (done.stderr if done.returncode else ""), flush=True)
         missed += done.returncode != 0
-        (purpose,) = re.findall(r'^"""python \S+: (.*?)"""', (HERE / command[0]).read_text(), re.DOTALL)
-        about = " ".join(purpose.split())
-        verdict = "" if done.returncode == 0 else "\n\n**Missed.**"
-        parts.append(f"## {title}\n\n{about[0].upper()}{about[1:]}\n\n```\n{said}\n```{verdict}")
-    PAGE.write_text("\n\n".join(parts) + "\n")
+        rows += cells(done.stdout) or [[script, "**failed**", "", "", ""]]
+    PAGE.write_text(with_section(PAGE.read_text(), machine(), table(rows)))
     sys.exit(missed)
 
 

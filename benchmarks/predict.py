@@ -1,6 +1,7 @@
-"""pneumo predict: files a second, and the peak of memory at 500 and at 2,000 files, which must not grow.
+"""python benchmarks/predict.py: pneumo predict on 2,000 files and on 500, which must take the same memory.
 
-python benchmarks/predict.py RUN [side_px=512], in the folder of the runs."""
+The model is the default one after two epochs of 64 images; the files are PNG of 512 x 512. Files a second are
+those of the 1,500 between, without what is paid once."""
 
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rows import Row, end
+from runs import surroundings, trained
 
-COUNTS = (500, 2000)
+FEW, MANY, SIDE_PX = 500, 2000, 512
 MEASURED = """
 import resource, sys, time
 from pneumo import cli
@@ -21,29 +24,46 @@ print("MEASURED", time.perf_counter() - began, peak)
 """
 
 
-def main(run: str, side_px: int = 512) -> None:
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        run, films = Path(temporary, "run"), Path(temporary, "films")
+        trained(run, "debug=fast", "fit.pictures=false")
+        films.mkdir()
+        files = drawn(films)
+        (few_seconds, few_mb), (seconds, mb) = (measured(run, files[:count]) for count in (FEW, MANY))
+    rate = (MANY - FEW) / (seconds - few_seconds)
+    end(
+        [
+            Row(f"predict, {SIDE_PX} px PNG, files/s", f"{rate:.0f}"),
+            Row(
+                f"its memory at {MANY:,} files, MB",
+                f"{mb:.0f}",
+                f"{FEW} files {few_mb:.0f}",
+                mb / few_mb,
+                digits=3,
+                at_most=1.02,
+            ),
+        ]
+    )
+
+
+def drawn(folder: Path) -> list[str]:
     random = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(max(COUNTS)):
-            coarse = Image.fromarray(random.integers(0, 256, (32, 32), np.uint8))
-            coarse.resize((side_px, side_px)).save(Path(folder) / f"{number:05}.png", compress_level=1)
-        files = [str(path) for path in sorted(Path(folder).glob("*.png"))]
-        found = {count: measured(run, files[:count], Path(folder) / "out.csv") for count in COUNTS}
-    for count, (seconds, peak_mb) in found.items():
-        print(f"{count:>6,} files  {count / seconds:>6.0f} files/s  {peak_mb:>6.0f} MB at most")
-    few, many = (found[count] for count in COUNTS)
-    print(f"memory, {COUNTS[1]:,} to {COUNTS[0]:,} files: {many[1] / few[1]:.3f}")
-    rate = (COUNTS[1] - COUNTS[0]) / (many[0] - few[0])
-    print(f"without what is paid once: {rate:.0f} files/s")
+    for number in range(MANY):
+        coarse = Image.fromarray(random.integers(0, 256, (32, 32), np.uint8))
+        coarse.resize((SIDE_PX, SIDE_PX)).save(folder / f"{number:05}.png", compress_level=1)
+    return [str(path) for path in sorted(folder.iterdir())]
 
 
-def measured(run: str, files: list[str], out: Path) -> tuple[float, float]:
-    """Seconds and peak MB of a process of its own."""
-    command = [sys.executable, "-c", MEASURED, run, *files, f"out={out}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def measured(folder: Path, files: list[str]) -> tuple[float, float]:
+    """Seconds and peak MB of a process of its own, in the folder of the run."""
+    command = [sys.executable, "-c", MEASURED, "best", *files, "out=out.csv"]
+    said = subprocess.run(
+        command, cwd=folder, env=surroundings(), capture_output=True, text=True, check=True
+    ).stdout
     _, seconds, peak = said.splitlines()[-1].split()
     return float(seconds), float(peak)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(word.partition("=")[2]) for word in sys.argv[2:]))
+    main()

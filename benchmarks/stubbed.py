@@ -8,11 +8,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import hydra
 import numpy as np
 from omegaconf import DictConfig
+from runs import ROOT
 
 from pneumo import config
 from pneumo.fit import EpochReport, Fit
@@ -20,7 +20,6 @@ from pneumo.infer import Predictions
 from pneumo.sweep.job import job
 from pneumo.training import Training
 
-ROOT = Path(__file__).resolve().parents[1]
 SECONDS = "STUB_SECONDS"
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"]
 BY_LOSS = {"Bce": 0.02, "Focal": 0.01, "CrossEntropy": 0.0}
@@ -44,13 +43,6 @@ def one_epoch(
     yield EpochReport(
         1, training.history[-1], Predictions(rows, none, none[:, None], none, 0.0), is_best=True
     )
-
-
-def surroundings(**added: str) -> dict[str, str]:
-    """Of a process in a folder of its own: with no store, database or server of whoever runs it."""
-    ours = ("PNEUMO_", "MLFLOW_", "STUB_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", **added}
 
 
 @hydra.main(config_path=str(ROOT / "conf"), config_name="sweep", execution_whitelist=config.trusted())

@@ -22,7 +22,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from optuna.storages import RDBStorage
 from rich.console import Console
 from rich.table import Table
-from stubbed import SMALL, main, surroundings
+from runs import surroundings
+from stubbed import SMALL, main
 
 import pneumo.run
 import pneumo.sweep.job

@@ -26,7 +26,7 @@ from hydra import compose, initialize_config_dir
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
-from stubbed import ROOT, surroundings
+from runs import ROOT, surroundings
 
 from pneumo import config
 from pneumo.data.material import prepared

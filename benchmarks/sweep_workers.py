@@ -18,7 +18,8 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
-from stubbed import ROOT, SECONDS, SMALL, surroundings
+from runs import ROOT, surroundings
+from stubbed import SECONDS, SMALL
 
 from pneumo.sweep.ledger import opened
 

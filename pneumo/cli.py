@@ -106,7 +106,8 @@ def data(words: list[str]) -> None:
 
 def evaluate(words: list[str]) -> None:
     names, options = runs("evaluate", words)
-    from pneumo.evidence.evaluate import Asked, evaluate
+    from pneumo.evidence.evaluate import evaluate
+    from pneumo.evidence.look import Asked
 
     evaluate(names, Asked(**options))
 
@@ -115,7 +116,8 @@ def compare(words: list[str]) -> None:
     names, options = runs("compare", words)
     if len(names) != 2:
         raise InputError(f"pneumo compare needs two runs, got {len(names)}")
-    from pneumo.evidence.evaluate import Asked, compare
+    from pneumo.evidence.evaluate import compare
+    from pneumo.evidence.look import Asked
 
     compare(names[0], names[1], Asked(**options))
 

@@ -6,6 +6,7 @@ import torch
 from conftest import store_of
 
 from pneumo.augment import Augment
+from pneumo.data import batches
 from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.infer import VIEWS, views_of
 from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
@@ -321,6 +322,14 @@ def test_batches_through_loader_processes_are_the_same(small_fit, monkeypatch, t
     fit_again.batches._workers = 2
     finished(fit_again, again)
     assert torch.equal(weights(training), weights(again))
+
+
+@pytest.mark.parametrize("there_is_room", [True, False])
+def test_pixels_lie_on_the_device_where_there_is_room_and_else_stay_on_disk(monkeypatch, there_is_room):
+    monkeypatch.setattr(batches, "fits", lambda n_bytes, device: there_is_room)
+    store = store_of(np.zeros((4, 8, 8), np.uint8))
+    served = batches.Batches(store, np.zeros(4), torch.device("meta"), num_workers=0)
+    assert (served._resident is not None) == there_is_room
 
 
 def test_bf16_learns_too(small_fit):

@@ -32,9 +32,10 @@ class Batches:
     def __init__(self, store: Store, labels: np.ndarray, device: torch.device, num_workers: int):
         self.store, self.device = store, device
         self._labels = torch.tensor(labels, dtype=torch.float32)
-        self._workers = 0 if fits(store.pixels.nbytes, device) else num_workers
+        whole = fits(store.pixels.nbytes, device)
+        self._workers = 0 if whole else num_workers
         self._resident: Tensor | None = None
-        if device.type != "cpu" and self._workers == 0:
+        if whole and device.type != "cpu":
             self._resident = torch.from_numpy(np.ascontiguousarray(store.pixels)).to(device)
 
     def of(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
