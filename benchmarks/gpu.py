@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from rows import Row, end
 from runs import trained
-from step import bare, compared, drawn, ours, taking_turns
+from step import ROUNDS, bare, compared, drawn, ours
+from timing import taking_turns
 
 from pneumo.augment import Augment
 from pneumo.machine import Machine
@@ -59,10 +60,11 @@ def steps(name: str, model: Model, side: int, batch: int, n: int) -> list[Row]:
             "bare": bare(model, pixels, labels, batch),
             "ours": ours(model, pixels, labels, batch, Augment()),
             "steady": steady(model, labels, side, batch),
-        }
+        },
+        ROUNDS,
     )
     large, _ = drawn(n, round(side / REPORT.crop))
-    (augmented,) = taking_turns({"ours": ours(model, large, labels, batch, REPORT)}).values()
+    (augmented,) = taking_turns({"ours": ours(model, large, labels, batch, REPORT)}, ROUNDS).values()
     what = f"{name} at {side} px, batch {batch}, images/s"
     rate, input_share = n / took["ours"], 1 - took["steady"] / augmented
     return [

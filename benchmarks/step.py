@@ -5,15 +5,14 @@ medians of their epochs. The bare loop gathers, normalises, steps, and looks at 
 configured by default is set against the same bare loop in plain fp32 and NCHW: 1.8 is asked for where the CPU
 multiplies bfloat16."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from rows import Row, end
+from timing import taking_turns
 
 from pneumo.augment import Augment
 from pneumo.data.batches import Batches
@@ -93,18 +92,6 @@ def bare(
     return epoch
 
 
-def taking_turns(sides: dict[str, Callable[[], None]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each side's epoch, after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, epoch in sorted(sides.items(), reverse=bool(number % 2)):
-            started = time.perf_counter()
-            epoch()
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: median(values) for name, values in seconds.items()}
-
-
 def drawn(n: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Noise and labels."""
     random = np.random.default_rng(0)
@@ -119,7 +106,8 @@ def rows() -> Iterator[Row]:
                 "bare": bare(model, pixels, labels, batch),
                 "ours": ours(model, pixels, labels, batch, Augment()),
                 "safe": ours(model, pixels, labels, batch, SAFE),
-            }
+            },
+            ROUNDS,
         )
         yield compared(f"training step, {name}, images/s", n, took["ours"], "bare loop", took["bare"], 0.95)
         yield compared("the same with augment=safe", n, took["safe"], "bare loop", took["bare"])
@@ -131,7 +119,7 @@ def rows() -> Iterator[Row]:
             "plain": bare(model, pixels, labels, batch, plain=True),
             "ours": ours(model, pixels, labels, batch, Augment()),
         },
-        rounds=3,
+        3,
     )
     what = f"resnet50, {side} px, batch {batch}, images/s"
     yield compared(what, n, took["ours"], "plain fp32, NCHW", took["plain"], 1.8 if has_bf16() else None)

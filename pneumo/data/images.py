@@ -29,7 +29,7 @@ from pneumo.data.grey import UnreadableError, detector_top, eight_bits, need_siz
 from pneumo.errors import one_line
 
 WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
-BLOCK_ROWS = 64  # two blocks in flight: at 512 px at most 64 MB
+BLOCK_ROWS = 16  # two blocks in flight: at 512 px at most 16 MB, and what is written is still in the cache
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP")
 DICOM = (".dcm", ".dicom")
 COLOUR_SIDE_PX = 64

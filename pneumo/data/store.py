@@ -152,7 +152,7 @@ def _write(
             good = np.ones(len(block.pixels), bool)
             good[list(block.problems)] = False
             problems |= {first + position: problem for position, problem in block.problems.items()}
-            pixels.append(block.pixels[good])
+            pixels.append(block.pixels[good] if block.problems else block.pixels)
             masks.append(block.masks)
             numbered = np.where(block.has_mask, drawn + np.cumsum(block.has_mask) - 1, -1)
             mask_of.append(numbered[good])
