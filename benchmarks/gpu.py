@@ -15,17 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from pipeline import REPORT
 from rows import Row, end
 from runs import trained
-from step import ROUNDS, bare, compared, drawn, ours
+from step import ROUNDS, bare, bare_step, compared, drawn, ours
 from timing import taking_turns
 
 from pneumo.augment import Augment
 from pneumo.machine import Machine
 from pneumo.models import Model, Tiny, Torchvision
 
-REPORT = Augment(rotation_degrees=15, flip=0.5, brightness=0.5, contrast=0.5, crop=224 / 512)
 REPORT_SECONDS = 117_413
 
 
@@ -41,12 +40,7 @@ def steady(model: Model, labels: np.ndarray, side: int, batch: int) -> Callable[
     def epoch() -> None:
         network.train()
         for _ in range(len(labels) // batch):
-            with machine.precision():
-                logits = network(x)
-            loss = F.binary_cross_entropy_with_logits(logits.float().squeeze(1), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            bare_step(network, optimizer, x, targets, machine)
         if machine.device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 from rows import HEADER, table
-
-from pneumo.machine import fast_dtype
+from step import has_bf16
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -27,7 +26,7 @@ SCRIPTS = ("step.py", "pipeline.py", "frozen.py", "memory.py", "evaluation.py", 
 def machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    bf16 = "" if fast_dtype(torch.device("cpu")) == torch.bfloat16 else " without AVX512-BF16"
+    bf16 = "" if has_bf16() else " without AVX512-BF16"
     return f"{processor()}{bf16}, {os.cpu_count()} cores, {memory:.0f} GiB, {gpu}, torch {torch.__version__}"
 
 

@@ -109,7 +109,7 @@ def decoding_apart(files: Files, pool: ProcessPoolExecutor, cores: int) -> Calla
     return lambda: list(pool.map(decoded, parts))
 
 
-def drawing() -> Callable[[], object]:
+def bootstrapping() -> Callable[[], object]:
     random = np.random.default_rng(0)
     patients = np.concatenate([np.arange(6171), random.integers(0, 6171, 12047 - 6171)])
     labels = (random.random(12047) < 0.2215).astype(int)
@@ -139,7 +139,7 @@ def main() -> None:
                 ROUNDS,
             )
     core, apart, build = (TIMES * n / stored[side] for side in ("core", "cores", "build"))
-    draws = taking_turns({"ours": drawing()}, ROUNDS)["ours"]
+    draws = taking_turns({"ours": bootstrapping()}, ROUNDS)["ours"]
     end(
         [
             *(

@@ -33,8 +33,8 @@ class Row:
 
     def cells(self) -> list[str]:
         figure = "" if self.figure is None else f"{short(self.figure, self.digits)}{self.unit}"
-        asked = [f"at least {short_number(self.at_least)}"] if self.at_least is not None else []
-        asked += [f"at most {short_number(self.at_most)}"] if self.at_most is not None else []
+        asked = [f"at least {bound(self.at_least)}"] if self.at_least is not None else []
+        asked += [f"at most {bound(self.at_most)}"] if self.at_most is not None else []
         return [
             self.what,
             self.ours,
@@ -44,7 +44,7 @@ class Row:
         ]
 
 
-def short_number(value: float) -> str:
+def bound(value: float) -> str:
     return f"{value:g}".removeprefix("0") or "0"
 
 

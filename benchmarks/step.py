@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from rows import Row, end
 from timing import taking_turns
+from torch import Tensor, nn
 
 from pneumo.augment import Augment
 from pneumo.data.batches import Batches
@@ -80,16 +81,22 @@ def bare(
         network.train()
         for rows in torch.randperm(len(targets)).to(machine.device).split(batch):
             x = ((images[rows].float() / 255 - 0.5) / 0.5).contiguous(memory_format=layout)
-            with torch.autocast(machine.device.type, machine.dtype, enabled=machine.dtype != torch.float32):
-                logits = network(x)
-            loss = F.binary_cross_entropy_with_logits(logits.float().squeeze(1), targets[rows])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            bare_step(network, optimizer, x, targets[rows], machine)
         if machine.device.type == "cuda":
             torch.cuda.synchronize()
 
     return epoch
+
+
+def bare_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, targets: Tensor, machine: Machine
+) -> None:
+    with machine.precision():
+        logits = network(x)
+    loss = F.binary_cross_entropy_with_logits(logits.float().squeeze(1), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
 
 
 def drawn(n: int, side: int) -> tuple[np.ndarray, np.ndarray]:

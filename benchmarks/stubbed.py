@@ -50,7 +50,7 @@ def main(composed: DictConfig) -> float | list[float] | None:
     return job(composed)
 
 
-Fit.epochs = one_epoch  # type: ignore[assignment, method-assign]
+Fit.epochs = one_epoch
 
 if __name__ == "__main__":
     main()

@@ -100,7 +100,7 @@ class Stopwatch:
             for name in names:
                 timed = self.around(part, getattr(owner, name))
                 setattr(owner, name, staticmethod(timed) if name == "start" else timed)
-        StudyRun.launch = self.ending_a_trial(StudyRun.launch)  # type: ignore[method-assign]
+        StudyRun.launch = self.ending_a_trial(StudyRun.launch)
 
     def between(self, first: int, last: int) -> dict[str, float]:
         """Seconds a trial, after the first so many and up to the last; the largest first."""

@@ -33,7 +33,7 @@ def pictures(folder: Path, *names: str) -> Path:
 
 def cohort(root: Path, table: bytes | str, **fields: object) -> Cohort:
     (root / "t.csv").write_bytes(table.encode() if isinstance(table, str) else table)
-    return Table(root=str(root), table="t.csv", image_side_px=8, **fields)()  # type: ignore[arg-type]
+    return Table(root=str(root), table="t.csv", image_side_px=8, **fields)()
 
 
 def opened(of: Cohort, stores: Path, on_progress=lambda done, total: None) -> Store:

@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 def cohort(root: Path, *rows: str, header: str = "image,label,patient", **fields: object) -> Cohort:
     (root / "t.csv").write_text("\n".join([header, *rows]))
     chosen = {"columns": COLUMNS, **fields}
-    return Table(root=str(root), table="t.csv", image_side_px=8, **chosen)()  # type: ignore[arg-type]
+    return Table(root=str(root), table="t.csv", image_side_px=8, **chosen)()
 
 
 GOOD = ("a.png,0,p", "b.png,1,q")

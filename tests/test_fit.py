@@ -6,14 +6,12 @@ import torch
 from conftest import store_of
 
 from pneumo.augment import Augment
-from pneumo.data import batches
 from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.infer import VIEWS, views_of
 from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.models import Tiny
 from pneumo.optimizers import Sgd
 from pneumo.schedules import OneCycle
-from pneumo.settings import FitSettings
 
 JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
 
@@ -315,7 +313,7 @@ def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
     assert labels.tolist() == [0, 1] * 4
 
 
-def test_batches_through_loader_processes_are_the_same(small_fit, monkeypatch, tmp_path):
+def test_batches_through_loader_processes_are_the_same(small_fit):
     fit, training = small_fit(augment=JITTER)
     finished(fit, training)
     fit_again, again = small_fit(augment=JITTER)
@@ -324,35 +322,10 @@ def test_batches_through_loader_processes_are_the_same(small_fit, monkeypatch, t
     assert torch.equal(weights(training), weights(again))
 
 
-@pytest.mark.parametrize("there_is_room", [True, False])
-def test_pixels_lie_on_the_device_where_there_is_room_and_else_stay_on_disk(monkeypatch, there_is_room):
-    monkeypatch.setattr(batches, "fits", lambda n_bytes, device: there_is_room)
-    store = store_of(np.zeros((4, 8, 8), np.uint8))
-    served = batches.Batches(store, np.zeros(4), torch.device("meta"), num_workers=0)
-    assert (served._resident is not None) == there_is_room
-
-
 def test_bf16_learns_too(small_fit):
     fit, training = small_fit(settings={"precision": "bf16", "epochs": 8})
     finished(fit, training)
     assert training.history[-1]["val/auroc"] > 0.9
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"epochs": 0}, "fit.epochs must be at least 1, got 0"),
-        ({"accumulation_steps": -1}, "fit.accumulation_steps must be at least 1, got -1"),
-        ({"ema_decay": 1.0}, "fit.ema_decay must lie between 0 and 1, or be null, got 1.0"),
-        ({"few_images": 1}, "fit.few_images must be at least 2, or null, got 1"),
-        ({"checkpoint_minutes": 0}, "fit.checkpoint_minutes must be above 0, or null, got 0"),
-        ({"clip_norm": 0}, "fit.clip_norm must be above 0, or null, got 0"),
-    ],
-)
-def test_settings_out_of_range_are_refused_by_name(options, message):
-    with pytest.raises(InputError) as refused:
-        FitSettings(**{"epochs": 1, "batch_size": 1} | options)
-    assert str(refused.value) == message
 
 
 def test_an_unknown_view_is_refused_with_those_there_are():

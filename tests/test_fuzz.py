@@ -121,7 +121,7 @@ def taken(root: Path, name: str, content: bytes, on_error: str, **fields: object
                 table=name,
                 image_side_px=8,
                 on_error=on_error,
-                **{"columns": columns, **fields},  # type: ignore[arg-type]
+                **{"columns": columns, **fields},
             )()
     except InputError:
         return None

@@ -45,7 +45,7 @@ def siim() -> Cohort:
     table = pd.concat(tables, ignore_index=True).assign(patient_id=None, view=None, age=np.nan, sex=None)
     table, notes = with_patients(table, FOLDER / "siim" / "patients.csv")
     assert notes == ()
-    return Cohort("siim_png", table, pixels=None)  # type: ignore[arg-type]
+    return Cohort("siim_png", table, pixels=None)
 
 
 def siim_source(split: str, seed: int = 0) -> SiimPng:

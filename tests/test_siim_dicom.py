@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 def source(root: Path, **fields: object) -> SiimDicom:
     told = {"images": "dicom-images-train", "table": "train-rle.csv", **fields}
-    return SiimDicom(root=str(root), image_side_px=8, **told)  # type: ignore[arg-type]
+    return SiimDicom(root=str(root), image_side_px=8, **told)
 
 
 def refused(root: Path, **fields: object) -> str:

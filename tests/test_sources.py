@@ -50,7 +50,7 @@ def nih(tmp_path: Path) -> Path:
 
 def nih_source(root: Path, **fields: object) -> Nih:
     chosen = {"table": "Data_Entry_2017.csv", "images": "images_*/images", **fields}
-    return Nih(root=str(root), image_side_px=8, **chosen)  # type: ignore[arg-type]
+    return Nih(root=str(root), image_side_px=8, **chosen)
 
 
 def test_siim_labels_come_from_the_tables_never_from_file_names(siim: Path) -> None:
@@ -127,7 +127,7 @@ def table_source(root: Path, text: str, **fields: object) -> Table:
     for name in "abc":
         draw(root / "pictures" / f"{name}.png")
         draw(root / "masks" / f"{name}.png", 255)
-    return Table(root=str(root), table="t.csv", images="pictures", image_side_px=8, **fields)  # type: ignore[arg-type]
+    return Table(root=str(root), table="t.csv", images="pictures", image_side_px=8, **fields)
 
 
 def test_a_table_may_call_its_columns_anything(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_missing_split_column_names_those_there(siim: Path) -> None:
 )
 def test_a_wrong_field_is_refused_with_its_choices(fields: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Phantom(**{"image_side_px": 128, **fields})  # type: ignore[arg-type]
+        Phantom(**{"image_side_px": 128, **fields})
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def cohort(patients: list[str | None], labels: list[int], **columns: list[str]) 
             **columns,
         }
     )
-    return Cohort("made", table, pixels=None)  # type: ignore[arg-type]
+    return Cohort("made", table, pixels=None)
 
 
 def clustered(images: int, seed: int = 0) -> Cohort:
@@ -41,7 +41,7 @@ def clustered(images: int, seed: int = 0) -> Cohort:
 
 
 def split(of: Cohort, how: str = "patient", seed: int = 0, **fields: object) -> Split:
-    return split_cohort(of, Phantom(image_side_px=128, split=how, split_seed=seed, **fields))  # type: ignore[arg-type]
+    return split_cohort(of, Phantom(image_side_px=128, split=how, split_seed=seed, **fields))
 
 
 def parts_of(made: Split) -> dict[int, str]:
