@@ -2,7 +2,7 @@
 
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,14 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pneumo.checkpoint import BEST, LAST
-from pneumo.errors import InputError
+from pneumo.errors import InputError, listed
+from pneumo.runs.identity import configuration_hash
 from pneumo.tracking import CHECKPOINTS, address_of, place, process_mark
+
+KNOWN_LEAKS = (  # beginnings of the tag leak_risk; what is only a risk, as unknown patients are, is none
+    *("image split", "patients shared by the column", "judged on its training images", "pretrained on"),
+)
+SHORTEST_PREFIX = 4  # of a data identity
 
 
 @dataclass(frozen=True)
@@ -55,18 +61,94 @@ def find_run(run_id: str) -> Run:
         raise InputError(f"MLflow at {place()} has no run {run_id}") from None
 
 
-def best_run() -> str:
-    """The id of the finished run with the highest validation AUROC. InputError: there is none."""
+def best_run(among: str | None = None) -> str:
+    """The id of the run with the highest validation AUROC of those that can be compared by it: finished, not
+    of a few images, without a known leak, and all of the same data. `among`: a name of data (phantom), the
+    first digits of a data identity, or a study's name or id. InputError: there is none, or there are runs of
+    several data sets."""
     found: list[Run] = mlflow.search_runs(
         filter_string="attributes.status = 'FINISHED' and metrics.`best/val_auroc` > 0",
         search_all_experiments=True,
         order_by=["metrics.`best/val_auroc` DESC"],
         output_format="list",
     )
-    trainings = [run for run in found if CHECKPOINTS in run.data.tags]
+    of = f" of {among}" if among else ""
+    trainings = [
+        run for run in found if CHECKPOINTS in run.data.tags and (among is None or is_of(run, among))
+    ]
     if not trainings:
-        raise InputError(f"MLflow at {place()} has no finished run: train one first")
-    return str(trainings[0].info.run_id)
+        raise InputError(f"MLflow at {place()} has no finished run{of}: train one first")
+    competing = [run for run in trainings if competes(run)]
+    if not competing:
+        raise InputError(
+            f"MLflow at {place()} has no finished run{of} that best could be: all {len(trainings)} are of a "
+            "few images (debug=, fit.few_images) or leak; name one by its id"
+        )
+    best_of: dict[str, Run] = {}
+    for run in competing:
+        best_of.setdefault(data_identity_of(run), run)
+    if len(best_of) > 1:
+        raise InputError(
+            listed(
+                f"best: there are runs of {len(best_of)} data sets, which cannot be compared; name one:",
+                [f"best@{key[:10]}  {in_short(run)}" for key, run in best_of.items()],
+            )
+        )
+    return str(competing[0].info.run_id)
+
+
+def competes(run: Run) -> bool:
+    """Whether a run's validation AUROC says what it is worth: it was trained and judged on all of its data,
+    and no image or patient is known to lie on both sides."""
+    tags, parameters = run.data.tags, run.data.params
+    return (
+        parameters.get("fit.few_images", "None") == "None"
+        and "debug=" not in tags.get("overrides", "")
+        and not any(one.startswith(KNOWN_LEAKS) for one in tags.get("leak_risk", "none").split("; "))
+        and "threshold" in run.data.metrics
+    )
+
+
+def is_of(run: Run, among: str) -> bool:
+    tags = run.data.tags
+    identity = data_identity_of(run)
+    return among in (tags.get("data"), tags.get("study"), tags.get("study_id")) or (
+        len(among) >= SHORTEST_PREFIX and identity.startswith(among)
+    )
+
+
+def data_identity_of(run: Run) -> str:
+    """Of the images, labels, lesions and patients that a run is of; of a run of before runs knew it, its
+    pixels and split."""
+    tags = run.data.tags
+    return tags.get("data_identity") or f"0-{tags.get('data_key', '?')}-{tags.get('split_hash', '?')}"
+
+
+def in_short(run: Run) -> str:
+    """What a run is, where one has to be chosen."""
+    images = sum(int(run.data.metrics.get(f"split/{split}_images", 0)) for split in ("train", "val", "test"))
+    return (
+        f"{run.data.tags.get('data', '?')}, {images:,} images: {run.info.run_name}, "
+        f"val AUROC {run.data.metrics['best/val_auroc']:.3f}"
+    )
+
+
+def looks_of_others(test_identity: str, run_ids: Collection[str]) -> tuple[int, int]:
+    """How often the same test images have been looked at through runs other than these, and through how
+    many."""
+    found: list[Run] = mlflow.search_runs(
+        filter_string=f"tags.test_identity = '{test_identity}'",
+        search_all_experiments=True,
+        output_format="list",
+    )
+    looks = [looks_of(run) for run in found if run.info.run_id not in run_ids]
+    return sum(looks), sum(look > 0 for look in looks)
+
+
+def looks_of(run: Run) -> int:
+    """How often a run's test split has been looked at through it: by its training, too, once it ended."""
+    at_its_end = run.data.params.get("fit.test") == "True" and run.info.status == "FINISHED"
+    return int(run.data.tags.get("test_evaluations", at_its_end))
 
 
 def run_of_trial(study: str, number: int) -> str | None:
@@ -123,19 +205,28 @@ def finished_run(tags: Mapping[str, object]) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def interrupted_run(config_hash: str) -> str | None:
-    """The id of the latest run of this configuration that has a checkpoint, did not finish and is not
-    running now."""
+def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iterator[str]:
+    """The ids of the runs of this configuration that have a checkpoint, did not finish and are not running
+    now, the latest first. Runs of before configurations were hashed as now are known by their parameters."""
     found: list[Run] = mlflow.search_runs(
-        filter_string=f"tags.config_hash = '{config_hash}' and attributes.status != 'FINISHED'",
+        filter_string="attributes.status != 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         output_format="list",
     )
     for run in found:
-        running = run.info.status == "RUNNING" and still_runs(run.data.tags.get("process", "?:0:0"))
+        tags = run.data.tags
+        is_new = "data_identity" in tags
+        if not (tags.get("config_hash") == config_hash if is_new else same_parameters(run, parameters)):
+            continue
+        running = run.info.status == "RUNNING" and still_runs(tags.get("process", "?:0:0"))
         if not running and checkpoint_of(run, LAST):
-            return str(run.info.run_id)
-    return None
+            yield str(run.info.run_id)
+
+
+def same_parameters(run: Run, parameters: Mapping[str, object]) -> bool:
+    return CHECKPOINTS in run.data.tags and configuration_hash(run.data.params) == configuration_hash(
+        parameters
+    )
 
 
 def still_runs(mark: str) -> bool:

@@ -1,6 +1,7 @@
 """Checkpoints: `last.pt` to go on from, `best.pt` to predict with. A file is whole or not there."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,42 @@ import torch
 
 from pneumo.errors import InputError, listed
 from pneumo.fit import EpochReport
+from pneumo.runs import identity
+from pneumo.runs.identity import Images, Seen
 from pneumo.training import Training
 from pneumo.weights import read_tensors
 
 LAST, BEST = "last.pt", "best.pt"
+FORMAT = 1  # 0, without a number: before checkpoints knew the images of their run
 
 
 class Keeper:
     """Keeps the last and the best state of one run in a folder."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], split_hash: str, run_id: str):
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        split_hash: str,
+        run_id: str,
+        images: Images,
+        seen_before: Seen | None,
+    ):
+        """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
+        where that is not known."""
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
         for file in self.files:
             for half_written in folder.glob(f".{file.name}.*"):  # by a process that was killed
                 half_written.unlink()
-        self._origin = {"config": config, "split_hash": split_hash, "run_id": run_id}
+        self._origin = {
+            "format": FORMAT,
+            "config": config,
+            "split_hash": split_hash,
+            "run_id": run_id,
+            "images": images.state(),
+            **({"seen": seen_before.and_of(images).state()} if seen_before else {}),
+        }
 
     def offer(self, report: EpochReport, training: Training) -> None:
         if report.is_best:
@@ -61,20 +82,46 @@ def write(state: dict[str, Any], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Onto the CPU; never executes what the file says. InputError: it is not a checkpoint of ours."""
+    """Onto the CPU; never executes what the file says. InputError: it is not a checkpoint of ours, or a later
+    version wrote it."""
     state = read_tensors(path)
-    if not {"model", "config", "run_id"} <= state.keys():
+    if not is_ours(state):
         raise InputError(f"{path} is not a checkpoint of a run of ours")
+    if state.get("format", 0) > FORMAT:
+        raise InputError(
+            f"{path} has the checkpoint format {state['format']}, of a later version of pneumo; "
+            f"this one reads up to {FORMAT}"
+        )
     return state
 
 
-def refuse_other_config(state: dict[str, Any], config: dict[str, Any], path: Path) -> None:
+def is_ours(state: Mapping[str, Any]) -> bool:
+    """Rather than another program's weights."""
+    return {"model", "config", "run_id"} <= state.keys()
+
+
+def images_of(state: Mapping[str, Any]) -> Images | None:
+    """The images of the run that wrote a checkpoint; None where that was before checkpoints knew them."""
+    return Images.from_state(state["images"]) if "images" in state else None
+
+
+def seen_by(state: Mapping[str, Any]) -> Seen | None:
+    """What the weights of a checkpoint have been trained on; None where that is not known."""
+    return Seen.from_state(state["seen"]) if "seen" in state else None
+
+
+def refuse_other_config(state: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> None:
     """InputError: the checkpoint was made under another configuration; names what differs."""
-    before, now = state["config"], config
-    differing = [
-        f"{name}: then {before.get(name, 'not there')}, now {now.get(name, 'not there')}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
-    if differing:
+    if differing := identity.differing(state["config"], config):
         raise InputError(listed(f"{path} cannot be resumed, its run was configured otherwise:", differing))
+
+
+def refuse_other_images(state: Mapping[str, Any], images: Images, split_hash: str, path: Path) -> None:
+    """InputError: the checkpoint's run had other images, labels, lesions or patients, or another split of
+    them; names what differs."""
+    then = images_of(state)
+    differing = identity.changes(then, images) if then else []
+    if not then and state["split_hash"] != split_hash:
+        differing = ["its split is another; it was written before checkpoints could say what has changed"]
+    if differing:
+        raise InputError(listed(f"{path} was trained on other data than there are now:", differing))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import execution_whitelist, get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -102,6 +103,11 @@ def typed(overrides: Iterable[str]) -> list[str]:
 def key_of(override: str) -> str:
     """optimizer.lr of optimizer.lr=1e-3, loss of ++loss=bce"""
     return override.split("=", 1)[0].lstrip("+~")
+
+
+def value_of(override: str) -> Any:
+    """The value in optimizer.lr=1e-3, as Hydra reads it."""
+    return OverridesParser.create().parse_override(override).value()
 
 
 def built(group: str, settings: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from pneumo.data.source import Source
 from pneumo.losses import Loss
 from pneumo.models import Model
 from pneumo.optimizers import OptimizerSettings
+from pneumo.runs import identity
 from pneumo.schedules import Schedule
 from pneumo.settings import FitSettings
 
@@ -35,15 +36,5 @@ class Experiment:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The parameters that decide what is learned: equal ones give the same weights."""
-        return {
-            name: value
-            for name, value in self.parameters.items()
-            if name not in BESIDE and not name.startswith("tracking.")
-        }
-
-
-BESIDE = (
-    *("resume", "tta", "data.store_dir", "data.num_workers"),
-    *("fit.test", "fit.pictures", "fit.checkpoint_minutes", "fit.profile"),
-)
+        """The parameters that decide what is learned: equal ones give the same weights on the same images."""
+        return identity.configuration(self.parameters)

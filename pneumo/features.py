@@ -3,7 +3,6 @@ one small layer's."""
 
 # N images, K augmented views of each, F features
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,12 +12,14 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from pneumo import infer
 from pneumo.augment import Augment
 from pneumo.data.batches import Batch, Batches, in_batches
 from pneumo.errors import InputError
 from pneumo.fit import Fit
-from pneumo.infer import Predictions, View, Viewer, identity, views_of
+from pneumo.infer import Predictions, View, Viewer, views_of
 from pneumo.models import Classifier
+from pneumo.runs import identity
 
 
 class FeatureBatches(Batches):
@@ -42,7 +43,7 @@ class FeatureFit(Fit):
 
     @property
     def viewer(self) -> Viewer:
-        return Viewer(first_view, identity, self.machine.precision, torch.contiguous_format)
+        return Viewer(first_view, infer.identity, self.machine.precision, torch.contiguous_format)
 
     def predict(self, model: torch.nn.Module, rows: np.ndarray, views: list[View]) -> Predictions:
         if views != views_of("none"):
@@ -94,14 +95,15 @@ def is_plain(augment: Augment) -> bool:
 
 
 def key_of(fit: Fit, model: Classifier, n_views: int) -> str:
-    """What the features depend on, as 64 hex digits."""
-    whole = hashlib.sha256(fit.batches.store.key.encode())
-    told = (fit.augment, fit.normalise, str(fit.machine.dtype), fit.machine.device.type, n_views)
-    whole.update(repr((*told, fit.seed if n_views else None)).encode())
-    for name, value in model.backbone.state_dict().items():
-        whole.update(name.encode())
-        whole.update(value.cpu().contiguous().numpy().tobytes())
-    return whole.hexdigest()
+    """Of all that the features and their labels depend on, as 64 hex digits."""
+    return identity.digest(
+        fit.batches.store.key,
+        fit.batches.labels(np.arange(len(fit.image_ids))),
+        fit.batches.store.has_mask,
+        repr((fit.augment, fit.normalise, fit.machine.dtype, fit.machine.device.type, n_views)),
+        fit.seed if n_views else None,
+        model.backbone.state_dict(),
+    )
 
 
 @torch.inference_mode()

@@ -66,14 +66,16 @@ class Classifier(nn.Module):
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """`pretrained`: null, `imagenet`, or a file: torchvision's weights or a checkpoint of ours (a run id
-    becomes such a file before it arrives here). `freeze`: what training leaves as it is. `mask_head`: lesion
-    masks teach where to look; for networks that are their children one after another."""
+    becomes such a file before it arrives here). `allow_leak`: also one that was trained on images that are
+    now validated or tested on. `freeze`: what training leaves as it is. `mask_head`: lesion masks teach where
+    to look; for networks that are their children one after another."""
 
     @property
     def takes_mask_head(self) -> bool:
         return False
 
     pretrained: str | None = None
+    allow_leak: bool = False
     dropout: float = 0.0
     freeze: str = "none"
     mask_head: bool = False

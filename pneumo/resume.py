@@ -1,8 +1,7 @@
 """What `resume=` means: a run to go on with, and its last checkpoint."""
 
-import hashlib
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pneumo import archive, checkpoint
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
+from pneumo.runs.identity import Images, configuration_hash
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -20,27 +20,41 @@ class Resumed:
     folder: Path
     state: dict[str, Any]
 
-    def refuse_other_split(self, split_hash: str) -> None:
-        if self.state["split_hash"] != split_hash:
-            raise InputError(f"{self.folder} was trained on another split: images or labels have changed")
+    def refuse_other_images(self, images: Images, split_hash: str) -> None:
+        """InputError: see `checkpoint.refuse_other_images`."""
+        checkpoint.refuse_other_images(self.state, images, split_hash, self.folder / checkpoint.LAST)
 
 
 def config_hash(experiment: Experiment) -> str:
-    return hashlib.sha256(json.dumps(experiment.identity, sort_keys=True).encode()).hexdigest()[:12]
+    return configuration_hash(experiment.parameters)
 
 
 def resumed(experiment: Experiment) -> Resumed | None:
-    """None: a fresh start. InputError: there is nothing to resume, or it was configured otherwise."""
+    """The run that `resume=` names, None where it names none; resume=auto needs the images to be known first.
+    InputError: there is nothing to resume, or it was configured otherwise."""
     asked = experiment.resume
-    if asked is None:
+    if asked in (None, "auto"):
         return None
-    if asked == "auto":
-        if (run_id := archive.interrupted_run(config_hash(experiment))) is None:
-            return None
-    elif RUN_ID.fullmatch(asked):
-        run_id = asked
-    else:
-        return from_file(experiment, Path(asked))
+    assert asked is not None
+    return from_run(experiment, asked) if RUN_ID.fullmatch(asked) else from_file(experiment, Path(asked))
+
+
+def interrupted(
+    experiment: Experiment, images: Images, split_hash: str, warn: Callable[[str], None]
+) -> Resumed | None:
+    """The latest unfinished run of this configuration on these images; those on others are said and left."""
+    for run_id in archive.interrupted_runs(config_hash(experiment), experiment.parameters):
+        found = from_run(experiment, run_id)
+        try:
+            found.refuse_other_images(images, split_hash)
+        except InputError as error:
+            warn(f"resume=auto leaves run {run_id}: {error}")
+            continue
+        return found
+    return None
+
+
+def from_run(experiment: Experiment, run_id: str) -> Resumed:
     path = archive.checkpoint_of(archive.find_run(run_id), checkpoint.LAST)
     if path is None:
         raise InputError(f"resume={run_id}: that run never finished an epoch, or its files are gone")

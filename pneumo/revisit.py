@@ -14,6 +14,7 @@ from pneumo.fit import Fit
 from pneumo.machine import Machine
 from pneumo.resume import from_file
 from pneumo.run import assembled, begun, built_model, judged
+from pneumo.runs.identity import Images
 from pneumo.training import Training
 from pneumo.verdict import Scored
 
@@ -54,7 +55,7 @@ def revisit(run_id: str) -> Revisited:
     state = from_file(experiment, checkpoint_file(run_id, checkpoint.LAST))
     machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
     material = limited(prepared(experiment.data, lambda done, total: None), experiment.fit.few_images)
-    state.refuse_other_split(material.split.hash)
+    state.refuse_other_images(Images.of(material), material.split.hash)
     fit = assembled(experiment, material, machine)
     training = begun(experiment, built_model(experiment, machine), fit)
     training.load_state_dict(state.state)

@@ -29,11 +29,13 @@ from pneumo.metrics import best_f1_threshold
 from pneumo.models import Classifier
 from pneumo.processes import ALONE, Processes, joined
 from pneumo.profile import profiled
-from pneumo.resume import RUN_ID, config_hash, resumed
+from pneumo.resume import RUN_ID, config_hash, interrupted, resumed
+from pneumo.runs.identity import Images
 from pneumo.tracking import MlflowError, Tracker
 from pneumo.training import Training
 from pneumo.unsent import UNSENT, Unsent
 from pneumo.verdict import Scored
+from pneumo.warm_start import warm_start
 from pneumo.watch import Watch
 
 
@@ -71,6 +73,7 @@ def lead(
     terminal = watch.terminal
     tracking.connect(experiment.mlflow_experiment)
     before = resumed(experiment)
+    start = warm_start(experiment.model.pretrained)
     model = built_model(experiment, machine)
     with terminal.progress("data") as advance:
         material = limited(watch.material(experiment.data, advance), experiment.fit.few_images)
@@ -78,8 +81,14 @@ def lead(
     terminal.say("split", describe.split(material.split))
     for note in material.notes:
         terminal.warn(f"          {note}")
+    images = Images.of(material)
     if before:
-        before.refuse_other_split(material.split.hash)
+        before.refuse_other_images(images, material.split.hash)
+    elif experiment.resume == "auto":
+        before = interrupted(experiment, images, material.split.hash, terminal.warn)
+    risk = start.leak_risk(images, material.split.hash, experiment.model.allow_leak)
+    if risk:
+        terminal.warn(f"          {risk}: its validation and test figures may flatter")
     fit = assembled(experiment, material, machine, processes)
     training = begun(experiment, model, fit)
     if before:
@@ -94,7 +103,7 @@ def lead(
         before.run_id if before else watch.run_id,
         watch.run_name or experiment.run_name,
         {} if before else {**experiment.choices, **experiment.parameters},
-        {**tags(experiment, material, folder), **watch.tags},
+        {**tags(experiment, material, images, risk, folder), **watch.tags},
         watch.parent,
         Unsent(folder / UNSENT),
         terminal.warn,
@@ -106,7 +115,9 @@ def lead(
         with tracker:
             if not before:
                 log_beginning(tracker, experiment, material, fit, training)
-            keeper = Keeper(folder, experiment.identity, material.split.hash, tracker.run_id)
+            keeper = Keeper(
+                folder, experiment.identity, material.split.hash, tracker.run_id, images, start.seen
+            )
             tracker.checkpoints.extend(keeper.files)
             try:
                 watch.begins(tracker.run_id, material.split.hash, training.history)
@@ -290,14 +301,21 @@ def log_beginning(
         tracker.keep_text("\n".join(material.cohort.skipped) + "\n", "skipped.txt")
 
 
-def tags(experiment: Experiment, material: Material, folder: Path) -> dict[str, object]:
+def tags(
+    experiment: Experiment, material: Material, images: Images, risk: str | None, folder: Path
+) -> dict[str, object]:
+    """`risk`: why weights that the run begins with may know its validation and test images."""
+    risks = [one for one in (material.split.leak_risk, risk) if one]
     return {
         **experiment.choices,
         "overrides": " ".join(experiment.overrides),
         "config_hash": config_hash(experiment),
         "data_key": material.store.key[:12],
+        "data_identity": images.data_identity,
+        "split_identity": images.split_identity,
+        "test_identity": images.test_identity,
         "split_hash": material.split.hash,
-        "leak_risk": material.split.leak_risk or "none",
+        "leak_risk": "; ".join(risks) or "none",
         "checkpoints": folder.resolve(),
     }
 

@@ -17,6 +17,7 @@ from pneumo.machine import Machine
 from pneumo.models import Classifier
 from pneumo.resume import RUN_ID
 from pneumo.revisit import experiment_of
+from pneumo.runs.identity import Images, Seen
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Trained:
     normalise: Normalise
     threshold: float  # of P, chosen on its validation split under its own views
     machine: Machine
+    images: Images | None  # of its data, when it was trained; None of runs before checkpoints knew them
+    seen: Seen | None  # all that its weights have been trained on
+    split_hash: str  # of its split, which tells that of such runs
 
     @property
     def side_px(self) -> int:
@@ -50,9 +54,11 @@ class Trained:
 
 
 def trained(name: str) -> Trained:
-    """By its run id, or `best`: the finished run of the highest val AUROC. InputError: there is no such run,
-    it never finished an epoch, or its checkpoint is gone, broken or of another model."""
-    run_id = archive.best_run() if name == "best" else name
+    """By its run id, or `best`: the run of the highest val AUROC of those that can be compared by it, of the
+    only data set there is, or of the data or study named in `best@NAME`. InputError: there is no such run, it
+    never finished an epoch, or its checkpoint is gone, broken or of another model."""
+    first, _, among = name.partition("@")
+    run_id = archive.best_run(among or None) if first == "best" else name
     if not RUN_ID.fullmatch(run_id):
         raise InputError(f"{name!r} is not a run: 32 hexadecimal digits are, or best")
     figures = archive.figures_of(run_id)
@@ -80,4 +86,7 @@ def trained(name: str) -> Trained:
         Normalise(figures["normalise_mean"], figures["normalise_std"]),
         figures["threshold"],
         machine,
+        checkpoint.images_of(state),
+        checkpoint.seen_by(state),
+        state["split_hash"],
     )

@@ -116,7 +116,10 @@ def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, cap
     ("words", "said"),
     [
         (["evaluate"], "needs a run id, or best"),
-        (["evaluate", "best", "split=tset"], "split must be one of train, val, test, all, got 'tset'"),
+        (
+            ["evaluate", "best", "split=tset"],
+            "split must be one of train, val, test, all, common, got 'tset'",
+        ),
         (["evaluate", "best", "tta=vflip"], "tta must be one of"),
         (["evaluate", "best", "loss=bce"], "no option 'loss=bce'"),
         (["evaluate", "best"], "has no finished run"),

@@ -71,4 +71,6 @@ def limited(material: Material, n_images: int | None) -> Material:
     half = n_images // 2
     few = np.concatenate([train[labels == 1][:half], train[labels == 0][: n_images - half]])
     notes = (f"fit.few_images={n_images}: trained, validated and tested on the same {len(few)} images",)
-    return replace(material, split=replace(material.split, train=few, val=few, test=few, notes=notes))
+    risk = "judged on its training images"
+    split = replace(material.split, train=few, val=few, test=few, notes=notes, leak_risk=risk)
+    return replace(material, split=split)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import expit
@@ -12,7 +11,7 @@ from pneumo import archive, pages, tracking
 from pneumo.console import Terminal
 from pneumo.errors import InputError
 from pneumo.evidence import evaluated
-from pneumo.evidence.evaluation import Evaluation, compared
+from pneumo.evidence.evaluation import Answers, Evaluation, compared
 from pneumo.evidence.gallery import gallery
 from pneumo.evidence.localisation import localised, sections
 from pneumo.evidence.look import Asked, Looked, count_look, look
@@ -49,7 +48,7 @@ def evaluate(names: Sequence[str], asked: Asked) -> None:
     tracking.keep_text(run_id, evaluated.as_json(evaluation, groups), f"{place}/evaluation.json")
     tracking.keep_text(run_id, predictions_csv(looked), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(asked.prefix(cohort)))
-    count_look(models, asked)
+    count_look(models, looked.of_test)
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
     terminal.line(f"written   {place} of run {run_id}, and its metrics {asked.prefix(cohort)}/...")
@@ -72,17 +71,13 @@ def compare(first: str, second: str, asked: Asked) -> None:
     terminal = Terminal()
     tracking.connect()
     models = [trained(first), trained(second)]
-    looks = [look([model], asked, terminal) for model in models]
-    ids = [look_.material.cohort.table["image_id"].to_numpy()[look_.rows] for look_ in looks]
-    if not np.array_equal(ids[0], ids[1]):
-        raise InputError(
-            f"The two runs have other images in {asked.part}: name the data set, data=..., split=all"
-        )
-    if not np.array_equal(looks[0].answers.labels, looks[1].answers.labels):
-        raise InputError("The two runs call other images positive: their labels differ")
+    if models[0].run_id == models[1].run_id:
+        raise InputError(f"pneumo compare needs two different runs, got {models[0].run_id} twice")
+    looks = [look([model], asked, terminal, peers=models) for model in models]
+    before, after = looks[0].answers, in_order_of(looks[0], looks[1], asked.part)
     names = archive.name_of(models[0].run_id), archive.name_of(models[1].run_id)
     with terminal.waiting("resampling"):
-        found = compared(looks[0].answers, looks[1].answers)
+        found = compared(before, after)
     cohort = looks[0].material.cohort.name
     notes = list(dict.fromkeys([*looks[0].notes, *looks[1].notes]))
     title = f"{names[1]} against {names[0]}, {cohort} {asked.part}"
@@ -90,8 +85,22 @@ def compare(first: str, second: str, asked: Asked) -> None:
     pages.say(text, terminal)
     path = f"{asked.place(cohort)}/against-{models[0].run_id}.md"
     tracking.keep_text(models[1].run_id, pages.markdown(text), path)
-    count_look(models, asked)
+    count_look(models, [look_.of_test[0] for look_ in looks])
     terminal.line(f"written   {path} of run {models[1].run_id}")
+
+
+def in_order_of(first: Looked, second: Looked, part: str) -> Answers:
+    """The second's answers, image by image as the first's. InputError: they are of other images or labels."""
+    rows = pd.Index(second.image_ids).get_indexer(pd.Index(first.image_ids))
+    if len(rows) != len(second.image_ids) or (rows < 0).any():
+        raise InputError(
+            f"The two runs have other images in {part}: {int((rows >= 0).sum()):,} are in common; "
+            "split=common compares on those in the test split of both, or name a data set: data=..., split=all"
+        )
+    answers = second.answers.part(rows)
+    if differing := int((first.answers.labels != answers.labels).sum()):
+        raise InputError(f"The two runs' labels differ: of {differing:,} images")
+    return answers
 
 
 def called(models: Sequence[Trained]) -> str:

@@ -14,20 +14,25 @@ from pneumo.data.batches import Batches
 from pneumo.data.cohort import Cohort, flags, need_columns, of_images
 from pneumo.data.material import Material, limited, prepared, undivided
 from pneumo.data.source import Source
-from pneumo.errors import InputError
+from pneumo.errors import InputError, listed
 from pneumo.evidence.calibration import temperature
 from pneumo.evidence.evaluation import Answers
 from pneumo.infer import views_of
 from pneumo.metrics import Array, best_f1_threshold
+from pneumo.revisit import experiment_of
+from pneumo.runs import identity
+from pneumo.runs.identity import TEST, TRAIN, VAL, Images
 from pneumo.trained import Trained
 
-SPLITS = ("train", "val", "test", "all")
+SPLITS = ("train", "val", "test", "all", "common")
 TRAINED_ON = "These images include those it was trained on."
 
 
 @dataclass(frozen=True)
 class Asked:
-    """On which images: `overrides` of data=, none for the run's own; `split` None: test, or all of others."""
+    """On which images: `overrides` with data=... name another data set, those with data.KEY=... alone change
+    where the run's own lies. `split` None: test, or all of another data set; common: those that were in the
+    test split when the run was trained and are so now."""
 
     overrides: Sequence[str] = ()
     split: str | None = None
@@ -37,11 +42,17 @@ class Asked:
     def __post_init__(self) -> None:
         if self.split not in (None, *SPLITS):
             raise InputError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+        if self.split == "common" and self.names_other_data:
+            raise InputError("split=common is of the run's own data: leave data= out")
         views_of(self.tta)
 
     @property
+    def names_other_data(self) -> bool:
+        return any(config.key_of(word) == "data" for word in self.overrides)
+
+    @property
     def part(self) -> str:
-        return self.split or ("all" if self.overrides else "test")
+        return self.split or ("all" if self.names_other_data else "test")
 
     def place(self, cohort: str) -> str:
         """Of the files in the run."""
@@ -49,7 +60,7 @@ class Asked:
 
     def prefix(self, cohort: str) -> str:
         """Of the run's metrics. eval/test is of its own images alone, seen plainly."""
-        plain = not self.overrides and self.tta == "none"
+        plain = not self.names_other_data and self.tta == "none"
         return f"eval/{self.part}" if plain else f"eval/{cohort}-{self.part}-{self.tta}"
 
 
@@ -62,54 +73,199 @@ class Looked:
     rows: Array
     described: pd.DataFrame  # what groups are made of, a row an image
     notes: list[str]
+    of_test: list[int]  # how many of the images are in the test split of each model
+
+    @property
+    def image_ids(self) -> Array:
+        """(N,)"""
+        return self.material.cohort.table["image_id"].to_numpy()[self.rows]
 
 
-def look(models: Sequence[Trained], asked: Asked, terminal: Terminal) -> Looked:
-    """Threshold and temperature come from the models' own validation images, under the same views."""
-    hashes = {archive.find_run(model.run_id).data.tags.get("split_hash") for model in models}
-    if len(hashes) > 1:
-        raise InputError("These runs were split differently: they have no validation images in common")
-    own_answers, asked_answers = [], []
-    for model in models:
-        with terminal.progress("data") as advance:
-            own = limited(prepared(model.experiment.data, advance), model.experiment.fit.few_images)
-            source, other = model.experiment.data, own
-            if asked.overrides:
-                source = source_of(model, asked.overrides)
-                other = (undivided if asked.part == "all" else prepared)(source, advance)
-        rows = rows_of(other, asked.part)
-        if len(np.unique(other.labels[rows])) < 2:
-            raise InputError(
-                f"All {len(rows):,} images of {asked.part} have one label: there is nothing to rank"
-            )
-        described, unmasked = described_by(source, other, rows, asked.hard_negatives)
-        with terminal.waiting("looking"):
-            own_answers.append(log_odds(model, own, own.split.val, asked.tta))
-            asked_answers.append(log_odds(model, other, rows, asked.tta))
-    on_val, labels = np.mean(own_answers, axis=0), own.labels[own.split.val]
+@dataclass(frozen=True)
+class Answered:
+    """One model's log odds of the asked images and of its own validation images: series by image id, with
+    their labels."""
+
+    own: Material
+    asked: Material
+    rows: Array
+    of_test: int
+    log_odds: pd.Series
+    labels: pd.Series
+    val_log_odds: pd.Series
+    val_labels: pd.Series
+
+
+def look(
+    models: Sequence[Trained], asked: Asked, terminal: Terminal, peers: Sequence[Trained] = ()
+) -> Looked:
+    """Threshold and temperature come from the models' own validation images, under the same views. `peers`
+    are looked at on the same images elsewhere. InputError: the data of a model are not what they were when it
+    was trained, or the models' images differ."""
+    refuse_other_splits(models)
+    each = [answered(model, asked, [*models, *peers], terminal) for model in models]
+    first = each[0]
+    other, rows = first.asked, first.rows
+    described, unmasked = described_by(source_of(models[0], asked), other, rows, asked.hard_negatives)
+    on_val = mean_of([one.val_log_odds for one in each], [one.val_labels for one in each])
+    labels = first.val_labels.to_numpy()
     answers = Answers(
         other.labels[rows],
-        np.mean(asked_answers, axis=0),
+        mean_of([one.log_odds for one in each], [one.labels for one in each]),
         other.patients[rows],
         best_f1_threshold(labels, on_val),
         temperature(on_val, labels),
         other.patients_known,
     )
     notes = [f"Views: {asked.tta}."] if asked.tta != "none" else []
-    if asked.overrides:
-        notes += [f"Data: {' '.join(asked.overrides)}.", *overlap(own, other), *of_others(other.cohort)]
-    elif asked.part == "test":
-        notes.append(looked_at_test(models))
+    if asked.names_other_data:
+        notes += [f"Data: {' '.join(asked.overrides)}.", *overlap(models, other), *of_others(other.cohort)]
+    elif asked.part == "common":
+        notes.append(
+            f"The {len(rows):,} images that were in the test split when it was trained and are so now."
+        )
     elif asked.part in ("train", "all"):
         notes.append("It was trained on these images." if asked.part == "train" else TRAINED_ON)
-    return Looked(answers, other, rows, described, [*notes, *unmasked])
+    if models[0].images and len(first.val_labels) < (before := int(models[0].images.among(VAL).sum())):
+        notes.append(
+            f"Threshold and temperature are of the {len(first.val_labels):,} of its {before:,} validation "
+            "images that have not changed."
+        )
+    of_test = [one.of_test for one in each]
+    notes += [*looked_at_test(models, of_test, len(rows)), *unmasked]
+    return Looked(answers, other, rows, described, notes, of_test)
 
 
-def source_of(model: Trained, overrides: Sequence[str]) -> Source:
-    """The images asked for, at the size that the model takes."""
-    source = config.load(config.composed(overrides)).data
+def answered(model: Trained, asked: Asked, models: Sequence[Trained], terminal: Terminal) -> Answered:
+    """What one of `models`, all of which are looked at on the same images, answers."""
+    with terminal.progress("data") as advance:
+        few = model.experiment.fit.few_images
+        own = limited(prepared(own_source(model, asked), advance), few)
+        asked_of = own
+        if asked.names_other_data:
+            source = source_of(model, asked)
+            asked_of = (undivided if asked.part == "all" else prepared)(source, advance)
+    if not asked.names_other_data and asked.part != "common":
+        refuse_other_data(model, own)
+    rows = common_rows(models, own) if asked.part == "common" else rows_of(asked_of, asked.part)
+    if len(np.unique(asked_of.labels[rows])) < 2:
+        raise InputError(f"All {len(rows):,} images of {asked.part} have one label: there is nothing to rank")
+    val = validation_rows(model, own)
+    with terminal.waiting("looking"):
+        ids = asked_of.cohort.table["image_id"].to_numpy()[rows]
+        val_ids = own.cohort.table["image_id"].to_numpy()[val]
+        return Answered(
+            own=own,
+            asked=asked_of,
+            rows=rows,
+            of_test=in_test_of(model, asked, asked_of, rows),
+            log_odds=pd.Series(log_odds(model, asked_of, rows, asked.tta), ids),
+            labels=pd.Series(asked_of.labels[rows], ids),
+            val_log_odds=pd.Series(log_odds(model, own, val, asked.tta), val_ids),
+            val_labels=pd.Series(own.labels[val], val_ids),
+        )
+
+
+def mean_of(each: Sequence[pd.Series], labels: Sequence[pd.Series]) -> Array:
+    """(N,) in the order of the first: values of several models, joined by image id. InputError: they are of
+    other images, or these have other labels."""
+    first = each[0].index
+    for one, theirs in zip(each, labels, strict=True):
+        if len(one) != len(first) or not one.index.isin(first).all():
+            raise InputError(
+                f"These runs answer other images: of {len(first):,} and {len(one):,} they have "
+                f"{int(one.index.isin(first).sum()):,} in common"
+            )
+        if differing := int((theirs.reindex(first) != labels[0]).sum()):
+            raise InputError(f"The runs' labels of {differing:,} images differ")
+    mean: Array = np.mean([one.reindex(first).to_numpy() for one in each], axis=0)
+    return mean
+
+
+def refuse_other_splits(models: Sequence[Trained]) -> None:
+    """InputError: models that shall answer together were not trained on the same split of the same images."""
+    for other in models[1:]:
+        first = models[0]
+        if first.images and other.images:
+            differing = identity.changes(first.images, other.images)
+        else:
+            differing = [] if first.split_hash == other.split_hash else ["their splits"]
+        if differing:
+            raise InputError(
+                listed(
+                    f"The runs {first.run_id} and {other.run_id} were split differently or are of other data "
+                    "and cannot answer together; from the first to the second:",
+                    differing,
+                )
+            )
+
+
+def refuse_other_data(model: Trained, own: Material) -> None:
+    """InputError: its images, labels, lesions, patients or split are not those that it was trained on."""
+    name = f"The data of run {model.run_id} are not those that it was trained on:"
+    if model.images is None:
+        if own.split.hash != model.split_hash:
+            raise InputError(f"{name} the split is another (the run is too old to know what has changed)")
+        return
+    now = Images.of(own)
+    if not (differing := identity.changes(model.images, now)):
+        return
+    lines = [*differing, *identity.trained_on(model.images, now)]
+    raise InputError(
+        f"{listed(name, lines)}\nsplit=common evaluates the {len(common_rows([model], own)):,} images that "
+        "were in its test split then and are so now, unchanged"
+    )
+
+
+def common_rows(models: Sequence[Trained], own: Material) -> Array:
+    """The rows that are in the test split now and were in that of every model, unchanged. InputError: a model
+    is too old to know its images."""
+    now, order = Images.of(own), identity.order_of(own.cohort)
+    common = now.among(TEST)
+    for model in models:
+        if model.images is None:
+            raise InputError(f"split=common: run {model.run_id} is too old to know its images")
+        common &= identity.unchanged(model.images, now, TEST) & ~model.images.split_of(now, TRAIN)
+    return np.sort(order[common])
+
+
+def validation_rows(model: Trained, own: Material) -> Array:
+    """Of its own data: what it was validated on and has not changed since."""
+    if model.images is None:
+        return own.split.val
+    now, order = Images.of(own), identity.order_of(own.cohort)
+    rows = np.sort(order[identity.unchanged(model.images, now, VAL)])
+    if len(np.unique(own.labels[rows])) < 2:
+        raise InputError(
+            f"Of the validation images of run {model.run_id} {len(rows):,} are there unchanged, not of both "
+            "classes: no threshold can be chosen"
+        )
+    return rows
+
+
+def in_test_of(model: Trained, asked: Asked, material: Material, rows: Array) -> int:
+    """How many of these rows are in the model's test split, under whatever name they are asked for."""
+    if model.images is None:
+        return len(rows) if not asked.names_other_data and asked.part in ("test", "all") else 0
+    now, order = Images.of(material), identity.order_of(material.cohort)
+    return int((identity.in_test_then(model.images, now) & np.isin(order, rows)).sum())
+
+
+def own_source(model: Trained, asked: Asked) -> Source:
+    """Of its own images; data.root=..., say, where these have moved."""
+    if asked.names_other_data or not asked.overrides:
+        return model.experiment.data
+    changes = {config.key_of(word): config.value_of(word) for word in asked.overrides}
+    return experiment_of(model.run_id, changes).data
+
+
+def source_of(model: Trained, asked: Asked) -> Source:
+    """Of the images asked for, at the size that the model takes."""
+    if not asked.names_other_data:
+        return own_source(model, asked)
+    source = config.load(config.composed(asked.overrides)).data
     if (
-        any(config.key_of(word) == "data.image_side_px" for word in overrides)
+        any(config.key_of(word) == "data.image_side_px" for word in asked.overrides)
         and source.image_side_px != model.side_px
     ):
         raise InputError(
@@ -131,16 +287,20 @@ def log_odds(model: Trained, material: Material, rows: Array, tta: str) -> Array
     return torch.logit(p, eps=1e-12).numpy()
 
 
-def overlap(own: Material, other: Material) -> list[str]:
+def overlap(models: Sequence[Trained], other: Material) -> list[str]:
     """What can be said of leaks where the data set is another one."""
-    ours, theirs = own.cohort.table.iloc[own.split.train], other.cohort.table
-    if images := len(set(ours["image_id"]) & set(theirs["image_id"])):
-        return [f"{images:,} ids of its images were trained on: a leak, if they mean the same images."]
-    if not (own.patients_known and other.patients_known):
+    now = Images.of(other)
+    seen = [model.seen for model in models if model.seen]
+    if len(seen) < len(models):
+        return ["Which images it was trained on is not known: neither is whether these are among them."]
+    if images := int(np.any([one.among(now) for one in seen], axis=0).sum()):
+        return [f"{images:,} of its images were trained on, by their id or their content: a leak."]
+    patients = set(now.patient[now.patient != 0])
+    if not patients or not any(len(one.patient) for one in seen):
         return ["Patients are not known in both: whether some were trained on cannot be told."]
-    if again := len(set(ours["patient_id"].dropna()) & set(theirs["patient_id"].dropna())):
+    if again := len(patients.intersection(np.concatenate([one.patient for one in seen]))):
         return [f"{again:,} ids of its patients were trained on: a leak, if they mean the same patients."]
-    return ["None of its patients' ids is among those that were trained on."]
+    return ["None of its images, and none of its patients' ids, is among those that were trained on."]
 
 
 def of_others(cohort: Cohort) -> list[str]:
@@ -148,23 +308,33 @@ def of_others(cohort: Cohort) -> list[str]:
     return [*cohort.notes, *([f"{skipped:,} rows cannot be used and are left out."] if skipped else [])]
 
 
-def looks_at_test(model: Trained) -> int:
-    """How often its test split has been looked at: by its training, too."""
-    tags = archive.find_run(model.run_id).data.tags
-    return int(tags.get("test_evaluations", model.experiment.fit.test))
-
-
-def looked_at_test(models: Sequence[Trained]) -> str:
-    times = 1 + max(map(looks_at_test, models))
+def looked_at_test(models: Sequence[Trained], of_test: Sequence[int], n_images: int) -> list[str]:
+    """What to say of looks at the test split, where any of the images is in that of a model."""
+    runs = [archive.find_run(model.run_id) for model, count in zip(models, of_test, strict=True) if count]
+    if not runs:
+        return []
+    most = max(runs, key=archive.looks_of)
+    times = 1 + archive.looks_of(most)
+    some = f"{max(of_test):,} of these images are in the test split. "
+    whole = "" if max(of_test) == n_images else some
     rest = "" if times == 1 else ": the more often one chooses by it, the less it says"
-    return f"The test split has now been looked at {times} time{'s' if times > 1 else ''}{rest}."
+    said = [f"{whole}The test split has now been looked at {times} time{'s' if times > 1 else ''}{rest}."]
+    if test_identity := most.data.tags.get("test_identity"):
+        looks, others = archive.looks_of_others(test_identity, {run.info.run_id for run in runs})
+        if looks:
+            said.append(
+                f"Through {others} other run{'s' if others > 1 else ''} on the same test images: {looks} "
+                f"look{'s' if looks > 1 else ''}."
+            )
+    return said
 
 
-def count_look(models: Sequence[Trained], asked: Asked) -> None:
-    """In the runs, when all of it is written."""
-    if not asked.overrides and asked.part in ("test", "all"):
-        for model in models:
-            tracking.tag_run(model.run_id, test_evaluations=looks_at_test(model) + 1)
+def count_look(models: Sequence[Trained], of_test: Sequence[int]) -> None:
+    """In the runs whose test split was looked at, when all of it is written."""
+    for model, count in zip(models, of_test, strict=True):
+        if count:
+            looks = archive.looks_of(archive.find_run(model.run_id)) + 1
+            tracking.tag_run(model.run_id, test_evaluations=looks)
 
 
 def described_by(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pneumo import config
 from pneumo.archive import Logged
-from pneumo.experiment import BESIDE
 from pneumo.report.printed import EXPERIMENTS
+from pneumo.runs.identity import BESIDE
 
 RECOMMENDED = "recommended"
 CONTROL = "safe"  # the augment of a control

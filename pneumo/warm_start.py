@@ -1,0 +1,55 @@
+"""The weights that a run begins with, and what they have been trained on before."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pneumo import archive, checkpoint
+from pneumo.errors import InputError
+from pneumo.resume import RUN_ID
+from pneumo.runs import identity
+from pneumo.runs.identity import Images, Seen
+from pneumo.weights import read_tensors
+
+UNKNOWN = "weights whose training images are not known"
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """`seen`: the images that the weights have been trained on, None where a checkpoint of ours does not say;
+    `split_hash`: of the split they were trained on, where they are ours."""
+
+    given: str  # as model.pretrained says it
+    file: str | None  # what to load: a path, imagenet, or None for nothing
+    seen: Seen | None
+    split_hash: str | None = None
+
+    def leak_risk(self, images: Images, split_hash: str, allowed: bool) -> str | None:
+        """Why the validation and test images may have been trained on; None where they have not.
+        InputError: they have, and it is not `allowed`."""
+        if self.seen is None:
+            return None if self.split_hash == split_hash else UNKNOWN
+        found = identity.leak(self.seen, images)
+        if found is None:
+            return None
+        if not allowed:
+            raise InputError(
+                f"model.pretrained={self.given} has been trained on {found} of this split, so that their "
+                "figures would not be of unseen images.\nStart from weights of the same split, or "
+                "model.allow_leak=true goes on and tags the run with it"
+            )
+        return f"pretrained on {found}"
+
+
+def warm_start(pretrained: str | None) -> WarmStart:
+    """Of model.pretrained: null, imagenet, a file, or the id of a run whose best weights are meant.
+    InputError: there is no such run or file, or it holds no weights."""
+    if pretrained in (None, "imagenet"):
+        return WarmStart(str(pretrained), pretrained, Seen.nothing())
+    assert pretrained is not None
+    file = pretrained
+    if RUN_ID.fullmatch(pretrained):
+        file = str(archive.best_checkpoint(pretrained))
+    state = read_tensors(Path(file), f"model.pretrained={file}")
+    if not checkpoint.is_ours(state):
+        return WarmStart(pretrained, file, Seen.nothing())
+    return WarmStart(pretrained, file, checkpoint.seen_by(state), state["split_hash"])

@@ -1,0 +1,52 @@
+"""A table of pictures that tests change between two commands."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pneumo.data import phantom
+
+SIDE_PX = 64
+
+
+class World:
+    """A folder with pictures, masks and images.csv (image, patient, label, noise, mask, fold); what is changed
+    in `table` is there once it is written."""
+
+    def __init__(self, root: Path, n_images: int = 160, seed: int = 3):
+        self.root = root
+        (root / "png").mkdir(parents=True)
+        studies = phantom.studies(n_images, seed)
+        blocks = list(phantom.draw(studies, SIDE_PX, seed))
+        pixels, masks = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+        self.table = pd.DataFrame(
+            {
+                "image": [f"png/{number:03}.png" for number in range(n_images)],
+                "patient": studies["patient_id"].to_numpy(),
+                "label": studies["label"].to_numpy(),
+                "mask": [f"png/{n:03}_mask.png" if y else "" for n, y in enumerate(studies["label"])],
+                "other": np.random.default_rng(0).permutation(studies["label"].to_numpy()),
+            }
+        )
+        for name, picture in zip(self.table["image"], pixels, strict=True):
+            Image.fromarray(picture).save(root / name)
+        for name, mask in zip(self.table["mask"], masks, strict=True):
+            if name:
+                Image.fromarray(mask).save(root / name)
+        self.write()
+
+    def write(self) -> None:
+        self.table.to_csv(self.root / "images.csv", index=False)
+
+    def overrides(self, *more: str) -> list[str]:
+        return [
+            "data=table",
+            f"data.root={self.root}",
+            "data.table=images.csv",
+            "data.columns.patient=patient",
+            f"data.image_side_px={SIDE_PX}",
+            *("model.width=4", "fit.epochs=1", "fit.pictures=false", "fit.batch_size=32"),
+            *more,
+        ]
