@@ -86,7 +86,7 @@ def best_run(among: str | None = None) -> str:
         )
     best_of: dict[str, Run] = {}
     for run in competing:
-        best_of.setdefault(data_identity_of(run), run)
+        best_of.setdefault(data_identity(run.data.tags), run)
     if len(best_of) > 1:
         raise InputError(
             listed(
@@ -111,17 +111,15 @@ def competes(run: Run) -> bool:
 
 def is_of(run: Run, among: str) -> bool:
     tags = run.data.tags
-    identity = data_identity_of(run)
     return among in (tags.get("data"), tags.get("study"), tags.get("study_id")) or (
-        len(among) >= SHORTEST_PREFIX and identity.startswith(among)
+        len(among) >= SHORTEST_PREFIX and data_identity(tags).startswith(among)
     )
 
 
-def data_identity_of(run: Run) -> str:
-    """Of the images, labels, lesions and patients that a run is of; of a run of before runs knew it, its
-    pixels and split."""
-    tags = run.data.tags
-    return tags.get("data_identity") or f"0-{tags.get('data_key', '?')}-{tags.get('split_hash', '?')}"
+def data_identity(tags: Mapping[str, str]) -> str:
+    """Of the images, labels, lesions and patients that the run of these tags is of; of an older run, which
+    has none, of its image ids and their split."""
+    return tags.get("data_identity") or f"0-{tags.get('split_hash', '?')}"
 
 
 def in_short(run: Run) -> str:

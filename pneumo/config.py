@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import InputError
+from pneumo.runs.identity import class_name
 
 if TYPE_CHECKING:
     from pneumo.experiment import Experiment, Parameter
@@ -49,6 +50,13 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 def names(group: str) -> list[str]:
     """The choices of a group."""
     return sorted(path.stem for path in (FOLDER / group).glob("[!_]*.yaml"))
+
+
+def moved(group: str) -> dict[str, str]:
+    """Where the classes of our components are now, by their names: a stored configuration may name one by the
+    module it was in before."""
+    targets = [OmegaConf.select(OmegaConf.load(path), "_target_") for path in (FOLDER / group).glob("*.yaml")]
+    return {class_name(target): target for target in targets if target}
 
 
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
@@ -90,6 +98,9 @@ def again(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> 
     """The experiment of a run from its config.yaml, with some values changed, by their dotted names."""
     config = OmegaConf.create(yaml)
     assert isinstance(config, DictConfig)
+    for group in GROUPS:
+        target = OmegaConf.select(config, f"{group}._target_")
+        OmegaConf.update(config, f"{group}._target_", moved(group).get(class_name(target), target))
     for name, value in changes.items():
         OmegaConf.update(config, name, value)
     return load(config, choices)

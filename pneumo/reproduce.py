@@ -5,13 +5,16 @@ from pathlib import Path
 
 import torch
 
-from pneumo import archive, tracking
-from pneumo.console import Terminal
+from pneumo import archive, checkpoint, tracking
+from pneumo.console import Advance, Terminal
+from pneumo.data.material import Material, limited, prepared
+from pneumo.data.source import Source
 from pneumo.describe import short
 from pneumo.errors import InputError
 from pneumo.resume import RUN_ID
 from pneumo.revisit import experiment_of
 from pneumo.run import run
+from pneumo.runs.identity import Images
 from pneumo.watch import Watch
 
 COMPARED = ("train/loss", "val/loss", "val/auroc")
@@ -20,18 +23,27 @@ COMPARED = ("train/loss", "val/loss", "val/auroc")
 class Again(Watch):
     """Marks the run as another one's copy."""
 
-    def __init__(self, original: str):
+    def __init__(self, original: str, few_images: int | None):
         super().__init__()
         self.tags = {"reproduces": original}
         self.copy = ""
+        self._original, self._few_images = original, few_images
+
+    def material(self, source: Source, advance: Advance) -> Material:
+        """InputError: the data are not those of the original, before anything is trained on them."""
+        material = prepared(source, advance)
+        path = archive.best_checkpoint(self._original)
+        now = limited(material, self._few_images)
+        checkpoint.refuse_other_images(checkpoint.read(path), Images.of(now), now.split.hash, path)
+        return material
 
     def begins(self, run_id: str, split_hash: str, history: object) -> None:
         self.copy = run_id
 
 
 def reproduce(run_id: str) -> None:
-    """The test split stays untouched. InputError: no such run, its files are gone, or it never finished an
-    epoch."""
+    """The test split stays untouched. InputError: no such run, its files are gone, it never finished an
+    epoch, or its data have changed since."""
     if not RUN_ID.fullmatch(run_id):
         raise InputError(f"pneumo reproduce needs a run id of 32 hexadecimal digits, got {run_id!r}")
     tracking.connect()
@@ -39,7 +51,7 @@ def reproduce(run_id: str) -> None:
     if not before["val/auroc"]:
         raise InputError(f"Run {run_id} never finished an epoch: there is nothing to compare with")
     experiment = experiment_of(run_id, {"fit.test": False, "fit.pictures": False})
-    watch = Again(run_id)
+    watch = Again(run_id, experiment.fit.few_images)
     run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", watch)
     say(before, {name: archive.epochs_of(watch.copy, name) for name in COMPARED}, watch.terminal)
 

@@ -12,8 +12,8 @@ SIDE_PX = 64
 
 
 class World:
-    """A folder with pictures, masks and images.csv (image, patient, label, noise, mask, fold); what is changed
-    in `table` is there once it is written."""
+    """A folder with pictures, masks and images.csv (image, patient, label, noise, mask, fold); what is
+    changed in `table` is there once it is written."""
 
     def __init__(self, root: Path, n_images: int = 160, seed: int = 3):
         self.root = root

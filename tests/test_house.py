@@ -9,6 +9,7 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"errors", "metrics", "console", "unsent", "settings"},
     {"weights", "pages", "lesions"},
     {"data"},
+    {"runs"},
     {"augment", "models", "losses", "optimizers", "schedules", "machine", "figures"},
     {"infer", "average", "processes"},
     {"training"},
@@ -17,14 +18,14 @@ LAYERS = [  # a room may import rooms above its own line, and on its own line wh
     {"features"},
     {"checkpoint", "experiment", "watch"},
     {"tracking", "archive", "verdict", "config"},
-    {"resume", "describe", "pictures", "profile"},
+    {"resume", "describe", "pictures", "profile", "warm_start"},
     {"run"},
     {"revisit", "trained"},
     {"evidence"},
     {"reproduce", "sweep", "datacheck", "serving", "report"},
     {"cli"},
 ]
-COMPONENTS = LAYERS[3]
+COMPONENTS = LAYERS[4]
 OUTSIDE = {  # who alone may know a package
     "mlflow": {
         "tracking",

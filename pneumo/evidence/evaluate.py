@@ -95,7 +95,8 @@ def in_order_of(first: Looked, second: Looked, part: str) -> Answers:
     if len(rows) != len(second.image_ids) or (rows < 0).any():
         raise InputError(
             f"The two runs have other images in {part}: {int((rows >= 0).sum()):,} are in common; "
-            "split=common compares on those in the test split of both, or name a data set: data=..., split=all"
+            "split=common compares on those in the test split of both, or name a data set: data=..., "
+            "split=all"
         )
     answers = second.answers.part(rows)
     if differing := int((first.answers.labels != answers.labels).sum()):

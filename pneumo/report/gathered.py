@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pneumo import config
-from pneumo.archive import Logged
+from pneumo.archive import Logged, data_identity
 from pneumo.report.printed import EXPERIMENTS
 from pneumo.runs.identity import BESIDE
 
@@ -37,6 +37,7 @@ class Gathered:
     pairs: tuple[Pair, ...]  # in the report's order
     recommended: Logged | None
     recommended_command: str
+    n_on_other_data: int = 0  # runs of these names that are left out: on other images, labels or patients
 
     @property
     def runs(self) -> list[Logged]:
@@ -52,8 +53,13 @@ class Gathered:
 
 
 def gathered(runs: Sequence[Logged]) -> Gathered:
-    """Of finished runs, the latest first."""
-    usable = [run for run in runs if is_of_a_recipe(run)]
+    """Of finished runs, the latest first: those on the data of the latest of the report's experiments, so
+    that all on the page can be compared."""
+    of_recipes = [run for run in runs if is_of_a_recipe(run)]
+    named = [run for run in of_recipes if experiment_of(run) in (*EXPERIMENTS, RECOMMENDED)]
+    first = next((run for run in named if experiment_of(run) != RECOMMENDED), named[0] if named else None)
+    usable = [run for run in of_recipes if first and data_identity(run.tags) == data_identity(first.tags)]
+    others = sum(run not in usable for run in named)
     recommended = latest(usable, RECOMMENDED)
     own = {name: latest(usable, name, "report") for name in EXPERIMENTS}
     there = [run for run in own.values() if run]
@@ -65,7 +71,7 @@ def gathered(runs: Sequence[Logged]) -> Gathered:
         control = next((other for other in usable if run and is_control(other, run)), None)
         pairs.append(Pair(name, run, control, command(words), command([*words, f"augment={CONTROL}"])))
     data = [word for word in like if config.key_of(word).split(".")[0] == "data"]
-    return Gathered(tuple(pairs), recommended, command([f"experiment={RECOMMENDED}", *data]))
+    return Gathered(tuple(pairs), recommended, command([f"experiment={RECOMMENDED}", *data]), others)
 
 
 def latest(runs: Sequence[Logged], experiment: str, augment: str | None = None) -> Logged | None:
@@ -83,7 +89,9 @@ def is_control(other: Logged, run: Logged) -> bool:
     """The same in everything that has an effect, but for the augment."""
     return (
         other.tags.get("augment") == CONTROL
-        and all(other.tags.get(tag) == run.tags.get(tag) for tag in ("split_hash", "data_key"))
+        and all(
+            other.tags.get(tag) == run.tags.get(tag) for tag in ("split_hash", "data_key", "split_identity")
+        )
         and settings(other) == settings(run)
     )
 
@@ -111,7 +119,7 @@ def is_of_a_recipe(run: Logged) -> bool:
     """Rather than of a study, of something tried, or of another program."""
     return (
         not any(tag in run.tags for tag in ELSEWHERE)
-        and not any(config.key_of(word) == "debug" for word in typed(run))
+        and not any(config.key_of(word) in ("debug", "fit.few_images") for word in typed(run))
         and "threshold" in run.figures
     )
 

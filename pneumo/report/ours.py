@@ -124,8 +124,11 @@ def settings(gathered: Gathered) -> Section:
             ]
         )
     text = []
-    if len({run.tags.get("data_key") for run in gathered.runs}) > 1:
-        text.append("These runs are not all of the same images: compare within a pair.")
+    if gathered.n_on_other_data:
+        text.append(
+            f"{gathered.n_on_other_data} runs of these experiments are left out: they are on other images, "
+            "labels or patients than the latest one."
+        )
     if len({commit(run) for run in gathered.runs}) > 1:
         text.append("They were made by different versions of the program.")
     columns = [

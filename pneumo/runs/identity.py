@@ -15,14 +15,16 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from pneumo.data.cohort import Cohort
-from pneumo.data.material import Material
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pneumo.data.cohort import Cohort
+    from pneumo.data.material import Material
 
 FORMAT = 1
 Hashes = npt.NDArray[np.int64]
@@ -42,7 +44,7 @@ def digest(*parts: object) -> str:
     whole = hashlib.sha256(f"pneumo identity {FORMAT}".encode())
 
     def add(part: object) -> None:
-        if isinstance(part, torch.Tensor):
+        if hasattr(part, "detach"):  # a tensor
             part = part.detach().cpu().numpy()
         if isinstance(part, np.ndarray):
             whole.update(f"|{part.dtype.str}{part.shape}|".encode())
@@ -83,11 +85,24 @@ def hashes(names: Iterable[object], namespace: str = "") -> Hashes:
     )
 
 
+class Columns:
+    """Of a dataclass whose fields are arrays: they as tensors, which a checkpoint can hold, and back."""
+
+    def state(self) -> "dict[str, Tensor]":
+        import torch
+
+        return {one.name: torch.from_numpy(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_state(cls, state: "Mapping[str, Tensor]") -> Self:
+        return cls(**{one.name: state[one.name].numpy() for one in fields(cls)})  # type: ignore[arg-type]
+
+
 # ---- images
 
 
 @dataclass(frozen=True)
-class Images:
+class Images(Columns):
     """What is known of a data set's images, a row each in ascending order of `image`: hashes of the image id,
     the patient id, the image file's content and the description of its lesion (0: none), the label (0 or 1)
     and in which splits it is (TRAIN, VAL and TEST added up)."""
@@ -100,7 +115,7 @@ class Images:
     split: Hashes
 
     @classmethod
-    def of(cls, material: Material) -> Self:
+    def of(cls, material: "Material") -> Self:
         """Of a data set that is ready, (N,) each."""
         cohort, split = material.cohort, material.split
         member = np.zeros(len(cohort), np.int64)
@@ -158,16 +173,8 @@ class Images:
         at, there = self.where(others.image)
         return there & self.among(split)[at] if len(self.image) else there
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """For a checkpoint."""
-        return {one.name: torch.from_numpy(getattr(self, one.name)) for one in fields(self)}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, torch.Tensor]) -> Self:
-        return cls(**{one.name: state[one.name].numpy() for one in fields(cls)})
-
-
-def order_of(cohort: Cohort) -> Hashes:
+def order_of(cohort: "Cohort") -> Hashes:
     """(N,) the row in the cohort of each row of `Images`."""
     return np.argsort(hashes(cohort.table["image_id"], cohort.namespace), kind="stable")
 
@@ -231,7 +238,7 @@ def in_test_then(then: Images, now: Images) -> Mask:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Seen(Columns):
     """Hashes of all images that some weights have been trained on, also before they came to their last run:
     (M,) image ids, contents and patients, ascending, each once."""
 
@@ -257,13 +264,6 @@ class Seen:
         """(N,) whether each image has been trained on: by its id or by its content."""
         return np.isin(images.image, self.image) | np.isin(images.content, self.content)
 
-    def state(self) -> dict[str, torch.Tensor]:
-        return {one.name: torch.from_numpy(getattr(self, one.name)) for one in fields(self)}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, torch.Tensor]) -> Self:
-        return cls(**{one.name: state[one.name].numpy() for one in fields(cls)})
-
 
 def leak(seen: Seen, images: Images) -> str | None:
     """What of the validation and test images the weights have been trained on, and of which patients they
@@ -287,6 +287,8 @@ def leak(seen: Seen, images: Images) -> str | None:
 
 
 # ---- configurations
+
+RENAMED: dict[str, str] = {}  # what a class of ours was called when runs were stored -> its name now
 
 
 def configuration(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -313,10 +315,13 @@ def configuration_hash(parameters: Mapping[str, Any]) -> str:
 
 
 def class_name(target: str) -> str:
-    """`Bce` of pneumo.losses.Bce; of another package's class also the package: `mypkg.Bce`."""
+    """`Bce` of pneumo.losses.Bce, as it is called now; of another package's class also the package:
+    `mypkg.Bce`."""
     package, _, rest = target.partition(".")
     name = rest.rpartition(".")[2]
-    return (name or package) if package == "pneumo" or not name else f"{package}.{name}"
+    if name and package != "pneumo":
+        return f"{package}.{name}"
+    return RENAMED.get(name or package, name or package)
 
 
 def content_of(name: str) -> str:
