@@ -222,9 +222,13 @@ def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iter
 
 
 def same_parameters(run: Run, parameters: Mapping[str, object]) -> bool:
-    return CHECKPOINTS in run.data.tags and configuration_hash(run.data.params) == configuration_hash(
-        parameters
+    """Of a training; a parameter that was added later does what was done before unless it is given."""
+    logged = run.data.params
+    shared = parameters.keys() & logged.keys()
+    before, now = (
+        configuration_hash({name: values[name] for name in shared}) for values in (logged, parameters)
     )
+    return CHECKPOINTS in run.data.tags and before == now
 
 
 def still_runs(mark: str) -> bool:

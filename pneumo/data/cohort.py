@@ -64,7 +64,6 @@ class Cohort:
     root: Path = Path()  # the folder of the files that `where` names
     notes: tuple[str, ...] = ()  # what must be said loudly
     skipped: tuple[str, ...] = ()  # rows left out under on_error=skip, one line each
-    namespace: str = ""
 
     def __len__(self) -> int:
         return len(self.table)

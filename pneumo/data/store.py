@@ -46,15 +46,6 @@ class Store:
         """(N,): whether a lesion is drawn. A positive without one has a lesion that nobody drew."""
         return self.mask_of >= 0
 
-    @property
-    def digests(self):  # TODO provisional
-        def h(a):
-            return int.from_bytes(hashlib.blake2b(a.tobytes(), digest_size=8).digest(), signed=True)
-
-        return np.array(
-            [[h(p), h(self.lesions[m]) if m >= 0 else 0] for p, m in zip(self.pixels, self.mask_of)], np.int64
-        )
-
     def masks(self, rows: npt.NDArray[np.int64]) -> Pixel:
         """(len(rows), side, side): the lesion masks of these rows, zeros where there is none."""
         masks = np.zeros((len(rows), *self.pixels.shape[1:]), np.uint8)

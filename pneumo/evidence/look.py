@@ -141,6 +141,8 @@ def answered(model: Trained, asked: Asked, models: Sequence[Trained], terminal: 
     with terminal.progress("data") as advance:
         few = model.experiment.fit.few_images
         own = limited(prepared(own_source(model, asked), advance), few)
+        if all(config.key_of(word) in identity.PLACES for word in asked.overrides):
+            own = as_trained(model, own)
         asked_of = own
         if asked.names_other_data:
             source = source_of(model, asked)
@@ -198,6 +200,16 @@ def refuse_other_splits(models: Sequence[Trained]) -> None:
                     differing,
                 )
             )
+
+
+def as_trained(model: Trained, own: Material) -> Material:
+    """The same data in the split that the model was trained on: where the rows of a table are in another
+    order, the split is drawn otherwise."""
+    if model.images is None or model.images.data != Images.of(own).data:
+        return own
+    order = identity.order_of(own.cohort)
+    train, val, test = (np.sort(order[model.images.among(split)]) for split in (TRAIN, VAL, TEST))
+    return replace(own, split=replace(own.split, train=train, val=val, test=test))
 
 
 def refuse_other_data(model: Trained, own: Material) -> None:

@@ -266,8 +266,9 @@ class Seen(Columns):
 
 
 def leak(seen: Seen, images: Images) -> str | None:
-    """What of the validation and test images the weights have been trained on, and of which patients they
-    have seen other images; None where it is nothing."""
+    """What of the validation and test images the weights have been trained on, else of which of their
+    patients they have seen other images, where the split itself keeps these apart; None where it is
+    nothing."""
     held_out = {"validation": images.among(VAL), "test": images.among(TEST)}
     trained = seen.among(images)
     counts = {name: int((trained & here).sum()) for name, here in held_out.items()}
@@ -275,7 +276,8 @@ def leak(seen: Seen, images: Images) -> str | None:
         return " and ".join(
             f"{count:,} of {int(held_out[name].sum()):,} {name} images" for name, count in counts.items()
         )
-    known = np.isin(images.patient, seen.patient) & (images.patient != 0)
+    shared = images.patient[images.among(TRAIN)]  # by the split itself
+    known = np.isin(images.patient, np.setdiff1d(seen.patient, shared)) & (images.patient != 0)
     patients = {
         name: len(np.unique(images.patient[known & here]))
         for name, here in held_out.items()

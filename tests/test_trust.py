@@ -1,0 +1,373 @@
+"""What is made from data, splits, runs and folders, after these have changed between two commands: every cell
+of the table in docs/trust.md is the same, refused, or said."""
+
+import io
+import shutil
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from changing import World
+from conftest import Named
+from PIL import Image
+
+from pneumo import archive, checkpoint
+from pneumo.checkpoint import BEST, LAST
+from pneumo.cli import told
+from pneumo.errors import InputError
+from pneumo.revisit import checkpoint_file
+from pneumo.run import run
+
+
+@pytest.fixture
+def world(workdir):
+    return World(workdir / "data")
+
+
+@pytest.fixture
+def train(world, composed, workdir):
+    """Overrides -> the id of a run on the world's data."""
+
+    def make(*overrides, data=None):
+        watch = Named()
+        given = overrides if data else world.overrides(*overrides)
+        folder = workdir / f"out-{len(list(workdir.glob('out-*')))}"
+        run(composed(*given), folder, watch)
+        return watch.run_id
+
+    return make
+
+
+def grown(world):
+    """Twenty images of twenty new patients."""
+    new = world.table.iloc[:20].assign(
+        image=[f"png/new-{k}.png" for k in range(20)], patient=[f"new {k}" for k in range(20)], mask=""
+    )
+    for k, name in enumerate(new["image"]):
+        Image.fromarray(np.full((64, 64), 10 * k, np.uint8)).save(world.root / name)
+    world.table = pd.concat([world.table, new], ignore_index=True)
+
+
+def relabelled(world):
+    negative = world.table.index[world.table["label"] == 0][:6]
+    world.table.loc[negative, "label"] = 1
+
+
+def shuffled(world):
+    world.table = world.table.sample(frac=1, random_state=0)
+
+
+def other_bytes(world):
+    """Of the first five pictures: other pixels of the same size, in files of the same size and time."""
+    import os
+
+    for name in world.table["image"].iloc[:5]:
+        path = world.root / name
+        before = path.stat()
+        picture = np.asarray(Image.open(path)).copy()
+        content = bytearray(path.read_bytes())
+        for _ in range(200):  # until its PNG is not longer than before
+            picture[0, 0] += 1
+            file = io.BytesIO()
+            Image.fromarray(picture).save(file, "png")
+            if len(file.getvalue()) <= len(content):
+                break
+        new = file.getvalue() + b"\0" * (len(content) - len(file.getvalue()))
+        path.write_bytes(new)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
+
+
+def repatiented(world):
+    world.table.loc[world.table.index[:3], "patient"] = "somebody else"
+
+
+CHANGES = {"rows": grown, "labels": relabelled, "bytes": other_bytes, "patients": repatiented}
+SAID = {
+    "rows": "20 images are new",
+    "labels": "labels of 6 images differ",
+    "bytes": "pixels of 5 images differ",
+    "patients": "patients of 3 images differ",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_asked_of_a_run_whose_data_have_changed_is_refused_by_name(world, train, change, composed):
+    one, two = train("seed=0"), train("seed=1")
+    CHANGES[change](world)
+    world.write()
+    for words in (["evaluate", one], ["compare", one, two], ["evaluate", one, two], ["reproduce", one]):
+        with pytest.raises(InputError, match=SAID[change]):
+            told(words)
+    with pytest.raises(InputError, match=SAID[change]):
+        train("seed=0", f"resume={one}")
+    assert archive.looks_of(archive.find_run(one)) == 1, "what was refused was not looked at"
+    assert mlflow.search_runs(search_all_experiments=True, filter_string="attributes.status='FAILED'").empty
+
+
+def test_of_grown_data_the_images_that_are_test_in_both_can_be_evaluated(world, train, capsys):
+    one = train("seed=0")
+    then = predictions_of(one, "test")
+    grown(world)
+    world.write()
+    with pytest.raises(InputError, match=r"\d+ of the \d+ test images of now were trained on") as refused:
+        told(["evaluate", one])
+    other = train("seed=1")
+    now = predictions_of(other, "test")
+    common = set(then["image_id"]) & set(now["image_id"])
+    assert f"split=common evaluates the {len(common)} images" in str(refused.value)
+    told(["evaluate", one, "split=common"])
+    found = csv_of(one, "evaluation/table-common-none/predictions.csv")
+    assert set(found["image_id"]) == common
+    joined = then.merge(found, on="image_id")
+    assert joined["score_x"].to_numpy() == pytest.approx(joined["score_y"].to_numpy(), abs=1e-5)
+    with pytest.raises(InputError, match="20 images are new"):
+        told(["compare", one, other])
+    capsys.readouterr()
+    told(["compare", one, other, "split=common"])
+    assert f"{len(common)} images" in capsys.readouterr().out
+
+
+def test_rows_in_another_order_are_the_same_data_in_the_run_s_own_split(world, train):
+    one, two = train("seed=0"), train("seed=1")
+    told(["evaluate", one, two, "split=val"])
+    before = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
+    then = csv_of(before[0].info.run_id, "evaluation/table-val-none/predictions.csv").set_index("image_id")
+    shuffled(world)
+    world.write()
+    told(["evaluate", one])
+    own = predictions_of(one, "test").set_index("image_id")["score"]
+    found = csv_of(one, "evaluation/table-test-none/predictions.csv").set_index("image_id")["score"]
+    assert found[own.index].to_numpy() == pytest.approx(own.to_numpy(), abs=1e-5)
+    with pytest.raises(InputError, match="images are in another split"):
+        train("seed=0", f"resume={one}")
+    told(["evaluate", one, two, "split=val"])
+    after = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
+    (last,) = {run.info.run_id for run in after} - {run.info.run_id for run in before}
+    now = csv_of(last, "evaluation/table-val-none/predictions.csv").set_index("image_id")
+    assert now.loc[then.index, "score"].to_numpy() == pytest.approx(then["score"].to_numpy(), abs=1e-6)
+
+
+def test_an_ensemble_is_joined_by_image_id(world, train, composed):
+    """Two runs on the same images in another order, split by a column: of equal weights their mean is
+    each."""
+    world.table["fold"] = np.where(
+        np.arange(160) % 5 == 0, "test", np.where(np.arange(160) % 5 == 1, "val", "")
+    )
+    world.table.loc[world.table["fold"] == "", "fold"] = "train"
+    world.write()
+    by_column = ("data.split=column", "data.split_column=fold")
+    one = train(*by_column)
+    world.table = world.table.iloc[::-1]
+    world.table.to_csv(world.root / "reversed.csv", index=False)
+    two = train(*by_column, "data.table=reversed.csv", f"model.pretrained={one}", "optimizer.lr=1e-9")
+    single = predictions_of(one, "test").set_index("image_id")["score"]
+    told(["evaluate", one, two])
+    (ensemble,) = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
+    joint = csv_of(ensemble.info.run_id, "evaluation/table-test-none/predictions.csv").set_index("image_id")
+    other = predictions_of(two, "test").set_index("image_id")["score"]
+    odds = [np.log(s / (1 - s)) for s in (single, other[single.index])]
+    mean = 1 / (1 + np.exp(-np.mean(odds, axis=0)))
+    assert joint.loc[single.index, "score"].to_numpy() == pytest.approx(mean, abs=1e-4)
+    assert single.std() > 0.001, "else any order would do"
+
+
+def test_a_moved_folder_is_the_same_data_where_it_is_said_to_lie(world, train, workdir):
+    one = train()
+    moved = workdir / "elsewhere"
+    world.root.rename(moved)
+    with pytest.raises(InputError, match=r"data\.root: .* is not there"):
+        told(["evaluate", one])
+    told(["evaluate", one, f"data.root={moved}"])
+    assert archive.looks_of(archive.find_run(one)) == 2
+    world.root = moved
+    state = checkpoint.read(checkpoint_file(one, LAST))
+    assert train("fit.epochs=1", f"resume={one}") == one, "a run is gone on with where its data are now"
+    assert state["config"].keys() == checkpoint.read(checkpoint_file(one, LAST))["config"].keys()
+
+
+# ---- weights of ours
+
+
+@pytest.mark.parametrize("given", ["run id", "best.pt", "a copy of best.pt"])
+def test_weights_that_were_trained_on_images_of_now_are_refused(world, train, workdir, given):
+    one = train()
+    path = checkpoint_file(one, BEST)
+    if given == "a copy of best.pt":
+        path = Path(shutil.copy(path, workdir / "anything.bin"))
+    pretrained = f"model.pretrained={one if given == 'run id' else path}"
+    with pytest.raises(
+        InputError, match=r"has been trained on \d+ of \d+ validation images and \d+ of \d+ test"
+    ):
+        train("data.split_seed=7", pretrained)
+    tags = archive.find_run(train("data.split_seed=7", pretrained, "model.allow_leak=true")).data.tags
+    assert tags["leak_risk"].startswith("pretrained on ")
+    assert archive.find_run(train("seed=2", pretrained)).data.tags["leak_risk"] == "none", "the same split"
+
+
+def test_a_leak_is_counted_image_by_image(world, train, workdir):
+    one = train()
+    trained = set(images_of_split(world, one, "train"))
+    with pytest.raises(InputError) as refused:
+        train("data.split_seed=7", f"model.pretrained={one}")
+    other = train("data.split_seed=7")
+    val, test = (set(predictions_of(other, part)["image_id"]) for part in ("val", "test"))
+    said = (
+        f"{len(trained & val)} of {len(val)} validation images and {len(trained & test)} of {len(test)} test"
+    )
+    assert said in str(refused.value)
+
+
+def test_a_leak_is_inherited_through_a_run_in_between(world, train):
+    one = train("data.split=folds", "data.fold=0")
+    two = train("data.split=folds", "data.fold=1", f"model.pretrained={one}", "model.allow_leak=true")
+    three = ("data.split=folds", "data.fold=2", f"model.pretrained={two}")
+    with pytest.raises(InputError, match="has been trained on"):
+        train(*three)
+    with pytest.raises(InputError, match="has been trained on"):
+        train("data.split=folds", "data.fold=1", f"model.pretrained={two}")
+
+
+def test_weights_of_an_older_checkpoint_say_that_their_images_are_not_known(world, train, workdir, capsys):
+    one = train()
+    state = checkpoint.read(checkpoint_file(one, BEST))
+    old = {name: value for name, value in state.items() if name not in ("format", "images", "seen")}
+    checkpoint.write(old, workdir / "old.pt")
+    same = train("seed=3", f"model.pretrained={workdir / 'old.pt'}")
+    assert archive.find_run(same).data.tags["leak_risk"] == "none", "its split was this one"
+    other = train("data.split_seed=7", f"model.pretrained={workdir / 'old.pt'}")
+    assert "not known" in archive.find_run(other).data.tags["leak_risk"]
+
+
+def test_a_checkpoint_of_a_later_format_is_refused(world, train, workdir):
+    path = checkpoint_file(train(), LAST)
+    checkpoint.write({**checkpoint.read(path), "format": checkpoint.FORMAT + 1}, path)
+    with pytest.raises(InputError, match=r"has the checkpoint format 2, of a later version of pneumo"):
+        train(f"resume={path}")
+
+
+# ---- best
+
+
+def test_best_is_no_run_of_a_few_images_and_none_that_leaks(world, train):
+    one = train("fit.epochs=2")
+    few = train("fit.few_images=16", "fit.epochs=30", "augment=none", "optimizer.lr=1e-2")
+    leaking = train("data.split=image", "fit.epochs=2")
+    for run_id in (few, leaking):
+        mlflow.MlflowClient().log_metric(run_id, "best/val_auroc", 1.0)
+    assert archive.best_run() == one
+    mlflow.MlflowClient().delete_run(one)
+    with pytest.raises(InputError, match=r"all 2 are of a few images .* or leak"):
+        archive.best_run()
+
+
+def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train, composed):
+    one = train()
+    other = train(
+        *("data=phantom", "data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"),
+        *("fit.pictures=false",),
+        data="phantom",
+    )
+    with pytest.raises(InputError, match="there are runs of 2 data sets") as asked:
+        archive.best_run()
+    assert archive.best_run("table") == one
+    assert archive.best_run("phantom") == other
+    key = archive.find_run(one).data.tags["data_identity"]
+    assert key[:10] in str(asked.value)
+    assert archive.best_run(key[:10]) == one
+    with pytest.raises(InputError, match="has no finished run of nih"):
+        archive.best_run("nih")
+
+
+# ---- looks
+
+
+def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, train, capsys):
+    one = train()
+    other_words = [word for word in world.overrides() if word.startswith("data")]
+    told(["evaluate", one])
+    told(["evaluate", one, *other_words, "split=all"])
+    told(["evaluate", one, *other_words, "split=test"])
+    copy = world.table.copy()
+    copy["image"] = [f"png/copy-{k}.png" for k in range(len(copy))]
+    for name, new in zip(world.table["image"], copy["image"], strict=True):
+        shutil.copy(world.root / name, world.root / new)
+    copy.to_csv(world.root / "copy.csv", index=False)
+    told(["evaluate", one, *other_words, "data.table=copy.csv", "split=all"])
+    assert archive.looks_of(archive.find_run(one)) == 5
+    n_test = len(predictions_of(one, "test"))
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{n_test} of these images are in the test split. The test split has now been looked at 5" in said
+
+
+def test_looks_through_other_runs_are_said(world, train, capsys):
+    one, two = train("seed=0"), train("seed=1")
+    told(["evaluate", two])
+    capsys.readouterr()
+    told(["evaluate", one])
+    assert "Through 1 other run on the same test images: 2 looks." in capsys.readouterr().out
+
+
+# ---- resuming
+
+
+def test_resume_auto_leaves_an_unfinished_run_on_other_data_and_says_so(world, train, capsys):
+    one = train("fit.epochs=2")
+    mlflow.MlflowClient().set_terminated(one, "KILLED")
+    relabelled(world)
+    world.write()
+    other = train("fit.epochs=2", "resume=auto")
+    assert other != one
+    said = capsys.readouterr()
+    assert "labels of 6 images differ" in said.out + said.err
+    world.table.loc[:, "label"] = pd.read_csv(world.root / "images.csv")["label"]
+    mlflow.MlflowClient().set_terminated(other, "KILLED")
+    assert train("fit.epochs=2", "resume=auto") == other
+
+
+def test_resume_auto_finds_a_run_of_before_runs_had_identities(world, train):
+    one = train("fit.epochs=2")
+    client = mlflow.MlflowClient()
+    for tag in ("data_identity", "split_identity", "test_identity"):
+        client.delete_tag(one, tag)
+    client.set_tag(one, "config_hash", "of before")
+    client.set_terminated(one, "KILLED")
+    for name in (LAST, BEST):
+        path = checkpoint_file(one, name)
+        state = checkpoint.read(path)
+        checkpoint.write({k: v for k, v in state.items() if k not in ("format", "images", "seen")}, path)
+    assert train("fit.epochs=2", "resume=auto") == one
+
+
+# ---- caches
+
+
+def test_features_of_a_frozen_backbone_are_not_taken_for_other_labels(world, train):
+    frozen = ("model.freeze=backbone", "augment=none", "fit.epochs=3")
+    one = train(*frozen)
+    again = train(*frozen)
+    cached = set(Path("stores").glob("*/features-*.npz"))
+    assert len(cached) == 1
+    other = train(*frozen, "data.columns.label=other")
+    fresh = train(*frozen, "data.columns.label=other", "data.store_dir=fresh")
+    assert archive.figures_of(one)["last/train_loss"] == archive.figures_of(again)["last/train_loss"]
+    assert archive.figures_of(other)["last/train_loss"] == archive.figures_of(fresh)["last/train_loss"]
+
+
+# ---- helpers
+
+
+def csv_of(run_id, path):
+    return pd.read_csv(io.StringIO(archive.text_of(run_id, path)))
+
+
+def predictions_of(run_id, part):
+    return csv_of(run_id, "predictions.csv").query("split == @part")
+
+
+def images_of_split(world, run_id, part):
+    """Ids of a run's training images: all that it neither validated nor tested on."""
+    assert part == "train"
+    return set(world.table["image"]) - set(csv_of(run_id, "predictions.csv")["image_id"])
