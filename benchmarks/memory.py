@@ -39,7 +39,9 @@ def trained(pixels: np.ndarray) -> float:
     """GiB at the most, looked at after every step of one epoch."""
     n, rows = len(pixels), np.arange(len(pixels))
     labels = rows % 2
-    store = Store(pixels, np.full(n, -1), pixels[:0], key="", folder=Path(), build_seconds=None)
+    store = Store(
+        pixels, np.full(n, -1), pixels[:0], np.zeros((n, 2), int), key="", folder=Path(), build_seconds=None
+    )
     machine = Machine.chosen("auto", "auto")
     fit = Fit(
         settings=FitSettings(epochs=1, batch_size=16),

@@ -42,7 +42,9 @@ def ours(
 ) -> Callable[[], None]:
     n = len(labels)
     none = np.full(n, -1)
-    store = Store(pixels, none, pixels[:0], key="", folder=Path(), build_seconds=None)
+    store = Store(
+        pixels, none, pixels[:0], np.zeros((len(pixels), 2), int), key="", folder=Path(), build_seconds=None
+    )
     settings = FitSettings(epochs=1, batch_size=batch)
     machine = Machine.chosen("auto", "auto")
     rows = np.arange(n)

@@ -20,7 +20,9 @@ pneumo report [study=NAME]             the report, its runs again and the recomm
 pneumo study NAME                      a study's answers; also as study.md and study.html
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
-pneumo data check [data=...]           reads a whole data set: twins, leaks, lesions, unreadable files
+pneumo data check [data=...] [verify=true]
+                                       reads a whole data set: twins, leaks, lesions, unreadable files;
+                                       with verify, also files that do not look changed since the last time
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
 
@@ -101,7 +103,11 @@ def data(words: list[str]) -> None:
         raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
     from pneumo.datacheck import check
 
-    check(words[1:])
+    given = [word for word in words[1:] if word.partition("=")[0] == "verify"]
+    options = chosen("data check", given, {"verify": "false"})
+    if options["verify"] not in ("true", "false"):
+        raise InputError(f"pneumo data check: verify must be true or false, got {options['verify']!r}")
+    check([word for word in words[1:] if word not in given], options["verify"] == "true")
 
 
 def evaluate(words: list[str]) -> None:

@@ -12,17 +12,20 @@ from pneumo.augment import Augment
 from pneumo.console import Terminal
 from pneumo.data.check import Facts, facts
 from pneumo.data.cohort import Cohort
+from pneumo.data.contents import contents
 from pneumo.data.source import Source
 from pneumo.data.split import PARTS, Rows, Split, split_cohort
 from pneumo.data.store import Store, open_store
-from pneumo.errors import InputError, listed
+from pneumo.errors import InputError, listed, one_line
 
 POSITIVES_LOOKED_AT, DRAWS = 512, 4  # at 512 px about ten seconds an augment on one core
 BATCH = 64
 
 
-def check(overrides: Sequence[str]) -> None:
-    """InputError: a table cannot be read at all; or, when all else is said, some rows cannot be used."""
+def check(overrides: Sequence[str], verify: bool = False) -> None:
+    """With `verify`, files are read again even where they look unchanged.
+
+    InputError: a table cannot be read at all; or, when all else is said, some rows cannot be used."""
     if others := [word for word in overrides if config.key_of(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data check takes data=... and data.KEY=..., got {others[0]!r}")
     augments = {
@@ -31,10 +34,11 @@ def check(overrides: Sequence[str]) -> None:
     }
     source = replace(config.load(config.composed(overrides)).data, on_error="skip")
     terminal = Terminal()
+    cohort, folder = source(), Path(source.store_dir)
+    if verify:
+        _say_verified(terminal, cohort, folder)
     with terminal.progress("data") as advance:
-        cohort, store = open_store(
-            source(), source.image_side_px, Path(source.store_dir), source.on_error, advance
-        )
+        cohort, store = open_store(cohort, source.image_side_px, folder, source.on_error, advance)
     split, why_not = _split(cohort, source)
     found = facts(cohort, store, split)
     _say_counts(terminal, cohort, store, split)
@@ -68,6 +72,19 @@ def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:
         return split_cohort(cohort, source), ""
     except InputError as error:
         return None, str(error)
+
+
+def _say_verified(terminal: Terminal, cohort: Cohort, folder: Path) -> None:
+    files = cohort.pixels.files()
+    read = contents([cohort.root / file for file in files], folder, verify=True)
+    changed = [file for file, other in zip(files, read.changed, strict=True) if other]
+    terminal.say(
+        "verified", f"{len(files):,} files read again; {len(changed):,} hold other bytes than before"
+    )
+    if unnoticed := int(read.unnoticed.sum()):
+        terminal.warn(f"{unnoticed:,} of them changed with size, times and inode as they were")
+    for file in changed:
+        terminal.line(f"  {one_line(file)}")
 
 
 def _say_counts(terminal: Terminal, cohort: Cohort, store: Store, split: Split | None) -> None:

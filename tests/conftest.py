@@ -92,7 +92,8 @@ def store_of(pixels: np.ndarray, masks: np.ndarray | None = None) -> Store:
     masks = np.zeros_like(pixels) if masks is None else masks
     has = masks.any(axis=(1, 2))
     mask_of = np.where(has, has.cumsum() - 1, -1)
-    return Store(pixels, mask_of, masks[has], key="test", folder=Path("nowhere"), build_seconds=None)
+    digests = np.stack([np.arange(1, len(pixels) + 1), has.astype(np.int64)], axis=1)
+    return Store(pixels, mask_of, masks[has], digests, key="test", folder=Path("nowhere"), build_seconds=None)
 
 
 def parts(n_train: int, n_val: int) -> Split:

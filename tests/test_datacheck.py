@@ -6,10 +6,12 @@ import dicoms
 import numpy as np
 import pytest
 from conftest import ROOT, store_of
+from PIL import Image
 
 from pneumo import config
 from pneumo.augment import Augment
 from pneumo.cli import told
+from pneumo.data import contents
 from pneumo.data.check import twins_in
 from pneumo.datacheck import check, share_lost
 from pneumo.errors import InputError
@@ -94,6 +96,41 @@ def test_a_messy_folder_is_told_whole(messy: Path, workdir: Path, capsys: pytest
     assert "row 12: dicom-images-train/10/i10.dcm is truncated: 156 of 256 bytes of pixels" in str(
         error.value
     )
+
+
+def test_a_file_that_changed_unnoticed_is_found_by_verify_and_then_read(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "SETTLED_SECONDS", -1.0)
+    rows = ["image,label"]
+    for number in range(30):
+        Image.new("L", (16, 16), number).save(workdir / f"{number}.png")
+        rows.append(f"{number}.png,{number % 2}")
+    (workdir / "t.csv").write_text("\n".join(rows))
+    words = [
+        "data",
+        "check",
+        "data=table",
+        f"data.root={workdir}",
+        "data.table=t.csv",
+        "data.image_side_px=8",
+    ]
+    told([*words, "verify=true"])
+    assert "30 files read again; 0 hold other bytes than before" in capsys.readouterr().out
+    known = np.load(workdir / "stores" / contents.NAME)  # as a disk that was set back would leave it
+    of_3 = contents.hash_of((workdir / "3.png").read_bytes())
+    known[known[:, contents.CONTENT] == of_3, contents.CONTENT] = 7
+    np.save(workdir / "stores" / contents.NAME, known)
+    told(words)
+    assert "verified" not in capsys.readouterr().out
+    told([*words, "verify=true"])
+    said = capsys.readouterr().out
+    assert "30 files read again; 1 hold other bytes than before" in said
+    assert "1 of them changed with size, times and inode as they were\n  3.png\n" in said
+    told([*words, "verify=true"])
+    assert "30 files read again; 0 hold other bytes than before" in capsys.readouterr().out
+    with pytest.raises(InputError, match="verify must be true or false, got 'yes'"):
+        told([*words, "verify=yes"])
 
 
 def test_a_split_that_cannot_be_made_is_said_and_the_rest_still_told(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo.data.cohort import CORE
+from pneumo.data.cohort import CORE, Cohort
 from pneumo.data.images import Files, Picture
 from pneumo.data.siim import parse_rle
 from pneumo.data.sources import Nih, Phantom, SiimPng, Table
@@ -235,12 +235,23 @@ def test_the_phantom_is_a_source_like_any_other() -> None:
     assert sum(len(block.masks) for block in blocks) == has_mask.sum()
 
 
-def test_the_phantoms_fingerprint_follows_its_seed_and_size() -> None:
-    def fingerprint(**fields: int) -> str:
-        return Phantom(image_side_px=64, **{"n_images": 40, **fields})().pixels.fingerprint()
+def test_equal_digests_of_the_phantom_are_equal_pictures_and_only_those() -> None:
+    def drawn(**fields: int) -> tuple[Cohort, np.ndarray, np.ndarray]:
+        """The cohort, its digests and its pixels."""
+        cohort = Phantom(image_side_px=64, **{"n_images": 40, **fields})()
+        pixels = np.concatenate([block.pixels for block in cohort.pixels.blocks(64)])
+        return cohort, cohort.pixels.digests(), pixels
 
-    assert fingerprint() == fingerprint()
-    assert len({fingerprint(), fingerprint(seed=1), fingerprint(n_images=41)}) == 3
+    cohort, digests, pixels = drawn()
+    assert (drawn()[1] == digests).all()
+    assert len(set(digests[:, 0].tolist())) == 40
+    assert ((digests[:, 1] != 0) == (cohort.table["label"] == 1)).all()
+    for other in ({"seed": 1}, {"n_images": 41}):
+        cohort_2, digests_2, pixels_2 = drawn(**other)
+        assert cohort_2.namespace != cohort.namespace
+        alike = (digests_2[:40] == digests).all(axis=1)
+        assert (alike == (pixels_2[:40] == pixels).all(axis=(1, 2))).all()
+        assert alike.sum() < 40
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A store is whole or not there, follows what went in, and survives kills and rivals."""
 
+import hashlib
 import json
 import os
 import signal
@@ -90,6 +91,55 @@ def test_a_changed_file_or_side_or_code_rebuilds(root: Path) -> None:
     assert len(keys) == 4
 
 
+def test_other_bytes_of_the_same_path_size_and_time_are_other_pixels(root: Path) -> None:
+    for number in range(IMAGES):  # uncompressed, so that any grey has one size
+        Image.new("L", (16, 16), number).save(root / f"{number}.png", "bmp")
+    opened(root)
+    before = (root / "3.png").stat()
+    Image.new("L", (16, 16), 200).save(root / "3.png", "bmp")
+    os.utime(root / "3.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = (root / "3.png").stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert opened(root)[1].pixels[3, 0, 0] == 200
+
+
+def test_a_data_set_that_was_moved_renamed_and_touched_is_not_decoded_again(root: Path) -> None:
+    _, store = opened(root)
+    moved = root.rename(root.parent / "moved")
+    table = (moved / "t.csv").read_text()
+    for number in range(IMAGES):
+        (moved / f"{number}.png").rename(moved / f"film{number}.png").touch()
+        table = table.replace(f"\n{number}.png", f"\nfilm{number}.png")
+    (moved / "t.csv").write_text(table)
+    cohort, again = opened(moved)
+    assert cohort.table["image_id"].iloc[0] == "film0.png"
+    assert again.build_seconds is None
+    assert again.key == store.key
+
+
+def test_a_file_that_changes_between_hashing_and_decoding_is_refused_and_nothing_stays(root: Path) -> None:
+    def meanwhile(done: int, total: int) -> None:
+        Image.new("L", (16, 16), 250).save(root / "29.png")
+
+    with pytest.raises(InputError, match=r"1 of 30 images changed while they were read, e.g. t.csv row 31: "):
+        open_store(cohort_of(root), 8, root.parent / "stores", "raise", meanwhile)
+    assert folders(root) == []
+    assert opened(root)[1].pixels[29, 0, 0] == 250
+
+
+def test_the_digests_are_of_the_files_bytes_and_the_codes_of_the_rows_that_remain(root: Path) -> None:
+    (root / "7.png").write_bytes(b"no picture")
+    for _ in range(2):
+        _, store = opened(root, on_error="skip")
+        assert store.digests.dtype == np.int64
+        assert store.digests.shape == (IMAGES - 1, 2)
+        files = [root / f"{number}.png" for number in range(IMAGES) if number != 7]
+        of_bytes = [hashlib.blake2b(file.read_bytes(), digest_size=8).digest() for file in files]
+        assert store.digests[:, 0].astype("<i8").tobytes() == b"".join(of_bytes)
+        assert ((store.digests[:, 1] != 0) == store.has_mask).all()
+        assert len(set(store.digests[store.has_mask, 1].tolist())) == 5
+
+
 def test_a_label_changes_no_pixel_and_no_key(root: Path) -> None:
     key = opened(root)[1].key
     table = root / "t.csv"
@@ -124,6 +174,17 @@ def test_skip_leaves_them_out_of_cohort_and_store_and_remembers_them(root: Path)
         assert cohort.skipped[0].startswith("t.csv row 8: 6.png is not a readable image")
     with pytest.raises(InputError, match="1 of 30 rows cannot be used"):
         opened(root, on_error="raise")
+
+
+def test_a_row_that_was_left_out_is_told_by_the_name_it_has_now(root: Path) -> None:
+    (root / "6.png").write_bytes(b"no picture")
+    opened(root, on_error="skip")
+    (root / "6.png").rename(root / "new.png")
+    table = root / "t.csv"
+    table.write_text(table.read_text().replace("\n6.png", "\nnew.png"))
+    cohort, store = opened(root, on_error="skip")
+    assert store.build_seconds is None
+    assert cohort.skipped[0].startswith("t.csv row 8: new.png is not a readable image")
 
 
 def test_skip_does_not_hide_that_nothing_can_be_decoded(root: Path) -> None:
@@ -164,8 +225,8 @@ class Slow:
     seconds: float = 0.0
     fails: list[int] = field(default_factory=list)
 
-    def fingerprint(self) -> str:
-        return "slow"
+    def digests(self, store_dir: Path | None = None) -> np.ndarray:
+        return np.ones((IMAGES, 2), np.int64)
 
     def blocks(self, side_px: int) -> Iterator[Block]:
         for number in range(IMAGES):

@@ -22,6 +22,7 @@ import pandas as pd
 from pneumo.errors import InputError, listed, one_line
 
 Pixel = npt.NDArray[np.uint8]
+Digests = npt.NDArray[np.int64]  # (N, 2): of a row's picture and of its lesion
 
 CORE = ("image_id", "patient_id", "label", "where", "view", "age", "sex")
 NO_LESION = ("-1", "")  # of a run-length code
@@ -42,11 +43,20 @@ class Block:
 class Pixels(Protocol):
     """How the rows of a cohort become pixels."""
 
-    def fingerprint(self) -> str:
-        """What the pixels depend on, cheaply: equal only when nothing has to be decoded again."""
+    def digests(self, store_dir: Path | None = None) -> Digests:
+        """(N, 2): 64-bit hashes of what each row's picture and lesion are made from; 0 for no lesion.
+
+        Files that are remembered in store_dir and did not change since are not read again.
+        """
 
     def blocks(self, side_px: int) -> Iterator[Block]:
         """All rows, in row order, resized to side_px x side_px."""
+
+    def files(self) -> Sequence[str]:
+        """The files that are read, each once, relative to the cohort's root."""
+
+    def at(self, rows: Sequence[int]) -> "Pixels":
+        """These rows alone."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Cohort:
     root: Path = Path()  # the folder of the files that `where` names
     notes: tuple[str, ...] = ()  # what must be said loudly
     skipped: tuple[str, ...] = ()  # rows left out under on_error=skip, one line each
+    namespace: str = ""  # image ids mean the same pictures in cohorts of one namespace; "": the ids alone say
 
     def __len__(self) -> int:
         return len(self.table)

@@ -11,20 +11,19 @@ only a picture smaller than the square is interpolated.
 
 # H, W of a file; b images of a block, m masks of a block
 
-import hashlib
 import io
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pneumo.data.cohort import NO_LESION, Block, Pixel
+from pneumo.data.cohort import NO_LESION, Block, Digests, Pixel
+from pneumo.data.contents import contents, cores, hash_of
 from pneumo.data.grey import UnreadableError, detector_top, eight_bits, need_size
 from pneumo.errors import one_line
 
@@ -57,13 +56,18 @@ class Files:
     root: Path
     pictures: Sequence[Picture]
 
-    def fingerprint(self) -> str:
-        """Of every file its path, size and time of change, and the run-length codes."""
-        whole = hashlib.sha256()
-        for picture in self.pictures:
-            files = [_stamp(self.root, path) for path in (picture.image, picture.mask)]
-            whole.update(repr((files, picture.rle, picture.rle_side_px)).encode())
-        return whole.hexdigest()
+    def digests(self, store_dir: Path | None = None) -> Digests:
+        """(N, 2), of the bytes of each image file, and of its mask file's or of its run-length codes."""
+        files = self.files()
+        hashes = contents([self.root / file for file in files], store_dir).hashes
+        of = dict(zip(files, hashes.tolist(), strict=True))
+        rows = [(of[row.image], of[row.mask] if row.mask else _hash_of_codes(row)) for row in self.pictures]
+        return np.array(rows, np.int64).reshape(-1, 2)
+
+    def files(self) -> list[str]:
+        """Images and masks, each once, relative to the root."""
+        named = [path for row in self.pictures for path in (row.image, row.mask) if path is not None]
+        return list(dict.fromkeys(named))
 
     def blocks(self, side_px: int) -> Iterator[Block]:
         """Decoded and resized, in row order; a row that cannot be read is told in its block's problems."""
@@ -79,6 +83,10 @@ class Files:
                 yield _block(ahead.popleft(), side_px)
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def at(self, rows: Sequence[int]) -> "Files":
+        """These rows alone."""
+        return replace(self, pictures=[self.pictures[row] for row in rows])
 
     def _decoded(self, picture: Picture, side_px: int) -> tuple[Pixel, Pixel | None] | str:
         """The picture and, where there is a lesion, its mask, both (side, side); or what is wrong."""
@@ -247,20 +255,11 @@ def _reason(path: Path, error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _stamp(root: Path, path: str | None) -> tuple[str, int, int] | None:
-    if path is None:
-        return None
-    try:
-        status = (root / path).stat()
-    except OSError:
-        return path, -1, -1
-    return path, status.st_size, status.st_mtime_ns
+def _hash_of_codes(picture: Picture) -> int:
+    """0 where they draw nothing."""
+    drawn = [code for code in picture.rle if code.strip() not in NO_LESION]
+    return hash_of(repr((drawn, picture.rle_side_px)).encode()) if drawn else 0
 
 
 def _size(shape: Sequence[int]) -> str:
     return f"{shape[1]}x{shape[0]}"
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,7 @@
 gives a Cohort."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,12 +15,14 @@ from pneumo.data.cohort import (
     NO_LESION,
     Block,
     Cohort,
+    Digests,
     known,
     need_columns,
     read_table,
     sexes,
     years,
 )
+from pneumo.data.contents import hash_of
 from pneumo.data.folders import found
 from pneumo.data.source import OnDisk, Source, need_choice, need_whole
 from pneumo.errors import InputError, listed, one_line
@@ -52,7 +54,9 @@ class Phantom(Source):
         by_column = self._split_cells(studies, Path("phantom"))
         table = studies.assign(where="phantom row " + rows.map("{:,}".format))[[*CORE, *by_column]]
         drawn = Drawn(studies, self.seed)
-        return self._finished(Cohort("phantom", table.reset_index(drop=True), drawn))
+        naming = f"phantom {phantom.VERSION} {self.seed} {self.n_images}"  # one id, other pictures
+        cohort = Cohort("phantom", table.reset_index(drop=True), drawn, namespace=naming)
+        return self._finished(cohort)
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,13 @@ class Drawn:
     studies: pd.DataFrame
     seed: int
 
-    def fingerprint(self) -> str:
-        """The drawing's version and seed, and every figure of the study table."""
+    def digests(self, store_dir: Path | None = None) -> Digests:
+        """(N, 2), of the drawing's version, its seed and every figure of a row."""
         from pneumo.data import phantom
 
-        rows = pd.util.hash_pandas_object(self.studies, index=False).to_numpy()
-        return f"phantom {phantom.VERSION} {self.seed} {rows.tobytes().hex()}"
+        drawn = f"phantom {phantom.VERSION} {self.seed}"
+        pictures = [hash_of(f"{drawn} {row}".encode()) for row in self.studies.itertuples(False, None)]
+        return np.column_stack([pictures, np.where(self.studies["area"] > 0, pictures, 0)])
 
     def blocks(self, side_px: int) -> Iterator[Block]:
         """All rows, in row order."""
@@ -76,6 +81,14 @@ class Drawn:
         for pixels, masks in phantom.draw(self.studies, side_px, self.seed):
             has_mask = np.asarray(masks.any(axis=(1, 2)))
             yield Block(pixels, masks[has_mask], has_mask, {})
+
+    def files(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def at(self, rows: Sequence[int]) -> "Drawn":
+        """These rows alone."""
+        return replace(self, studies=self.studies.iloc[list(rows)])
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,9 @@
 """Decoded once, resized once: a cohort's pixels and masks as uint8 on disk, memory-mapped.
 
-    <store_dir>/<name>-<side>-<key>/  pixels.npy  masks.npy  mask_of.npy  meta.json
+    <store_dir>/<name>-<side>-<key>/  pixels.npy  masks.npy  mask_of.npy  digests.npy  meta.json
+
+The key is a hash of the content of every picture and lesion, in row order, and of the side; no path, name or
+time of change is in it. So a data set that was moved is not decoded again, and other bytes never pass for it.
 
 The folder is built beside its place under a lock and moved there when it is whole and on the disk, so what
 has the name is whole: a build that was killed leaves only a `.partial` folder, which the next one removes.
@@ -22,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from pneumo.data.cohort import Cohort, Pixel, refusal
+from pneumo.data.cohort import Cohort, Digests, Pixel, refusal
 from pneumo.errors import InputError
 
-FORMAT = 1
-FILES = ("mask_of.npy", "masks.npy", "pixels.npy")
+FORMAT = 2
+FILES = ("digests.npy", "mask_of.npy", "masks.npy", "pixels.npy")
 ROOM_TO_SPARE_BYTES = 64 * 2**20
 
 
@@ -37,6 +40,7 @@ class Store:
     pixels: Pixel  # (N, side, side), memory-mapped
     mask_of: npt.NDArray[np.int64]  # (N,): the row of lesions that belongs to each image, -1 for none
     lesions: Pixel  # (M, side, side), memory-mapped; 255 where a pixel is wholly lesion
+    digests: Digests  # (N, 2): hashes of what each picture and its lesion were made from, 0 for no lesion
     key: str  # what went in: equal keys, equal pixels
     folder: Path
     build_seconds: float | None  # None: it was there
@@ -66,24 +70,26 @@ def open_store(
     With on_error="raise" such rows are an InputError that lists them, also when the store was built under
     "skip". on_progress(done, total) is called as blocks of images are finished.
     """
-    key = store_key(cohort, side_px)
+    digests = cohort.pixels.digests(folder)
+    key = store_key(digests, side_px)
     place = folder / f"{cohort.name}-{side_px}-{key[:12]}"
     seconds = None
-    if _problems(place, key) is None:
+    problems = _problems(place, key, cohort)
+    if problems is None:
         _need_room(cohort, side_px, folder)
         with FileLock(place.with_name(place.name + ".lock")):
-            if _problems(place, key) is None:  # else another process has built it meanwhile
+            problems = _problems(place, key, cohort)
+            if problems is None:  # else another process has built it meanwhile
                 started = time.perf_counter()
-                _build(cohort, side_px, key, place, on_error, on_progress)
+                problems = _build(cohort, side_px, digests, place, on_error, on_progress)
                 seconds = time.perf_counter() - started
-    problems = _problems(place, key)
-    assert problems is not None
     if problems and (on_error == "raise" or len(problems) == len(cohort)):
         raise refusal(cohort.root, cohort.table["where"], problems)
     store = Store(
         pixels=np.load(place / "pixels.npy", mmap_mode="r"),
         mask_of=np.load(place / "mask_of.npy"),
         lesions=np.load(place / "masks.npy", mmap_mode="r"),
+        digests=np.load(place / "digests.npy"),
         key=key,
         folder=place,
         build_seconds=seconds,
@@ -93,31 +99,41 @@ def open_store(
     return cohort, store
 
 
-def store_key(cohort: Cohort, side_px: int) -> str:
+def store_key(digests: Digests, side_px: int) -> str:
     """What the store's content depends on, as 64 hex digits."""
-    parts = [str(FORMAT), str(side_px), cohort.pixels.fingerprint(), *cohort.table["image_id"]]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    rows = digests.astype("<i8").tobytes()
+    return hashlib.sha256(f"{FORMAT} {side_px} ".encode() + rows).hexdigest()
 
 
-def _problems(place: Path, key: str) -> dict[int, str] | None:
-    """The rows of the cohort that a store left out; None if there is no whole store of this key."""
+def _problems(place: Path, key: str, cohort: Cohort) -> dict[int, str] | None:
+    """The rows of the cohort that a store left out; None if there is no whole store of this key.
+
+    They are tried again: what they are called may have changed since, or a decoder may have been added."""
     try:
         meta = json.loads((place / "meta.json").read_text())
-        problems = {int(row): problem for row, problem in meta["problems"].items()}
+        rows = [int(row) for row in meta["problems"]]
+        side_px = meta["side_px"]
         sizes = {name: (place / name).stat().st_size for name in FILES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none there, or of another version
         return None
-    return problems if (meta.get("key"), meta.get("bytes")) == (key, sizes) else None
+    if (meta.get("key"), meta.get("bytes")) != (key, sizes):
+        return None
+    blocks = cohort.pixels.at(rows).blocks(side_px) if rows else ()
+    said = [block.problems.get(position) for block in blocks for position in range(len(block.pixels))]
+    problems = {row: problem for row, problem in zip(rows, said, strict=True) if problem is not None}
+    return problems if len(problems) == len(rows) else None
 
 
 def _build(
     cohort: Cohort,
     side_px: int,
-    key: str,
+    digests: Digests,
     place: Path,
     on_error: str,
     on_progress: Callable[[int, int], None],
-) -> None:
+) -> dict[int, str]:
+    """Returns the rows that were left out. InputError: rows cannot be decoded and are not to be left out, or
+    files were written to meanwhile."""
     partial = place.with_name(place.name + ".partial")
     for leftover in (partial, place):  # of a killed build; a store that is not whole
         shutil.rmtree(leftover, ignore_errors=True)
@@ -126,8 +142,10 @@ def _build(
         problems = _write(cohort, side_px, partial, on_progress)
         if problems and on_error == "raise":
             raise refusal(cohort.root, cohort.table["where"], problems)
+        _need_unchanged(cohort, digests, place.parent)
+        np.save(partial / "digests.npy", np.delete(digests, list(problems), axis=0))
         sizes = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
-        meta = {"key": key, "side_px": side_px, "bytes": sizes, "problems": problems}
+        meta = {"key": store_key(digests, side_px), "side_px": side_px, "bytes": sizes, "problems": problems}
         (partial / "meta.json").write_text(json.dumps(meta, indent=1))
         for file in partial.iterdir():
             _to_disk(file)
@@ -138,6 +156,18 @@ def _build(
         raise InputError(f"data.store_dir: {partial} cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return problems
+
+
+def _need_unchanged(cohort: Cohort, digests: Digests, folder: Path) -> None:
+    """Refuse what was decoded from files that are not those whose content the store is named by."""
+    changed = np.flatnonzero((cohort.pixels.digests(folder) != digests).any(axis=1))
+    if len(changed):
+        where = cohort.table["where"].iloc[changed[0]]
+        raise InputError(
+            f"{cohort.root}: {len(changed):,} of {len(cohort):,} images changed while they were read, e.g. "
+            f"{where}: start again when nothing writes to them"
+        )
 
 
 def _write(

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pneumo import tracking
 from pneumo.console import Terminal
+from pneumo.data.contents import cores
 from pneumo.data.grey import UnreadableError
-from pneumo.data.images import cores
 from pneumo.errors import InputError, one_line
 from pneumo.evidence.saliency import hires_cam
 from pneumo.infer import View, views_of
