@@ -31,7 +31,7 @@ class World:
             }
         )
         for name, picture in zip(self.table["image"], pixels, strict=True):
-            Image.fromarray(picture).save(root / name)
+            Image.fromarray(picture).save(root / name, compress_level=0)  # all files are of one size
         for name, mask in zip(self.table["mask"], masks, strict=True):
             if name:
                 Image.fromarray(mask).save(root / name)
