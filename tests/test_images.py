@@ -132,6 +132,96 @@ def test_a_twelve_bit_radiograph_in_sixteen_bits_is_not_black(tmp_path: Path) ->
     assert saved(tmp_path, Image.fromarray(deep)).tolist() == [[0, 255], [128, 64]]
 
 
+UPRIGHT = {  # EXIF 2.3, table 6: where the 0th row and the 0th column of what is stored belong
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.T,
+    6: lambda stored: stored.T[:, ::-1],
+    7: lambda stored: stored[::-1, ::-1].T,
+    8: lambda stored: stored.T[::-1],
+}
+
+
+def turned(path: Path, pixels: np.ndarray, orientation: int, **how: object) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif, **how)
+    return path
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("a.png", {}),
+        ("a.tif", {}),
+        ("a.tif", {"compression": "tiff_lzw"}),
+        ("a.webp", {"lossless": True}),
+        ("a.jpg", {"quality": 100}),
+    ],
+)
+def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, name: str, how: dict, orientation: int) -> None:
+    stored = np.kron(np.random.default_rng(0).integers(0, 256, (3, 2), np.uint8), np.ones((16, 16), np.uint8))
+    turned(tmp_path / name, stored, orientation, **how)
+    found = load_grey(tmp_path, name)
+    expected = UPRIGHT[orientation](stored)
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= (2 if name == "a.jpg" else 0)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_turned_too(tmp_path: Path, name: str) -> None:
+    stored = np.random.default_rng(0).integers(0, 65_536, (5, 3), np.uint16)
+    turned(tmp_path / name, stored, 6)
+    assert np.abs(load_grey(tmp_path, name) - UPRIGHT[6](stored) / 257).max() <= 0.51
+
+
+def test_a_mask_is_turned_as_its_own_exif_says(tmp_path: Path) -> None:
+    lesion = np.zeros((8, 8), np.uint8)
+    lesion[:2, :3] = 255
+    turned(tmp_path / "a.png", RAMP, 8)
+    turned(tmp_path / "m.png", lesion, 8)
+    (block,) = Files(tmp_path, [Picture("a.png", mask="m.png")]).blocks(8)
+    assert (block.pixels[0] == UPRIGHT[8](RAMP)).all()
+    assert (block.masks[0] == UPRIGHT[8](lesion)).all()
+
+
+def test_a_damaged_exif_block_costs_no_picture(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg", quality=100, exif=b"Exif\0\0" + bytes(range(60)))
+    assert np.abs(load_grey(tmp_path, "a.jpg").astype(int) - RAMP).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "said"),
+    [
+        ("a.tif", {}, "a.tif has 3 pages; one can be read"),
+        ("a.gif", {}, "a.gif has 3 frames; one can be read"),
+        ("a.png", {}, "a.png has 3 frames; one can be read"),
+        ("a.webp", {"lossless": True}, "a.webp has 3 frames; one can be read"),
+    ],
+)
+def test_several_frames_are_refused_with_their_number(
+    tmp_path: Path, name: str, how: dict, said: str
+) -> None:
+    first, *others = (Image.fromarray(np.full((8, 8), grey, np.uint8)) for grey in (10, 90, 200))
+    first.save(tmp_path / name, save_all=True, append_images=others, **how)
+    with pytest.raises(UnreadableError, match=said):
+        load_grey(tmp_path, name)
+
+
+def test_of_a_phones_jpeg_with_other_views_behind_it_the_first_is_read(tmp_path: Path) -> None:
+    first, *others = (Image.new("L", (8, 8), grey) for grey in (10, 200))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=others)
+    assert (load_grey(tmp_path, "a.jpg") == 10).all()
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.bmp", "a.ppm", "a.jp2"])
+def test_less_usual_formats_give_back_each_pixel(tmp_path: Path, name: str) -> None:
+    assert (saved(tmp_path, Image.fromarray(RAMP), name) == RAMP).all()
+
+
 def test_shrinking_averages_areas() -> None:
     grey = np.array([[0, 100, 8, 8], [100, 200, 8, 8]] * 2, np.uint8)
     assert resized(grey, 2).tolist() == [[100, 8], [100, 8]]

@@ -15,7 +15,7 @@ from pneumo.data.material import prepared
 from pneumo.errors import InputError
 from pneumo.evidence.calibration import temperature
 from pneumo.serving.decision import Decision
-from pneumo.serving.paths import films
+from pneumo.serving.paths import counted, films
 from pneumo.serving.predicting import AHEAD, decoded
 from pneumo.trained import trained
 
@@ -145,8 +145,28 @@ def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_document
         png_path.write_bytes(b"")
     (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(tmp_path / "a" / "pipe")
-    found = [path.removeprefix(f"{tmp_path}/") for path in films([str(tmp_path)])]
-    assert found == ["a/1.2.840.99", "a/IM0001", "b/10.PNG", "b/2.png"]
+    for name in ("b/1.gif", "b/1.bmp", "a/x.TXT", "a/y.tar.gz"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a" / "gone.png").symlink_to("nowhere.png")
+    paths, left_out = films([str(tmp_path)])
+    found = [path.removeprefix(f"{tmp_path}/") for path in paths]
+    assert found == ["a/1.2.840.99", "a/IM0001", "b/1.bmp", "b/1.gif", "b/10.PNG", "b/2.png"]
+    assert counted(left_out) == "2 .txt, 1 broken link, 1 pipe or device, 1 .gz, 1 linked folder"
+
+
+def test_what_a_folder_has_besides_films_is_said(there, tmp_path, capsys):
+    png(tmp_path / "films" / "a.png")
+    Image.fromarray(chest()).save(tmp_path / "films" / "b.gif")
+    for name in ("notes.txt", "more.txt", "report.pdf", ".hidden.txt"):
+        (tmp_path / "films" / name).write_text("no film")
+    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    assert "2 · left out: 2 .txt, 1 .pdf" in capsys.readouterr().out
+    rows = table(tmp_path / "out.csv")
+    assert rows[0]["score"] == rows[1]["score"] != ""
+    (tmp_path / "films" / "a.png").unlink()
+    (tmp_path / "films" / "b.gif").unlink()
+    with pytest.raises(InputError, match=r"no PNG, JPEG or DICOM file is in it \(left out: 2 .txt, 1 .pdf\)"):
+        cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
 
 
 def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):

@@ -5,6 +5,9 @@ the smallest detector range (8, 10, 12, 14 or 16 bits) that holds their largest 
 saved as 16 bits is not black, and one that uses its whole range keeps its exposure (a stretch to each
 picture's own minimum and maximum would not).
 
+Upright: pictures and masks are turned as their EXIF says, as viewers do it. Of a file of several frames or
+pages nobody can say which is meant: it is refused.
+
 Size: every picture is squashed to a square by area averaging, as a plain resize to side x side does;
 only a picture smaller than the square is interpolated.
 """
@@ -16,11 +19,12 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pneumo.data.cohort import NO_LESION, Block, Digests, Pixel
 from pneumo.data.contents import contents, cores, hash_of
@@ -29,7 +33,7 @@ from pneumo.errors import one_line
 
 WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
 BLOCK_ROWS = 16  # two blocks in flight: at 512 px at most 16 MB, and what is written is still in the cache
-FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP")
+FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP", "GIF")
 DICOM = (".dcm", ".dicom")
 COLOUR_SIDE_PX = 64
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, and its warnings; ours is `need_size`, for DICOM too
@@ -138,8 +142,11 @@ def _read(root: Path, path: str, as_grey: Callable[[Image.Image], Pixel]) -> Pix
         with Image.open(root / path, formats=FORMATS) as picture:
             need_size(picture.height, picture.width)
             picture.verify()  # decoding checks no checksum: a flipped bit would pass as a picture
-        with Image.open(root / path, formats=FORMATS) as picture:
+        # from an open file: of a path, Pillow 13 maps a plain TIFF into memory and then turns it wrongly
+        with (root / path).open("rb") as file, Image.open(file, formats=FORMATS) as picture:
+            _need_one_frame(picture)
             picture.load()
+            _turn_upright(picture)
             return as_grey(picture)
     except UnreadableError as problem:
         raise UnreadableError(f"{path} {problem}") from None
@@ -204,6 +211,19 @@ def decode_rle(texts: Sequence[str], height: int, width: int) -> Pixel:
                 )
             flat[start:end] = 255
     return flat.reshape(width, height).T
+
+
+def _need_one_frame(picture: Image.Image) -> None:
+    """Raises UnreadableError. MPO is a JPEG with other views behind it, which viewers do not show."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        kind = "pages" if picture.format == "TIFF" else "frames"
+        raise UnreadableError(f"has {frames:,} {kind}; one can be read: save the one that is meant by itself")
+
+
+def _turn_upright(picture: Image.Image) -> None:
+    with suppress(Exception):  # a damaged EXIF block says nothing; Pillow raises nearly anything on it
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _grey(picture: Image.Image) -> Pixel:

@@ -28,7 +28,7 @@ from filelock import FileLock
 from pneumo.data.cohort import Cohort, Digests, Pixel, refusal
 from pneumo.errors import InputError
 
-FORMAT = 2
+FORMAT = 2  # another whenever the same bytes come to be read as other pixels
 FILES = ("digests.npy", "mask_of.npy", "masks.npy", "pixels.npy")
 ROOM_TO_SPARE_BYTES = 64 * 2**20
 

@@ -1,36 +1,58 @@
-"""Files and folders that are named -> the files to read."""
+"""Files and folders that are named -> the files to read, and what of the folders is left out."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pneumo.errors import InputError, one_line
 
-PICTURES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp")
+PICTURES = (".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp", ".gif")
 ENDINGS = frozenset((*PICTURES, ".dcm", ".dicom", ""))
+KINDS_SHOWN = 10
 
 
-def films(named: Sequence[str]) -> list[str]:
-    """A file as it is named; of a folder, at any depth and in sorted order, what ends as a picture or DICOM
-    file does or has no ending, hidden files and linked folders left out. InputError: one is not there, or
-    there is nothing in all of them."""
+def films(named: Sequence[str]) -> tuple[list[str], Counter[str]]:
+    """Files to read, and how many of what else is in the folders.
+
+    A file is read as it is named; of a folder, at any depth and in sorted order, what ends as a picture or
+    DICOM file does or has no ending. Hidden files and folders do not count. InputError: one is not there, or
+    there is nothing to read in all of them.
+    """
     for name in named:
         if not (Path(name).is_file() or Path(name).is_dir()):
             there = "is neither a file nor a folder" if Path(name).exists() else "is not there"
             raise InputError(f"{one_line(name)} {there}")
-    found = [path for name in named for path in (_inside(name) if Path(name).is_dir() else [name])]
+    left_out: Counter[str] = Counter()
+    found = [path for name in named for path in (_inside(name, left_out) if Path(name).is_dir() else [name])]
     if not found:
-        raise InputError(f"{one_line(', '.join(named))}: no PNG, JPEG or DICOM file is in it")
-    return found
+        rest = f" (left out: {counted(left_out)})" if left_out else ""
+        raise InputError(f"{one_line(', '.join(named))}: no PNG, JPEG or DICOM file is in it{rest}")
+    return found, left_out
 
 
-def _inside(folder: str) -> Iterator[str]:
-    for here, folders, files in os.walk(folder):
+def counted(left_out: Counter[str]) -> str:
+    """The most frequent first: 3 .txt, 1 linked folder"""
+    kinds = [f"{count:,} {one_line(kind)}" for kind, count in left_out.most_common(KINDS_SHOWN)]
+    more = left_out.total() - sum(count for _, count in left_out.most_common(KINDS_SHOWN))
+    return ", ".join([*kinds, *([f"{more:,} others"] if more else [])])
+
+
+def _inside(folder: str, left_out: Counter[str]) -> Iterator[str]:
+    def refused(error: OSError) -> None:
+        left_out[f"unreadable folder ({one_line(str(error.filename))})"] += 1
+
+    for here, folders, files in os.walk(folder, onerror=refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+        left_out.update("linked folder" for name in folders if Path(here, name).is_symlink())
+        for name in sorted(name for name in files if not name.startswith(".")):
             path = Path(here, name)
-            if not name.startswith(".") and _is_film(path) and path.is_file():
+            if not path.is_file():
+                left_out["broken link" if path.is_symlink() else "pipe or device"] += 1
+            elif _is_film(path):
                 yield str(path)
+            else:
+                left_out[path.suffix.lower()] += 1
 
 
 def _is_film(path: Path) -> bool:

@@ -26,7 +26,7 @@ from pneumo.serving.decision import Decision
 from pneumo.serving.film import Film, film
 from pneumo.serving.frozen import decision
 from pneumo.serving.heat import save_heat_map
-from pneumo.serving.paths import films
+from pneumo.serving.paths import counted, films
 from pneumo.trained import Trained, trained
 
 COLUMNS = ("path", "score", "probability", "decision", "flag", "error")
@@ -54,7 +54,7 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
         raise InputError(f"heatmaps={heatmaps} is not a folder")
     if tta is not None:
         views_of(tta)
-    paths = films(named)
+    paths, left_out = films(named)
     part = out.with_name(f"{out.name}.part")
     for written in (out, part):
         if written.exists() and any(written.samefile(path) for path in paths):
@@ -67,7 +67,7 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
         heatmaps.mkdir(parents=True, exist_ok=True)
     terminal = Terminal()
     terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {frozen.threshold:.3g}")
-    terminal.say("files", f"{len(paths):,}")
+    terminal.say("files", f"{len(paths):,}" + (f" · left out: {counted(left_out)}" if left_out else ""))
     counts: Counter[str] = Counter()
     try:
         with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
