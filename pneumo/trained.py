@@ -1,5 +1,6 @@
 """The best model of a run, with all it needs to see images of any origin."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ class Trained:
     images: Images | None  # of its data, when it was trained; None of runs before checkpoints knew them
     seen: Seen | None  # all that its weights have been trained on
     split_hash: str  # of its split, which tells that of such runs
+    cautions: tuple[str, ...]  # what must be said wherever it is used: that it leaks, that it collapsed
 
     @property
     def side_px(self) -> int:
@@ -89,4 +91,12 @@ def trained(name: str) -> Trained:
         checkpoint.images_of(state),
         checkpoint.seen_by(state),
         state["split_hash"],
+        tuple(cautions(archive.find_run(run_id).data.tags)),
     )
+
+
+def cautions(tags: Mapping[str, str]) -> Iterator[str]:
+    if (risk := tags.get("leak_risk", "none")) != "none":
+        yield f"Its validation and test images may not be new to it: {risk}."
+    if tags.get("collapsed") == "true":
+        yield "It collapsed in training: it gives nearly all images one answer."

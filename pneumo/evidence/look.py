@@ -132,6 +132,7 @@ def look(
             "images that have not changed."
         )
     of_test = [one.of_test for one in each]
+    notes += dict.fromkeys(caution for model in models for caution in model.cautions)
     notes += [*looked_at_test(models, of_test, len(rows)), *unmasked]
     return Looked(answers, other, rows, described, notes, of_test)
 

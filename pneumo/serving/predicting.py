@@ -67,6 +67,8 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
         heatmaps.mkdir(parents=True, exist_ok=True)
     terminal = Terminal()
     terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {frozen.threshold:.3g}")
+    for caution in model.cautions:
+        terminal.warn(f"          {caution}")
     terminal.say("files", f"{len(paths):,}" + (f" · left out: {counted(left_out)}" if left_out else ""))
     counts: Counter[str] = Counter()
     try:

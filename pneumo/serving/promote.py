@@ -22,6 +22,8 @@ def promote(run: str, name: str, alias: str) -> None:
     frozen = decision(model)
     terminal = Terminal()
     terminal.say("model", f"run {model.run_id} · {model.experiment.choices['model']} · {model.side_px} px")
+    for caution in model.cautions:
+        terminal.warn(f"          {caution}")
     with tempfile.TemporaryDirectory() as folder:
         network, settings = Path(folder) / "network.onnx", Path(folder) / "settings.json"
         with terminal.waiting("exporting"):

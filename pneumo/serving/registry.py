@@ -29,6 +29,15 @@ SIGNATURE = ModelSignature(
 )
 
 
+ORIGIN = ("data", "data_identity", "split_identity", "split_hash", "leak_risk", "collapsed")
+
+
+def origin_of(run_id: str) -> dict[str, str]:
+    """What a version must say of the run it is from: its data, its split, that it leaks or collapsed."""
+    tags = mlflow.get_run(run_id).data.tags
+    return {name: tags[name] for name in ORIGIN if name in tags}
+
+
 def need_names(name: str, alias: str) -> None:
     """InputError: MLflow would not take one of them."""
     if not name or set(name) & set("/:%\"'@") or not name.isprintable():
@@ -57,6 +66,6 @@ def register(run_id: str, name: str, alias: str, network: Path, settings: Path, 
         pip_requirements=[f"{package}=={version(package)}" for package in NEEDED],
     )
     with redirect_stderr(io.StringIO()):  # where MLflow says what we say ourselves
-        made = mlflow.register_model(logged.model_uri, name)
+        made = mlflow.register_model(logged.model_uri, name, tags=origin_of(run_id))
     mlflow.MlflowClient().set_registered_model_alias(name, alias, made.version)
     return int(made.version)
