@@ -183,6 +183,19 @@ def test_a_real_siim_header_is_read() -> None:
     assert (found.patient_id, found.problem) == ("16d7f894-55d7-4d95-8957-d18987f0e981", "")
 
 
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        (SIIM_IMAGE, ""),
+        ("wg04_RG1_J2KI", ""),
+        ("wg04_RG2_JPLY", 'header: BodyPartExamined "HIP"'),
+        ("wg04_RG3_RLE", 'header: BodyPartExamined "EXTREMITY"'),
+    ],
+)
+def test_real_headers_tell_a_hip_and_an_extremity_from_chests(name: str, flag: str) -> None:
+    assert header(FOLDER / "dicom", f"{name}.dcm").flag == flag
+
+
 def test_the_real_annotations_and_a_real_file_meet_in_one_cohort(
     annotations: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -68,13 +68,15 @@ def posted(address, *contents):
 
 def test_a_png_and_a_dicom_are_answered_as_predict_does_and_a_bad_one_with_400(address, promoted, tmp_path):  # noqa: F811
     film = np.kron(chest(16), np.ones((4, 4), np.uint8))
-    files = [png(tmp_path / "film.png", film), save(tmp_path / "film.dcm", film, "JPEGLossless")]
+    hip = save(tmp_path / "hip.dcm", film, BodyPartExamined="HIP")
+    files = [png(tmp_path / "film.png", film), save(tmp_path / "film.dcm", film, "JPEGLossless"), hip]
     cli.told(["predict", promoted, *map(str, files), f"out={tmp_path / 'out.csv'}"])
     status, answer = posted(address, *((file.name, file.read_bytes()) for file in files))
     assert status == 200
     for said, row in zip(answer["predictions"], table(tmp_path / "out.csv"), strict=True):
         assert said["score"] == pytest.approx(float(row["score"]), abs=0.02)  # predict may be in bfloat16
         assert (said["decision"], said["flag"]) == (row["decision"], row["flag"])
+    assert [said["flag"] for said in answer["predictions"]] == ["", "", 'header: BodyPartExamined "HIP"']
 
     cut = files[0].read_bytes()[:300]
     status, answer = posted(address, ("film.png", files[0].read_bytes()), ("cut.png", cut))

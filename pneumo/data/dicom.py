@@ -28,9 +28,10 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
-from pneumo.data import apart
+from pneumo.data import apart, body_part
 from pneumo.data.cohort import Pixel
 from pneumo.data.grey import UnreadableError, detector_top, eight_bits, need_size
+from pneumo.errors import one_line
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,6 +42,11 @@ HEADER = (
     *("PatientID", "ViewPosition", "PatientAge", "PatientSex", "BodyPartExamined", "Modality"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
 )
+TEXTS = {  # of part and view, by what they are called here: the code's meaning in a sequence, else themselves
+    **{name: name for name in (*body_part.SERIES_TEXTS, *body_part.STUDY_TEXTS, *body_part.VIEW_TEXTS)},
+    **{"AnatomicRegion": "AnatomicRegionSequence", "ViewCode": "ViewCodeSequence"},
+}
+LONGEST_TEXT = 64  # characters, as DICOM has it for one line
 DECODERS = {
     **dict.fromkeys((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit), "pillow"),
     **dict.fromkeys((uid.JPEG2000, uid.JPEG2000Lossless), "pillow"),
@@ -59,7 +65,8 @@ warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says, as it says it ("" = nothing), and why its image cannot be read ("" = it can)."""
+    """What a header says, as it says it ("" = nothing), why its image cannot be read ("" = it can), and what
+    it says that is no frontal chest film ("" = nothing)."""
 
     patient_id: str = ""
     view: str = ""
@@ -67,6 +74,7 @@ class Header:
     sex: str = ""
     body_part: str = ""
     problem: str = ""
+    flag: str = ""
 
 
 def headers(root: Path, paths: list[str]) -> list[Header]:
@@ -77,14 +85,22 @@ def headers(root: Path, paths: list[str]) -> list[Header]:
 
 def header(root: Path, path: str) -> Header:
     try:
-        dataset = _opened(root / path, stop_before_pixels=True, specific_tags=list(HEADER))
-        patient, view, age, sex, body_part = (str(dataset.get(name) or "").strip() for name in HEADER[:5])
+        dataset = _opened(root / path, stop_before_pixels=True, specific_tags=[*HEADER, *TEXTS.values()])
+        patient, view, age, sex, part = (str(dataset.get(name) or "").strip() for name in HEADER[:5])
         problem = _problem(dataset)
+        flag = body_part.not_frontal_chest({name: _text(dataset, key) for name, key in TEXTS.items()})
     except UnreadableError as error:
         return Header(problem=f"{path} {error}")
     except Exception as error:  # on a broken file pydicom raises nearly anything
         return Header(problem=f"{path} is not a readable DICOM file ({error})")
-    return Header(patient, view, age, sex, body_part, problem and f"{path} {problem}")
+    return Header(patient, view, age, sex, part, problem and f"{path} {problem}", flag)
+
+
+def _text(dataset: pydicom.Dataset, name: str) -> str:
+    said = dataset.get(name)
+    if name.endswith("Sequence"):
+        said = said[0].get("CodeMeaning") if said else ""
+    return one_line(str(said or "").strip())[:LONGEST_TEXT]
 
 
 def load(path: Path) -> Pixel:

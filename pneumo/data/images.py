@@ -133,6 +133,15 @@ def load_grey_and_colour(root: Path, path: str) -> tuple[Pixel, float]:
     return _read(root, path, both), colours[-1]
 
 
+def header_flag(root: Path, path: str) -> str:
+    """What a DICOM header says that is no frontal chest film; "" = nothing, as of every picture."""
+    if not _is_dicom(root / path):
+        return ""
+    from pneumo.data import dicom
+
+    return dicom.header(root, path).flag
+
+
 def _read(root: Path, path: str, as_grey: Callable[[Image.Image], Pixel]) -> Pixel:
     try:
         if _is_dicom(root / path):

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from pneumo.data.body_part import names_chest
 from pneumo.data.cohort import NO_LESION, known, need_columns, path_problems, read_table, sexes, years
 from pneumo.data.dicom import Header, headers
 from pneumo.errors import one_line
-
-CHEST = "CHEST|THORAX|LUNG"
 
 Places = Mapping[str, Sequence[str]]  # where the files of an image id lie
 
@@ -83,7 +82,7 @@ def with_headers(draft: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, tuple[s
 
 def _other_parts(parts: pd.Series) -> tuple[str, ...]:
     """Many a chest is filed under another name, so this is said, not refused."""
-    other = parts[(parts != "") & ~parts.str.upper().str.contains(CHEST)]
+    other = parts[(parts != "") & ~parts.map(names_chest)]
     if other.empty:
         return ()
     names = ", ".join(

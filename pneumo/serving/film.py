@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumo.data.cohort import Pixel
-from pneumo.data.images import load_grey_and_colour, resized
+from pneumo.data.images import header_flag, load_grey_and_colour, resized
 
 LOOKED_AT_PX = 64  # side; of 1,014 NIH films the nearest to each limit is named beside it
 COLOURFUL = 8  # of 255, mean difference of the channels: 0
@@ -27,13 +27,14 @@ class Film:
 def film(path: Path, side_px: int) -> Film:
     """Raises UnreadableError, which names the file."""
     grey, colour = load_grey_and_colour(path.parent, path.name)
-    return Film(resized(grey, side_px), oddity(grey, colour))
+    flags = header_flag(path.parent, path.name), oddity(grey, colour)
+    return Film(resized(grey, side_px), "; ".join(flag for flag in flags if flag))
 
 
 def oddity(grey: Pixel, colour: float) -> str:
     """What is plainly unlike a frontal chest film in (H, W) and in the mean difference of its colours'
     channels, 0 to 255; "" = nothing. It knows four things alone: a grey photograph, another part of the
-    body or a lateral film passes."""
+    body or a lateral film passes, unless its DICOM header says so (`header_flag`)."""
     if colour > COLOURFUL:
         return "in colour"
     height, width = grey.shape
