@@ -1,10 +1,12 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
 from pneumo import checkpoint
 from pneumo.errors import InputError
+from pneumo.runs.identity import Images, Seen
 
 GOOD = {"model": {"w": torch.ones(3)}, "config": {}, "run_id": "x"}
 
@@ -67,5 +69,7 @@ def test_another_configuration_is_named_value_by_value(tmp_path):
 
 def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
     (tmp_path / ".last.pt.4711").write_bytes(b"half of it")
-    checkpoint.Keeper(tmp_path, {}, "split", "run")
+    nothing = Seen.nothing()
+    images = Images(*(np.zeros(0, np.int64) for _ in range(6)))
+    checkpoint.Keeper(tmp_path, {}, "split", "run", images, nothing)
     assert list(tmp_path.iterdir()) == []

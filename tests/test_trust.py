@@ -311,6 +311,22 @@ def test_looks_through_other_runs_are_said(world, train, capsys):
     assert "Through 1 other run on the same test images: 2 looks." in capsys.readouterr().out
 
 
+# ---- predicting
+
+
+def test_files_that_a_model_was_trained_on_are_told_from_others(world, train, workdir, capsys):
+    one = train()
+    trained = set(images_of_split(world, one, "train"))
+    shutil.copytree(world.root / "png", workdir / "films", ignore=shutil.ignore_patterns("*_mask.png"))
+    for path in (workdir / "films").iterdir():
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    told(["predict", one, str(workdir / "films")])
+    found = pd.read_csv("predictions.csv")
+    known = found.loc[found["trained_on"] == "yes", "path"]
+    assert {Path(path).name.removeprefix("renamed-") for path in known} == {Path(p).name for p in trained}
+    assert f"known     {len(trained)} it was trained on" in capsys.readouterr().out
+
+
 # ---- resuming
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from pneumo import config
-from pneumo.archive import Logged
+from pneumo.archive import Logged, data_identity
 from pneumo.augment import Augment
 from pneumo.data.material import prepared
 from pneumo.data.store import Store
@@ -15,6 +15,7 @@ from pneumo.errors import InputError
 from pneumo.pages import Cell, Link, Section
 from pneumo.report.gathered import CONTROL
 from pneumo.revisit import experiment_of
+from pneumo.runs.identity import Images
 from pneumo.verdict import LOST_BELOW
 
 ON_SIIM: list[Cell] = ["SIIM-ACR, measured before", "2,669", "58%", "65%", "-", ""]
@@ -35,11 +36,14 @@ def section(runs: list[Logged], on_progress: Callable[[int, int], None]) -> Sect
 
 
 def on_data(run: Logged, on_progress: Callable[[int, int], None]) -> list[Cell]:
-    """Not known where the images are not to be had any more."""
+    """Not known where the images are not to be had any more, or are others by now."""
     name = run.tags.get("data", "?")
     try:
         source = experiment_of(run.run_id).data
-        store = prepared(source, on_progress).store
+        material = prepared(source, on_progress)
+        store = material.store
+        if data_identity(run.tags) not in (Images.of(material).data_identity, f"0-{material.split.hash}"):
+            raise InputError("its data are not what they were")
     except InputError as error:
         return [name, f"not known: {str(error).splitlines()[0]}", "", "", ""]
     drawn = len(store.lesions)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pneumo import tracking
 from pneumo.console import Terminal
-from pneumo.data.contents import cores
+from pneumo.data.contents import cores, hash_of
 from pneumo.data.grey import UnreadableError
 from pneumo.errors import InputError, one_line
 from pneumo.evidence.saliency import hires_cam
@@ -29,7 +29,7 @@ from pneumo.serving.heat import save_heat_map
 from pneumo.serving.paths import counted, films
 from pneumo.trained import Trained, trained
 
-COLUMNS = ("path", "score", "probability", "decision", "flag", "error")
+COLUMNS = ("path", "score", "probability", "decision", "flag", "error", "trained_on")
 AHEAD = 4  # files that are read before they are needed, for each core
 
 
@@ -41,6 +41,7 @@ class Row:
     decision: str = ""
     flag: str = ""
     error: str = ""
+    trained_on: str = ""  # "yes": its bytes are those of an image that the model was trained on
 
 
 def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, tta: str | None) -> None:
@@ -78,7 +79,9 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
             with terminal.progress("reading") as advance:
                 for number, row in enumerate(rows(model, frozen, paths, views, heatmaps), 1):
                     writer.writerow([getattr(row, column) for column in COLUMNS])
-                    counts += Counter([row.decision, *(["flagged"] if row.flag else [])])
+                    counts += Counter(
+                        [row.decision, *["flagged"] * bool(row.flag), *["trained on"] * bool(row.trained_on)]
+                    )
                     advance(number, len(paths))
     except KeyboardInterrupt:
         terminal.warn(
@@ -94,12 +97,17 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
 
 
 def summary(counts: Counter[str], n_files: int) -> list[str]:
-    """`counts` of decisions ("" = broken) and flags."""
+    """`counts` of decisions ("" = broken), flags and images that were trained on."""
     read = n_files - counts[""]
     lines = [f"{'positive':<10}{counts['positive']:,} of {read:,} that could be read"]
     if counts["flagged"]:
         lines.append(
             f"{'flagged':<10}{counts['flagged']:,} plainly no frontal chest film: see the column flag"
+        )
+    if counts["trained on"]:
+        lines.append(
+            f"{'known':<10}{counts['trained on']:,} it was trained on: these say nothing of new ones, see "
+            "the column trained_on"
         )
     if counts[""]:
         lines.append(f"{'broken':<10}{counts['']:,} not readable: see the column error")
@@ -111,6 +119,7 @@ def rows(
 ) -> Iterator[Row]:
     """One for each path, in their order, a batch at a time."""
     read = decoded(paths, model.side_px)
+    seen = set(model.seen.content.tolist()) if model.seen else set()
     size, done = 2 * model.experiment.fit.batch_size, 0
     while batch := list(islice(read, size)):
         good = [one for one in batch if isinstance(one, Film)]
@@ -125,7 +134,8 @@ def rows(
             if heatmaps:
                 stem = one_line(os.fsencode(Path(path).stem).decode(errors="replace"))[:60]
                 save_heat_map(one.pixels, next(heats), heatmaps / f"{done:06}_{stem}.png")
-            yield Row(path, *next(judged), flag=one.flag)
+            known = "yes" if seen and hash_of(Path(path).read_bytes()) in seen else ""
+            yield Row(path, *next(judged), flag=one.flag, trained_on=known)
 
 
 def verdicts(
