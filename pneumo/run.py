@@ -89,6 +89,8 @@ def lead(
     risk = start.leak_risk(images, material.split.hash, experiment.model.allow_leak)
     if risk:
         terminal.warn(f"          {risk}: its validation and test figures may flatter")
+    for line in (changed := start.differences(images)):
+        terminal.warn(f"          since model.pretrained was trained: {line}")
     fit = assembled(experiment, material, machine, processes)
     training = begun(experiment, model, fit)
     if before:
@@ -103,7 +105,7 @@ def lead(
         before.run_id if before else watch.run_id,
         watch.run_name or experiment.run_name,
         {} if before else {**experiment.choices, **experiment.parameters},
-        {**tags(experiment, material, images, risk, folder), **watch.tags},
+        {**tags(experiment, material, images, risk, changed, folder), **watch.tags},
         watch.parent,
         Unsent(folder / UNSENT),
         terminal.warn,
@@ -302,9 +304,15 @@ def log_beginning(
 
 
 def tags(
-    experiment: Experiment, material: Material, images: Images, risk: str | None, folder: Path
+    experiment: Experiment,
+    material: Material,
+    images: Images,
+    risk: str | None,
+    changed: list[str],
+    folder: Path,
 ) -> dict[str, object]:
-    """`risk`: why weights that the run begins with may know its validation and test images."""
+    """`risk`: why the weights that it begins with may know its validation and test images; `changed`: what is
+    not as it was when they were trained."""
     risks = [one for one in (material.split.leak_risk, risk) if one]
     return {
         **experiment.choices,
@@ -316,6 +324,7 @@ def tags(
         "test_identity": images.test_identity,
         "split_hash": material.split.hash,
         "leak_risk": "; ".join(risks) or "none",
+        **({"changed_since_pretraining": "; ".join(changed)} if changed else {}),
         "checkpoints": folder.resolve(),
     }
 

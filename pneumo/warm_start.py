@@ -16,12 +16,17 @@ UNKNOWN = "weights whose training images are not known"
 @dataclass(frozen=True)
 class WarmStart:
     """`seen`: the images that the weights have been trained on, None where a checkpoint of ours does not say;
-    `split_hash`: of the split they were trained on, where they are ours."""
+    `images` and `split_hash`: of the run that they are from, where they are ours."""
 
     given: str  # as model.pretrained says it
     file: str | None  # what to load: a path, imagenet, or None for nothing
     seen: Seen | None
+    images: Images | None = None
     split_hash: str | None = None
+
+    def differences(self, now: Images) -> list[str]:
+        """What is not as it was in those images that the run of these weights had too."""
+        return identity.changes(self.images, now, shared_only=True) if self.images else []
 
     def leak_risk(self, images: Images, split_hash: str, allowed: bool) -> str | None:
         """Why the validation and test images may have been trained on; None where they have not.
@@ -52,4 +57,5 @@ def warm_start(pretrained: str | None) -> WarmStart:
     state = read_tensors(Path(file), f"model.pretrained={file}")
     if not checkpoint.is_ours(state):
         return WarmStart(pretrained, file, Seen.nothing())
-    return WarmStart(pretrained, file, checkpoint.seen_by(state), state["split_hash"])
+    images, seen = checkpoint.images_of(state), checkpoint.seen_by(state)
+    return WarmStart(pretrained, file, seen, images, state["split_hash"])

@@ -179,15 +179,16 @@ def order_of(cohort: "Cohort") -> Hashes:
     return np.argsort(hashes(cohort.table["image_id"], cohort.namespace), kind="stable")
 
 
-def changes(then: Images, now: Images) -> list[str]:
-    """What differs between the images then and now, a line for each kind of difference; empty where they
-    are the same images, labels, lesions and patients in the same split."""
+def changes(then: Images, now: Images, shared_only: bool = False) -> list[str]:
+    """What differs between the images then and now, a line for each kind of difference; empty where they are
+    the same images, labels, lesions and patients in the same split. `shared_only`: of the images that are in
+    both, and whatever their split."""
     lines = []
     at, there = then.where(now.image)
     gone = int((~now.where(then.image)[1]).sum())
-    if gone:
+    if gone and not shared_only:
         lines.append(f"{counted(gone, 'image')} {'is' if gone == 1 else 'are'} gone")
-    if new := int((~there).sum()):
+    if (new := int((~there).sum())) and not shared_only:
         renamed = int(np.isin(now.content[~there], then.content).sum())
         known = f", {renamed:,} of them with the content of an earlier one" if renamed else ""
         lines.append(f"{counted(new, 'image')} {'is' if new == 1 else 'are'} new{known}")
@@ -200,7 +201,7 @@ def changes(then: Images, now: Images) -> list[str]:
         differ = getattr(then, name)[at[there]] != getattr(now, name)[there]
         if differ.any():
             lines.append(f"{what} of {counted(int(differ.sum()), 'image')} differ")
-    if moved := int((then.split[at[there]] != now.split[there]).sum()):
+    if (moved := int((then.split[at[there]] != now.split[there]).sum())) and not shared_only:
         lines.append(f"{counted(moved, 'image')} {'is' if moved == 1 else 'are'} in another split")
     return lines
 
