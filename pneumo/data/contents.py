@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 Hashes = npt.NDArray[np.int64]
 
@@ -114,6 +113,8 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
     stale = (before[:, :DAY] != now).any(axis=1) | (before[:, DAY] < today - DAYS_BETWEEN_WRITES)
     if store_dir is None or not (good & stale).any():
         return
+    from filelock import FileLock  # which is not there where a model is served
+
     new = np.column_stack([now[good], np.full(good.sum(), today)])
     try:
         store_dir.mkdir(parents=True, exist_ok=True)
