@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -116,6 +117,7 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
     from filelock import FileLock  # which is not there where a model is served
 
     new = np.column_stack([now[good], np.full(good.sum(), today)])
+    partial = store_dir / f"{NAME}.partial"
     try:
         store_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(store_dir / f"{NAME}.lock"):
@@ -123,9 +125,9 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
             _, firsts = np.unique(known[:, PATH], return_index=True)
             known = known[firsts]
             known = known[np.argsort(-known[:, DAY], kind="stable")][:MOST_REMEMBERED]
-            partial = store_dir / f"{NAME}.partial"
             with partial.open("wb") as file:
                 np.save(file, known)
             partial.replace(store_dir / NAME)
     except OSError:
-        return
+        with suppress(OSError):
+            partial.unlink()
