@@ -18,7 +18,7 @@ from PIL import Image
 from pneumo import checkpoint
 from pneumo.data.cohort import Cohort, read_table
 from pneumo.data.sources import Table
-from pneumo.data.store import ROOM_TO_SPARE_BYTES, Store, open_store
+from pneumo.data.store import FORMAT, ROOM_TO_SPARE_BYTES, Store, open_store
 from pneumo.errors import InputError
 
 NAMES = ("a.png", "b.png")
@@ -177,7 +177,7 @@ def test_a_store_of_another_version_is_built_again(tmp_path: Path, change: dict[
 def test_a_store_of_a_later_format_has_another_place(tmp_path: Path, monkeypatch) -> None:
     taken = cohort(pictures(tmp_path / "root"), GOOD)
     store = opened(taken, tmp_path / "stores")
-    monkeypatch.setattr("pneumo.data.store.FORMAT", 2)
+    monkeypatch.setattr("pneumo.data.store.FORMAT", FORMAT + 1)
     assert opened(taken, tmp_path / "stores").folder != store.folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conditions import fill, small_disk
 
 from pneumo.data import contents as module
 from pneumo.data.contents import CONTENT, NAME, PATH, UNREADABLE, contents
@@ -148,6 +149,17 @@ def test_several_processes_remember_all_that_each_has_read(files: list[Path], tm
     assert [process.wait(timeout=60) for process in started] == [0] * 4
     assert sorted(remembered(tmp_path)[:, CONTENT].tolist()) == sorted(own(path) for path in files)
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_disk_that_is_full_costs_only_the_memory(files: list[Path]) -> None:
+    with small_disk(1) as disk:
+        fill(disk)
+        assert contents(files, disk).hashes.tolist() == [own(path) for path in files]
+        assert not list(disk.glob(f"{NAME}*[!k]"))
+        (disk / "filler").unlink()
+        contents(files, disk)
+        assert len(remembered(disk)) == 20
 
 
 def test_a_folder_that_cannot_be_written_to_costs_only_the_memory(files: list[Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A DICOM file is shown as a viewer shows it, or refused by name before it costs anything."""
 
+import base64
 import random
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
@@ -65,6 +67,58 @@ def test_every_lossy_syntax_comes_close(tmp_path: Path, syntax: str) -> None:
     smooth = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint8)
     found = grey(dicoms.save(tmp_path / "a.dcm", smooth, syntax)).astype(int)
     assert np.abs(found - smooth).max() <= 4
+
+
+# 16 x 24 pixels, by libjpeg-turbo 3.1; its own decoder comes within 1 of DRAWN_12, as the test asks
+JPEG_12 = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgMCAgMDAwMEAwMEBQgFBQQEBQoHBwYIDAoMDAsKCwsNDhIQDQ4RDgsLEBYQERMUFRUV"
+    "DA8XGBYUGBIUFRT/wQALDAAQABgBAREA/8QAFgABAQEAAAAAAAAAAAAAAAAADAYO/8QAHBAAAQMFAAAAAAAAAAAAAAAAAAsaR2eEpMLh"
+    "/9oACAEBAAA/AAESVREFpqaGKfH1Ay+h3VKoiC01LV8fUDL6DSkqiILTUZavj6gZfT//2Q=="
+)
+DOWN, ACROSS = np.mgrid[:16, :24]
+DRAWN_12 = np.where((DOWN // 8 + ACROSS // 8) % 2, np.minimum(4095 - DOWN * 100, 4095), ACROSS * 150)
+
+
+def of_12_bits(path: Path, stream: bytes = JPEG_12, **said: object) -> Path:
+    dataset = dicoms.made(DRAWN_12.astype(np.uint16), "JPEGExtended12Bit", **{"BitsStored": 12, **said})
+    dataset.PixelData = encapsulate([stream])
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_jpeg_of_12_bits_is_read(tmp_path: Path) -> None:
+    found = grey(of_12_bits(tmp_path / "a.dcm"))
+    assert np.abs(found - DRAWN_12 / 4095 * 255).max() <= 0.5 + 255 / 4095
+    negative = grey(of_12_bits(tmp_path / "b.dcm", PhotometricInterpretation="MONOCHROME1"))
+    assert (negative == 255 - found).all()
+
+
+def test_what_a_lossy_code_overshoots_does_not_darken_the_film(tmp_path: Path) -> None:
+    found = grey(of_12_bits(tmp_path / "a.dcm", BitsStored=10))
+    assert np.abs(found - np.minimum(DRAWN_12, 1023) / 1023 * 255).max() <= 1
+
+
+def test_a_jpeg_of_8_bits_may_be_called_extended(tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint8)
+    dataset = dicoms.made(smooth, "JPEGBaseline8Bit")
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGExtended12Bit
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert np.abs(grey(tmp_path / "a.dcm").astype(int) - smooth).max() <= 4
+
+
+def test_a_broken_jpeg_of_12_bits_ends_no_process_but_its_decoder(tmp_path: Path) -> None:
+    choose, refused = random.Random(0), []
+    for _ in range(60):
+        broken = bytearray(JPEG_12)
+        for _ in range(2):
+            broken[choose.randrange(2, len(broken) - 2)] = choose.randrange(256)
+        try:
+            assert grey(of_12_bits(tmp_path / "a.dcm", bytes(broken))).shape == DRAWN_12.shape
+        except UnreadableError as error:
+            refused.append(str(error))
+    assert len(refused) > 10
+    assert all(said.startswith("a.dcm ") for said in refused)
+    assert (grey(of_12_bits(tmp_path / "a.dcm"))[0, :3] == [0, 9, 19]).all()
 
 
 def test_monochrome1_is_the_negative(tmp_path: Path) -> None:

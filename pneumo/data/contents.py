@@ -10,13 +10,13 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 Hashes = npt.NDArray[np.int64]
 
@@ -114,7 +114,10 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
     stale = (before[:, :DAY] != now).any(axis=1) | (before[:, DAY] < today - DAYS_BETWEEN_WRITES)
     if store_dir is None or not (good & stale).any():
         return
+    from filelock import FileLock  # which is not there where a model is served
+
     new = np.column_stack([now[good], np.full(good.sum(), today)])
+    partial = store_dir / f"{NAME}.partial"
     try:
         store_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(store_dir / f"{NAME}.lock"):
@@ -122,9 +125,9 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
             _, firsts = np.unique(known[:, PATH], return_index=True)
             known = known[firsts]
             known = known[np.argsort(-known[:, DAY], kind="stable")][:MOST_REMEMBERED]
-            partial = store_dir / f"{NAME}.partial"
             with partial.open("wb") as file:
                 np.save(file, known)
             partial.replace(store_dir / NAME)
     except OSError:
-        return
+        with suppress(OSError):
+            partial.unlink()

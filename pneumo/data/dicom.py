@@ -4,9 +4,9 @@ Grey, as a viewer shows it: stored numbers -> modality LUT or rescale -> VOI LUT
 the range of the detector -> 8 bits -> MONOCHROME1 inverted. All of it is worked out once for each stored
 number and looked up for the pixels.
 
-Pillow decodes JPEG baseline and JPEG 2000 (it lets other threads work meanwhile), GDCM JPEG-LS and lossless
-JPEG, in another process (`apart`), pydicom RLE. Every stream's own size is read first: GDCM does not look
-where a stream is smaller than its header says.
+Pillow decodes JPEG baseline and JPEG 2000 (it lets other threads work meanwhile), GDCM JPEG-LS, lossless JPEG
+and JPEG of 12 bits, in another process (`apart`), pydicom RLE. Every stream's own size is read first: GDCM
+does not look where a stream is smaller than its header says.
 """
 
 # H, W of a file; L stored numbers from its smallest to its largest
@@ -48,7 +48,8 @@ TEXTS = {  # of part and view, by what they are called here: the code's meaning 
 }
 LONGEST_TEXT = 64  # characters, as DICOM has it for one line
 DECODERS = {
-    **dict.fromkeys((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit), "pillow"),
+    uid.JPEGBaseline8Bit: "pillow",
+    uid.JPEGExtended12Bit: "gdcm",
     **dict.fromkeys((uid.JPEG2000, uid.JPEG2000Lossless), "pillow"),
     **dict.fromkeys((uid.JPEGLossless, uid.JPEGLosslessSV1), "gdcm"),
     **dict.fromkeys((uid.JPEGLSLossless, uid.JPEGLSNearLossless), "gdcm"),
@@ -154,12 +155,18 @@ def stored(path: Path) -> apart.Stored:
     wanted = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
     if not syntax.is_compressed and len(dataset.PixelData) < wanted:
         raise UnreadableError(f"is truncated: {len(dataset.PixelData):,} of {wanted:,} bytes of pixels")
+    plugin, bits = DECODERS.get(syntax, ""), 0
     if syntax in SIZED:
-        _need_same_size(next(generate_frames(dataset.PixelData, number_of_frames=1)), dataset)
-    how: dict[str, Any] = {"decoding_plugin": DECODERS.get(syntax, "")}
+        stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        bits = _coded_bits(stream, dataset)
+    if syntax == uid.JPEGExtended12Bit and bits <= 8:
+        plugin = "pillow"
+    how: dict[str, Any] = {"decoding_plugin": plugin}
     if dataset.BitsAllocated == 8:
         how["bits_stored"] = 8  # fewer end the process in GDCM
     try:
+        if syntax == uid.JPEGExtended12Bit and bits > 8:
+            return _twelve_bits(stream, dataset)
         numbers, _ = get_decoder(syntax).as_array(dataset, raw=True, **how)
     except Exception:  # of several decoders, each with its own
         raise UnreadableError(
@@ -168,8 +175,32 @@ def stored(path: Path) -> apart.Stored:
     return numbers
 
 
-def _need_same_size(stream: bytes, dataset: pydicom.Dataset) -> None:
-    """Raises UnreadableError where a JPEG, JPEG-LS or JPEG 2000 stream is of another size, or cut short."""
+def _twelve_bits(stream: bytes, dataset: pydicom.Dataset) -> apart.Stored:
+    """(H, W) of a lossy JPEG of 12 bits, which pydicom does not give to GDCM, though it reads them as
+    libjpeg-turbo does. What overshoots the bits stored is cut off: it would pass for a larger detector."""
+    import gdcm  # in the process of the decoders alone
+
+    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+    fragment.SetByteStringValue(stream)
+    fragments.AddFragment(fragment)
+    pixel_data = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    pixel_data.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((dataset.Columns, dataset.Rows, 1))
+    image.SetDataElement(pixel_data)
+    grey = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
+    numbers = np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), np.uint16)
+    cut_off: apart.Stored = np.minimum(numbers, 2**dataset.BitsStored - 1)
+    return cut_off.reshape(dataset.Rows, dataset.Columns)
+
+
+def _coded_bits(stream: bytes, dataset: pydicom.Dataset) -> int:
+    """Of a pixel in a JPEG, JPEG-LS or JPEG 2000 stream. Raises UnreadableError where it is cut short, or of
+    another size than its header says."""
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         height, width, bits = _coded_size(stream)
@@ -183,6 +214,7 @@ def _need_same_size(stream: bytes, dataset: pydicom.Dataset) -> None:
         raise UnreadableError(f"holds {bits} bits a pixel, its header says {dataset.BitsAllocated}")
     if b"\xff\xd9" not in stream[-16:]:  # GDCM would fill up what is missing; after it comes padding only
         raise UnreadableError(f"is truncated: its {syntax.name} stream has no end")
+    return bits
 
 
 def _coded_size(stream: bytes) -> tuple[int, int, int]:

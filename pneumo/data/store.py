@@ -111,7 +111,7 @@ def _problems(place: Path, key: str, cohort: Cohort) -> dict[int, str] | None:
     They are tried again: what they are called may have changed since, or a decoder may have been added."""
     try:
         meta = json.loads((place / "meta.json").read_text())
-        rows = [int(row) for row in meta["problems"]]
+        rows = list(map(int, meta["problems"].keys()))
         side_px = meta["side_px"]
         sizes = {name: (place / name).stat().st_size for name in FILES}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none there, or of another version
