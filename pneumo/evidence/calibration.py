@@ -109,7 +109,8 @@ def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
 
     def log_loss(beta: Floats) -> Floats:
         log_odds = beta @ terms + offset
-        return (w * (np.logaddexp(0, log_odds) - y * log_odds)).sum(axis=1)
+        losses: Floats = (w * (np.logaddexp(0, log_odds) - y * log_odds)).sum(axis=1)
+        return losses
 
     alone = len(w) == 1
     beta = np.zeros((1, len(terms))) if alone else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
