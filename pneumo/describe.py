@@ -10,6 +10,7 @@ from pneumo.data.material import Material
 from pneumo.data.split import Split
 from pneumo.experiment import Experiment
 from pneumo.fit import EpochReport, Fit
+from pneumo.metrics import Interval
 from pneumo.models import Classifier
 from pneumo.training import Training
 from pneumo.verdict import Scored
@@ -123,21 +124,18 @@ ROWS = {
 }
 
 
-def result(scored: Scored, part: str, known: bool) -> tuple[list[str], list[list[str]], str]:
-    """Columns, rows and title of the last table; `known`: whether patients are."""
+def result(scored: Scored, part: str, patients_known: bool) -> tuple[list[str], list[list[str]], str]:
+    """Columns, rows and title of the last table; `patients_known`: or each image counts
+    as a patient of its own."""
     labels, patients = scored.predictions.labels, scored.patients
-    of = f"{len(np.unique(patients)):,} patients" if known else "unknown patients"
+    of = f"{len(np.unique(patients)):,} patients" if patients_known else "unknown patients"
     positive = len(np.unique(patients[labels == 1]))
     title = f"{part}, {len(labels):,} images of {of}, {int(labels.sum()):,} positive"
-    if known and positive < FEW_PATIENTS:
+    if patients_known and positive < FEW_PATIENTS:
         rest = f"only {positive} patients are" if positive > 1 else "a single patient is"
         title += f"\n{rest} positive: these figures rest on that alone"
-    rows = [
-        [name, short(scored.figures[key]), f"{short(low)} - {short(high)}"]
-        for key, name in ROWS.items()
-        for low, high in [scored.intervals[key]]
-    ]
-    return ["", "", f"95% interval ({'patients' if known else 'images'} resampled)"], rows, title
+    rows = [[name, known(scored.figures[key]), between(scored.intervals[key])] for key, name in ROWS.items()]
+    return ["", "", f"95% interval ({'patients' if patients_known else 'images'} resampled)"], rows, title
 
 
 def operating_point(scored: Scored) -> str:
@@ -160,6 +158,16 @@ def clock(duration: float) -> str:
 def short(value: float, digits: int = 3) -> str:
     """.957, as in the literature."""
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
+
+
+def known(value: float) -> str:
+    """.957, or - where it is not known."""
+    return short(value) if np.isfinite(value) else "-"
+
+
+def between(interval: Interval) -> str:
+    """.916 - .987, or nothing where neither end is known."""
+    return f"{known(interval[0])} - {known(interval[1])}" if np.isfinite(interval).any() else ""
 
 
 def rate(value: float) -> str:

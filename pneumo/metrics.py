@@ -43,6 +43,12 @@ class Ranking:
     def negatives(self) -> Floats:
         return self.fp[:, -1:]
 
+    @property
+    def has_both_classes(self) -> npt.NDArray[np.bool_]:
+        """(D,)"""
+        both: npt.NDArray[np.bool_] = (self.positives * self.negatives)[:, 0] > 0
+        return both
+
 
 def auroc(ranking: Ranking) -> Floats:
     """(D,) P(a positive scores above a negative), ties counted half; NaN where a class is absent."""
@@ -52,24 +58,30 @@ def auroc(ranking: Ranking) -> Floats:
 
 
 def auprc(ranking: Ranking) -> Floats:
-    """(D,) average precision: precision at each threshold, weighted by the recall gained there."""
+    """(D,) average precision: precision at each threshold, weighted by the recall gained there; NaN where a
+    class is absent."""
     gained = np.diff(_from_zero(ranking.tp))
     precision = _divided(ranking.tp, ranking.tp + ranking.fp, empty=0)
-    return _divided((gained * precision).sum(axis=1), ranking.positives[:, 0])
+    area = _divided((gained * precision).sum(axis=1), ranking.positives[:, 0])
+    return np.where(ranking.has_both_classes, area, np.nan)
 
 
 def sensitivity_at(ranking: Ranking, specificity: float) -> Floats:
-    """(D,) the best sensitivity at any threshold whose specificity is at least this."""
+    """(D,) the best sensitivity at any threshold whose specificity is at least this; NaN where a class is
+    absent."""
     allowed = (ranking.fp <= (1 - specificity) * ranking.negatives * (1 + 1e-12)).sum(axis=1)
     found = np.where(allowed, ranking.tp[np.arange(len(allowed)), allowed - 1], 0)
-    return _divided(found, ranking.positives[:, 0])
+    sensitivity = _divided(found, ranking.positives[:, 0])
+    return np.where(ranking.has_both_classes, sensitivity, np.nan)
 
 
 def specificity_at(ranking: Ranking, sensitivity: float) -> Floats:
-    """(D,) the best specificity at any threshold whose sensitivity is at least this."""
+    """(D,) the best specificity at any threshold whose sensitivity is at least this; NaN where a class is
+    absent."""
     too_few = (ranking.tp < sensitivity * ranking.positives * (1 - 1e-12)).sum(axis=1)
     alarms = ranking.fp[np.arange(len(too_few)), np.minimum(too_few, ranking.fp.shape[1] - 1)]
-    return 1 - _divided(alarms, ranking.negatives[:, 0])
+    specificity = 1 - _divided(alarms, ranking.negatives[:, 0])
+    return np.where(ranking.has_both_classes, specificity, np.nan)
 
 
 @dataclass(frozen=True)
@@ -88,29 +100,36 @@ class Confusion:
         fp = _from_zero(ranking.fp)[:, called]
         return cls(tp, fp, ranking.positives[:, 0] - tp, ranking.negatives[:, 0] - fp)
 
-    def figures(self) -> dict[str, Floats]:
-        """Precision is 0 where nothing is called positive, as in the report's tables and scikit-learn."""
+    def figures(self, resampled: bool = False) -> dict[str, Floats]:
+        """Precision is 0 where nothing is called positive, as in the report's tables and scikit-learn. In
+        draws of a bootstrap (`resampled`) it is NaN there, and precision and F1 are NaN without one of the
+        classes: what is not defined in a draw is no value of 0."""
         sensitivity = _divided(self.tp, self.tp + self.fn)
         specificity = _divided(self.tn, self.tn + self.fp)
+        hard_auroc = (sensitivity + specificity) / 2
+        precision = _divided(self.tp, self.tp + self.fp, empty=np.nan if resampled else 0)
+        f1 = _divided(2 * self.tp, 2 * self.tp + self.fp + self.fn, empty=0)
+        one_class = np.isnan(hard_auroc) & resampled
         return {
             "accuracy": _divided(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn),
-            "precision": _divided(self.tp, self.tp + self.fp, empty=0),
+            "precision": np.where(one_class, np.nan, precision),
             "recall": sensitivity,
             "specificity": specificity,
-            "f1": _divided(2 * self.tp, 2 * self.tp + self.fp + self.fn, empty=0),
-            "hard_auroc": (sensitivity + specificity) / 2,
+            "f1": np.where(one_class, np.nan, f1),
+            "hard_auroc": hard_auroc,
         }
 
 
-def figures(ranking: Ranking, threshold: float) -> dict[str, Floats]:
+def figures(ranking: Ranking, threshold: float, resampled: bool = False) -> dict[str, Floats]:
     """Every figure of a run, (D,) each, by name; the hard ones at `threshold`. `hard_auroc` is what the
-    report calls ROC-AUC: the area under a ROC of the 0/1 answers, (sensitivity + specificity) / 2."""
+    report calls ROC-AUC: the area under a ROC of the 0/1 answers, (sensitivity + specificity) / 2.
+    `resampled`: of draws of a bootstrap, see `Confusion.figures`."""
     return {
         "auroc": auroc(ranking),
         "auprc": auprc(ranking),
         "sensitivity_at_90_specificity": sensitivity_at(ranking, 0.90),
         "sensitivity_at_95_specificity": sensitivity_at(ranking, 0.95),
-        **Confusion.at(ranking, threshold).figures(),
+        **Confusion.at(ranking, threshold).figures(resampled),
     }
 
 
@@ -135,17 +154,29 @@ Interval = tuple[float, float]
 def bootstrap(
     labels: Array, scores: Array, patients: Array, threshold: float, draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% intervals of `figures`. Draws without one of the classes are left out."""
+    """95% intervals of `figures`. Draws in which a figure is not defined, as without one of the classes, are
+    left out of its interval; accuracy is defined in every draw."""
     return intervals(
-        patients, lambda weights: figures(Ranking.of(labels, scores, weights), threshold), draws, seed
+        patients,
+        lambda weights: figures(Ranking.of(labels, scores, weights), threshold, resampled=True),
+        draws,
+        seed,
     )
 
 
 def intervals(
     patients: Array, figures_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% percentile intervals of what `figures_of` makes of weights (D, N): patients (N,) are resampled with
-    all their images (Rutter 2000), since images of one patient are not independent."""
+    """95% percentile intervals of `bootstrap_samples`; where a figure is NaN, the draw is left out."""
+    samples = bootstrap_samples(patients, figures_of, draws, seed)
+    return {name: central_95(values) for name, values in samples.items()}
+
+
+def bootstrap_samples(
+    patients: Array, figures_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
+) -> dict[str, Floats]:
+    """(draws,) each, what `figures_of` makes of weights (D, N): patients (N,) are resampled with all their
+    images (Rutter 2000), since images of one patient are not independent."""
     names, patient = np.unique(patients, return_inverse=True)
     generator = np.random.default_rng(seed)
     samples: dict[str, list[Floats]] = {}
@@ -156,7 +187,7 @@ def intervals(
         )
         for name, values in figures_of(drawn[:, patient].astype(float)).items():
             samples.setdefault(name, []).append(values)
-    return {name: _central_95(np.concatenate(values)) for name, values in samples.items()}
+    return {name: np.concatenate(values) for name, values in samples.items()}
 
 
 def bootstrap_means(values: Array, patients: Array, draws: int = 2000, seed: int = 0) -> list[Interval]:
@@ -201,7 +232,7 @@ def _divided(top: Floats, bottom: Floats, empty: float = np.nan) -> Floats:
     return quotient
 
 
-def _central_95(values: Floats) -> Interval:
+def central_95(values: Floats) -> Interval:
     known = values[~np.isnan(values)]
     if not len(known):
         return (np.nan, np.nan)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -76,3 +77,36 @@ def test_scores_that_separate_the_classes_have_no_slope():
 def test_a_draw_without_a_class_has_no_slope():
     weights = np.stack([Y == 1, np.ones(len(Y))]).astype(float)
     assert np.isnan(calibration.figures(X, Y, weights)["slope"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("spread", [2.0, 0.01, 0.003, 1e-5])
+def test_the_slope_of_scores_that_hardly_vary_is_that_of_a_converged_fit(spread):
+    random = np.random.default_rng(3)
+    standard = random.normal(size=2000)
+    labels = (random.random(2000) < expit(-1 + 0.5 * standard)).astype(int)
+    fitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(standard[:, None], labels)
+    expected = fitted.coef_[0, 0] / spread
+    log_odds = -1 + spread * standard
+    assert calibration.figures(log_odds, labels)["slope"][0] == pytest.approx(expected, rel=1e-5)
+    times = random.integers(0, 3, (2, 2000)).astype(float)
+    drawn = calibration.figures(log_odds, labels, times)["slope"]
+    for slope, weights in zip(drawn, times, strict=True):
+        refitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000)
+        refitted.fit(standard[:, None], labels, sample_weight=weights)
+        assert slope == pytest.approx(refitted.coef_[0, 0] / spread, rel=1e-2), "groups of neighbours"
+
+
+def test_a_steep_slope_over_a_small_overlap_is_that_of_an_independent_minimiser():
+    x = np.array([-3.0, -2, -1, 0.01, -0.01, 1, 2, 3]) / 50
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+
+    def log_loss(beta):
+        return np.logaddexp(0, np.where(y, -1, 1) * (beta[0] + beta[1] * 50 * x)).sum()
+
+    found = minimize(log_loss, [0, 1], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14})
+    assert calibration.figures(x, y)["slope"][0] == pytest.approx(found.x[1] * 50, rel=1e-5)
+
+
+@pytest.mark.parametrize("x", [[-1.0, 0, 0, 1], [1.0, 0, 0, -1], [0.3, 0.3, 0.3, 0.3]])
+def test_classes_that_meet_in_one_score_alone_have_no_slope(x):
+    assert np.isnan(calibration.figures(np.array(x), np.array([0, 0, 1, 1]))["slope"][0])

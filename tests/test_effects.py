@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pneumo.sweep.effects import paired, ratio
+from pneumo.sweep.effects import holm, paired, ratio
 
 values = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=12)
 
@@ -25,6 +25,8 @@ def test_the_interval_is_that_of_a_paired_t_test(pairs):
         return
     effect, reference = paired(before, after), stats.ttest_rel(after, before).confidence_interval(0.95)
     assert (effect.low, effect.high) == pytest.approx((reference.low, reference.high))
+    assert effect.p == pytest.approx(stats.ttest_rel(after, before).pvalue)
+    assert (effect.verdict() != "no evidence") == (effect.p < 0.05)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,28 @@ def test_a_ratio_is_judged_against_one():
     assert ratio([10, 20, 40], [19, 41, 80]).verdict(1, "costs", "saves") == "costs"
     assert ratio([10, 20, 40], [5, 11, 20]).verdict(1, "costs", "saves") == "saves"
     assert ratio([10, 20, 40], [11, 18, 41]).verdict(1, "costs", "saves") == "no evidence"
+
+
+def test_equal_differences_are_certain_and_none_at_all_are_no_evidence():
+    assert paired([1.0, 2, 3], [2.0, 3, 4]).p == 0
+    assert paired([1.0, 2, 3], [1.0, 2, 3]).p == 1
+    assert np.isnan(paired([1.0], [2.0]).p)
+
+
+def test_holm_by_hand():
+    # sorted .01 .03 .04 times 3 2 1: .03 .06 .04, none below the one before it: .03 .06 .06
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_what_is_not_known_does_not_count_for_holm():
+    assert holm([0.02, np.nan, 0.04]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
+
+
+def test_holm_is_r_s():
+    # ten p values and R's multtest, as in statsmodels' tests of multiple testing
+    p = [0.838541367553, 0.642193923795, 0.680845947633, 0.967833824309, 0.71626938238]
+    p += [0.177096952723, 5.23656777208e-5, 0.0202732688798, 0.00028140506198, 0.0149877310796]
+    adjusted = [1, 1, 1, 1, 1, 1, 5.23656777208e-4, 0.1419128821586, 2.5326455578e-3, 0.1199018486368]
+    assert holm(p) == pytest.approx(adjusted, rel=1e-9)

@@ -123,3 +123,15 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
     assert content["subgroups"][2]["figures"]["auroc"] is None
     groups = evaluated.sections(evaluation_, list(found.values()), "", [])[-1]
     assert groups.rows[2][3:5] == ["-", "-"]
+
+
+def test_the_page_says_how_many_draws_were_left_out_of_an_interval():
+    labels, log_odds = np.array([1, 1, 0, 0, 0, 0]), np.array([2.0, 1, 1.5, -1, -2, -3])
+    found = Evaluation.of(Answers(labels, log_odds, np.arange(6), 0.0, 1.0), draws=200)
+    drawn = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), 200)
+    one_class = (drawn[:, :2].sum(axis=1) % 6 == 0).sum()  # none or all of the six are positive
+    assert found.left_out["f1"] == found.left_out["precision"] == found.left_out["auroc"] == one_class > 0
+    assert found.left_out["accuracy"] == 0
+    said = evaluated.sections(found, [], "", [])[0].text[0]
+    assert f"In up to {max(found.left_out.values())} of them a figure is not defined" in said
+    assert "not defined" not in evaluated.sections(Evaluation.of(sample(), draws=20), [], "", [])[0].text[0]

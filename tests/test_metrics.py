@@ -146,3 +146,48 @@ def test_reliability_of_a_calibrated_score_is_the_diagonal():
     scores = random.random(20000)
     said, true = metrics.reliability((random.random(20000) < scores).astype(int), scores)
     assert said == pytest.approx(true, abs=0.04)
+
+
+def test_a_draw_without_a_class_is_left_out_of_every_figure_that_needs_both():
+    labels, scores = np.array([1, 0, 0]), np.array([0.9, 0.8, 0.1])
+    draws = np.array([[1.0, 1, 1], [0, 2, 1], [3, 0, 0], [2, 0, 1]])  # whole, no positive, no negative, whole
+    found = metrics.figures(Ranking.of(labels, scores, draws), 0.5, resampled=True)
+    by_hand = {
+        "precision": [1 / 2, np.nan, np.nan, 1],
+        "f1": [2 / 3, np.nan, np.nan, 1],
+        "auroc": [1, np.nan, np.nan, 1],
+        "auprc": [1, np.nan, np.nan, 1],
+        "sensitivity_at_95_specificity": [1, np.nan, np.nan, 1],
+        "hard_auroc": [3 / 4, np.nan, np.nan, 1],
+        "recall": [1, np.nan, 1, 1],
+        "specificity": [1 / 2, 1 / 3, np.nan, 1],
+        "accuracy": [2 / 3, 1 / 3, 1, 1],
+    }
+    for name, values in by_hand.items():
+        np.testing.assert_allclose(found[name], values, err_msg=name)
+    specificity = metrics.specificity_at(Ranking.of(labels, scores, draws), 0.9)
+    np.testing.assert_allclose(specificity, [1, np.nan, np.nan, 1])
+
+
+def test_a_draw_in_which_nothing_is_called_positive_has_no_precision_but_an_f1_of_0():
+    labels, scores = np.array([1, 1, 0]), np.array([0.9, 0.2, 0.1])
+    found = metrics.figures(Ranking.of(labels, scores, np.array([[0.0, 2, 1]])), 0.5, resampled=True)
+    assert np.isnan(found["precision"][0])
+    assert (found["f1"][0], found["recall"][0], found["specificity"][0]) == (0, 0, 1)
+    assert metrics.score(labels[1:], scores[1:], 0.5)["precision"] == 0, "of images, as scikit-learn has it"
+
+
+def test_an_interval_is_that_of_the_draws_in_which_the_figure_is_defined():
+    # one positive image, found, and one false alarm; precision and F1 of a draw with both classes, by hand
+    labels, scores, patients = np.array([1, 0, 0]), np.array([0.9, 0.8, 0.1]), np.arange(3)
+    precision, f1 = [], []
+    generator = np.random.default_rng(5)
+    for _ in range(2000):
+        found, alarms, cleared = generator.multinomial(3, [1 / 3] * 3)
+        if found and alarms + cleared:
+            precision.append(found / (found + alarms))
+            f1.append(2 * found / (2 * found + alarms))
+    intervals = metrics.bootstrap(labels, scores, patients, 0.5, draws=2000, seed=5)
+    assert intervals["precision"] == pytest.approx(np.quantile(precision, [0.025, 0.975]))
+    assert intervals["f1"] == pytest.approx(np.quantile(f1, [0.025, 0.975]))
+    assert intervals["precision"][0] > 0, "a draw without the positive image is no precision of 0"

@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from pneumo import pages
 from pneumo.sweep import plots, words
-from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
+from pneumo.sweep.summary import best_first, by_chance, importance, saved_seconds, summary
 
 DESIGN = {
     "recipes": {"report": {"lr": 1}},
@@ -78,7 +78,7 @@ def table_of(sections, title):
 
 def test_a_clear_effect_is_told_with_its_interval_and_its_verdict():
     found = table_of(summary(designed(20, [0.61, 0.70, 0.80])), "The report's conclusions")
-    assert found.rows[0] == ["1 lower", "1 -> 2", "+.103 (+.089, +.118)", "helps"]
+    assert found.rows[0] == ["1 lower", "1 -> 2", "+.103 (+.089, +.118)", "helps", "helps"]
     assert found.rows[1][2].startswith("x 1.99 (")
     assert found.rows[1][3] == "costs time"
     assert "smallest effect it could have seen" in " ".join(found.text)
@@ -86,7 +86,24 @@ def test_a_clear_effect_is_told_with_its_interval_and_its_verdict():
 
 def test_an_effect_that_may_be_none_is_no_evidence():
     found = table_of(summary(designed(10, [0.61, 0.55, 0.75])), "The report's conclusions")
-    assert [row[-1] for row in found.rows] == ["no evidence", "no evidence"]
+    assert [row[-2:] for row in found.rows] == [["no evidence"] * 2] * 2
+
+
+def test_a_verdict_that_does_not_outlast_all_questions_together_is_dropped_after_holm():
+    # differences .1, .12, .18: t = 5.55, p = .031; beside the seconds' p of 1 twice as large, above .05
+    found = table_of(summary(designed(10, [0.6, 0.72, 0.88])), "The report's conclusions")
+    assert found.columns[-2:] == ["verdict", "after Holm"]
+    assert [row[-2:] for row in found.rows] == [["helps", "no evidence"], ["no evidence", "no evidence"]]
+
+
+@pytest.mark.parametrize(("n", "expected"), [(2, "0.1"), (3, "0.15"), (26, "1.3"), (40, "2")])
+def test_how_many_intervals_exclude_nothing_by_chance_is_counted_from_how_many_there_are(n, expected):
+    assert f"Of {n} intervals, 5%, that is {expected}, are expected" in by_chance(n)
+
+
+def test_only_intervals_that_are_there_count():
+    found = table_of(summary(designed(10, [0.61, 0.55, 0.75])), "The report's conclusions")
+    assert "Of 2 intervals, 5%, that is 0.1, are" in " ".join(found.text)
 
 
 def test_an_unfinished_design_says_so_and_how_many_pairs_it_has():
@@ -94,7 +111,8 @@ def test_an_unfinished_design_says_so_and_how_many_pairs_it_has():
     assert sections[0].text[0].startswith("UNFINISHED: 4 of 6 trials done")
     assert "2 of 3 seeds" in table_of(sections, "The report's conclusions").rows[0][2]
     nothing = table_of(summary(designed(10, [])), "The report's conclusions")
-    assert nothing.rows[0][2:] == ["not run yet", "not known yet"]
+    assert nothing.rows[0][2:] == ["not run yet", "not known yet", "not known yet"]
+    assert "by chance" not in " ".join(nothing.text)
 
 
 def test_the_best_come_first_and_copies_and_pruned_ones_are_left_out():

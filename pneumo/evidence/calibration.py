@@ -15,6 +15,7 @@ BINS = 10
 GROUPS = 256
 FLAT = 1e-6  # mean P (1 - P) below which every image is as good as certain
 CLOSE = 1e-6  # a move of Newton's method after which the next would be below 1e-11
+MOVES, HALVINGS = 200, 40
 
 
 def temperature(log_odds: Array, labels: Array) -> float:
@@ -70,28 +71,65 @@ def _groups_of(values: Floats, n: int) -> npt.NDArray[np.int64]:
 
 
 def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
-    """(D,) each: b of logit P = a + b x, and a of logit P = a + x."""
+    """(D,) each: b of logit P = a + b x, and a of logit P = a + x. The slope is fitted on standardised log
+    odds, since scores that hardly vary have a steep one."""
     classes = (w @ y > 0) & (w @ (1 - y) > 0)
-    fitted = _newton(np.stack([np.ones_like(x), x]), np.zeros_like(x), y, w)[:, 1]
-    moved = _newton(np.ones((1, len(x))), x, y, w)[:, 0]
-    return np.where(classes, fitted, np.nan), np.where(classes, moved, np.nan)
+    fittable = classes & ~_separated(x, y, w)
+    slope, intercept = np.full(len(w), np.nan), np.full(len(w), np.nan)
+    if fittable.any():
+        spread = x.std()
+        terms = np.stack([np.ones_like(x), (x - x.mean()) / spread])
+        slope[fittable] = _newton(terms, np.zeros_like(x), y, w[fittable])[:, 1] / spread
+    if classes.any():
+        moved = _newton(np.ones((1, len(x))), x, y, w[classes])
+        p = expit(moved + x)
+        certain = (w[classes] * p * (1 - p)).sum(axis=1) < FLAT * w[classes].sum(axis=1)
+        intercept[classes] = np.where(certain, np.nan, moved[:, 0])
+    return slope, intercept
+
+
+def _separated(x: Floats, y: Floats, w: Floats) -> npt.NDArray[np.bool_]:
+    """(D,) whether a threshold has one class on either side of it, scores on the threshold in any, so that
+    the slope of a logistic regression grows without end (Albert and Anderson 1984)."""
+
+    def ends(label: int) -> tuple[Floats, Floats]:
+        there = (w > 0) & (y == label)
+        return np.where(there, x, np.inf).min(axis=1), np.where(there, x, -np.inf).max(axis=1)
+
+    (lowest_negative, highest_negative), (lowest_positive, highest_positive) = ends(0), ends(1)
+    apart: npt.NDArray[np.bool_] = (highest_negative <= lowest_positive) | (
+        highest_positive <= lowest_negative
+    )
+    return apart
 
 
 def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
     """(D, K) coefficients of the logistic regression on terms (K, N) beside a fixed offset (N,), for all rows
-    of weights at once; from the solution for their sum. NaN where they grow without end: nothing lies between
-    the classes."""
+    of weights at once; from the solution for their sum. A move that would raise the log loss is halved."""
+
+    def log_loss(beta: Floats) -> Floats:
+        log_odds = beta @ terms + offset
+        losses: Floats = (w * (np.logaddexp(0, log_odds) - y * log_odds)).sum(axis=1)
+        return losses
+
     alone = len(w) == 1
     beta = np.zeros((1, len(terms))) if alone else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
-    beta = np.repeat(np.nan_to_num(beta), len(w), axis=0)
-    for _ in range(50):
+    beta = np.repeat(beta, len(w), axis=0)
+    loss = log_loss(beta)
+    for _ in range(MOVES):
         p = expit(beta @ terms + offset)
         gradient = (w * (y - p)) @ terms.T
         bent = w * (p * (1 - p))
         curvature = np.stack([bent @ (terms * one).T for one in terms], axis=1)
         move = np.nan_to_num((np.linalg.pinv(curvature, hermitian=True) @ gradient[:, :, None])[:, :, 0])
-        beta = beta + np.clip(move, -2, 2)
+        move = np.clip(move, -2, 2)
+        for _ in range(HALVINGS):
+            moved = log_loss(beta + move)
+            worse = moved > loss * (1 + 1e-12)
+            if not worse.any():
+                break
+            move[worse] /= 2
+        beta, loss = beta + move, moved
         if np.abs(move).max(initial=0) < CLOSE:
             break
-    certain = bent.sum(axis=1) < FLAT * w.sum(axis=1)
-    return np.where(certain[:, None], np.nan, beta)
+    return beta

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.special import expit
 
 from pneumo import figures
-from pneumo.describe import short
+from pneumo.describe import between, known, short
 from pneumo.evidence.evaluation import LEVELS, PREVALENCES, Comparison, Evaluation
 from pneumo.evidence.subgroups import Subgroup
 from pneumo.metrics import Interval
@@ -52,6 +52,11 @@ def sections(
     else:
         images, ill = f"{len(positive):,} images of unknown patients", f"{int(positive.sum()):,} positive"
         drawn = "Intervals: 2,000 draws of images, which are too narrow if a patient has several."
+    if most := max(evaluation.left_out.values()):
+        drawn += (
+            f" In up to {most:,} of them a figure is not defined, as without a positive or a negative image, "
+            "or with nothing called positive; they are left out of its interval."
+        )
     said = [f"{images}, {ill}. {drawn}", *notes]
     return [
         Section(title, said),
@@ -158,6 +163,7 @@ def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
         "temperature": evaluation.answers.temperature,
         "figures": evaluation.figures,
         "intervals": evaluation.intervals,
+        "draws_left_out": evaluation.left_out,
         "auroc_delong": evaluation.delong,
         "subgroups": [vars(one) for one in groups],
     }
@@ -177,14 +183,6 @@ def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
         [words, known(evaluation.figures[name]), between(evaluation.intervals[name])]
         for name, words in names.items()
     ]
-
-
-def known(value: float) -> str:
-    return short(value) if np.isfinite(value) else "-"
-
-
-def between(interval: Interval) -> str:
-    return f"{known(interval[0])} - {known(interval[1])}" if np.isfinite(interval).any() else ""
 
 
 def with_interval(value: float, interval: Interval) -> str:

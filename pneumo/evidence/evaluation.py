@@ -46,14 +46,19 @@ class Evaluation:
     answers: Answers
     figures: dict[str, float]
     intervals: dict[str, Interval]  # 95%, patients resampled
+    left_out: dict[str, int]  # draws in which the figure is not defined, of all
     delong: Interval  # of the AUROC, images taken as independent
 
     @classmethod
     def of(cls, answers: Answers, draws: int = 2000) -> "Evaluation":
+        samples = metrics.bootstrap_samples(
+            answers.patients, lambda weights: figures(answers, weights), draws
+        )
         return cls(
             answers,
             {name: float(value[0]) for name, value in figures(answers).items()},
-            metrics.intervals(answers.patients, lambda weights: figures(answers, weights), draws),
+            {name: metrics.central_95(values) for name, values in samples.items()},
+            {name: int(np.isnan(values).sum()) for name, values in samples.items()},
             delong.interval(answers.labels, answers.log_odds),
         )
 
@@ -67,9 +72,9 @@ class Evaluation:
 
 
 def figures(answers: Answers, weights: Floats | None = None) -> dict[str, Floats]:
-    """(D,) each, by name."""
+    """(D,) each, by name: of the images as they are, or of draws of them."""
     ranking = Ranking.of(answers.labels, answers.log_odds, weights)
-    found = metrics.figures(ranking, answers.threshold)
+    found = metrics.figures(ranking, answers.threshold, resampled=weights is not None)
     found["sensitivity_at_80_specificity"] = metrics.sensitivity_at(ranking, 0.8)
     for level in LEVELS:
         found[f"specificity_at_{level}_sensitivity"] = metrics.specificity_at(ranking, level / 100)

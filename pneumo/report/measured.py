@@ -8,7 +8,7 @@ import pandas as pd
 
 from pneumo import archive, metrics
 from pneumo.archive import Logged
-from pneumo.describe import short
+from pneumo.describe import between, short
 from pneumo.errors import InputError
 from pneumo.metrics import Interval
 
@@ -72,5 +72,4 @@ def logged(run: Logged, name: str) -> str:
 
 
 def with_interval(value: float, interval: Interval) -> str:
-    low, high = map(short, interval)
-    return f"{short(value)} ({low} - {high})"
+    return f"{short(value)} ({between(interval)})" if np.isfinite(interval).any() else short(value)

@@ -18,6 +18,7 @@ class Effect:
     low: float
     high: float
     smallest: float  # the true effect that would have been told from none in 80% of such experiments
+    p: float  # of Student's test that there is none: below .05 where the interval excludes none
     n: int
 
     def verdict(self, none: float = 0.0, more: str = "helps", less: str = "hurts") -> str:
@@ -32,16 +33,29 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Effect:
     differences = np.asarray(after, float) - np.asarray(before, float)
     n = len(differences)
     if n < 2:
-        return Effect(float(differences.mean()) if n else np.nan, np.nan, np.nan, np.nan, n)
+        return Effect(float(differences.mean()) if n else np.nan, np.nan, np.nan, np.nan, np.nan, n)
     error = differences.std(ddof=1) / np.sqrt(n)
     half = student.ppf((1 + LEVEL) / 2, n - 1) * error
     smallest = half + student.ppf(POWER, n - 1) * error
     mean = float(differences.mean())
-    return Effect(mean, float(mean - half), float(mean + half), float(smallest), n)
+    p = 2 * student.sf(abs(mean) / error, n - 1) if error else float(mean == 0)
+    return Effect(mean, float(mean - half), float(mean + half), float(smallest), float(p), n)
 
 
 def ratio(before: Sequence[float], after: Sequence[float]) -> Effect:
     """The factor between the sides, as `paired` of logarithms; above 1: more."""
     logs = paired(np.log(before).tolist(), np.log(after).tolist())
     mean, low, high, smallest = np.exp([logs.mean, logs.low, logs.high, logs.smallest]).tolist()
-    return Effect(mean, low, high, smallest, logs.n)
+    return Effect(mean, low, high, smallest, logs.p, logs.n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for how many there are (Holm 1979): where those below .05 are called real, the chance
+    of a single false one among all is at most 5%. NaN, which is not known, stays and does not count."""
+    p = np.asarray(p_values, float)
+    known = np.flatnonzero(~np.isnan(p))
+    rising = known[np.argsort(p[known], kind="stable")]
+    adjusted = p.copy()
+    stepped = np.maximum.accumulate(p[rising] * np.arange(len(rising), 0, -1))
+    adjusted[rising] = np.minimum(stepped, 1)
+    return list(map(float, adjusted))

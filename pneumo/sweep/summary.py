@@ -11,11 +11,12 @@ from pneumo.describe import clock, short
 from pneumo.pages import Section
 from pneumo.sweep import words
 from pneumo.sweep.design import Design
-from pneumo.sweep.effects import NO_EVIDENCE, UNKNOWN, Effect, paired, ratio
+from pneumo.sweep.effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio
 
 SHOWN = 10
 ENOUGH_FOR_IMPORTANCE = 5  # complete trials
 VERDICT, SECONDS = "last/val_auroc", "fit_seconds"
+HOLM = "after Holm"
 ASIDE = {  # outcome -> its column
     "best/val_auroc": "best val AUROC",
     "findings/val_loss_jump": "jump of val loss",
@@ -54,38 +55,69 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
 
 
 def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
-    """The verdict on each question, by the last epoch's AUROC or by the seconds."""
-    rows, seen = [], []
+    """The verdict on each question, by the last epoch's AUROC or by the seconds: by its own interval, and by
+    Holm's procedure over all intervals of the table."""
+    asked = [(question, recipe) for question in design.questions for recipe in design.recipes]
+    effects = [effect_of(design, trials, recipe, question) for question, recipe in asked]
+    adjusted = holm([effect.p for effect in effects])
+    rows = []
     for question in design.questions:
-        cells, verdicts = [], {}
-        for recipe in design.recipes:
-            if by_seconds(question):
-                spent = ratio(*outcomes(design, trials, recipe, question, SECONDS))
-                cells.append(partly(times(spent), spent.n, design.seeds))
-                verdicts[recipe] = spent.verdict(none=1.0, more="costs time", less="saves time")
-            else:
-                effect = paired(*outcomes(design, trials, recipe, question, VERDICT))
-                cells.append(partly(with_interval(effect), effect.n, design.seeds))
-                verdicts[recipe] = effect.verdict()
-                seen += [effect.smallest] if effect.smallest > 0 else []
-        rows.append([question["concluded"], question["tested"], *cells, both(verdicts)])
+        cells, plain, held = [], {}, {}
+        for (one, recipe), effect, p in zip(asked, effects, adjusted, strict=True):
+            if one is question:
+                words_of = times if by_seconds(question) else with_interval
+                cells.append(partly(words_of(effect), effect.n, design.seeds))
+                plain[recipe] = verdict_on(question, effect)
+                held[recipe] = NO_EVIDENCE if p >= 1 - LEVEL else plain[recipe]
+        rows.append([question["concluded"], question["tested"], *cells, both(plain), both(held)])
     text = [
         f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the "
         "same seed, with Student's 95% interval; helps or hurts where the interval excludes 0. By seconds: "
         "how many times as long.",
     ]
+    seen = [
+        effect.smallest
+        for (question, _), effect in zip(asked, effects, strict=True)
+        if effect.smallest > 0 and not by_seconds(question)
+    ]
     if seen:
         middle = float(np.median(seen))
         text.append(
             f"The smallest effect it could have seen (80% power): {short(middle)} in the middle row, "
-            f"{short(min(seen))} to {short(max(seen))} over all. Of {len(rows) * len(design.recipes)} "
-            "intervals about one excludes 0 by chance alone."
+            f"{short(min(seen))} to {short(max(seen))} over all."
         )
+    if n := sum(not np.isnan(effect.p) for effect in effects):
+        text.append(by_chance(n))
     return Section(
         "The report's conclusions",
         text,
-        ["concluded", "tested as", *(f"{recipe} recipe" for recipe in design.recipes), "verdict"],
+        ["concluded", "tested as", *(f"{recipe} recipe" for recipe in design.recipes), "verdict", HOLM],
         rows,
+    )
+
+
+def effect_of(
+    design: Design, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any]
+) -> Effect:
+    """On the last epoch's AUROC, or on the seconds, of which none is a factor of 1."""
+    if by_seconds(question):
+        return ratio(*outcomes(design, trials, recipe, question, SECONDS))
+    return paired(*outcomes(design, trials, recipe, question, VERDICT))
+
+
+def verdict_on(question: Mapping[str, Any], effect: Effect) -> str:
+    if by_seconds(question):
+        return effect.verdict(none=1.0, more="costs time", less="saves time")
+    return effect.verdict()
+
+
+def by_chance(n_intervals: int) -> str:
+    """How many verdicts of a table to expect where there is nothing, and what Holm's column does about it."""
+    expected = f"{(1 - LEVEL) * n_intervals:.2g}"
+    return (
+        f"Of {n_intervals} intervals, 5%, that is {expected}, are expected to exclude no effect by chance "
+        f"alone. The column {HOLM} keeps a verdict only where its p value, adjusted over all {n_intervals}, "
+        "is below .05: the chance of a single false verdict in that whole column is then at most 5%."
     )
 
 
