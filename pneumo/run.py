@@ -36,6 +36,8 @@ from pneumo.unsent import UNSENT, Unsent
 from pneumo.verdict import Scored
 from pneumo.watch import Watch
 
+SCORE_FORMAT = 2  # of scores and thresholds; 1: label smoothing was not undone in P(pneumothorax)
+
 
 def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) -> dict[str, float]:
     """Trains, evaluates and logs; returns the findings, nothing in torchrun's processes after the first.
@@ -298,6 +300,7 @@ def tags(experiment: Experiment, material: Material, folder: Path) -> dict[str, 
         "data_key": material.store.key[:12],
         "split_hash": material.split.hash,
         "leak_risk": material.split.leak_risk or "none",
+        "score_format": SCORE_FORMAT,
         "checkpoints": folder.resolve(),
     }
 
