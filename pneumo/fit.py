@@ -163,8 +163,7 @@ class Fit:
                 self.agree(training, within, tally)
                 within.seconds = self.processes.said_by_first(before + time.perf_counter() - started)
                 training.within = within
-                if self.processes.is_first:
-                    keep(training)
+                keep(training)
                 kept = time.perf_counter()
         self.agree(training, within, tally)
         training.within = None
