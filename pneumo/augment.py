@@ -69,7 +69,8 @@ class Augment:
         if self.brightness:
             pixels = (pixels * brightness).clamp(0, 1)
         if self.contrast:
-            mean = stored.mean(dim=(1, 2, 3), keepdim=True) * brightness
+            lit = (stored * brightness).clamp(0, 1) if self.brightness else stored
+            mean = lit.mean(dim=(1, 2, 3), keepdim=True)
             pixels = (mean + (pixels - mean) * self._factor(draws, "contrast", self.contrast)).clamp(0, 1)
         if self.gamma:
             pixels = pixels ** self._factor(draws, "gamma", self.gamma)

@@ -5,10 +5,13 @@ B micro-batch; a window is `accumulation_steps` micro-batches of every process, 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pneumo import metrics
 from pneumo.augment import Augment
@@ -23,7 +26,7 @@ from pneumo.losses import Loss
 from pneumo.machine import Machine, is_out_of_memory
 from pneumo.processes import ALONE, Processes
 from pneumo.settings import FitSettings
-from pneumo.tally import Tally
+from pneumo.tally import Tally, total
 from pneumo.training import Training, Within
 
 
@@ -89,7 +92,7 @@ class Fit:
             labels=labels.numpy().astype(int),
             logits=whole.numpy(),
             scores=self.loss.probability(whole).numpy(),
-            loss=float(self.loss(whole, labels)),
+            loss=float(self.loss.of_many(whole, labels, self.settings.batch_size)),
         )
 
     def epochs(
@@ -107,12 +110,11 @@ class Fit:
             before = training.within.seconds if training.within else 0.0
             started = time.perf_counter()
             train_figures = self.train_epoch(training, epoch, on_batch, keep)
-            self.processes.like_first(training.model.buffers())
             predictions = self.predict(training.evaluated, self.split.val, views_of("none"))
             if not np.isfinite(predictions.loss):
                 raise NonFiniteLossError(f"The validation loss is {predictions.loss} after epoch {epoch}")
             val = {"loss": predictions.loss, **metrics.score(predictions.labels, predictions.scores)}
-            training.history.append(
+            figures = self.processes.said_by_first(
                 {
                     **train_figures,
                     **{f"val/{name}": value for name, value in val.items()},
@@ -120,8 +122,7 @@ class Fit:
                     "epoch_seconds": before + time.perf_counter() - started,
                 }
             )
-            training.stopped = training.pace.after_epoch(val["auroc"])
-            yield EpochReport(epoch, training.history[-1], predictions, training.best_epoch == epoch)
+            yield EpochReport(epoch, figures, predictions, training.finish_epoch(figures))
 
     def train_epoch(
         self,
@@ -142,7 +143,7 @@ class Fit:
         training.model.train()
         within = training.within or Within(lr=training.optimizer.param_groups[0]["lr"])
         before, kept = within.seconds, started
-        tally = Tally(self.loss, self.image_ids, epoch, within)
+        tally = Tally(self.image_ids, epoch, self.processes.share(within.sums))
         coming = self.batches.each([order[at] for window in mine[within.windows :] for at in window])
         for number in range(within.windows, len(windows)):
             torch.manual_seed(_seed(self.seed, epoch, number, self.processes.rank))
@@ -159,21 +160,27 @@ class Fit:
             within.windows = number + 1
             on_batch((epoch - 1) * len(windows) + number + 1, self.settings.epochs * len(windows))
             if due and within.windows < len(windows):
-                tally.merge(self.processes)
-                within.seconds = before + time.perf_counter() - started
+                self.agree(training, within, tally)
+                within.seconds = self.processes.said_by_first(before + time.perf_counter() - started)
                 training.within = within
-                if self.processes.is_first:
-                    keep(training)
+                keep(training)
                 kept = time.perf_counter()
-        tally.merge(self.processes)
+        self.agree(training, within, tally)
         training.within = None
-        figures = {
-            "train/loss": within.loss / max(within.images, 1),
-            "train/accuracy": within.right / max(within.images, 1),
+        loss, right, images = total(within.sums)
+        return {
+            "train/loss": loss / max(images, 1),
+            "train/accuracy": right / max(images, 1),
             "images_per_second": len(order) / (before + time.perf_counter() - started),
             "lr": within.lr,
         }
-        return self.processes.said_by_first(figures)  # type: ignore[no-any-return]
+
+    def agree(self, training: Training, within: Within, tally: Tally) -> None:
+        """Makes the state of all processes the same before it is judged, kept or gone on from: statistics of
+        batch normalisation are the first one's, the micro-batch is what fits all of them."""
+        self.processes.like_first(training.buffers())
+        training.micro_batch = min(self.processes.gathered(training.micro_batch))
+        within.sums = self.processes.gathered(tally.sums())
 
     def order(self, epoch: int, random: np.random.Generator) -> np.ndarray:
         """Training rows as an epoch sees them."""
@@ -207,11 +214,13 @@ class Fit:
     def _gradients(
         self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int
     ) -> list[tuple[np.ndarray, Tensor, Tensor, int]]:
-        """Of every piece that has a label: its rows, mean loss, right answers and number of labels."""
+        """Of every piece that has a label: its rows, mean loss, right answers and number of labels. A piece
+        is a micro-batch, or the whole batch where the loss depends on which images share it."""
         seen: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
         for batch, draws in batches:
-            for start in range(0, len(draws), training.micro_batch):
-                at = slice(start, start + training.micro_batch)
+            size = training.micro_batch if self.loss.is_mean_over_images else len(draws)
+            for start in range(0, len(draws), size):
+                at = slice(start, start + size)
                 piece = batch.part(at)
                 logits, labels, loss, where = self._losses(training, piece, draws[at].to(self.machine.device))
                 if not len(labels):
@@ -233,13 +242,25 @@ class Fit:
         if not len(labels):
             return labels, labels, labels, 0.0
         if training.model.mask_head is None:
-            with self.machine.precision():
-                logits = training.model(inputs)
+            (logits,) = self._answers(training, inputs)
             return logits, labels, self.loss(logits, labels), 0.0
-        with self.machine.precision():
-            logits, drawn = training.model(inputs, drawing=True)
+        logits, drawn = self._answers(training, inputs, drawing=True)
         masks, known = self.lesions(piece, draws)
         return logits, labels, self.loss(logits, labels), mask_loss(drawn, masks[decided], known[decided])
+
+    def _answers(self, training: Training, inputs: Tensor, **options: bool) -> tuple[Tensor, ...]:
+        """What the model gives for these images. Where they are more than a micro-batch, they pass piece by
+        piece, and again when gradients are taken, so that the memory holds one piece (Chen et al. 2016,
+        "Training deep nets with sublinear memory cost")."""
+        if len(inputs) <= training.micro_batch:
+            with self.machine.precision():
+                return _tuple(training.model(inputs, **options))
+        answers = []
+        for piece in torch.split(inputs, training.micro_batch):
+            forward = partial(training.model, **options)
+            with self.machine.precision():
+                answers.append(_tuple(checkpoint(forward, piece, use_reentrant=False)))
+        return tuple(torch.cat(parts) for parts in zip(*answers, strict=True))
 
     def _too_large(self, images: int, error: Exception) -> None:
         """Raises the error again if it is of another kind, or cannot be mended by fewer images at once."""
@@ -300,6 +321,10 @@ def _gradients_of(training: Training) -> list[Tensor]:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     return [p.grad for p in trained if p.grad is not None]
+
+
+def _tuple(answer: Any) -> tuple[Tensor, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _seed(*parts: int) -> int:

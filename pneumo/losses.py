@@ -11,12 +11,15 @@ from torch import Tensor
 
 from pneumo.errors import InputError
 
+OUTERMOST = 1e-3  # P to which label smoothing is undone exactly, and 1 - this
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     """What all losses share; a subclass says how many outputs it needs."""
 
     n_outputs: ClassVar[int] = 1
+    is_mean_over_images: ClassVar[bool] = True  # False: it depends on which images share a batch
 
     def fitted(self, prevalence: float) -> Self:
         """This loss for a training split with this share of positives."""
@@ -25,14 +28,24 @@ class Loss:
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def of_many(self, logits: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+        """The loss of (N, n_outputs) logits and (N,) labels, comparable with training's: where it depends on
+        the batch, the mean over shuffled batches of `batch_size`."""
+        if self.is_mean_over_images:
+            return self(logits, labels)
+        shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        losses = [self(logits[rows], labels[rows]) * len(rows) for rows in torch.split(shuffled, batch_size)]
+        return torch.stack(losses).sum() / len(labels)
+
     def probability(self, logits: Tensor) -> Tensor:
-        """(B, n_outputs) logits -> (B,) P(pneumothorax), float64."""
-        return logits.double().squeeze(1).sigmoid()
+        """(B, n_outputs) logits -> (B,) P(pneumothorax); float64 on the CPU, where every score is made."""
+        return precise(logits).squeeze(1).sigmoid()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bce(Loss):
-    """Binary cross-entropy on one logit. Smoothing moves the targets 0, 1 to s/2, 1 - s/2."""
+    """Binary cross-entropy on one logit. Smoothing moves the targets 0, 1 to s/2, 1 - s/2, and `probability`
+    takes that off again."""
 
     label_smoothing: float = 0.0
 
@@ -43,11 +56,15 @@ class Bce(Loss):
         targets = smoothed(labels, self.label_smoothing)
         return F.binary_cross_entropy_with_logits(logits.float().squeeze(1), targets)
 
+    def probability(self, logits: Tensor) -> Tensor:
+        return unsmoothed(precise(logits).squeeze(1), self.label_smoothing).sigmoid()
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedBce(Loss):
     """Binary cross-entropy with positives counted `positive_weight` times (null: negatives / positives
-    of the training split). Its optimum is at the logit ln(w p / (1 - p)), so ln w is taken off again."""
+    of the training split). Its optimum is at the logit ln(w t / (1 - t)), where t is the mean of the
+    smoothed targets, so ln w is taken off again, and then the smoothing."""
 
     positive_weight: float | None = None
     label_smoothing: float = 0.0
@@ -71,7 +88,8 @@ class WeightedBce(Loss):
         return F.binary_cross_entropy_with_logits(logits.float().squeeze(1), targets, pos_weight=weight)
 
     def probability(self, logits: Tensor) -> Tensor:
-        return (logits.double().squeeze(1) - math.log(self.weight)).sigmoid()
+        log_odds = precise(logits).squeeze(1) - math.log(self.weight)
+        return unsmoothed(log_odds, self.label_smoothing).sigmoid()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +106,8 @@ class CrossEntropy(Loss):
         return F.cross_entropy(logits.float(), labels.long(), label_smoothing=self.label_smoothing)
 
     def probability(self, logits: Tensor) -> Tensor:
-        return logits.double().softmax(dim=1)[:, 1]
+        negative, positive = precise(logits).unbind(dim=1)
+        return unsmoothed(positive - negative, self.label_smoothing).sigmoid()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +140,7 @@ class Focal(Loss):
         return (weight * torch.sigmoid(-signed) ** self.gamma * F.softplus(-signed)).mean()
 
     def probability(self, logits: Tensor) -> Tensor:
-        logit = logits.double().squeeze(1)
+        logit = precise(logits).squeeze(1)
         negative, positive = self.class_weights
         # the log of the loss's slope, for a positive at this logit and for a negative
         gap = self._log_slope(-logit) - self._log_slope(logit)
@@ -138,7 +157,11 @@ class Combined(Loss):
     """Binary cross-entropy and soft Dice over the batch, the report's "combined loss":
     (1 - w) BCE + w (1 - (2 sum(p y) + 1) / (sum(p) + sum(y) + 1)).
 
-    The Dice term looks at a micro-batch at a time: k accumulated ones are not one batch k times larger."""
+    The Dice term is over the `fit.batch_size` images of a batch, in training and in validation alike: k
+    accumulated batches are not one batch k times larger. Its least value is not at the share of positives, so
+    that neither it nor the smoothing beside it is taken off P(pneumothorax)."""
+
+    is_mean_over_images: ClassVar[bool] = False
 
     dice_weight: float = 0.5
     label_smoothing: float = 0.0
@@ -157,6 +180,27 @@ class Combined(Loss):
 
 def smoothed(labels: Tensor, smoothing: float) -> Tensor:
     return labels.float() * (1 - smoothing) + smoothing / 2
+
+
+def unsmoothed(log_odds: Tensor, smoothing: float) -> Tensor:
+    """Log odds of P(pneumothorax), from the log odds that cross-entropy with smoothed targets is least at.
+
+    Smoothing by s makes of a label y the target (1 - s) y + s / 2 (Szegedy et al. 2016, "Rethinking the
+    Inception architecture"). Among images of which the share p is positive its mean is q = (1 - s) p + s / 2,
+    and cross-entropy is least where the model answers q: hence p = (q - s / 2) / (1 - s). A model may answer
+    below s / 2 or above 1 - s / 2, where p would leave 0 to 1. So this holds for p from .001 to .999; further
+    out the log odds move as the model's own do, and images keep their order."""
+    if not smoothing:
+        return log_odds
+    p = ((log_odds.sigmoid() - smoothing / 2) / (1 - smoothing)).clamp(OUTERMOST, 1 - OUTERMOST)
+    q_at_outermost = (1 - smoothing) * (1 - OUTERMOST) + smoothing / 2
+    bound = math.log(q_at_outermost / (1 - q_at_outermost))
+    return torch.logit(p) + (log_odds - log_odds.clamp(-bound, bound))
+
+
+def precise(logits: Tensor) -> Tensor:
+    """In float64 on the CPU; in float32 elsewhere, since MPS has no float64."""
+    return logits.double() if logits.device.type == "cpu" else logits.float()
 
 
 def check_share(name: str, value: float) -> None:

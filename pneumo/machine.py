@@ -44,7 +44,9 @@ class Machine:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def scaler(self) -> torch.amp.GradScaler:
-        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        scaler.scale(torch.zeros(1, device=self.device))  # else it has no scale before a first batch
+        return scaler
 
 
 def available() -> list[str]:

@@ -38,6 +38,8 @@ from pneumo.verdict import Scored
 from pneumo.warm_start import warm_start
 from pneumo.watch import Watch
 
+SCORE_FORMAT = 2  # of scores and thresholds; 1: label smoothing was not undone in P(pneumothorax)
+
 
 def run(experiment: Experiment, output_dir: Path, watch: Watch | None = None) -> dict[str, float]:
     """Trains, evaluates and logs; returns the findings, nothing in torchrun's processes after the first.
@@ -325,6 +327,7 @@ def tags(
         "split_hash": material.split.hash,
         "leak_risk": "; ".join(risks) or "none",
         **({"changed_since_pretraining": "; ".join(changed)} if changed else {}),
+        "score_format": SCORE_FORMAT,
         "checkpoints": folder.resolve(),
     }
 

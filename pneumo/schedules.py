@@ -1,5 +1,5 @@
 """Schedules: the learning rate over time, and when to stop. Both look at the validation AUROC, never at
-accuracy, which answering "no" always wins."""
+accuracy, which answering "no" always wins; at the same AUROC a lower validation loss is better."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pneumo.errors import InputError
 
 
 class Pace:
-    """A schedule under way: told of every optimizer step and of every epoch's validation AUROC."""
+    """A schedule under way: told of every optimizer step, and whether an epoch is the best so far."""
 
     def __init__(
         self,
@@ -21,39 +21,36 @@ class Pace:
         stop_patience: int | None = None,
     ):
         self._per_step, self._per_epoch, self._stop_patience = per_step, per_epoch, stop_patience
-        self._best, self._epochs_since_best = -math.inf, 0
+        self._epochs_since_best = 0
 
     def after_step(self) -> None:
         if self._per_step:
             self._per_step.step()
 
-    def after_epoch(self, val_auroc: float) -> bool:
-        """True: stop now, `stop_patience` epochs have passed without a better AUROC."""
+    def after_epoch(self, is_best: bool) -> bool:
+        """True: stop now, `stop_patience` epochs have passed without a better one."""
         if self._per_epoch:
-            self._per_epoch.step(val_auroc)
-        if val_auroc > self._best:
-            self._best, self._epochs_since_best = val_auroc, 0
-        else:
-            self._epochs_since_best += 1
+            self._per_epoch.best = 0.0  # we compare ourselves: torch's comparison cannot break ties
+            self._per_epoch.step(float(is_best))
+        self._epochs_since_best = 0 if is_best else self._epochs_since_best + 1
         return self._stop_patience is not None and self._epochs_since_best >= self._stop_patience
 
     def state_dict(self) -> dict[str, Any]:
         running = self._per_step or self._per_epoch
         return {
             "scheduler": running.state_dict() if running else None,
-            "best": self._best,
             "epochs_since_best": self._epochs_since_best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if running := self._per_step or self._per_epoch:
             running.load_state_dict(state["scheduler"])
-        self._best, self._epochs_since_best = state["best"], state["epochs_since_best"]
+        self._epochs_since_best = state["epochs_since_best"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """`stop_patience`: epochs without a better validation AUROC before training stops; null: never."""
+    """`stop_patience`: epochs without a better one before training stops; null: never."""
 
     stop_patience: int | None = None
 

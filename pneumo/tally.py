@@ -1,23 +1,24 @@
 """Loss and right answers of an epoch under way, and the watch on a loss that is no number."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from pneumo.errors import NonFiniteLossError
-from pneumo.losses import Loss
-from pneumo.processes import Processes
-from pneumo.training import Within
+from pneumo.training import Sums
 
 STEPS_BETWEEN_CHECKS = 20  # of the loss for NaN: each one waits for the device
 
 
 class Tally:
-    """Adds loss and right answers of an epoch's training batches to `within`. They stay on the device,
-    which is waited for now and then, to see that the loss is finite."""
+    """Adds loss and right answers of one process' batches to what it had before in this epoch. They stay on
+    the device, which is waited for now and then, to see that the loss is finite."""
 
-    def __init__(self, loss: Loss, image_ids: np.ndarray, epoch: int, within: Within):
-        self._loss, self._image_ids, self._epoch, self._within = loss, image_ids, epoch, within
+    def __init__(self, image_ids: np.ndarray, epoch: int, begun: Sequence[Sums]):
+        self._image_ids, self._epoch = image_ids, epoch
+        self._loss, self._right, self._images = total(begun)
         self._seen: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
         self._checked = 0
 
@@ -26,15 +27,9 @@ class Tally:
         if len(self._seen) >= STEPS_BETWEEN_CHECKS:
             self._settle()
 
-    def merge(self, processes: Processes) -> None:
-        """The first process' `within` has all, the others' none."""
+    def sums(self) -> Sums:
         self._settle()
-        if processes.count == 1:
-            return
-        within = self._within
-        sums = processes.gathered((within.loss, within.right, within.images))
-        totals = [sum(values) if processes.is_first else 0.0 for values in zip(*sums, strict=True)]
-        within.loss, within.right, within.images = totals
+        return self._loss, self._right, self._images
 
     def _settle(self) -> None:
         if not self._seen:
@@ -51,7 +46,12 @@ class Tally:
                     "A lower optimizer.lr or fit.clip_norm=1 may help; fit.precision=fp32 tells whether the "
                     "precision is to blame."
                 )
-            self._within.loss += loss * images
-            self._within.right += right
-            self._within.images += images
+            self._loss += loss * images
+            self._right += right
+            self._images += images
         self._seen.clear()
+
+
+def total(sums: Sequence[Sums]) -> Sums:
+    loss, right, images = (sum(values) for values in zip((0.0, 0.0, 0.0), *sums, strict=True))
+    return loss, right, images

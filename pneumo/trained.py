@@ -13,7 +13,7 @@ from pneumo.data.normalise import Normalise
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 from pneumo.infer import View, Viewer, mean_logits, predict
-from pneumo.losses import Loss
+from pneumo.losses import Bce, CrossEntropy, Loss, WeightedBce
 from pneumo.machine import Machine
 from pneumo.models import Classifier
 from pneumo.resume import RUN_ID
@@ -84,7 +84,7 @@ def trained(name: str) -> Trained:
         run_id,
         experiment,
         model.to(machine.device).eval(),
-        experiment.loss.fitted(figures["split/train_prevalence"]),
+        loss_of(experiment, figures, archive.find_run(run_id).data.tags),
         Normalise(figures["normalise_mean"], figures["normalise_std"]),
         figures["threshold"],
         machine,
@@ -100,3 +100,15 @@ def cautions(tags: Mapping[str, str]) -> Iterator[str]:
         yield f"Its validation and test images may not be new to it: {risk}."
     if tags.get("collapsed") == "true":
         yield "It collapsed in training: it gives nearly all images one answer."
+
+
+def loss_of(experiment: Experiment, figures: Mapping[str, float], tags: Mapping[str, str]) -> Loss:
+    """The fitted loss that a run's scores and threshold were made with."""
+    loss, prevalence = experiment.loss, figures["split/train_prevalence"]
+    if "score_format" not in tags and isinstance(loss, Bce | WeightedBce | CrossEntropy):
+        loss = replace(loss, label_smoothing=0.0)  # an older run: smoothing was left in P
+    if (few := experiment.fit.few_images) is not None:  # an older run has the figures of the whole split
+        positives = min(few // 2, figures["split/train_positives"])
+        negatives = min(few - few // 2, figures["split/train_images"] - figures["split/train_positives"])
+        prevalence = positives / (positives + negatives)
+    return loss.fitted(prevalence)

@@ -21,6 +21,7 @@ from pneumo.losses import Bce
 from pneumo.machine import Machine
 from pneumo.models import Tiny
 from pneumo.optimizers import AdamW
+from pneumo.processes import ALONE
 from pneumo.run import run
 from pneumo.schedules import Constant
 from pneumo.settings import FitSettings
@@ -111,42 +112,46 @@ def parts(n_train: int, n_val: int) -> Split:
     )
 
 
+def fit_on_squares(
+    n_train=32, n_val=16, side=16, model=None, optimizer=None, schedule=None, processes=ALONE, **options
+):
+    """(Fit, Training) on a few bright and dark squares, in fp32 on the CPU."""
+    random = np.random.default_rng(0)
+    labels = np.arange(n_train + n_val) % 2
+    pixels = random.integers(0, 120, (len(labels), side, side), np.uint8)
+    pixels[labels == 1, 2:6, 2:6] += 100
+    fit_options = {
+        "epochs": 2,
+        "batch_size": 8,
+        "precision": "fp32",
+        "device": "cpu",
+        "channels_last": False,
+    }
+    settings = FitSettings(**fit_options | options.pop("settings", {}))
+    machine = options.pop("machine", Machine.chosen("cpu", settings.precision))
+    fit = Fit(
+        settings=settings,
+        machine=machine,
+        loss=options.pop("loss", Bce()),
+        augment=options.pop("augment", Augment()),
+        normalise=FIXED["half"],
+        batches=Batches(options.pop("store", store_of(pixels)), labels, machine.device, num_workers=0),
+        split=options.pop("split", parts(n_train, n_val)),
+        image_ids=np.array([f"image-{i}" for i in range(len(labels))]),
+        seed=options.pop("seed", 0),
+        processes=processes,
+    )
+    assert not options
+    torch.manual_seed(0)
+    network = (model or Tiny(width=4))(fit.loss.n_outputs).to(machine.device)
+    rate = (optimizer or AdamW(lr=1e-2))(network, fit.effective_batch)
+    pace = (schedule or Constant())(rate, settings.epochs * fit.steps_per_epoch())
+    decay = settings.ema_decay
+    average = None if decay is None else Average(network, decay)
+    return fit, Training(network, rate, pace, machine.scaler(), settings.batch_size, average)
+
+
 @pytest.fixture
 def small_fit():
-    """Options -> (Fit, Training) on a few bright and dark squares, in fp32 on the CPU."""
-
-    def make(n_train=32, n_val=16, side=16, model=None, optimizer=None, schedule=None, **options):
-        random = np.random.default_rng(0)
-        labels = np.arange(n_train + n_val) % 2
-        pixels = random.integers(0, 120, (len(labels), side, side), np.uint8)
-        pixels[labels == 1, 2:6, 2:6] += 100
-        fit_options = {
-            "epochs": 2,
-            "batch_size": 8,
-            "precision": "fp32",
-            "device": "cpu",
-            "channels_last": False,
-        }
-        settings = FitSettings(**fit_options | options.pop("settings", {}))
-        machine = Machine.chosen("cpu", settings.precision)
-        fit = Fit(
-            settings=settings,
-            machine=machine,
-            loss=options.pop("loss", Bce()),
-            augment=options.pop("augment", Augment()),
-            normalise=FIXED["half"],
-            batches=Batches(options.pop("store", store_of(pixels)), labels, machine.device, num_workers=0),
-            split=parts(n_train, n_val),
-            image_ids=np.array([f"image-{i}" for i in range(len(labels))]),
-            seed=options.pop("seed", 0),
-        )
-        assert not options
-        torch.manual_seed(0)
-        network = (model or Tiny(width=4))(fit.loss.n_outputs)
-        rate = (optimizer or AdamW(lr=1e-2))(network, settings.effective_batch)
-        pace = (schedule or Constant())(rate, settings.epochs * fit.steps_per_epoch())
-        decay = settings.ema_decay
-        average = None if decay is None else Average(network, decay)
-        return fit, Training(network, rate, pace, machine.scaler(), settings.batch_size, average)
-
-    return make
+    """Options -> (Fit, Training)."""
+    return fit_on_squares

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast
 
 from pneumo.augment import DRAWS, Augment, _grid
 from pneumo.errors import InputError
@@ -114,6 +117,20 @@ def test_brightness_and_contrast_are_factors():
     two = torch.tensor([[[[50, 150], [150, 50]]]], dtype=torch.uint8)
     flatter = Augment(contrast=0.5)(two, middling(contrast=0.0))
     assert torch.allclose(flatter * 255, torch.tensor([[[[75.0, 125], [125, 75]]]]), atol=1e-3)
+
+
+@given(
+    st.lists(st.integers(0, 255), min_size=16, max_size=16),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32)),
+)
+def test_brightness_and_contrast_are_torchvisions_also_where_brightness_clips(values, ranges, drawn):
+    image = torch.tensor(values, dtype=torch.uint8).view(1, 1, 4, 4)
+    augment = Augment(brightness=ranges[0], contrast=ranges[1])
+    brightness, contrast = (1 + range_ * (2 * draw - 1) for range_, draw in zip(ranges, drawn, strict=True))
+    theirs = adjust_contrast(adjust_brightness(image / 255, brightness), contrast)
+    ours = augment(image, middling(brightness=drawn[0], contrast=drawn[1]))
+    assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_values_stay_between_black_and_white():

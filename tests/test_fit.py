@@ -12,6 +12,7 @@ from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.models import Tiny
 from pneumo.optimizers import Sgd
 from pneumo.schedules import OneCycle
+from pneumo.training import Within
 
 JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
 
@@ -147,6 +148,47 @@ def test_a_batch_that_does_not_fit_is_halved_and_learns_the_same(small_fit):
     assert again.micro_batch == 3  # a resumed one need not run into it again
 
 
+def test_a_loss_over_the_batch_does_not_change_where_the_batch_is_halved(small_fit, monkeypatch):
+    def trained(room):
+        fit, training = small_fit(
+            n_train=44,
+            model=Tiny(width=4, freeze="batchnorm", dropout=0),
+            optimizer=Sgd(lr=0.05),
+            augment=JITTER,
+            loss=Combined(),
+            settings={"batch_size": 10, "accumulation_steps": 2},
+        )
+        forward = training.model.forward
+
+        def narrow(images, **options):
+            if torch.is_grad_enabled() and len(images) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return forward(images, **options)
+
+        monkeypatch.setattr(training.model, "forward", narrow)
+        finished(fit, training)
+        return training
+
+    roomy, tight = trained(room=10), trained(room=3)
+    assert tight.micro_batch == 3
+    assert torch.allclose(weights(roomy), weights(tight), atol=1e-6)
+    assert roomy.history[-1]["train/loss"] == pytest.approx(tight.history[-1]["train/loss"], abs=1e-6)
+
+
+def test_train_and_validation_loss_of_the_same_images_are_the_same_though_it_is_over_batches(small_fit):
+    fit, training = small_fit(
+        n_train=256,
+        n_val=0,
+        model=Tiny(width=4, freeze="backbone"),
+        optimizer=Sgd(lr=1e-12),
+        loss=Combined(),
+        settings={"batch_size": 2, "epochs": 1},
+    )
+    object.__setattr__(fit.split, "val", fit.split.train)
+    (report,) = finished(fit, training)
+    assert report.figures["val/loss"] == pytest.approx(report.figures["train/loss"], abs=0.01)
+
+
 def test_a_single_image_that_does_not_fit_is_said_clearly(small_fit):
     class Full(Gpu):
         room = 0
@@ -205,11 +247,48 @@ def test_reports_come_one_an_epoch_and_the_best_is_marked(small_fit):
     reports = finished(fit, training)
     assert [report.epoch for report in reports] == [1, 2, 3]
     aurocs = [report.figures["val/auroc"] for report in reports]
-    assert training.best_epoch == 1 + aurocs.index(max(aurocs))
+    assert aurocs[training.best_epoch - 1] == max(aurocs)
     assert reports[training.best_epoch - 1].is_best
     assert {"train/loss", "train/accuracy", "val/loss", "val/hard_auroc", "lr", "images_per_second"} <= set(
         reports[0].figures
     )
+
+
+def test_of_epochs_with_the_same_auroc_the_one_with_the_lower_loss_is_the_best(small_fit):
+    _, training = small_fit(schedule=OneCycle(stop_patience=2), settings={"epochs": 9})
+    told = []
+    for auroc, loss in ((0.9, 0.1), (1.0, 0.6), (1.0, 0.3), (1.0, 0.3), (0.9, 0.1)):
+        assert not training.stopped
+        told.append(training.finish_epoch({"val/auroc": auroc, "val/loss": loss}))
+    assert told == [True, True, True, False, False]
+    assert training.best_epoch == 3
+    assert training.stopped
+
+
+def test_a_checkpoint_without_a_best_epoch_goes_on_from_the_first_of_the_highest_auroc(small_fit):
+    _, training = small_fit()
+    state = training.state_dict()
+    del state["best_epoch"]
+    state["history"] = [{"val/auroc": auroc, "val/loss": loss} for auroc, loss in ((0.9, 2.0), (0.9, 1.0))]
+    training.load_state_dict(state)
+    assert training.best_epoch == 1, "whose weights best.pt holds"
+    assert training.finish_epoch({"val/auroc": 0.9, "val/loss": 1.5})
+
+
+def test_a_checkpoint_within_an_epoch_of_one_sum_for_all_processes_goes_on(small_fit):
+    before = {"windows": 2, "lr": 0.1, "seconds": 3.0, "loss": 8.0, "right": 9.0, "images": 16.0}
+    assert Within.of(before) == Within(2, 0.1, 3.0, [(8.0, 9.0, 16.0)])
+    fit, whole = small_fit(settings={"checkpoint_minutes": 1e-9, "epochs": 1})
+    states = []
+    for _ in fit.epochs(whole, keep=lambda training: states.append(copy.deepcopy(training.state_dict()))):
+        pass
+    state = states[1]
+    loss, right, images = state["within"].pop("sums")[0]
+    state["within"] |= {"loss": loss, "right": right, "images": images}
+    fit, second = small_fit(settings={"epochs": 1})
+    second.load_state_dict(state)
+    finished(fit, second)
+    assert second.history[0]["train/loss"] == whole.history[0]["train/loss"]
 
 
 def test_a_schedule_that_stops_ends_the_training(small_fit):

@@ -3,12 +3,26 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from pneumo.errors import InputError
 from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 
-PROPER = [Bce(), CrossEntropy(), WeightedBce(positive_weight=3.5), Focal(), Focal(gamma=0.5, alpha=0.75)]
+SMOOTHING = [
+    Bce(label_smoothing=0.2),
+    CrossEntropy(label_smoothing=0.1),
+    WeightedBce(positive_weight=3.5, label_smoothing=0.15),
+]
+PROPER = [
+    Bce(),
+    CrossEntropy(),
+    WeightedBce(positive_weight=3.5),
+    Focal(),
+    Focal(gamma=0.5, alpha=0.75),
+    *SMOOTHING,
+]
 
 
 def batch(n_outputs=1, n=40):
@@ -88,6 +102,40 @@ def test_smoothing_moves_targets_towards_a_half():
     assert float(smoothed) == pytest.approx(float(mixed))
     two = torch.tensor([[-0.2, 0.2]])
     assert float(CrossEntropy(label_smoothing=0.2)(two, torch.tensor([1.0]))) == pytest.approx(float(mixed))
+
+
+@pytest.mark.parametrize("loss", SMOOTHING, ids=repr)
+@pytest.mark.parametrize("p", [0.001, 0.01, 0.3, 0.999])
+def test_smoothing_is_undone_in_the_probability_as_the_weight_is(loss, p):
+    q = p * (1 - loss.label_smoothing) + loss.label_smoothing / 2  # the mean of the smoothed targets
+    logit = math.log(q / (1 - q)) + math.log(getattr(loss, "positive_weight", 1))
+    logits = torch.tensor([[logit]] if loss.n_outputs == 1 else [[1.0, 1.0 + logit]], dtype=torch.float64)
+    assert float(loss.probability(logits)) == pytest.approx(p, abs=1e-9)
+
+
+@given(st.floats(0, 0.9), st.lists(st.floats(-15, 15), min_size=2, max_size=8))
+def test_undoing_smoothing_keeps_every_answer_between_0_and_1_and_in_its_order(smoothing, values):
+    logits = torch.tensor(sorted(values), dtype=torch.float64)[:, None]
+    p = Bce(label_smoothing=smoothing).probability(logits)
+    assert ((p > 0) & (p < 1)).all()
+    steps = logits[:, 0].diff()
+    assert (p.diff()[steps > 1e-6] > 0).all()
+    assert (p.diff() >= -1e-15).all()
+
+
+def test_without_smoothing_the_probability_is_the_sigmoid_to_the_last_bit():
+    logits, _ = batch()
+    assert torch.equal(Bce().probability(logits), logits[:, 0].double().sigmoid())
+
+
+def test_the_loss_of_a_split_is_the_mean_over_batches_where_it_depends_on_the_batch():
+    # every p = .5 and every label 1: dice is (2 * 2 + 1) / (2 + 4 + 1) of four images and 3 / 4 of two
+    logits, labels = torch.zeros(10, 1), torch.ones(10)
+    dice = Combined(dice_weight=0.999999)
+    assert float(dice.of_many(logits, labels, batch_size=4)) == pytest.approx(
+        (8 * (1 - 5 / 7) + 2 * (1 - 3 / 4)) / 10, abs=1e-5
+    )
+    assert float(Bce().of_many(logits, labels, batch_size=4)) == float(Bce()(logits, labels))
 
 
 @pytest.mark.parametrize("loss", [*PROPER, Combined()], ids=repr)

@@ -1,12 +1,16 @@
 """Several processes on one training, started by torchrun as a person would."""
 
+import io
+import json
 import subprocess
 import sys
 
 import mlflow
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, SMALL
+from sklearn.metrics import log_loss
 
 RUN = [str(ROOT / "train.py"), *SMALL, "model.width=4", "fit.precision=fp32", "fit.epochs=2"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -21,6 +25,56 @@ class Failing(Bce):
         if os.environ.get("RANK") == "1" and logits.requires_grad:
             raise ValueError("only the second process says this")
         return super().__call__(logits, labels)
+"""
+STATES = """
+import hashlib, json, os, sys
+from copy import deepcopy
+from pathlib import Path
+import torch
+from torch.utils._pytree import tree_leaves
+from conftest import fit_on_squares
+from pneumo.augment import Augment
+from pneumo.losses import Bce
+from pneumo.optimizers import Sgd
+from pneumo.processes import joined
+
+class SecondIsSmall(Bce):
+    def __call__(self, logits, labels):
+        if os.environ["RANK"] == "1" and logits.requires_grad and len(logits) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().__call__(logits, labels)
+
+def digest(training, but_clocks=False):
+    state = deepcopy(training.state_dict())
+    for figures in state["history"] if but_clocks else []:
+        del figures["epoch_seconds"], figures["images_per_second"]
+    leaves = [x.tolist() if isinstance(x, torch.Tensor) else x for x in tree_leaves(state)]
+    return hashlib.sha256(repr(leaves).encode()).hexdigest()
+
+options = json.loads(sys.argv[1])
+loss = SecondIsSmall() if options.pop("second_is_small") else Bce()
+with joined(torch.device("cpu")) as processes:
+    def begun():
+        own = {"optimizer": Sgd(lr=0.1), "augment": Augment(rotation_degrees=10, flip=0.5), "loss": loss}
+        return fit_on_squares(processes=processes, **own, **options)
+
+    fit, training = begun()
+    digests, states = [], []
+    def keep(training):
+        digests.append(digest(training))
+        states.append(deepcopy(training.state_dict()))
+    for report in fit.epochs(training, keep=keep):
+        digests.append(digest(training))
+    resumed = []
+    for state in processes.said_by_first(states):
+        fit, again = begun()
+        again.load_state_dict(state)
+        for report in fit.epochs(again):
+            pass
+        resumed.append(digest(again, but_clocks=True))
+    figures = {"micro_batch": training.micro_batch, "scale": training.scaler.get_scale()}
+    told = {"states": digests, "whole": digest(training, but_clocks=True), "resumed": resumed, **figures}
+    Path(f"{processes.rank}.json").write_text(json.dumps(told))
 """
 
 
@@ -63,6 +117,58 @@ def test_two_processes_equal_accumulation_two(workdir, stores, augment):
     assert len(list((workdir / "two").glob("outputs/*/*"))) == 1
     predicted = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/predictions.csv").splitlines()[1:]
     assert len({line.split(",")[0] for line in predicted}) == len(predicted) == 24 + 24
+
+
+def states_of_both(folder, **options):
+    """What each of two processes tells of its state: at every checkpoint within an epoch, after every epoch,
+    and at the end of a training resumed from each of those within."""
+    (folder / "states.py").write_text(STATES)
+    options = {"second_is_small": False, "n_train": 44, **options}
+    done = subprocess.run(
+        [*TORCHRUN, "--nproc-per-node=2", "states.py", json.dumps(options)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture
+def tests_importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=":")
+
+
+def test_all_processes_hold_the_same_state_and_resuming_within_an_epoch_changes_nothing(
+    workdir, tests_importable
+):
+    first, second = states_of_both(workdir, settings={"ema_decay": 0.9, "checkpoint_minutes": 1e-9})
+    assert len(first["states"]) == 2 * 3  # three windows an epoch; after the last the epoch is done
+    assert first == second
+    assert first["resumed"] == [first["whole"]] * 4
+
+
+def test_fp16_learns_where_a_process_has_no_batch_in_its_first_window(workdir, tests_importable):
+    first, second = states_of_both(workdir, n_train=8, settings={"precision": "fp16", "ema_decay": 0.9})
+    assert first == second
+    assert 0 < first["scale"] <= 2**16, "what overflows for one does for both"
+
+
+def test_a_batch_that_one_process_has_no_memory_for_is_smaller_for_all(workdir, tests_importable):
+    first, second = states_of_both(workdir, second_is_small=True, settings={"checkpoint_minutes": 1e-9})
+    assert first == second
+    assert first["micro_batch"] == 2
+
+
+def test_the_validation_of_a_moving_average_is_of_the_model_that_is_kept(workdir, stores):
+    done = typed(2, "fit.ema_decay=.9", "fit.epochs=1", "fit.batch_size=8", folder=workdir / "two")
+    assert done.returncode == 0, done.stderr
+    mlflow.set_tracking_uri(f"sqlite:///{workdir}/two/mlflow.db")
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/predictions.csv")
+    kept = pd.read_csv(io.StringIO(text)).query("split == 'val'")
+    assert run.data.metrics["val/loss"] == pytest.approx(log_loss(kept["label"], kept["score"]), abs=1e-5)
 
 
 def test_a_process_that_fails_ends_all_with_its_own_error(workdir, stores, monkeypatch):

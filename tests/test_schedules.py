@@ -59,20 +59,20 @@ def test_the_rate_drops_after_the_plateau_and_training_stops_later():
     own = optimizer()
     pace = Plateau(factor=0.1, plateau_patience=2, stop_patience=4)(own, 100)
     told = []
-    for auroc in (0.6, 0.7, 0.7, 0.69, 0.7, 0.65):
-        stop = pace.after_epoch(auroc)
+    for is_best in (True, True, False, False, False, False):
+        stop = pace.after_epoch(is_best)
         told.append((round(own.param_groups[0]["lr"], 6), stop))
     assert told == [(1.0, False), (1.0, False), (1.0, False), (1.0, False), (0.1, False), (0.1, True)]
 
 
 def test_any_schedule_stops_when_asked_to():
     pace = OneCycle(stop_patience=2)(optimizer(), 10)
-    assert [pace.after_epoch(a) for a in (0.5, 0.6, 0.55, 0.6)] == [False, False, False, True]
+    assert [pace.after_epoch(best) for best in (True, True, False, False)] == [False, False, False, True]
 
 
 def test_without_patience_training_never_stops():
     pace = Constant()(optimizer(), 10)
-    assert not any(pace.after_epoch(0.5) for _ in range(50))
+    assert not any(pace.after_epoch(False) for _ in range(50))
 
 
 @pytest.mark.parametrize("schedule", [OneCycle(), Cosine(), Constant(), Plateau()], ids=repr)
@@ -81,7 +81,7 @@ def test_a_schedule_goes_on_from_its_saved_state(schedule, tmp_path):
         for _ in range(n):
             own.step()
             pace.after_step()
-        pace.after_epoch(0.7)
+        pace.after_epoch(True)
 
     own = optimizer()
     pace = schedule(own, 20)
@@ -97,6 +97,19 @@ def test_a_schedule_goes_on_from_its_saved_state(schedule, tmp_path):
     advance(resumed, again, 5)
     assert again.param_groups[0]["lr"] == own.param_groups[0]["lr"]
     assert resumed.state_dict() == pace.state_dict()
+
+
+def test_a_schedule_goes_on_from_a_state_that_holds_its_best_auroc():
+    own = optimizer()
+    pace = Plateau(factor=0.1, plateau_patience=2, stop_patience=4)(own, 100)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer(), mode="max", factor=0.1, patience=2, threshold=0
+    )
+    for auroc in (0.7, 0.7, 0.6):
+        theirs.step(auroc)
+    pace.load_state_dict({"scheduler": theirs.state_dict(), "best": 0.7, "epochs_since_best": 2})
+    assert [pace.after_epoch(False), own.param_groups[0]["lr"]] == [False, pytest.approx(0.1)]
+    assert pace.after_epoch(False)
 
 
 @pytest.mark.parametrize(

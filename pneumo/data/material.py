@@ -8,7 +8,7 @@ import numpy as np
 
 from pneumo.data.cohort import Cohort
 from pneumo.data.source import Source
-from pneumo.data.split import Split, split_cohort
+from pneumo.data.split import Split, numbers_of, split_cohort
 from pneumo.data.store import Store, open_store
 
 
@@ -71,6 +71,9 @@ def limited(material: Material, n_images: int | None) -> Material:
     half = n_images // 2
     few = np.concatenate([train[labels == 1][:half], train[labels == 0][: n_images - half]])
     notes = (f"fit.few_images={n_images}: trained, validated and tested on the same {len(few)} images",)
+    numbers = material.split.numbers | numbers_of(material.cohort, few, few, few)
     risk = "judged on its training images"
-    split = replace(material.split, train=few, val=few, test=few, notes=notes, leak_risk=risk)
+    split = replace(
+        material.split, train=few, val=few, test=few, leak_risk=risk, notes=notes, numbers=numbers
+    )
     return replace(material, split=split)

@@ -63,16 +63,17 @@ def split_cohort(cohort: Cohort, source: Source) -> Split:
     if source.split in ("patient", "folds"):
         assert (pd.Series(part).groupby(groups).nunique() == 1).all(), "a patient lies in two parts"
     memory_val, memory_test = (_patient_memory_auc(part, index, groups, labels) for index in (1, 2))
+    train, val, test = (np.flatnonzero(part == index) for index in range(3))
     return Split(
-        train=np.flatnonzero(part == 0),
-        val=np.flatnonzero(part == 1),
-        test=np.flatnonzero(part == 2),
+        train=train,
+        val=val,
+        test=test,
         hash=_hash(cohort.table["image_id"], part),
         leak_risk=risk,
         notes=notes,
         patient_memory_auc=memory_test,
         patient_memory_auc_val=memory_val,
-        numbers=_numbers(cohort, part, labels)
+        numbers=numbers_of(cohort, train, val, test)
         | {"split/patient_memory_auc": memory_test, "split/patient_memory_auc_val": memory_val},
     )
 
@@ -202,14 +203,15 @@ def _hash(image_ids: pd.Series, part: Rows) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-def _numbers(cohort: Cohort, part: Rows, labels: Rows) -> dict[str, float]:
+def numbers_of(cohort: Cohort, *parts: Rows) -> dict[str, float]:
+    """Sizes, patients, positives and prevalence of the rows in train, val and test."""
     numbers: dict[str, float] = {}
-    for index, name in enumerate(PARTS):
-        here = part == index
+    for name, rows in zip(PARTS, parts, strict=True):
+        table = cohort.table.iloc[rows]
         numbers |= {
-            f"split/{name}_images": int(here.sum()),
-            f"split/{name}_patients": int(cohort.table["patient_id"][here].nunique()),
-            f"split/{name}_positives": int(labels[here].sum()),
-            f"split/{name}_prevalence": float(labels[here].mean()),
+            f"split/{name}_images": len(table),
+            f"split/{name}_patients": int(table["patient_id"].nunique()),
+            f"split/{name}_positives": int(table["label"].sum()),
+            f"split/{name}_prevalence": float(table["label"].mean()),
         }
     return numbers
