@@ -11,7 +11,8 @@ import psutil
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from pneumo.checkpoint import BEST, LAST
+from pneumo import checkpoint
+from pneumo.checkpoint import LAST
 from pneumo.errors import InputError, listed
 from pneumo.runs.identity import configuration_hash
 from pneumo.tracking import CHECKPOINTS, address_of, place, process_mark
@@ -253,9 +254,12 @@ def checkpoint_of(run: Run, file: str) -> Path | None:
     return Path(path)
 
 
-def best_checkpoint(run_id: str) -> Path:
-    """InputError: no such run, or it never finished an epoch."""
-    path = checkpoint_of(find_run(run_id), BEST)
+def checkpoint_file(run_id: str, name: str) -> Path:
+    """A checkpoint of this run and no other. InputError: no such run, it never finished an epoch, or another
+    run has written over the file."""
+    path = checkpoint_of(find_run(run_id), name)
     if path is None:
-        raise InputError(f"Run {run_id} has no {BEST}: it never finished an epoch, or its files are gone")
+        raise InputError(f"Run {run_id} has no {name}: it never finished an epoch, or its files are gone")
+    if (found := checkpoint.read(path)["run_id"]) != run_id:
+        raise InputError(f"{path} is of another run, {found}: it was written over")
     return path

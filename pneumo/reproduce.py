@@ -32,7 +32,7 @@ class Again(Watch):
     def material(self, source: Source, advance: Advance) -> Material:
         """InputError: the data are not those of the original, before anything is trained on them."""
         material = prepared(source, advance)
-        path = archive.best_checkpoint(self._original)
+        path = archive.checkpoint_file(self._original, checkpoint.BEST)
         now = limited(material, self._few_images)
         checkpoint.refuse_other_images(checkpoint.read(path), Images.of(now), now.split.hash, path)
         return material

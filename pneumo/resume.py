@@ -55,10 +55,7 @@ def interrupted(
 
 
 def from_run(experiment: Experiment, run_id: str) -> Resumed:
-    path = archive.checkpoint_of(archive.find_run(run_id), checkpoint.LAST)
-    if path is None:
-        raise InputError(f"resume={run_id}: that run never finished an epoch, or its files are gone")
-    return from_file(experiment, path)
+    return from_file(experiment, archive.checkpoint_file(run_id, checkpoint.LAST))
 
 
 def from_file(experiment: Experiment, path: Path) -> Resumed:

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pneumo import archive, checkpoint, config, pictures, tracking
 from pneumo.console import Terminal
 from pneumo.data.material import Material, limited, prepared
-from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 from pneumo.fit import Fit
 from pneumo.machine import Machine
@@ -52,20 +50,13 @@ def experiment_of(run_id: str, changes: Mapping[str, Any] | None = None) -> Expe
 def revisit(run_id: str) -> Revisited:
     """InputError: no such run, its files are gone, or its images have changed."""
     experiment = experiment_of(run_id)
-    state = from_file(experiment, checkpoint_file(run_id, checkpoint.LAST))
+    state = from_file(experiment, archive.checkpoint_file(run_id, checkpoint.LAST))
     machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
     material = limited(prepared(experiment.data, lambda done, total: None), experiment.fit.few_images)
     state.refuse_other_images(Images.of(material), material.split.hash)
     fit = assembled(experiment, material, machine)
     training = begun(experiment, built_model(experiment, machine), fit)
     training.load_state_dict(state.state)
-    best = checkpoint.read(checkpoint_file(run_id, checkpoint.BEST))
+    best = checkpoint.read(archive.checkpoint_file(run_id, checkpoint.BEST))
     training.model.load_state_dict(best["model"])
     return Revisited(run_id, experiment, material, fit, training)
-
-
-def checkpoint_file(run_id: str, name: str) -> Path:
-    path = archive.checkpoint_of(archive.find_run(run_id), name)
-    if path is None:
-        raise InputError(f"Run {run_id} has no {name}: it never finished an epoch, or its files are gone")
-    return path

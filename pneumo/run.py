@@ -14,7 +14,7 @@ import torch
 
 from pneumo import archive, describe, pictures, tracking, verdict
 from pneumo.average import Average
-from pneumo.checkpoint import Keeper
+from pneumo.checkpoint import BEST, Keeper
 from pneumo.console import Terminal
 from pneumo.data.batches import Batches
 from pneumo.data.material import Material, limited, prepared
@@ -150,7 +150,7 @@ def built_model(experiment: Experiment, machine: Machine) -> Classifier:
     """A run id in `model.pretrained` becomes the file of that run's best weights."""
     settings = experiment.model
     if settings.pretrained and RUN_ID.fullmatch(settings.pretrained):
-        settings = replace(settings, pretrained=str(archive.best_checkpoint(settings.pretrained)))
+        settings = replace(settings, pretrained=str(archive.checkpoint_file(settings.pretrained, BEST)))
     torch.manual_seed(experiment.seed)
     return settings(experiment.loss.n_outputs).to(machine.device)
 

@@ -64,10 +64,8 @@ def trained(name: str) -> Trained:
     if not RUN_ID.fullmatch(run_id):
         raise InputError(f"{name!r} is not a run: 32 hexadecimal digits are, or best")
     figures = archive.figures_of(run_id)
-    path = archive.best_checkpoint(run_id)
+    path = archive.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)
-    if state["run_id"] != run_id:
-        raise InputError(f"{path} is of another run, {state['run_id']}: it was written over")
     experiment = experiment_of(run_id)
     if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - figures.keys()):
         raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish")

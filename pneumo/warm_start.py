@@ -53,7 +53,7 @@ def warm_start(pretrained: str | None) -> WarmStart:
     assert pretrained is not None
     file = pretrained
     if RUN_ID.fullmatch(pretrained):
-        file = str(archive.best_checkpoint(pretrained))
+        file = str(archive.checkpoint_file(pretrained, checkpoint.BEST))
     state = read_tensors(Path(file), f"model.pretrained={file}")
     if not checkpoint.is_ours(state):
         return WarmStart(pretrained, file, Seen.nothing())

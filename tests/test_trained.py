@@ -64,7 +64,7 @@ def test_what_is_no_run_of_ours_is_said(finished):
 
 def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, workdir):
     run_id = finished()
-    path = archive.best_checkpoint(run_id)
+    path = archive.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)
     checkpoint.write({**state, "model": {"head.weight": torch.zeros(3)}}, path)
     with pytest.raises(InputError, match="is of another model than run"):
@@ -79,7 +79,7 @@ def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, w
 
 def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
     run_id = finished()
-    path = archive.best_checkpoint(run_id)
+    path = archive.checkpoint_file(run_id, checkpoint.BEST)
     checkpoint.write({**checkpoint.read(path), "run_id": "f" * 32}, path)
     with pytest.raises(InputError, match="is of another run, ffff"):
         trained(run_id)

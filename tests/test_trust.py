@@ -15,10 +15,10 @@ from conftest import Named
 from PIL import Image
 
 from pneumo import archive, checkpoint
+from pneumo.archive import checkpoint_file
 from pneumo.checkpoint import BEST, LAST
 from pneumo.cli import told
 from pneumo.errors import InputError
-from pneumo.revisit import checkpoint_file
 from pneumo.run import run
 
 
@@ -388,3 +388,18 @@ def images_of_split(world, run_id, part):
     """Ids of a run's training images: all that it neither validated nor tested on."""
     assert part == "train"
     return set(world.table["image"]) - set(csv_of(run_id, "predictions.csv")["image_id"])
+
+
+def test_a_checkpoint_that_another_run_has_written_over_is_nobody_s(world, train, workdir):
+    one, other = train("seed=0"), train("seed=1")
+    for name in (LAST, BEST):
+        shutil.copy(checkpoint_file(other, name), checkpoint_file(one, name))
+    for again in (
+        lambda: told(["evaluate", one]),
+        lambda: told(["predict", one, str(world.root / "png")]),
+        lambda: train("seed=0", f"resume={one}"),
+        lambda: train("seed=2", f"model.pretrained={one}"),
+        lambda: told(["reproduce", one]),
+    ):
+        with pytest.raises(InputError, match=f"is of another run, {other}: it was written over"):
+            again()
