@@ -117,8 +117,11 @@ def key_of(override: str) -> str:
 
 
 def value_of(override: str) -> Any:
-    """The value in optimizer.lr=1e-3, as Hydra reads it."""
-    return OverridesParser.create().parse_override(override).value()
+    """The value in optimizer.lr=1e-3, as Hydra reads it. InputError: it cannot be read."""
+    try:
+        return OverridesParser.create().parse_override(override).value()
+    except HydraException as error:
+        raise InputError(" ".join(str(error).split())) from None
 
 
 def built(group: str, settings: Mapping[str, Any]) -> Any:

@@ -403,3 +403,21 @@ def test_a_checkpoint_that_another_run_has_written_over_is_nobody_s(world, train
     ):
         with pytest.raises(InputError, match=f"is of another run, {other}: it was written over"):
             again()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data.root=[", "parsing error|no viable alternative|mismatched"),
+        ("data.nonsense=1", "data.* nonsense|unexpected keyword argument 'nonsense'"),
+        ("data.columns.label=nothing", 'has no column "nothing"'),
+        ("data.columns.label=other", "labels of .* images differ"),
+        ("data.split_seed=7", "images are in another split"),
+        ("data.image_side_px=32", "the run takes 64|data.image_side_px"),
+    ],
+)
+def test_what_is_said_of_the_run_s_own_data_is_checked(world, train, word, said):
+    one = train()
+    with pytest.raises(InputError, match=said) as refused:
+        told(["evaluate", one, word])
+    assert "Traceback" not in str(refused.value)
