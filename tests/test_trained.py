@@ -2,6 +2,7 @@
 
 import io
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from conftest import SMALL, Named
 
 from pneumo import archive, checkpoint, tracking
 from pneumo.data.batches import Batches
-from pneumo.data.material import prepared
+from pneumo.data.material import limited, prepared
 from pneumo.errors import InputError
 from pneumo.infer import views_of
 from pneumo.run import run
@@ -33,17 +34,46 @@ def finished(workdir, composed):
     return make
 
 
-@pytest.mark.parametrize("overrides", [(), ("loss=weighted_bce", "data.normalise=train", "augment=report")])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("loss=weighted_bce", "data.normalise=train", "augment=report"),
+        ("loss=weighted_bce", "fit.few_images=16"),
+        ("loss=weighted_bce", "loss.label_smoothing=.2"),
+        ("loss=ce", "loss.label_smoothing=.1"),
+    ],
+)
 def test_a_run_s_scores_come_out_of_its_id_alone(finished, overrides):
     run_id = finished(*overrides)
     model = trained(run_id)
     table = pd.read_csv(io.StringIO(archive.text_of(run_id, "predictions.csv"))).query("split == 'test'")
-    material = prepared(model.experiment.data, lambda done, total: None)
+    material = limited(
+        prepared(model.experiment.data, lambda done, total: None), model.experiment.fit.few_images
+    )
     batches = Batches(material.store, material.labels, model.machine.device, 0)
     rows = material.split.test
     scores = model.loss.probability(model.logits(batches, rows, views_of("none")))
     assert np.array_equal(material.cohort.table["image_id"].to_numpy()[rows], table["image_id"])
     assert np.allclose(scores, table["score"], atol=1e-6)
+
+
+def test_the_weight_of_few_images_is_that_of_those_images(finished):
+    run_id = finished("loss=weighted_bce", "fit.few_images=10")
+    logged = archive.figures_of(run_id)
+    assert [logged[f"split/train_{name}"] for name in ("images", "positives", "prevalence")] == [10, 5, 0.5]
+    assert trained(run_id).loss.weight == 1
+
+
+def test_a_run_of_before_is_scored_as_it_was_then(finished):
+    run_id = finished("loss=weighted_bce", "loss.label_smoothing=.2", "fit.few_images=10")
+    client = mlflow.MlflowClient()
+    client.delete_tag(run_id, "score_format")
+    for name, value in (("images", 112), ("positives", 25), ("prevalence", 25 / 112)):  # of the whole split
+        client.log_metric(run_id, f"split/train_{name}", value)
+    loss = trained(run_id).loss
+    assert loss.weight == 1
+    assert float(loss.probability(torch.tensor([[1.5]]))) == pytest.approx(1 / (1 + np.exp(-1.5)))
 
 
 def test_best_is_the_finished_run_of_the_highest_val_auroc(finished):

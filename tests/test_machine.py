@@ -1,0 +1,64 @@
+"""What a device without float64 asks of training."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pneumo.augment import Augment
+from pneumo.infer import VIEWS, mean_logits
+from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
+from pneumo.machine import Machine
+from pneumo.models import Tiny
+
+LOSSES = [
+    Bce(),
+    Bce(label_smoothing=0.1),
+    WeightedBce(positive_weight=3),
+    CrossEntropy(),
+    Focal(),
+    Combined(),
+]
+
+
+class NoFloat64(TorchDispatchMode):
+    """Fails where an operation makes a float64 tensor on another device than the CPU, as MPS does."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu":
+                assert tensor.dtype != torch.float64, f"{function} makes float64 on {tensor.device}"
+        return made
+
+
+class Shapes(Machine):
+    """A device that works out shapes and types alone."""
+
+    def precision(self):
+        return nullcontext()  # autocast does not know it
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_training_and_its_answers_make_no_float64_on_a_device(small_fit, loss):
+    with NoFloat64():
+        fit, training = small_fit(
+            machine=Shapes(torch.device("meta"), torch.float32),
+            loss=loss,
+            model=Tiny(width=4, dropout=0.1),
+            augment=Augment(
+                rotation_degrees=10, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2, erase=0.5
+            ),
+            settings={"ema_decay": 0.9, "clip_norm": 1.0},
+        )
+        (batch,) = fit.batches.of(fit.split.train[:8], 8)
+        draws = fit.augment.draw(8, torch.Generator())
+        (seen,) = fit._gradients(training, [(batch, draws)], in_window=8)
+        assert seen[1].device.type == "meta"
+        fit.step(training, correction=0.5)
+        fit.augment.surviving(batch.images, draws.to("meta"))
+        for views in VIEWS.values():
+            logits = mean_logits(training.evaluated, batch.images, fit.viewer, views)
+            fit.loss.probability(logits)
