@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pneumo import config
+from pneumo.address import hidden, refuse_passwords
 from pneumo.console import Terminal
 from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
 
@@ -28,9 +29,9 @@ def main(composed: DictConfig) -> None:
 
         run(experiment, Path(HydraConfig.get().runtime.output_dir))
     except InputError as error:
-        sys.exit(f"\n{error}" if IS_FIRST else 1)
+        sys.exit(hidden(f"\n{error}") if IS_FIRST else 1)
     except (NonFiniteLossError, TooLittleMemoryError, OSError) as error:  # a disk may be full
-        sys.exit(f"\n{error}")
+        sys.exit(hidden(f"\n{error}"))
     except PeerError as error:
         sys.exit(f"\n{error}" if IS_FIRST else 1)
     except KeyboardInterrupt:
@@ -40,4 +41,8 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     if not IS_FIRST:
         sys.argv += WITHOUT_OUTPUT
+    try:
+        refuse_passwords(sys.argv[1:])  # before Hydra writes down what it is told
+    except InputError as error:
+        sys.exit(f"\n{error}" if IS_FIRST else 1)
     main()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pneumo.address import STORAGE, hidden
 from pneumo.errors import InputError
 
 USAGE = """\
@@ -31,7 +32,7 @@ def main() -> None:
     try:
         told(sys.argv[1:])
     except (InputError, OSError) as error:  # a disk may be full
-        sys.exit(f"{error}")
+        sys.exit(hidden(str(error), sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -185,7 +186,7 @@ def chosen(verb: str, words: Sequence[str], options: dict[str, Any]) -> dict[str
 
 def storage(options: dict[str, Any]) -> str:
     """The address of the studies. InputError: there is no file, which must not be made by looking."""
-    if url := options["storage"] or os.environ.get("PNEUMO_STORAGE"):
+    if url := options["storage"] or os.environ.get(STORAGE):
         return str(url)
     path = Path.cwd() / "study.db"
     if not path.exists():

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import execution_whitelist, get_class, instantiate
+from hydra.utils import execution_whitelist, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -125,10 +125,16 @@ def value_of(override: str) -> Any:
 
 
 def built(group: str, settings: Mapping[str, Any]) -> Any:
-    """The component of a group."""
+    """The component of a group. Nothing is imported that may not be named."""
+    target = settings.get("_target_")
+    if not isinstance(target, str):
+        raise InputError(f"{group}._target_ must name a class, got {target!r}")
     try:
         with execution_whitelist(trusted()):
-            check_kinds(group, get_class(settings["_target_"]), settings)
+            without_values = instantiate(
+                {"_target_": target, "_partial_": True}
+            )  # unlike get_class, it refuses
+            check_kinds(group, without_values.func, settings)
             return instantiate(dict(settings), _convert_="all")
     except InputError:
         raise

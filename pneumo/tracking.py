@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from pneumo.errors import AwayError, PrunedError
+from pneumo.address import TRACKING, hidden, parsed, shown
+from pneumo.errors import AwayError, InputError, PrunedError
 from pneumo.unsent import Entry, Unsent
 
 SYSTEM_METRICS_SECONDS = 5
@@ -43,7 +44,7 @@ def connect(experiment: str | None = None) -> None:
     # its thread tells of a server that is away by itself, with the password in the address
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     here = Path.cwd()
-    given = os.environ.get("MLFLOW_TRACKING_URI")
+    given = without_credentials(os.environ.get(TRACKING))
     local = given is None
     lock = FileLock(here / "mlflow.db.lock") if local else nullcontext()
     with lock:  # two first migrations at once break the database
@@ -57,6 +58,23 @@ def connect(experiment: str | None = None) -> None:
             mlflow.set_experiment(experiment)
         except MlflowException as error:
             raise away(error) from None
+
+
+def without_credentials(address: str | None) -> str | None:
+    """Of a server: user and password go from the address to where MLflow also looks for them, so that no
+    message of its own repeats them. InputError: where a password ends cannot be told."""
+    if address is None or not address.startswith("http"):
+        return address
+    try:
+        url = parsed(address)
+    except InputError as error:
+        raise InputError(f"{TRACKING}: {error}") from None
+    if url.username and url.password:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = url.username
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = url.password
+        address = re.sub("://.*@", "://", address)
+        os.environ[TRACKING] = address
+    return address
 
 
 def reached() -> None:
@@ -82,7 +100,7 @@ def briefly() -> Iterator[None]:
 
 def away(error: MlflowException) -> AwayError:
     """Says the last cause in the chain that MLflow tells in one long line."""
-    line = without_password(str(error).splitlines()[0])
+    line = hidden(str(error).splitlines()[0])
     causes: list[str] = re.findall(
         r"(?i:connection refused|timed out|name or service not known|unreachable)", line
     )
@@ -144,7 +162,7 @@ def end_run(run_id: str, status: str) -> None:
 def place() -> str:
     """Where runs go, as a person would name it, without a password."""
     uri: str = mlflow.get_tracking_uri()
-    return without_password(uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
+    return shown(uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
 
 
 def is_served() -> bool:
@@ -156,10 +174,6 @@ def address_of(experiment_id: str, run_id: str) -> str:
     """Of a run's page on the MLflow server; else where `mlflow ui` will show it."""
     server = place().rstrip("/") if is_served() else LOCAL_PAGES
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
-
-
-def without_password(url: str) -> str:
-    return re.sub("://[^/@]*@", "://", url)
 
 
 @dataclass(frozen=True)
@@ -263,7 +277,7 @@ class Tracker:
             self.tag(pruned=error)
             mlflow.end_run("KILLED")
         else:
-            self.tag(failure=without_password(f"{type(error).__name__}: {error}")[:500])
+            self.tag(failure=hidden(f"{type(error).__name__}: {error}")[:500])
             mlflow.end_run("FAILED")
 
     def address(self) -> str:

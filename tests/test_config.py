@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from pneumo import config
 from pneumo.errors import InputError
+from pneumo.sweep.settings import made
 
 CHOICES = [
     f"{path.parent.name}={path.stem}"
@@ -99,6 +100,35 @@ def test_a_wrong_value_is_refused_in_one_line(composed, overrides, message):
     with pytest.raises(InputError, match=message) as refused:
         composed(*overrides)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"_target_": "harmful.Loss"},
+        {"_target_": "harmful"},
+        {"_target_": "pneumo.losses.Bce", "label_smoothing": {"_target_": "harmful.Loss"}},
+        {"_target_": "pneumo.losses.Bce", "label_smoothing": [{"a": {"_target_": "harmful.Loss"}}]},
+    ],
+)
+@pytest.mark.parametrize("door", ["a component", "a stored run", "a pruner"])
+def test_a_module_that_may_not_be_named_is_not_even_imported(tmp_path, monkeypatch, composed, settings, door):
+    (tmp_path / "harmful.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\nclass Loss: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    doors = {
+        "a component": lambda: config.built("loss", settings),
+        "a stored run": lambda: config.again(composed().yaml, {}, {"loss": settings}),
+        "a pruner": lambda: made("pruner", settings, ("optuna.pruners.*", "pneumo.losses.*")),
+    }
+    with pytest.raises(InputError, match="harmful"):
+        doors[door]()
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("target", [None, 5])
+def test_a_component_without_a_class_is_refused(target):
+    with pytest.raises(InputError, match=f"loss._target_ must name a class, got {target}"):
+        config.built("loss", {"_target_": target})
 
 
 def test_ones_own_component_works_once_it_is_trusted(composed, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from pneumo.errors import InputError
 from pneumo.sweep.heartbeat import beating
-from pneumo.sweep.ledger import differences, has_password, opened
+from pneumo.sweep.ledger import differences, opened
 from pneumo.sweep.trial import Outcome, stands_for, tell_untold, told
 
 
@@ -158,12 +158,6 @@ def test_a_storage_that_cannot_be_used_is_refused_in_one_line_without_its_passwo
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "secret" not in str(refused.value)
-
-
-def test_a_password_is_seen_wherever_it_stands():
-    assert has_password("postgresql://me:secret@host/db")
-    assert has_password("postgresql://host/db?user=me&password=secret")
-    assert not has_password("postgresql://me@host/db")
 
 
 def test_differences_name_what_changed():

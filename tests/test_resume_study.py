@@ -97,7 +97,7 @@ def test_a_storage_that_is_not_there_is_said_in_one_line(workdir, monkeypatch):
     done = typed("n_trials=1")
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).split("\n\n")[-1].strip().splitlines()
-    assert line.startswith(f"The study's storage postgresql+psycopg://127.0.0.1:{port}/x cannot be reached: ")
+    assert line.startswith(f"The study's storage postgresql://127.0.0.1:{port}/x cannot be reached: ")
     assert "secret" not in done.stdout + done.stderr
     assert not (workdir / "outputs").exists()
 

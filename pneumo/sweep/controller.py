@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pneumo import config, tracking
+from pneumo.address import hidden
 from pneumo.console import Terminal
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
@@ -47,7 +48,7 @@ def carry_on(
         study = StudyRun(context, task, composed, arguments)
         code = study.run()
     except InputError as error:
-        sys.exit(f"\n{error}")
+        sys.exit(hidden(f"\n{error}"))
     except KeyboardInterrupt:
         sys.exit(130)
     if code:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 import optuna
 from filelock import FileLock
@@ -19,11 +18,12 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from pneumo.address import apart, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError
-from pneumo.tracking import without_password
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MISSED_HEARTBEATS = 3
@@ -144,7 +144,7 @@ class Ledger:
         """Ends a trial as failed; a crash is queued again, so often. Nothing where it has ended already."""
         try:
             self.storage.set_trial_user_attr(trial_id, "failure", kind)
-            self.storage.set_trial_user_attr(trial_id, "reason", reason[:1000])
+            self.storage.set_trial_user_attr(trial_id, "reason", hidden(reason)[:1000])
             if not self.storage.set_trial_state_values(trial_id, TrialState.FAIL):
                 return
         except UpdateFinishedTrialError:
@@ -218,14 +218,15 @@ def opened(
 ) -> Ledger:
     """The study of that name, made where `directions` are given. InputError: the storage cannot be used,
     the study is not there or has other objectives."""
-    url = usable(url)
+    address, secret = apart(usable(url))
+    is_file = address.drivername == "sqlite"
     try:
-        with making(url):
+        with making(address, secret):
             storage = RDBStorage(
-                url,
-                engine_kwargs={"connect_args": {"timeout": 60}}
-                if url.startswith("sqlite")
-                else {"pool_pre_ping": True},
+                address.render_as_string(hide_password=False),
+                engine_kwargs={"connect_args": {"timeout": 60, **secret}}
+                if is_file
+                else {"connect_args": secret, "pool_pre_ping": True},
                 heartbeat_interval=heartbeat_seconds,
                 grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
             )
@@ -234,7 +235,7 @@ def opened(
                 storage.remove_session()
                 storage.engine.dispose()
                 raise InputError(
-                    f"{without_password(url)} has no study {name}"
+                    f"{shown(url)} has no study {name}"
                     + (f"; it has {', '.join(sorted(names))}" if names else "")
                 )
             study = optuna.create_study(
@@ -252,13 +253,13 @@ def opened(
 
 
 @contextmanager
-def making(url: str) -> Iterator[None]:
+def making(address: URL, secret: Mapping[str, str]) -> Iterator[None]:
     """Two processes must not make the tables at once."""
-    if url.startswith("sqlite"):
-        with FileLock(f"{url.removeprefix('sqlite:///')}.lock"):
+    if address.drivername == "sqlite":
+        with FileLock(f"{address.database}.lock"):
             yield
         return
-    with create_engine(url, poolclass=NullPool).connect() as connection:
+    with create_engine(address, connect_args=dict(secret), poolclass=NullPool).connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(7236)"))
         try:
             yield
@@ -266,29 +267,28 @@ def making(url: str) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock(7236)"))
 
 
-def usable(url: str) -> str:
-    """InputError: neither SQLite nor PostgreSQL, or a file in a folder that is not there."""
-    kind = url.split(":", 1)[0]
+def usable(address: str) -> URL:
+    """InputError: neither SQLite nor PostgreSQL, a file in a folder that is not there, or no address."""
+    kind = address.split(":", 1)[0]
     if kind == "sqlite":
-        folder = Path(url.removeprefix("sqlite:///")).parent
+        url = parsed(address)
+        folder = Path(url.database or "").parent
         if not folder.is_dir():
-            raise InputError(f"storage={url}: the folder {folder} is not there")
+            raise InputError(f"storage={shown(address)}: the folder {folder} is not there")
         return url
-    if kind.split("+")[0] in ("postgresql", "postgres"):
-        return "postgresql+psycopg:" + url.split(":", 1)[1]
-    raise InputError(f"storage must begin with sqlite:/// or postgresql://, got {without_password(url)!r}")
-
-
-def has_password(url: str) -> bool:
-    return urlsplit(url).password is not None or "password" in parse_qs(urlsplit(url).query)
+    if kind.split("+")[0] not in ("postgresql", "postgres"):
+        raise InputError(f"storage must begin with sqlite:/// or postgresql://, got {shown(address)!r}")
+    try:
+        return parsed(address).set(drivername="postgresql+psycopg")
+    except InputError as error:
+        raise InputError(f"storage={shown(address)}: {error}") from None
 
 
 def away(url: str, error: Exception) -> str:
     if isinstance(error, AwayError):
         return str(error)
     cause = getattr(error, "orig", None) or error.__cause__ or error
-    reason = "the address is not a database URL" if isinstance(error, ArgumentError) else first_line(cause)
-    return f"The study's storage {without_password(url)} cannot be reached: {reason}"
+    return f"The study's storage {shown(url)} cannot be reached: {hidden(first_line(cause))}"
 
 
 def first_line(error: BaseException) -> str:

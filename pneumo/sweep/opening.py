@@ -5,12 +5,12 @@ from pathlib import Path
 import optuna
 
 from pneumo import config
+from pneumo.address import shown
 from pneumo.console import Terminal
 from pneumo.sweep import words
 from pneumo.sweep.design import Design
 from pneumo.sweep.settings import StudySettings
 from pneumo.sweep.space import Space
-from pneumo.tracking import without_password
 
 SAMPLES = 5
 
@@ -31,7 +31,7 @@ def say(
     if len(settings.objective) > 1:
         what += " (several objectives are not pruned)"
     terminal.say("study", f"{settings.study} on {data}: {what}")
-    terminal.say("storage", without_password(settings.url.removeprefix(f"sqlite:///{Path.cwd()}/")))
+    terminal.say("storage", shown(settings.url.removeprefix(f"sqlite:///{Path.cwd()}/")))
     for note in plan.leaves_out:
         terminal.warn(f"          {note}")
     n_trials = study.user_attrs["n_trials"]

@@ -15,12 +15,11 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, QMCSampler
 
 from pneumo import metrics
+from pneumo.address import STORAGE, refuse_passwords
 from pneumo.config import STUDY, check_kinds
 from pneumo.errors import InputError
-from pneumo.sweep.ledger import Ledger, has_password, opened
-from pneumo.tracking import without_password
+from pneumo.sweep.ledger import Ledger, opened
 
-STORAGE = "PNEUMO_STORAGE"
 OBJECTIVES = [f"val/{name}" for name in metrics.score(np.array([0, 1]), np.array([0.0, 1.0]))]
 Direction = Literal["minimize", "maximize"]
 LEDGERS: dict[str, Ledger] = {}
@@ -68,11 +67,7 @@ class StudySettings:
             raise InputError(
                 "objective=fit_seconds: what is quickest learns nothing; name a val/ figure first"
             )
-        if self.storage and has_password(self.storage):
-            raise InputError(
-                f"storage={without_password(self.storage)} was given with a password, which would end in "
-                f"files and logs; give the whole address in the environment: {STORAGE}=..."
-            )
+        refuse_passwords([f"storage={self.storage}"])
 
     @property
     def directions(self) -> list[Direction]:

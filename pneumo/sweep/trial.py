@@ -12,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from pneumo import archive
+from pneumo.address import hidden
 from pneumo.console import Advance, Terminal
 from pneumo.data.material import Material, prepared
 from pneumo.data.source import Source
@@ -39,6 +40,9 @@ class Outcome:
     kind: str = ""
     reason: str = ""
     figures: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", hidden(self.reason))  # it goes into databases and files
 
 
 class StudyTrial(Watch):
