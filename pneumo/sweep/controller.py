@@ -33,7 +33,7 @@ from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.ledger import COUNTED, PROCESS, STUDY_ID, Ledger, first_line
 from pneumo.sweep.settings import StudySettings, begin_afresh, settings_of
 from pneumo.sweep.space import Space, Value, override, space_of
-from pneumo.sweep.trial import OPENED, opened_once, tell_untold
+from pneumo.sweep.trial import opened_now, tell_untold
 
 POLL_SECONDS = 2
 FEW_TRIALS = 4  # before so many have ended, no failure rate is judged
@@ -85,7 +85,6 @@ class StudyRun:
             return 0
         tracking.connect(self.base.mlflow_experiment)
         begin_afresh()
-        OPENED.clear()
         ledger = self.settings.ledger()
         defaults = config.defaults(self.base)
         ledger.prepare(self.plan.queue, self.identity(), self.known(), defaults)
@@ -119,7 +118,7 @@ class StudyRun:
         """Once, before results of the study are taken for those of now. InputError: its data have changed."""
         if not self.data_are_checked:
             with self.terminal.progress("data") as advance:
-                material = opened_once(self.base.data, advance)
+                material = opened_now(self.base.data, advance)
             images = Images.of(material)
             ledger.steadily(lambda: ledger.refuse_other_data(images, material.split.hash))
             self.data_are_checked = True

@@ -190,7 +190,8 @@ class Ledger:
             return bool(failed.user_attrs.get("failure") == "stopped")
         trials = self.trials()
         attempts = [trials[number] for number in failed.user_attrs.get("attempts", [])]
-        return sum(trial.user_attrs.get("failure") == "crash" for trial in attempts) < self.retries
+        crashes = [trial for trial in attempts if trial.user_attrs.get("failure") == "crash"]
+        return len(crashes) < self.retries
 
     def prepare(
         self,

@@ -29,10 +29,15 @@ OPENED: dict[str, Material] = {}
 def opened_once(source: Source, advance: Advance) -> Material:
     """The data; kept for all trials of this process that are on the same."""
     key = f"{Path.cwd()}: {source}"
-    if key not in OPENED:
-        OPENED.clear()
-        OPENED[key] = prepared(source, advance)
-    return OPENED[key]
+    return OPENED[key] if key in OPENED else opened_now(source, advance)
+
+
+def opened_now(source: Source, advance: Advance) -> Material:
+    """The data as they are now, for trials to come."""
+    material = prepared(source, advance)
+    OPENED.clear()
+    OPENED[f"{Path.cwd()}: {source}"] = material
+    return material
 
 
 @dataclass(frozen=True)
