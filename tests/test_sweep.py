@@ -124,12 +124,13 @@ def test_trials_leave_nothing_in_the_process(swept):
 
     OPENED.clear()
     swept("n_trials=1", *LR_ALONE)
+    (opened_first,) = OPENED.values()
     handlers = list(logging.getLogger().handlers)
     open_files = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()}
     code, said = swept("n_trials=4", *LR_ALONE)
     assert code == 0, said
     assert mlflow.active_run() is None
-    assert len(OPENED) == 1
+    assert list(OPENED.values()) == [opened_first]
     assert len(logging.getLogger().handlers) <= len(handlers)
     left = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()} - open_files
     assert not [path for path in left if "outputs" in str(path)]

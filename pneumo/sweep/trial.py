@@ -28,16 +28,21 @@ OPENED: dict[str, Material] = {}
 
 def opened_once(source: Source, advance: Advance) -> Material:
     """The data; kept for all trials of this process that are on the same."""
-    key = f"{Path.cwd()}: {source}"
+    key = key_of(source)
     return OPENED[key] if key in OPENED else opened_now(source, advance)
 
 
 def opened_now(source: Source, advance: Advance) -> Material:
-    """The data as they are now, for trials to come."""
-    material = prepared(source, advance)
-    OPENED.clear()
-    OPENED[f"{Path.cwd()}: {source}"] = material
+    """The data as they are now, also for trials to come."""
+    material, key = prepared(source, advance), key_of(source)
+    if key not in OPENED:
+        OPENED.clear()
+        OPENED[key] = material
     return material
+
+
+def key_of(source: Source) -> str:
+    return f"{Path.cwd()}: {source}"
 
 
 @dataclass(frozen=True)
