@@ -9,6 +9,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from uuid import uuid4
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -120,16 +121,18 @@ def defaults(experiment: "Experiment") -> dict[str, Any]:
     }
 
 
-def recipe_of(experiment: "Experiment") -> dict[str, Any]:
-    """What a choice of `experiment=` must say to compose to this experiment, but for its seed and for what
+def recipe_of(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
+    """The file of a choice of `experiment=` that composes to this experiment, but for its seed and for what
     does not decide what is learned: its choices, and the values that differ from theirs.
-    InputError: they have no such choice."""
+    InputError: there is no such choice."""
     choices = [f"{group}={choice}" for group, choice in experiment.choices.items()]
     there: Any = OmegaConf.to_container(composed(choices), resolve=True)
     wanted: Any = OmegaConf.to_container(OmegaConf.create(experiment.yaml), resolve=True)
     kept = {*experiment.identity, *PLACES, "tta"} - {"seed"}
     defaults = [{f"override /{group}": choice} for group, choice in experiment.choices.items()]
-    return {"defaults": defaults, **changed(there, wanted, kept)}
+    header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
+    settings = {"defaults": defaults, **changed(there, wanted, kept)}
+    return header + yaml.safe_dump(settings, sort_keys=False)
 
 
 def changed(

@@ -42,8 +42,8 @@ def swept(workdir, tmp_path_factory, monkeypatch, capfd):
     monkeypatch.setenv("PNEUMO_STORES", str(tmp_path_factory.getbasetemp() / "stores"))
     monkeypatch.delenv("PNEUMO_STORAGE", raising=False)
 
-    def run(*overrides):
-        monkeypatch.setattr(sys, "argv", ["sweep.py", "-m", "study=s", *TINY, *overrides])
+    def run(*overrides, small=TINY):
+        monkeypatch.setattr(sys, "argv", ["sweep.py", "-m", "study=s", *small, *overrides])
         try:
             runpy.run_path(str(ROOT / "sweep.py"), run_name="__main__")
             code = 0
@@ -172,6 +172,21 @@ def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swe
         assert run.data.tags["pruned"].startswith(f"MedianPruner after epoch {trial.last_step}: val/auroc ")
         assert "best/val_auroc" in run.data.metrics
         assert f"pruned at {trial.last_step}/6" in said
+
+
+def test_a_trial_that_is_worse_at_its_last_epoch_alone_is_complete(swept):
+    enqueue = "search.enqueue=[{optimizer.lr: 0.01},{optimizer.lr: 0.02},{optimizer.lr: 1e-9}]"
+    code, said = swept(
+        *("n_trials=3", enqueue, "optimizer.lr=tag(log,interval(1e-9,0.1))", *LR_ALONE),
+        *("pruner.n_startup_trials=1", "pruner.n_warmup_steps=1", "fit.epochs=2"),
+    )
+    assert code == 0, said
+    assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 3
+    assert min(trials(), key=lambda trial: trial.value).number == 2
+    assert "best/val_auroc" in trials()[2].user_attrs["figures"]
+    assert "3 complete, 0 pruned, 0 failed" in said
+    assert "pruning saved" not in said
+    assert {run.info.status for run in runs("tags.trial != ''")} == {"FINISHED"}
 
 
 def test_an_equal_configuration_takes_the_result_and_costs_nothing(swept):

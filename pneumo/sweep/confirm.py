@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import optuna
-import yaml
 from optuna.trial import FrozenTrial
 
 from pneumo import archive, config, tracking
 from pneumo.console import Advance, Terminal
-from pneumo.data.material import Material
+from pneumo.data.material import Material, prepared
 from pneumo.data.source import Source
 from pneumo.describe import ROWS, short
 from pneumo.errors import InputError, listed
@@ -31,7 +30,6 @@ from pneumo.sweep.folders import folder_of
 from pneumo.sweep.ledger import STUDY_ID, Ledger, opened
 from pneumo.sweep.settings import objective_name
 from pneumo.sweep.summary import best_first
-from pneumo.sweep.trial import opened_once
 from pneumo.trained import trained
 from pneumo.watch import Watch
 
@@ -72,7 +70,7 @@ class FreshSeed(Watch):
 
     def material(self, source: Source, advance: Advance) -> Material:
         """InputError: the data are not those of the study any more, told before anything is trained."""
-        material = opened_once(source, advance)
+        material = prepared(source, advance)
         self._ledger.refuse_other_data(Images.of(material), material.split.hash)
         return material
 
@@ -215,10 +213,7 @@ def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], o
     InputError: it does not."""
     experiment = experiment_of(best.trial.user_attrs["run_id"])
     path = recipe_path()
-    settings = config.recipe_of(experiment)
-    text = "\n".join(evidence(study, best, tested, objective, path)) + yaml.safe_dump(
-        settings, sort_keys=False
-    )
+    text = config.recipe_of(experiment, evidence(study, best, tested, objective, path))
     if differing := lost(experiment, config.of_recipe(text, experiment.choices)):
         raise InputError(
             listed(f"{path} is not written: it would compose to another experiment than the best:", differing)
@@ -260,22 +255,21 @@ def lost(wanted: Experiment, found: Experiment) -> list[str]:
 def evidence(
     study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str, path: Path
 ) -> list[str]:
-    """The comment at the top of a recipe: what it is, and what that rests on."""
+    """The lines at the top of a recipe: what it is, and what that rests on."""
     tags = archive.find_run(best.trial.user_attrs["run_id"]).data.tags
     low, high = tested["intervals"]["auroc"]
     lines = [
-        "# @package _global_",
-        f"# {command_of(path)}",
-        f"# {date.today().isoformat()}: the best of the study {study.study_name} (id "
+        command_of(path),
+        f"{date.today().isoformat()}: the best of the study {study.study_name} (id "
         f"{study.user_attrs[STUDY_ID]}), trial {best.trial.number}.",
-        f"# It was chosen by {objective} {short(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
+        f"It was chosen by {objective} {short(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
         f"{short(best.mean)} (sd {short(best.spread)}): {', '.join(short(value) for value in best.values)}.",
-        f"# Configuration {tags.get('config_hash')}, data {tags.get('data_identity')}, "
+        f"Configuration {tags.get('config_hash')}, data {tags.get('data_identity')}, "
         f"split {tags.get('split_hash')}.",
     ]
     if tested["trial"] == best.trial.number:
         lines.append(
-            f"# Test AUROC {short(tested['figures']['auroc'])} ({short(low)} - {short(high)}), "
+            f"Test AUROC {short(tested['figures']['auroc'])} ({short(low)} - {short(high)}), "
             f"{tested['images']:,} images of {tested['patients']:,} patients, run {tested['run_id']}."
         )
-    return [*lines, ""]
+    return lines
