@@ -150,10 +150,10 @@ def looks_of(run: Run) -> int:
     return int(run.data.tags.get("test_evaluations", at_its_end))
 
 
-def run_of_trial(study: str, number: int) -> str | None:
-    """The id of the run that was begun for it."""
+def run_of_trial(parent: str, number: int) -> str | None:
+    """The id of the run that was begun for it under its study's run, which no other study has."""
     found: list[Run] = mlflow.search_runs(
-        filter_string=f"tags.study = '{study}' and tags.trial = '{number}'",
+        filter_string=f"tags.`mlflow.parentRunId` = '{parent}' and tags.trial = '{number}'",
         search_all_experiments=True,
         max_results=1,
         output_format="list",

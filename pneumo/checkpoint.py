@@ -1,7 +1,7 @@
 """Checkpoints: `last.pt` to go on from, `best.pt` to predict with. A file is whole or not there."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,16 @@ class Keeper:
         run_id: str,
         images: Images,
         seen_before: Seen | None,
+        ensure_held: Callable[[], None] = lambda: None,
     ):
         """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
-        where that is not known."""
+        where that is not known; `ensure_held`: see `Watch`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
         for file in self.files:
             for half_written in folder.glob(f".{file.name}.*"):  # by a process that was killed
                 half_written.unlink()
+        self._ensure_held = ensure_held
         self._origin = {
             "format": FORMAT,
             "config": config,
@@ -49,28 +51,29 @@ class Keeper:
     def offer(self, report: EpochReport, training: Training) -> None:
         if report.is_best:
             weights = training.evaluated.state_dict()
-            write({"model": weights, "epoch": report.epoch, **self._origin}, self.best)
+            write({"model": weights, "epoch": report.epoch, **self._origin}, self.best, self._ensure_held)
         self.keep(training)
 
     def keep(self, training: Training) -> None:
         """Also within an epoch."""
         origin = {**self._origin, "threads": torch.get_num_threads()}
-        write({**training.state_dict(), **origin}, self.last)
+        write({**training.state_dict(), **origin}, self.last, self._ensure_held)
 
     def best_weights(self) -> dict[str, torch.Tensor]:
         weights: dict[str, torch.Tensor] = read(self.best)["model"]
         return weights
 
 
-def write(state: dict[str, Any], path: Path) -> None:
-    """Beside the place first, then moved there in one step. OSError: the disk is full, say; what was there
-    before stays."""
+def write(state: dict[str, Any], path: Path, ensure_held: Callable[[], None] = lambda: None) -> None:
+    """Beside the place first, then moved there in one step, unless `ensure_held` raises between the two.
+    OSError: the disk is full, say; what was there before stays."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+        ensure_held()
         beside.replace(path)
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own

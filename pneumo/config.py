@@ -1,11 +1,15 @@
 """The door: a composed configuration becomes an Experiment, and nothing behind it sees a DictConfig."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from uuid import uuid4
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import InputError
-from pneumo.runs.identity import class_name
+from pneumo.runs.identity import PLACES, class_name
 
 if TYPE_CHECKING:
     from pneumo.experiment import Experiment, Parameter
@@ -104,6 +108,56 @@ def again(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> 
     for name, value in changes.items():
         OmegaConf.update(config, name, value)
     return load(config, choices)
+
+
+def defaults(experiment: "Experiment") -> dict[str, Any]:
+    """What parameters are that are not given, by dotted name: so a configuration of before they existed is
+    met with what was done then."""
+    return {
+        f"{owner}.{one.name}": one.default
+        for owner in (*GROUPS, "fit")
+        for one in fields(getattr(experiment, owner))
+        if one.default is not MISSING
+    }
+
+
+def recipe_of(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
+    """The file of a choice of `experiment=` that composes to this experiment, but for its seed and for what
+    does not decide what is learned: its choices, and the values that differ from theirs.
+    InputError: there is no such choice."""
+    choices = [f"{group}={choice}" for group, choice in experiment.choices.items()]
+    there: Any = OmegaConf.to_container(composed(choices), resolve=True)
+    wanted: Any = OmegaConf.to_container(OmegaConf.create(experiment.yaml), resolve=True)
+    kept = {*experiment.identity, *PLACES, "tta"} - {"seed"}
+    defaults = [{f"override /{group}": choice} for group, choice in experiment.choices.items()]
+    header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
+    settings = {"defaults": defaults, **changed(there, wanted, kept)}
+    return header + yaml.safe_dump(settings, sort_keys=False)
+
+
+def changed(
+    there: Mapping[str, Any], wanted: Mapping[str, Any], kept: Collection[str], prefix: str = ""
+) -> Any:
+    """Of nested settings those that differ and whose dotted names are kept."""
+    found = {}
+    for key, value in wanted.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            before = there.get(key)
+            if inner := changed(before if isinstance(before, Mapping) else {}, value, kept, f"{name}."):
+                found[key] = inner
+        elif name in kept and (key not in there or there[key] != value):
+            found[key] = value
+    return found
+
+
+def of_recipe(text: str, choices: Mapping[str, str]) -> "Experiment":
+    """The experiment that a file of conf/experiment composes to. InputError: it does not compose."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "experiment" / f"{uuid4().hex}.yaml"
+        path.parent.mkdir()
+        path.write_text(text)
+        return load(composed([f"experiment={path.stem}", f"hydra.searchpath=[file://{folder}]"]), choices)
 
 
 def typed(overrides: Iterable[str]) -> list[str]:

@@ -15,6 +15,10 @@ class PrunedError(Exception):
     """A study stopped the run; the message says why."""
 
 
+class SupersededError(Exception):
+    """Another process goes on with this one's run: nothing may be written of it any more."""
+
+
 class PeerError(RuntimeError):
     """Another process of the same training has ended."""
 

@@ -103,6 +103,7 @@ def lead(
     terminal.say("device", describe.device(fit))
 
     folder = before.folder if before else output_dir / tracking.CHECKPOINTS
+    watch.ensure_held()
     tracker = Tracker.start(
         before.run_id if before else watch.run_id,
         watch.run_name or experiment.run_name,
@@ -111,6 +112,7 @@ def lead(
         watch.parent,
         Unsent(folder / UNSENT),
         terminal.warn,
+        watch.ensure_held,
     )
     terminal.say("run", f"{tracker.name} · {tracking.place()}")
     if before:
@@ -120,7 +122,13 @@ def lead(
             if not before:
                 log_beginning(tracker, experiment, material, fit, training)
             keeper = Keeper(
-                folder, experiment.identity, material.split.hash, tracker.run_id, images, start.seen
+                folder,
+                experiment.identity,
+                material.split.hash,
+                tracker.run_id,
+                images,
+                start.seen,
+                watch.ensure_held,
             )
             tracker.checkpoints.extend(keeper.files)
             try:
@@ -226,7 +234,8 @@ def train(
                 tracker.tag(micro_batch=micro_batch)
             tracker.log(report.figures, report.epoch)
             terminal.line(describe.epoch(report, fit.settings.epochs))
-            watch.sees(report.epoch, report.figures)
+            is_last = training.stopped or report.epoch == fit.settings.epochs
+            watch.sees(report.epoch, report.figures, is_last)
     if training.stopped and len(training.history) < fit.settings.epochs:
         terminal.line(f"stopped early, {describe.since_best(training)}")
 

@@ -19,9 +19,10 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.fluent import _active_run_stack, run_id_to_system_metrics_monitor
 
 from pneumo.address import TRACKING, hidden, parsed, shown
-from pneumo.errors import AwayError, InputError, PrunedError
+from pneumo.errors import AwayError, InputError, PrunedError, SupersededError
 from pneumo.unsent import Entry, Unsent
 
 SYSTEM_METRICS_SECONDS = 5
@@ -185,6 +186,7 @@ class Tracker:
     experiment_id: str
     unsent: Unsent
     warn: Callable[[str], None]
+    ensure_held: Callable[[], None] = lambda: None  # see Watch
     checkpoints: list[Path] = field(default_factory=list)  # files that go into the run when it ends
 
     @classmethod
@@ -197,6 +199,7 @@ class Tracker:
         parent: str | None,
         unsent: Unsent,
         warn: Callable[[str], None],
+        ensure_held: Callable[[], None] = lambda: None,
     ) -> "Tracker":
         """A new run, under another one where `parent` is given, or the one of `run_id` again, which is sent
         what waits in `unsent`. AwayError: MLflow cannot be reached any more."""
@@ -217,10 +220,12 @@ class Tracker:
         except MlflowException as error:
             abandon()
             raise away(error) from None
-        return cls(run.info.run_id, run.info.run_name, run.info.experiment_id, unsent, warn)
+        info = run.info
+        return cls(info.run_id, info.run_name, info.experiment_id, unsent, warn, ensure_held)
 
     def log(self, figures: Mapping[str, float], step: int = 0) -> None:
         """Now, after all that waits; or kept to be sent by a later call, while MLflow is away."""
+        self.ensure_held()
         new, waiting = entry_of(figures, step), self.unsent.entries()
         try:
             with briefly():
@@ -235,15 +240,19 @@ class Tracker:
             self.warn(f"MLflow at {place()} has been sent what waited in {self.unsent.path}")
 
     def tag(self, **tags: object) -> None:
+        self.ensure_held()
         mlflow.MlflowClient().log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     def keep_text(self, text: str, path: str) -> None:
+        self.ensure_held()
         mlflow.MlflowClient().log_text(self.run_id, text, path)
 
     def keep_file(self, file: Path, folder: str) -> None:
+        self.ensure_held()
         mlflow.MlflowClient().log_artifact(self.run_id, str(file), folder)
 
     def keep_figure(self, figure: Figure, path: str) -> None:
+        self.ensure_held()
         mlflow.MlflowClient().log_figure(self.run_id, figure, path)
 
     def __enter__(self) -> Self:
@@ -253,17 +262,25 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         """FINISHED, KILLED when it was told to stop, else FAILED with the reason. Where MLflow is away by
-        then, or its disk full, an error that says more than that is let through."""
+        then, or its disk full, an error that says more than that is let through. A run that another process
+        goes on with is left as it is."""
         waited = isinstance(error, MlflowException)
         try:
             with briefly() if waited else nullcontext():
                 self.end(error)
+        except SupersededError:
+            leave()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         except (MlflowException, OSError):
             abandon()
             if error is None or isinstance(error, PrunedError):
                 raise
 
     def end(self, error: BaseException | None) -> None:
+        if isinstance(error, SupersededError):
+            raise error
+        self.ensure_held()
         send(self.run_id, self.unsent.entries())
         self.unsent.clear()
         for file in self.checkpoints:
@@ -291,6 +308,16 @@ def abandon() -> None:
     """This process has no run under way any more, whether MLflow hears of it or not."""
     with suppress(MlflowException), briefly():
         mlflow.end_run("FAILED")
+
+
+def leave() -> None:
+    """This process has no run under way any more, and MLflow does not hear of it: the run goes on elsewhere.
+    MLflow's own ways to leave a run all end it."""
+    under_way = _active_run_stack.get()  # type: ignore[no-untyped-call]
+    for run in under_way:
+        if monitor := run_id_to_system_metrics_monitor.pop(run.info.run_id, None):
+            monitor.finish()
+    under_way.clear()
 
 
 def whereabouts() -> dict[str, object]:

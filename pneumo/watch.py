@@ -26,5 +26,8 @@ class Watch:
     def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         """The run exists; `history` holds the epochs it is resumed after. InputError: it must not go on."""
 
-    def sees(self, epoch: int, figures: Mapping[str, float]) -> None:
+    def sees(self, epoch: int, figures: Mapping[str, float], is_last: bool) -> None:
         """An epoch is done. PrunedError: the run shall stop."""
+
+    def ensure_held(self) -> None:
+        """Called before anything is written of the run. SupersededError: another process goes on with it."""

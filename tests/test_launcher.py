@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -10,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from optuna.trial import TrialState
 from test_workers import logged_epochs, runs_of_trials, said, started, study_at, under_way, until
 
+from pneumo.sweep.folders import folder_of
 from pneumo.sweep.trial import PROCESS
 
 pytest.importorskip("submitit", reason="the launcher is not installed: pip install 'pneumo[slurm]'")
@@ -25,12 +25,13 @@ def test_a_study_is_carried_out_by_jobs_two_at_a_time(started, workdir, monkeypa
     trials = study_at(storage).trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     assert len({trial.user_attrs[PROCESS] for trial in trials}) == 3, "a process each"
+    of_study = folder_of(study_at(storage).study)
     for trial in trials:
-        folder = Path("outputs/studies/s") / str(trial.number)
+        folder = of_study / str(trial.number)
         assert f"trial={trial.number}" in (folder / ".hydra" / "overrides.yaml").read_text()
         assert (folder / "checkpoints" / "best.pt").exists()
         assert said().count(f"\n #{trial.number} ") == 1
-    pickles = list(Path("outputs/studies/s/.submitit").rglob("*"))
+    pickles = list((of_study / ".submitit").rglob("*"))
     assert len([path for path in pickles if path.suffix == ".pkl"]) == 6, "what was asked and what came of it"
     files = [path for path in pickles if path.is_file()]
     assert not [path for path in files if b"told-through-the-environment" in path.read_bytes()]

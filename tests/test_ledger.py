@@ -1,5 +1,8 @@
 """Taking, failing and queueing again, on a real database."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from pneumo.errors import InputError
+from pneumo.sweep.design import design_of
 from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.ledger import differences, opened
 from pneumo.sweep.trial import Outcome, stands_for, tell_untold, told
@@ -84,6 +88,87 @@ def test_a_trial_that_crashes_again_and_again_is_given_up(ledger):
     for _ in range(3):
         ledger.fail(taken(ledger)._trial_id, "crash", "boom")
     assert states(ledger) == ["FAIL", "FAIL", "FAIL"]
+
+
+def test_stops_use_up_none_of_a_crashs_retries(ledger):
+    for kind in ["stopped"] * 10 + ["crash", "stopped", "crash", "stopped"]:
+        ledger.fail(taken(ledger)._trial_id, kind, "why")
+        assert states(ledger)[-1] == "WAITING", kind
+    ledger.fail(taken(ledger)._trial_id, "crash", "why")
+    assert set(states(ledger)) == {"FAIL"}, "the third crash, after two retries"
+
+
+def test_a_trial_that_died_is_given_up_after_its_crashes_alone(ledger):
+    for kind in ("stopped", "stopped", "crash"):
+        trial = taken(ledger)
+        trial.set_user_attr("run_id", "abc")
+        ledger.fail(trial._trial_id, kind, "its process died")
+    assert ledger.given_up() == []
+
+
+def test_a_trial_whose_process_died_between_failing_and_queueing_it_is_queued_again_once(ledger):
+    ledger.study.enqueue_trial({"x": 0.25})
+    trial = taken(ledger)
+    ledger.storage.set_trial_user_attr(trial._trial_id, "failure", "crash")
+    ledger.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # so far it had come
+    assert taken(ledger).params == {"x": 0.25}
+    assert taken(ledger).params != {"x": 0.25}
+    assert states(ledger) == ["FAIL", "RUNNING", "RUNNING"]
+
+
+DYING = """
+import os, signal, sys
+import optuna
+from pneumo.sweep.ledger import opened
+ledger = opened(sys.argv[1], "s", ["maximize"], heartbeat_seconds=1, retries=int(sys.argv[2]))
+trial = ledger.take(100, lambda n_there: optuna.samplers.RandomSampler(seed=n_there))
+if sys.argv[3] == "stop":
+    ledger.fail(trial._trial_id, "stopped", "told to stop")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def dies_before_it_asks(url, how, retries=2):
+    """A process that takes a trial and ends before it asks for the parameters."""
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, url, str(retries), how], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def after_the_reaping(ledger):
+    until = time.monotonic() + 30
+    while "RUNNING" in states(ledger) and time.monotonic() < until:
+        ledger.given_up()
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_design_has_each_arm_once_where_processes_died_before_they_asked(tmp_path, how, retries):
+    url = f"sqlite:///{tmp_path}/study.db"
+    question = {"before": {"optimizer.lr": 1e-3}, "after": {"optimizer.lr": 1e-4}}
+    spec = {"seeds": 2, "needs": {}, "recipes": {"report": {}}, "questions": [question]}
+    design = design_of(spec, [], "phantom")
+    ledger = opened(url, "s", ["maximize"], heartbeat_seconds=1, retries=retries)
+    ledger.study.enqueue_trial(design.queue[0])  # so far a process had come that was killed, too
+    ledger.prepare(design.queue, {"settings": {}}, {}, {})
+    for _ in range(4):
+        dies_before_it_asks(url, how, retries)
+        after_the_reaping(ledger)
+    while trial := ledger.take(design.size, sampler, queued_only=True):
+        design.suggest(trial)
+        told(ledger, trial._trial_id, Outcome("COMPLETE", values=[0.5]))
+    complete = [trial.params for trial in ledger.trials(TrialState.COMPLETE)]
+    assert sorted(complete, key=str) == sorted(design.queue, key=str)
+
+
+def test_what_was_sampled_for_a_process_that_died_before_it_asked_is_sampled_again(ledger, tmp_path):
+    dies_before_it_asks(f"sqlite:///{tmp_path}/study.db", "kill")
+    after_the_reaping(ledger)
+    told(ledger, taken(ledger, 1)._trial_id, Outcome("COMPLETE", values=[0.5]))
+    assert ledger.take(1, sampler) is None
+    assert states(ledger) == ["FAIL", "COMPLETE"]
+    assert 0 <= ledger.trials()[1].params["x"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from conftest import ROOT, SMALL
 from optuna.trial import TrialState
 
 from pneumo import cli
+from pneumo.sweep.folders import folder_of
 from pneumo.sweep.ledger import opened
 
 TINY = [*SMALL, "model.width=4", "fit.epochs=2"]
@@ -41,8 +42,8 @@ def swept(workdir, tmp_path_factory, monkeypatch, capfd):
     monkeypatch.setenv("PNEUMO_STORES", str(tmp_path_factory.getbasetemp() / "stores"))
     monkeypatch.delenv("PNEUMO_STORAGE", raising=False)
 
-    def run(*overrides):
-        monkeypatch.setattr(sys, "argv", ["sweep.py", "-m", "study=s", *TINY, *overrides])
+    def run(*overrides, small=TINY):
+        monkeypatch.setattr(sys, "argv", ["sweep.py", "-m", "study=s", *small, *overrides])
         try:
             runpy.run_path(str(ROOT / "sweep.py"), run_name="__main__")
             code = 0
@@ -72,6 +73,11 @@ def runs(filter_string=""):
     return mlflow.search_runs(search_all_experiments=True, filter_string=filter_string, output_format="list")
 
 
+def folder():
+    """That of the study."""
+    return folder_of(opened("sqlite:///study.db", "s", directions=None).study)
+
+
 def files(run_id, folder=None):
     return {file.path for file in mlflow.MlflowClient().list_artifacts(run_id, folder)}
 
@@ -91,7 +97,7 @@ def test_a_study_ends_with_its_best_its_counts_and_one_parent_over_its_runs(swep
     assert f"best      #{best.number}: " in said
     assert "trials    4 complete, 0 pruned, 0 failed" in said
 
-    result = yaml.safe_load(Path("outputs/studies/s/result.yaml").read_text())
+    result = yaml.safe_load((folder() / "result.yaml").read_text())
     assert (result["best_trial"], result["complete"]) == (best.number, 4)
 
     (parent,) = runs("tags.best_trial != ''")
@@ -168,6 +174,21 @@ def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swe
         assert f"pruned at {trial.last_step}/6" in said
 
 
+def test_a_trial_that_is_worse_at_its_last_epoch_alone_is_complete(swept):
+    enqueue = "search.enqueue=[{optimizer.lr: 0.01},{optimizer.lr: 0.02},{optimizer.lr: 1e-9}]"
+    code, said = swept(
+        *("n_trials=3", enqueue, "optimizer.lr=tag(log,interval(1e-9,0.1))", *LR_ALONE),
+        *("pruner.n_startup_trials=1", "pruner.n_warmup_steps=1", "fit.epochs=2"),
+    )
+    assert code == 0, said
+    assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 3
+    assert min(trials(), key=lambda trial: trial.value).number == 2
+    assert "best/val_auroc" in trials()[2].user_attrs["figures"]
+    assert "3 complete, 0 pruned, 0 failed" in said
+    assert "pruning saved" not in said
+    assert {run.info.status for run in runs("tags.trial != ''")} == {"FINISHED"}
+
+
 def test_an_equal_configuration_takes_the_result_and_costs_nothing(swept):
     twice = "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 0.003}]"
     code, said = swept("n_trials=2", twice, *LR_ALONE)
@@ -203,7 +224,7 @@ def test_a_study_in_which_everything_fails_ends_with_1_and_a_result(swept, break
     assert code == 1
     assert "stopped   too many trials failed: 4 of 4, above max_failure_rate=0.5" in said
     assert len(trials()) == 4
-    result = yaml.safe_load(Path("outputs/studies/s/result.yaml").read_text())
+    result = yaml.safe_load((folder() / "result.yaml").read_text())
     assert (result["failed"], result["complete"]) == (4, 0)
     assert "best_trial" not in result
 
@@ -228,7 +249,7 @@ def test_a_budget_ends_a_study_early_and_says_which(swept, stop, reason):
     )
     assert f"stopped   {reason}" in said
     assert len(trials()) < 30
-    assert yaml.safe_load(Path("outputs/studies/s/result.yaml").read_text())["stopped"].startswith(reason)
+    assert yaml.safe_load((folder() / "result.yaml").read_text())["stopped"].startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -288,21 +309,16 @@ def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkey
     assert [trial.params["arm"] for trial in trials()] == ["report", "report: optimizer.lr=0.0001"] * 2
     monkeypatch.setattr(sys, "argv", ["pneumo", "study", "s"])
     cli.main()
-    page = Path("outputs/studies/s/study.md").read_text()
+    page = (folder() / "study.md").read_text()
     assert "4 of 4 trials done" in page
     assert "UNFINISHED" not in page
     assert "The smallest effect it could have seen" in page
-    assert "<table>" in Path("outputs/studies/s/study.html").read_text()
+    assert "<table>" in (folder() / "study.html").read_text()
 
 
 def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_once(
     swept, monkeypatch, capfd, tmp_path
 ):
-    import pneumo.sweep.confirm as confirming
-
-    folder = tmp_path / "checkout" / "conf" / "experiment"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(confirming.pneumo, "__file__", str(tmp_path / "checkout" / "pneumo" / "__init__.py"))
     swept("n_trials=2", "pruner=none", *LR_ALONE)
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=2"])
     cli.main()
@@ -311,9 +327,9 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
     confirmed = runs("tags.confirms != ''")
     assert {run.data.tags["seed"] for run in confirmed} == {"1000", "1001"}
     assert sum("test/auroc" in run.data.metrics for run in confirmed) == 1
-    recipe = yaml.safe_load((folder / "best.yaml").read_text())
-    assert recipe["fit"]["batch_size"] == 32
-    assert "# Test AUROC" in (folder / "best.yaml").read_text()
+    recipe = Path("conf/experiment/confirmed/best.yaml").read_text()
+    assert yaml.safe_load(recipe)["fit"]["batch_size"] == 32
+    assert "# Test AUROC" in recipe
 
     cli.main()
     assert len(runs("tags.confirms != ''")) == 2, "what was confirmed is not run again"

@@ -1,6 +1,7 @@
 """Several processes on one study: real ones, killed for real."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from conftest import ROOT, SMALL
 from optuna.trial import TrialState
 from postgres import PASSWORD
 
+from pneumo import checkpoint
 from pneumo.errors import InputError
 from pneumo.sweep.ledger import COUNTED, opened
 from pneumo.sweep.trial import PROCESS
@@ -128,6 +130,54 @@ def test_killed_workers_lose_no_trial_and_double_none(started, workdir, database
 
     for secret in (PASSWORD.encode(), quote(PASSWORD, safe="").encode()):
         assert [path for path in workdir.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("wakes", ["while its successor trains", "after its successor has ended"])
+def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
+    command = ["n_trials=1", "fit.epochs=60", "pruner=none"]
+    sleeper = started(*command)
+    ledger = until(lambda: study_at("sqlite:///study.db"), sleeper)
+    until(lambda: under_way(ledger, epochs=2), sleeper)
+    sleeper.send_signal(signal.SIGSTOP)
+    (slept,) = ledger.trials()
+    successor = started(*command)
+    until(lambda: successor.pid in under_way(ledger, epochs=slept.last_step + 2), successor)
+    if wakes.startswith("after"):
+        assert successor.wait(timeout=300) == 0, said()
+    sleeper.send_signal(signal.SIGCONT)
+    assert [process.wait(timeout=300) for process in (successor, sleeper)] == [0, 0], said()
+
+    first, again = ledger.trials()
+    assert (first.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert again.user_attrs["run_id"] == first.user_attrs["run_id"]
+    (run,) = runs_of_trials().values()
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["state"] == "complete"
+    assert "failure" not in run.data.tags
+    assert logged_epochs(again) == list(range(1, 61)), "each once"
+    last = checkpoint.read(Path(run.data.tags["checkpoints"]) / checkpoint.LAST)
+    assert len(last["history"]) == 60
+    assert [figures["val/auroc"] for figures in last["history"]] == [
+        again.intermediate_values[epoch] for epoch in sorted(again.intermediate_values)
+    ]
+
+
+def test_a_process_that_slept_and_is_told_to_stop_ends_no_run_of_its_successor(started):
+    command = ["n_trials=1", "fit.epochs=60", "pruner=none"]
+    sleeper = started(*command)
+    ledger = until(lambda: study_at("sqlite:///study.db"), sleeper)
+    until(lambda: under_way(ledger, epochs=2), sleeper)
+    sleeper.send_signal(signal.SIGSTOP)
+    (slept,) = ledger.trials()
+    successor = started(*command)
+    until(lambda: successor.pid in under_way(ledger, epochs=slept.last_step + 2), successor)
+    sleeper.send_signal(signal.SIGINT)
+    sleeper.send_signal(signal.SIGCONT)
+    assert sleeper.wait(timeout=60) == 130, said()
+    (run,) = runs_of_trials().values()
+    assert (run.info.status, run.data.tags["state"]) == ("RUNNING", "running")
+    assert successor.wait(timeout=300) == 0, said()
+    assert [trial.state for trial in ledger.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_two_workers_make_exactly_the_trials_that_were_asked_for(started):

@@ -1,15 +1,12 @@
 """`pneumo study NAME`: a study's answers, on the terminal, in files, and in its MLflow run."""
 
-from pathlib import Path
-
 from pneumo import pages, tracking
 from pneumo.console import Terminal
 from pneumo.errors import InputError
 from pneumo.sweep import plots
+from pneumo.sweep.folders import folder_of
 from pneumo.sweep.ledger import opened
 from pneumo.sweep.summary import summary
-
-FOLDER = Path("outputs/studies")
 
 
 def answer(url: str, name: str) -> None:
@@ -18,7 +15,7 @@ def answer(url: str, name: str) -> None:
     terminal = Terminal()
     sections = summary(study)
     pages.say(sections, terminal)
-    folder = FOLDER / name
+    folder = folder_of(study)
     folder.mkdir(parents=True, exist_ok=True)
     figures = dict(plots.of_study(study))
     texts = {"study.md": pages.markdown(sections), "study.html": pages.page(sections, figures)}

@@ -1,6 +1,8 @@
 """`pneumo confirm NAME`: the best of a study again with fresh seeds, then the test split, once."""
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -8,26 +10,30 @@ from typing import Any
 
 import numpy as np
 import optuna
-import yaml
 from optuna.trial import FrozenTrial
 
-import pneumo
-from pneumo import archive, tracking
-from pneumo.config import GROUPS, key_of
-from pneumo.console import Terminal
+from pneumo import archive, config, tracking
+from pneumo.console import Advance, Terminal
+from pneumo.data.material import Material, prepared
+from pneumo.data.source import Source
 from pneumo.describe import ROWS, short
-from pneumo.errors import InputError
+from pneumo.errors import InputError, listed
+from pneumo.evidence.look import count_look
+from pneumo.experiment import Experiment
+from pneumo.resume import config_hash
 from pneumo.revisit import experiment_of, revisit
 from pneumo.run import run
+from pneumo.runs import identity
+from pneumo.runs.identity import PLACES, Images
 from pneumo.sweep import words
-from pneumo.sweep.ledger import opened
+from pneumo.sweep.folders import folder_of
+from pneumo.sweep.ledger import STUDY_ID, Ledger, opened
 from pneumo.sweep.settings import objective_name
 from pneumo.sweep.summary import best_first
+from pneumo.trained import trained
 from pneumo.watch import Watch
 
 FIRST_SEED = 1000  # far from those of searching
-NOT_OF_A_RECIPE = ("data", "seed", "tracking", "resume", "fit.test", "fit.pictures", "fit.device")
-FOLDER = Path("outputs/studies")
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,20 @@ class Confirmed:
 
 
 class FreshSeed(Watch):
-    def __init__(self, name: str, parent: str, tags: Mapping[str, object]):
+    """A run of the configuration of a trial with another seed."""
+
+    def __init__(self, ledger: Ledger, name: str, parent: str, tags: Mapping[str, object]):
         super().__init__()
         self.terminal = Terminal(quiet=True)
         self.run_name, self.parent, self.tags = name, parent, tags
         self.started = ""
+        self._ledger = ledger
+
+    def material(self, source: Source, advance: Advance) -> Material:
+        """InputError: the data are not those of the study any more, told before anything is trained."""
+        material = prepared(source, advance)
+        self._ledger.refuse_other_data(Images.of(material), material.split.hash)
+        return material
 
     def begins(self, run_id: str, split_hash: str, history: object) -> None:
         self.started = run_id
@@ -65,8 +80,8 @@ class FreshSeed(Watch):
 
 def confirm(url: str, name: str, top: int, seeds: int) -> None:
     """Goes on where it was stopped. InputError: no such study, or nothing in it to confirm."""
-    study = opened(url, name, directions=None).study
-    terminal = Terminal()
+    ledger = opened(url, name, directions=None)
+    study, terminal = ledger.study, Terminal()
     if study.user_attrs.get("design"):
         raise InputError(
             f"{name} is a design: it was not searched for a best; pneumo study {name} has its answers"
@@ -78,11 +93,11 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     experiment = experiment_of(chosen[0].user_attrs["run_id"]).mlflow_experiment
     tracking.connect(experiment)
     if "confirm_run" not in study.user_attrs:
-        tags = {"study": name, "state": "confirm"}
+        tags = {"study": name, STUDY_ID: ledger.study_id, "state": "confirm"}
         study.set_user_attr("confirm_run", tracking.parent_run(experiment, f"{name}-confirm", tags))
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")
     terminal.line()
-    results = [again(study, trial, seeds, terminal) for trial in chosen]
+    results = [again(ledger, trial, seeds, terminal) for trial in chosen]
     objective = study.user_attrs["objective"][0]
     terminal.line()
     terminal.table(*table(results, objective), "")
@@ -93,28 +108,40 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     path = write_recipe(study, best, tested, objective)
     tracking.keep_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
     tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
-    terminal.say("written", f"{path}: python train.py experiment=best")
+    terminal.say("written", f"{path}: {command_of(path)}")
 
 
-def again(study: optuna.Study, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
+def again(ledger: Ledger, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
+    """What is taken over was begun by this study's confirm, and is of the same configuration and split."""
+    study = ledger.study
     figure = objective_name(study.user_attrs["objective"][0])
+    split_hash = archive.find_run(trial.user_attrs["run_id"]).data.tags["split_hash"]
     values, runs = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        experiment = experiment_of(trial.user_attrs["run_id"], {"seed": seed, "fit.test": False})
+        same = {
+            "mlflow.parentRunId": study.user_attrs["confirm_run"],
+            "config_hash": config_hash(experiment),
+            "split_hash": split_hash,
+        }
         tags = {"confirms": f"{study.study_name}-{trial.number}", "seed": seed}
-        run_id = archive.finished_run(tags)
+        run_id = archive.finished_run({**tags, **same})
         if run_id is None:
-            run_id = carried_out(study, trial, seed, tags)
+            run_id = carried_out(ledger, trial, experiment, tags)
         values.append(archive.figures_of(run_id)[figure])
         runs.append(run_id)
         terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
     return Confirmed(trial, values, runs)
 
 
-def carried_out(study: optuna.Study, trial: FrozenTrial, seed: int, tags: Mapping[str, object]) -> str:
-    experiment = experiment_of(trial.user_attrs["run_id"], {"seed": seed, "fit.test": False})
+def carried_out(
+    ledger: Ledger, trial: FrozenTrial, experiment: Experiment, tags: Mapping[str, object]
+) -> str:
+    study, seed = ledger.study, experiment.seed
     name = f"{study.study_name}-{trial.number}-seed-{seed}"
-    watch = FreshSeed(name, study.user_attrs["confirm_run"], {"study": study.study_name, **tags})
-    run(experiment, FOLDER / study.study_name / "confirm" / f"{trial.number}-{seed}", watch)
+    of_study = {"study": study.study_name, STUDY_ID: ledger.study_id}
+    watch = FreshSeed(ledger, name, study.user_attrs["confirm_run"], {**of_study, **tags})
+    run(experiment, folder_of(study) / "confirm" / f"{trial.number}-{seed}", watch)
     return watch.started
 
 
@@ -134,12 +161,14 @@ def table(results: Sequence[Confirmed], objective: str) -> tuple[list[str], list
 
 
 def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
-    """The test split's figures, from the study where it has been looked at before."""
+    """The test split's figures, from the study where it has been looked at before, through a run of its
+    own."""
     kept: dict[str, Any] | None = study.user_attrs.get("tested")
-    if kept is not None:
+    if kept is not None and is_own(study, kept["run_id"]):
         return kept
     run_id = best.runs[int(np.argmax(best.values))]
     scored = revisit(run_id).judged(test=True)["test"]
+    count_look([trained(run_id)], [len(scored.predictions.labels)])
     tracking.log_run(run_id, scored.named("test"))
     kept = {
         "trial": best.trial.number,
@@ -152,6 +181,15 @@ def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
     }
     study.set_user_attr("tested", kept)
     return kept
+
+
+def is_own(study: optuna.Study, run_id: str) -> bool:
+    """Whether it is a run that this study's confirm began; one of an older study of the same name could be
+    taken for it before studies had ids."""
+    with suppress(InputError):
+        tags = archive.find_run(run_id).data.tags
+        return bool(tags.get("mlflow.parentRunId") == study.user_attrs["confirm_run"])
+    return False
 
 
 def say_test(study: optuna.Study, tested: dict[str, Any], best: Confirmed, terminal: Terminal) -> None:
@@ -171,39 +209,67 @@ def say_test(study: optuna.Study, tested: dict[str, Any], best: Confirmed, termi
 
 
 def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str) -> Path:
-    """conf/experiment/best.yaml, its evidence in the header."""
-    groups: dict[str, Any] = {}
-    values: dict[str, Any] = {}
-    for line in best.trial.user_attrs["overrides"]:
-        key, value = key_of(line), yaml.safe_load(line.split("=", 1)[1])
-        if any(key == name or key.startswith(f"{name}.") for name in NOT_OF_A_RECIPE):
-            continue
-        if key in GROUPS:
-            groups[key] = value
-        else:
-            nested = values
-            *above, last = key.split(".")
-            for part in above:
-                nested = nested.setdefault(part, {})
-            nested[last] = value
+    """Into the working directory, once it is known to compose to what was confirmed.
+    InputError: it does not."""
+    experiment = experiment_of(best.trial.user_attrs["run_id"])
+    path = recipe_path()
+    text = config.recipe_of(experiment, evidence(study, best, tested, objective, path))
+    if differing := lost(experiment, config.of_recipe(text, experiment.choices)):
+        raise InputError(
+            listed(f"{path} is not written: it would compose to another experiment than the best:", differing)
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(path)
+    return path
+
+
+def recipe_path() -> Path:
+    """conf/experiment/best.yaml where the configuration is that of the working directory. Elsewhere a name of
+    its own: Hydra would take the experiment=best that comes with pneumo before that of --config-dir."""
+    own = Path.cwd() / "conf"
+    name = "best.yaml" if own.resolve() == config.FOLDER.resolve() else "confirmed/best.yaml"
+    return own / "experiment" / name
+
+
+def command_of(path: Path) -> str:
+    """What trains the recipe."""
+    if path.parent.name == "confirmed":
+        return "python train.py --config-dir conf experiment=confirmed/best"
+    return "python train.py experiment=best"
+
+
+def lost(wanted: Experiment, found: Experiment) -> list[str]:
+    """What of an experiment another one does not have, but for its seed, by the names of what differs."""
+    known = {**config.defaults(wanted), **wanted.parameters, "seed": found.seed}
+    places = [
+        f"{name}: confirmed {known.get(name)}, composed {found.parameters.get(name)}"
+        for name in (*PLACES, "tta")
+        if known.get(name) != found.parameters.get(name)
+    ]
+    then = {name: known[name] for name in found.parameters.keys() | wanted.parameters.keys() if name in known}
+    return [*identity.differing(then, found.parameters), *places]
+
+
+def evidence(
+    study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str, path: Path
+) -> list[str]:
+    """The lines at the top of a recipe: what it is, and what that rests on."""
+    tags = archive.find_run(best.trial.user_attrs["run_id"]).data.tags
     low, high = tested["intervals"]["auroc"]
     lines = [
-        "# @package _global_",
-        "# python train.py experiment=best",
-        f"# {date.today().isoformat()}: the best of the study {study.study_name}, trial {best.trial.number}. "
-        f"It was chosen by {objective} {short(best.trial.values[0])};",
-        f"# {len(best.values)} fresh seeds gave {short(best.mean)} (sd {short(best.spread)}): "
-        f"{', '.join(short(value) for value in best.values)}.",
+        command_of(path),
+        f"{date.today().isoformat()}: the best of the study {study.study_name} (id "
+        f"{study.user_attrs[STUDY_ID]}), trial {best.trial.number}.",
+        f"It was chosen by {objective} {short(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
+        f"{short(best.mean)} (sd {short(best.spread)}): {', '.join(short(value) for value in best.values)}.",
+        f"Configuration {tags.get('config_hash')}, data {tags.get('data_identity')}, "
+        f"split {tags.get('split_hash')}.",
     ]
     if tested["trial"] == best.trial.number:
         lines.append(
-            f"# Test AUROC {short(tested['figures']['auroc'])} ({short(low)} - {short(high)}), "
+            f"Test AUROC {short(tested['figures']['auroc'])} ({short(low)} - {short(high)}), "
             f"{tested['images']:,} images of {tested['patients']:,} patients, run {tested['run_id']}."
         )
-    if groups:
-        lines += ["defaults:", *(f"  - override /{group}: {choice}" for group, choice in groups.items()), ""]
-    text = "\n".join(lines) + "\n" + (yaml.safe_dump(values, sort_keys=False) if values else "")
-    folder = Path(pneumo.__file__).parents[1] / "conf" / "experiment"
-    path = (folder if folder.is_dir() else Path.cwd()) / "best.yaml"
-    path.write_text(text)
-    return path
+    return lines

@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -26,13 +26,15 @@ from pneumo.console import Terminal
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 from pneumo.resume import config_hash
+from pneumo.runs.identity import Images
 from pneumo.sweep import closing, opening, words, workers
 from pneumo.sweep.design import Design, design_of
+from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import beating
-from pneumo.sweep.ledger import COUNTED, Ledger, first_line
-from pneumo.sweep.settings import StudySettings, settings_of
+from pneumo.sweep.ledger import COUNTED, PROCESS, STUDY_ID, Ledger, first_line
+from pneumo.sweep.settings import StudySettings, begin_afresh, settings_of
 from pneumo.sweep.space import Space, Value, override, space_of
-from pneumo.sweep.trial import PROCESS, tell_untold
+from pneumo.sweep.trial import opened_now, tell_untold
 
 POLL_SECONDS = 2
 FEW_TRIALS = 4  # before so many have ended, no failure rate is judged
@@ -70,9 +72,9 @@ class StudyRun:
         if n_trials is None:
             raise InputError("n_trials must be given: n_trials=20")
         self.n_trials = n_trials
-        self.sweep_dir = Path(str(composed.hydra.sweep.dir))
         self.is_worker = workers.NUMBER in os.environ
         self.launched = False
+        self.data_are_checked = False
 
     def run(self) -> int:
         """The exit code."""
@@ -83,8 +85,15 @@ class StudyRun:
             opening.say_samples(self.plan, self.settings, self.n_trials, self.terminal)
             return 0
         tracking.connect(self.base.mlflow_experiment)
+        begin_afresh()
         ledger = self.settings.ledger()
-        ledger.prepare(self.plan.queue, self.identity(), self.known())
+        defaults = config.defaults(self.base)
+        ledger.prepare(self.plan.queue, self.identity(), self.known(), defaults)
+        self.sweep_dir = folder_of(ledger.study, Path(str(self.composed.hydra.sweep.dir)))
+        with read_write(self.composed.hydra):
+            self.composed.hydra.sweep.dir = str(self.sweep_dir)
+        if self.left(ledger) > 0 and ledger.knows_its_data():
+            self.check_data(ledger)
         self.begin_parent(ledger)
         if not self.is_worker:
             data = self.base.choices["data"]
@@ -105,6 +114,15 @@ class StudyRun:
         with self.terminal.waiting("checking the space"):
             for values in self.plan.extremes():
                 self.experiment(values)
+
+    def check_data(self, ledger: Ledger) -> None:
+        """Once, before results of the study are taken for those of now. InputError: its data have changed."""
+        if not self.data_are_checked:
+            with self.terminal.progress("data") as advance:
+                material = opened_now(self.base.data, advance)
+            images = Images.of(material)
+            ledger.steadily(lambda: ledger.refuse_other_data(images, material.split.hash))
+            self.data_are_checked = True
 
     def experiment(self, values: Mapping[str, Value]) -> Experiment:
         """Of a trial with these parameters. InputError: they compose to nothing."""
@@ -148,9 +166,8 @@ class StudyRun:
             if "parent_run" not in ledger.study.user_attrs:
                 name = ledger.study.study_name
                 search = self.composed.hydra.runtime.choices.get("search", "own")
-                run_id = tracking.parent_run(
-                    self.base.mlflow_experiment, name, {"study": name, "search": search, "state": "running"}
-                )
+                tags = {"study": name, STUDY_ID: ledger.study_id, "search": search, "state": "running"}
+                run_id = tracking.parent_run(self.base.mlflow_experiment, name, tags)
                 ledger.study.set_user_attr("parent_run", run_id)
             elif self.left(ledger) > 0:
                 tracking.reopen(ledger.study.user_attrs["parent_run"])
@@ -227,7 +244,10 @@ class StudyRun:
                     trial.set_user_attr("effective_batch", experiment.fit.effective_batch)
                     trial.set_user_attr("epochs", experiment.fit.epochs)
                     trial.set_user_attr("overrides", config.typed(overrides))
-                    return [*overrides, f"trial={trial.number}", f"hydra.sweep.subdir={trial.number}"]
+                    sweep_dir = str(self.sweep_dir).replace("'", "\\'")
+                    folder = [f"hydra.sweep.dir='{sweep_dir}'", f"hydra.sweep.subdir={trial.number}"]
+                    return [*overrides, f"trial={trial.number}", *folder]
+                self.check_data(ledger)
                 ledger.copy(equal, trial)
         except InputError as error:
             ledger.fail(trial._trial_id, "configuration", str(error))

@@ -9,15 +9,14 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from pneumo import archive, config, tracking
-from pneumo.checkpoint import LAST
-from pneumo.errors import AwayError
+from pneumo import archive, checkpoint, config, tracking
+from pneumo.errors import AwayError, SupersededError
 from pneumo.experiment import Experiment
 from pneumo.run import run
 from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.ledger import patiently
 from pneumo.sweep.settings import StudySettings, settings_of
-from pneumo.sweep.trial import Outcome, StudyTrial, SupersededError
+from pneumo.sweep.trial import Outcome, StudyTrial
 from pneumo.tracking import MlflowError
 from pneumo.watch import Watch
 
@@ -53,15 +52,16 @@ def answer(settings: StudySettings, number: int, composed: DictConfig, output_di
             try:
                 outcome = trial.carry_out(lambda watch: carried(composed, output_dir, watch), settings.values)
             except KeyboardInterrupt:
-                trial.tell(Outcome("FAIL", kind="stopped", reason="told to stop"), output_dir)
-                if trial.run_id:
+                stopped = Outcome("FAIL", kind="stopped", reason="told to stop")
+                if trial.tell(stopped, output_dir) and trial.run_id:
                     tracking.tag_run(trial.run_id, state="stopped")
                 raise
             except (AwayError, MlflowError) as error:
                 gone = error if isinstance(error, AwayError) else tracking.away(error)
                 trial.tell(Outcome("FAIL", kind="stopped", reason=str(gone)), output_dir)
                 raise gone from None
-            trial.tell(outcome, output_dir)
+            if not trial.tell(outcome, output_dir):
+                return None
     except SupersededError:
         return None
     finally:
@@ -77,8 +77,10 @@ def carried(composed: DictConfig, output_dir: Path, watch: Watch) -> dict[str, f
 
 
 def continued(experiment: Experiment, run_id: str | None) -> Experiment:
-    """From the last checkpoint of an attempt that died, if it left one."""
-    if run_id and archive.checkpoint_of(archive.find_run(run_id), LAST):
+    """From the last checkpoint of an attempt that died, if it left one and no other run has written over
+    it."""
+    path = archive.checkpoint_of(archive.find_run(run_id), checkpoint.LAST) if run_id else None
+    if path and checkpoint.read(path)["run_id"] == run_id:
         return replace(experiment, resume=run_id)
     return experiment
 

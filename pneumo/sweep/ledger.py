@@ -24,10 +24,14 @@ from sqlalchemy.pool import NullPool
 
 from pneumo.address import apart, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError
+from pneumo.runs.identity import Images, configuration, new_study_id
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MISSED_HEARTBEATS = 3
 DIED = "its process died"
+NEVER_BEGAN = "its process died before the trial began"
+PROCESS = "process"  # attribute of a trial: who carries it out, once its job has begun
+STUDY_ID = "study_id"  # attribute of a study: 32 hex digits of its own, whatever its name
 Result = TypeVar("Result")
 
 
@@ -44,6 +48,10 @@ class Ledger:
     storage: RDBStorage
     retries: int
     patience_seconds: float  # how long a storage that is away is waited for
+
+    @property
+    def study_id(self) -> str:
+        return str(self.study.user_attrs[STUDY_ID])
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -104,7 +112,7 @@ class Ledger:
                 trial.user_attrs["run_id"]
                 for trial in self.trials(TrialState.FAIL)
                 if trial.user_attrs.get("reason") == DIED
-                and len(trial.user_attrs.get("attempts", [])) >= self.retries
+                and not self.is_tried_again(trial)
                 and "run_id" in trial.user_attrs
                 and trial.user_attrs["run_id"] not in named
             ]
@@ -133,37 +141,74 @@ class Ledger:
 
     def reap(self) -> None:
         """Trials whose process died are failed and queued again. In one's turn: then a running trial
-        without any heartbeat is of a process that died between the two."""
+        without any heartbeat is of a process that died between the two. One that its job had not begun did
+        not crash."""
         beating = self._with_heartbeat()
         stale = self._stale()
         for trial in self.trials(TrialState.RUNNING):
             if trial._trial_id in stale or trial._trial_id not in beating:
-                self.fail(trial._trial_id, "crash", DIED)
+                began = PROCESS in trial.user_attrs
+                self.end_as_failed(trial._trial_id, *(("crash", DIED) if began else ("stopped", NEVER_BEGAN)))
+        self.queue_again()
 
     def fail(self, trial_id: int, kind: str, reason: str) -> None:
-        """Ends a trial as failed; a crash is queued again, so often. Nothing where it has ended already."""
+        """Ends a trial as failed and queues it again, a crash so often. Nothing where it has ended
+        already."""
+        with self.turn():
+            self.end_as_failed(trial_id, kind, reason)
+
+    def end_as_failed(self, trial_id: int, kind: str, reason: str) -> bool:
+        """As `fail`, in one's turn; whether it had not ended already."""
         try:
             self.storage.set_trial_user_attr(trial_id, "failure", kind)
             self.storage.set_trial_user_attr(trial_id, "reason", hidden(reason)[:1000])
             if not self.storage.set_trial_state_values(trial_id, TrialState.FAIL):
-                return
+                return False
         except UpdateFinishedTrialError:
-            return
-        trial = self.storage.get_trial(trial_id)
-        tried = [*trial.user_attrs.get("attempts", []), trial.number]
-        if kind == "stopped" or (kind == "crash" and len(tried) <= self.retries):
+            return False
+        self.queue_again()
+        return True
+
+    def queue_again(self) -> None:
+        """Failed trials that are tried again and are not queued yet, perhaps because a process died between
+        the two. In one's turn. What had been queued keeps its parameters although it was not yet asked
+        for them."""
+        trials = self.trials()
+        queued = {trial.user_attrs["attempts"][-1] for trial in trials if trial.user_attrs.get("attempts")}
+        for trial in trials:
+            if trial.state != TrialState.FAIL or trial.number in queued or not self.is_tried_again(trial):
+                continue
             kept = {name: trial.user_attrs[name] for name in ("run_id",) if name in trial.user_attrs}
-            self.study.enqueue_trial(trial.params, user_attrs={**kept, "attempts": tried})
+            attempts = [*trial.user_attrs.get("attempts", []), trial.number]
+            parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            self.study.enqueue_trial(parameters, user_attrs={**kept, "attempts": attempts})
+
+    def is_tried_again(self, failed: FrozenTrial) -> bool:
+        """One that was stopped always is, one that crashed until there have been `retries` after the first;
+        stops in between do not count."""
+        if failed.user_attrs.get("failure") != "crash":
+            return bool(failed.user_attrs.get("failure") == "stopped")
+        trials = self.trials()
+        attempts = [trials[number] for number in failed.user_attrs.get("attempts", [])]
+        crashes = [trial for trial in attempts if trial.user_attrs.get("failure") == "crash"]
+        return len(crashes) < self.retries
 
     def prepare(
-        self, queue: Sequence[Mapping[str, Any]], identity: Mapping[str, Any], plan: Mapping[str, Any]
+        self,
+        queue: Sequence[Mapping[str, Any]],
+        identity: Mapping[str, Any],
+        plan: Mapping[str, Any],
+        defaults: Mapping[str, Any],
     ) -> None:
-        """A new study's first trials, and what is to be known of it. InputError: it is there already, as
-        another one."""
+        """A new study's first trials, and what is to be known of it. `defaults`: of settings that did not
+        exist yet when it was begun. InputError: it is there already, as another one."""
         with self.turn():
             there = self.study.user_attrs.get("identity")
+            if there is not None:
+                missing = {name: defaults[name] for name in identity["settings"] if name in defaults}
+                there = {**there, "settings": {**missing, **configuration(there["settings"])}}
             if there is None:
-                for values in queue:
+                for values in queue[len(self.trials()) :]:  # a process may have died in the middle of it
                     self.study.enqueue_trial(dict(values))
                 self.study.set_user_attr("identity", dict(identity))
             if not (there and differences(there, identity)):
@@ -173,6 +218,29 @@ class Ledger:
             raise InputError(
                 f"The study {self.study.study_name} was begun otherwise; study=NAME begins another:\n"
                 + "\n".join(f"  {line}" for line in differing)
+            )
+
+    def knows_its_data(self) -> bool:
+        """Whether a trial of the study has had its data ready."""
+        return not {"data", "split_hash"}.isdisjoint(self.study.user_attrs)
+
+    def refuse_other_data(self, images: Images, split_hash: str) -> None:
+        """InputError: a trial before had other images, labels, lesions, patients or another split; of studies
+        of before, which kept the split alone, another split."""
+        now = {**images.data, "split": images.split_identity}
+        with self.turn():
+            known = self.study.user_attrs
+            if then := known.get("data"):
+                differing = [aspect for aspect in now if then.get(aspect) != now[aspect]]
+            else:
+                differing = [] if known.get("split_hash", split_hash) == split_hash else ["split"]
+                if not differing:
+                    self.study.set_user_attr("split_hash", split_hash)
+                    self.study.set_user_attr("data", now)
+        if differing:
+            raise InputError(
+                f"The study {self.study.study_name} was begun on other data than there are now: "
+                f"{', '.join(differing)} differ; bring them back, or study=NAME begins another"
             )
 
     def _stale(self) -> set[int]:
@@ -245,6 +313,8 @@ def opened(
                 pruner=pruner,
                 load_if_exists=True,
             )
+            if STUDY_ID not in study.user_attrs:
+                study.set_user_attr(STUDY_ID, new_study_id())
     except (ImportError, NoSuchModuleError) as error:
         raise InputError("A PostgreSQL storage needs its driver: pip install 'pneumo[postgresql]'") from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:

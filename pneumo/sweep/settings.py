@@ -85,9 +85,7 @@ class StudySettings:
         """One for all trials of a process: it remembers those that have ended, however many they are."""
         key = f"{os.getpid()}: {self.url}: {replace(self, trial=None)}"
         if key not in LEDGERS:
-            for other in LEDGERS.values():
-                other.close()
-            LEDGERS.clear()
+            begin_afresh()
             LEDGERS[key] = opened(
                 self.url,
                 self.study,
@@ -116,6 +114,13 @@ class StudySettings:
         sampler: BaseSampler = made("hydra/sweeper/sampler", settings, SAMPLERS)
         assert not isinstance(sampler, QMCSampler) or settings["seed"] == seed
         return sampler
+
+
+def begin_afresh() -> None:
+    """Without ledgers of before: a file of that name may hold another study by now."""
+    for ledger in LEDGERS.values():
+        ledger.close()
+    LEDGERS.clear()
 
 
 def objective_name(name: str) -> str:

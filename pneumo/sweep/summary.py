@@ -225,7 +225,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 
 def pruning(trials: Sequence[FrozenTrial]) -> Section:
-    pruned = [t for t in trials if t.state == TrialState.PRUNED and t.intermediate_values]
+    pruned = [t for t in trials if t.state == TrialState.PRUNED and is_stopped_early(t)]
     if not pruned:
         return Section("What pruning saved", ["No trial was pruned."])
     spent = sum(words.seconds(t) for t in pruned)
@@ -236,6 +236,12 @@ def pruning(trials: Sequence[FrozenTrial]) -> Section:
     return Section(
         "What pruning saved", [f"{text} (their own seconds an epoch x the epochs they did not run)."]
     )
+
+
+def is_stopped_early(pruned: FrozenTrial) -> bool:
+    """Rather than out of memory, or, as was once possible, after its last epoch."""
+    done = pruned.last_step or 0
+    return bool(0 < done < pruned.user_attrs.get("epochs", done + 1))
 
 
 def saved_seconds(pruned: Sequence[FrozenTrial]) -> float:

@@ -16,19 +16,34 @@ from pneumo.address import hidden
 from pneumo.console import Advance, Terminal
 from pneumo.data.material import Material, prepared
 from pneumo.data.source import Source
-from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError
+from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError, SupersededError
 from pneumo.machine import is_out_of_memory
-from pneumo.sweep.ledger import AWAY, Ledger
+from pneumo.runs.identity import Images
+from pneumo.sweep.ledger import AWAY, PROCESS, STUDY_ID, Ledger
 from pneumo.tracking import MlflowError
 from pneumo.watch import Watch
 
 UNTOLD = "untold.json"
-PROCESS = "process"
 OPENED: dict[str, Material] = {}
 
 
-class SupersededError(Exception):
-    """The study has given this trial to another process."""
+def opened_once(source: Source, advance: Advance) -> Material:
+    """The data; kept for all trials of this process that are on the same."""
+    key = key_of(source)
+    return OPENED[key] if key in OPENED else opened_now(source, advance)
+
+
+def opened_now(source: Source, advance: Advance) -> Material:
+    """The data as they are now, also for trials to come."""
+    material, key = prepared(source, advance), key_of(source)
+    if key not in OPENED:
+        OPENED.clear()
+        OPENED[key] = material
+    return material
+
+
+def key_of(source: Source) -> str:
+    return f"{Path.cwd()}: {source}"
 
 
 @dataclass(frozen=True)
@@ -60,21 +75,22 @@ class StudyTrial(Watch):
         self.terminal = Terminal(quiet=True)
         self.run_id = frozen.user_attrs.get("run_id")
         attempts = frozen.user_attrs.get("attempts")
-        if attempts and self.run_id is None:  # killed before the study heard of its run
-            self.run_id = archive.run_of_trial(study.study_name, attempts[-1])
         self.run_name = f"{study.study_name}-{number}"
         self.parent = study.user_attrs.get("parent_run")
+        if attempts and self.run_id is None and self.parent:  # killed before the study heard of its run
+            self.run_id = archive.run_of_trial(self.parent, attempts[-1])
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
-        self.tags = {"study": study.study_name, "trial": number, "state": "running", **arm, **tags}
+        of_study = {"study": study.study_name, STUDY_ID: ledger.study_id}
+        self.tags = {**of_study, "trial": number, "state": "running", **arm, **tags}
         self._unreported: list[tuple[int, float]] = []
 
     def material(self, source: Source, advance: Advance) -> Material:
-        """Opened once for all trials of this process on the same data."""
-        key = f"{Path.cwd()}: {source}"
-        if key not in OPENED:
-            OPENED.clear()
-            OPENED[key] = prepared(source, advance)
-        return OPENED[key]
+        """Opened once for all trials of this process on the same data. InputError: these are not the study's,
+        told before anything is trained on them."""
+        material = opened_once(source, advance)
+        images = Images.of(material)
+        self._ledger.steadily(lambda: self._ledger.refuse_other_data(images, material.split.hash))
+        return material
 
     def takes_over(self, process: str) -> None:
         """From the controller, which need not say any more that the trial is alive."""
@@ -83,25 +99,22 @@ class StudyTrial(Watch):
     def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         self.run_id = run_id
         self._ledger.steadily(lambda: self._trial.set_user_attr("run_id", run_id))
-        there = self._ledger.steadily(lambda: self._split_of_study(split_hash))
-        if there not in (None, split_hash):
-            raise InputError(
-                f"The study {self._ledger.study.study_name} was begun on another split ({there}, now "
-                f"{split_hash}): images or labels have changed; study=NAME begins another"
-            )
         for epoch, figures in enumerate(history, start=1):
             self._unreported.append((epoch, figures[self._objective]))
 
-    def _split_of_study(self, mine: str) -> str | None:
-        """The first trial's; None for that one."""
-        with self._ledger.turn():
-            there: str | None = self._ledger.study.user_attrs.get("split_hash")
-            if there is None:
-                self._ledger.study.set_user_attr("split_hash", mine)
-        return there
+    def ensure_held(self) -> None:
+        """While the storage is away, it cannot be given to another process either."""
+        try:
+            state = self._ledger.storage.get_trial(self.trial_id).state
+        except AWAY:
+            self._ledger.storage.remove_session()
+            return
+        if state != TrialState.RUNNING:
+            raise SupersededError(f"trial {self.number} was given to another process")
 
-    def sees(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Several objectives cannot be pruned, and a storage that is away does not stop a training."""
+    def sees(self, epoch: int, figures: Mapping[str, float], is_last: bool) -> None:
+        """Several objectives cannot be pruned, and a storage that is away does not stop a training. After its
+        last epoch a trial is complete: there is nothing left to save."""
         if len(self._ledger.study.directions) > 1:
             return
         self._unreported.append((epoch, figures[self._objective]))
@@ -109,7 +122,7 @@ class StudyTrial(Watch):
             for number, value in self._unreported:
                 self._trial.report(value, number)
             self._unreported.clear()
-            stop = self._trial.should_prune()
+            stop = not is_last and self._trial.should_prune()
         except UpdateFinishedTrialError:
             raise SupersededError(f"trial {self.number} was given to another process") from None
         except AWAY:
@@ -139,22 +152,28 @@ class StudyTrial(Watch):
                 return Outcome("PRUNED", kind="out of memory", reason=str(error).splitlines()[0])
             return Outcome("FAIL", kind="crash", reason=traceback.format_exc(limit=-3))
 
-    def tell(self, outcome: Outcome, folder: Path) -> None:
-        """To the study; where it stays away, to a file in the folder, which the next start tells.
+    def tell(self, outcome: Outcome, folder: Path) -> bool:
+        """To the study; where it stays away, to a file in the folder, which the next start tells. Whether the
+        trial had not ended already, as one that was given to another process has.
         InputError: it stayed away."""
+
+        def tell() -> bool:
+            with self._ledger.turn():
+                return told(self._ledger, self.trial_id, outcome)
+
         try:
-            self._ledger.steadily(lambda: told(self._ledger, self.trial_id, outcome))
+            return self._ledger.steadily(tell)
         except InputError:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / UNTOLD).write_text(json.dumps({"trial": self.number, **outcome.__dict__}))
+            of = {STUDY_ID: self._ledger.study_id, "trial": self.number}
+            (folder / UNTOLD).write_text(json.dumps({**of, **outcome.__dict__}))
             raise
 
 
-def told(ledger: Ledger, trial_id: int, outcome: Outcome) -> None:
-    """Ends a running trial; nothing where it has ended already."""
+def told(ledger: Ledger, trial_id: int, outcome: Outcome) -> bool:
+    """Ends a running trial, in one's turn; whether it had not ended already."""
     if outcome.state == "FAIL":
-        ledger.fail(trial_id, outcome.kind, outcome.reason)
-        return
+        return ledger.end_as_failed(trial_id, outcome.kind, outcome.reason)
     trial = Trial(ledger.study, trial_id)
     try:
         if outcome.figures:
@@ -168,14 +187,18 @@ def told(ledger: Ledger, trial_id: int, outcome: Outcome) -> None:
             trial, values=outcome.values, state=TrialState[outcome.state], skip_if_finished=True
         )
     except UpdateFinishedTrialError:
-        return
+        return False
+    return True
 
 
 def tell_untold(ledger: Ledger, folder: Path) -> list[int]:
-    """What could not be told before, from its files; returns the numbers of the trials."""
+    """What could not be told before, from its files; returns the numbers of the trials. Files of another
+    study are left alone; those of before name none, but lie in a folder that is of one study."""
     numbers = []
     for path in sorted(folder.glob(f"*/{UNTOLD}")):
         kept = json.loads(path.read_text())
+        if kept.pop(STUDY_ID, ledger.study_id) != ledger.study_id:
+            continue
         number = kept.pop("trial")
         with ledger.turn():
             trial = next((t for t in ledger.trials() if stands_for(t, number)), None)

@@ -1,0 +1,276 @@
+"""A study is what its id says, whatever its name: nothing of another one is taken over."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+from changing import World
+from conftest import ROOT, SMALL
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+from test_sweep import LR_ALONE, TINY, runs, swept, trials
+
+from pneumo import checkpoint, cli, config, tracking
+from pneumo.errors import InputError
+from pneumo.revisit import experiment_of
+from pneumo.sweep.confirm import lost
+from pneumo.sweep.folders import folder_of
+from pneumo.sweep.ledger import opened
+from pneumo.sweep.trial import StudyTrial, tell_untold
+
+__all__ = ["swept"]  # a fixture
+BEGIN = "search.enqueue=[{optimizer.lr: 0.003}]"
+
+
+def study():
+    return opened("sqlite:///study.db", "s", directions=None).study
+
+
+def said_by(monkeypatch, capfd, *words):
+    """What `pneumo ...` says."""
+    monkeypatch.setattr(sys, "argv", ["pneumo", *words])
+    cli.main()
+    return capfd.readouterr().out
+
+
+def confirmed():
+    return sorted(runs("tags.confirms != ''"), key=lambda run: run.info.start_time)
+
+
+def test_a_study_begun_again_under_its_name_takes_nothing_over(swept, monkeypatch, capfd):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    first, (before,) = study(), confirmed()
+    folder = folder_of(first)
+    written = {path: path.read_bytes() for path in folder.rglob("*.pt")}
+    tested = first.user_attrs["tested"]
+    Path("study.db").unlink()
+
+    swept("n_trials=1", "search.enqueue=[{optimizer.lr: 0.01}]", *LR_ALONE)
+    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    again = study()
+    assert confirmed()[0].info.run_id == before.info.run_id
+    (after,) = confirmed()[1:]
+    assert after.data.params["optimizer.lr"] == "0.01"
+    assert again.user_attrs["tested"]["run_id"] == after.info.run_id
+    assert tested["run_id"] == before.info.run_id
+
+    ids = [one.user_attrs["study_id"] for one in (first, again)]
+    assert ids[0] != ids[1]
+    assert [folder_of(one).name for one in (first, again)] == [f"s-{one[:8]}" for one in ids]
+    assert {path: path.read_bytes() for path in folder.rglob("*.pt")} == written
+    of_ids = [len(runs(f"tags.study_id = '{one}'")) for one in ids]
+    assert of_ids == [4, 4], "a parent, a trial, confirm's parent, a fresh seed"
+
+
+def test_a_retry_finds_the_run_of_its_own_study_alone(swept):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    number, parent = 0, study().user_attrs["parent_run"]
+    (run,) = runs("tags.trial = '0'")
+    Path("study.db").unlink()
+    found = {}
+    for name, above in {
+        "own": parent,
+        "another's": tracking.parent_run("pneumo", "s", {"study": "s"}),
+    }.items():
+        ledger = opened(f"sqlite:///{name[0]}.db", "s", ["maximize"])
+        ledger.study.set_user_attr("parent_run", above)
+        ledger.study.enqueue_trial({}, user_attrs={"attempts": [number]})
+        trial = ledger.take(1, lambda n_there: optuna.samplers.RandomSampler())
+        found[name] = StudyTrial(ledger, trial.number, "val/auroc", {}).run_id
+    assert found == {"own": run.info.run_id, "another's": None}
+
+
+def test_a_result_that_another_study_could_not_tell_is_left_alone(tmp_path):
+    ledger = opened(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
+    ledger.take(1, lambda n_there: optuna.samplers.RandomSampler())
+    told = {"trial": 0, "state": "COMPLETE", "values": [1.0], "kind": "", "reason": "", "figures": {}}
+    untold = tmp_path / "0" / "untold.json"
+    untold.parent.mkdir()
+    untold.write_text(json.dumps({"study_id": "0" * 32, **told}))
+    assert tell_untold(ledger, tmp_path) == []
+    assert untold.exists()
+    assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING]
+
+
+def as_before_studies_had_ids(one):
+    """The study's database, folder and runs as they were then; its older folder."""
+    older = Path("outputs/studies/s")
+    shutil.move(folder_of(one), older)
+    settings = one.user_attrs["identity"]["settings"]
+    settings["data._target_"] = "pneumo.data.sources.Phantom"
+    del settings["fit.mask_weight"]
+    one.set_user_attr("identity", {**one.user_attrs["identity"], "settings": settings})
+    with sqlite3.connect("study.db") as connection:
+        connection.execute("DELETE FROM study_user_attributes WHERE key IN ('study_id', 'data')")
+    for run in runs("tags.trial != ''"):
+        mlflow.MlflowClient().delete_tag(run.info.run_id, "study_id")
+        folder = older / run.data.tags["trial"] / "checkpoints"
+        mlflow.MlflowClient().set_tag(run.info.run_id, "checkpoints", str(folder.resolve()))
+    return older
+
+
+def test_a_study_of_before_goes_on_in_its_own_folder_and_gets_an_id(swept):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    older = as_before_studies_had_ids(study())
+    code, said = swept("n_trials=2", BEGIN, *LR_ALONE)
+    assert code == 0, said
+    assert len(trials()) == 2
+    assert folder_of(study()) == older
+    assert (older / "1" / "checkpoints" / "last.pt").exists()
+    assert len(study().user_attrs["study_id"]) == 32
+
+
+def test_a_new_study_leaves_the_folder_of_one_of_before_alone(swept):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    older = as_before_studies_had_ids(study())
+    last = older / "0" / "checkpoints" / "last.pt"
+    written = last.read_bytes()
+    Path("study.db").unlink()
+    swept("n_trials=1", "search.enqueue=[{optimizer.lr: 0.01}]", *LR_ALONE)
+    assert folder_of(study()) != older
+    assert last.read_bytes() == written
+
+
+def test_a_fresh_seed_of_another_configuration_is_run_again(swept, monkeypatch, capfd):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    (run,) = confirmed()
+    mlflow.MlflowClient().set_tag(run.info.run_id, "config_hash", "another")
+    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    assert len(confirmed()) == 2
+
+
+def test_confirms_look_at_the_test_split_is_counted(swept, monkeypatch, capfd):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    for _ in range(2):
+        said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    (run,) = confirmed()
+    assert run.data.tags["test_evaluations"] == "1"
+    said = said_by(monkeypatch, capfd, "evaluate", run.info.run_id)
+    assert "The test split has now been looked at 2 times" in said
+
+
+def test_a_study_whose_labels_have_changed_says_so_at_its_start(swept, workdir):
+    world = World(workdir / "world")
+    command = [*LR_ALONE, BEGIN]
+    code, said = swept("n_trials=1", *command, small=world.overrides())
+    assert code == 0, said
+    world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
+    world.write()
+    there = len(runs())
+    code, said = swept("n_trials=2", *command, small=world.overrides())
+    assert code == 1
+    assert "The study s was begun on other data than there are now: labels, split differ" in said
+    assert len(trials()) == 1, "no result was taken over, and none was asked for"
+    assert len(runs()) == there
+    world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
+    world.write()
+    code, said = swept("n_trials=2", *command, small=world.overrides())
+    assert code == 0, said
+
+
+def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir, monkeypatch):
+    world = World(workdir / "world")
+    swept("n_trials=1", *LR_ALONE, BEGIN, small=world.overrides())
+    world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
+    world.write()
+    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=1"])
+    with pytest.raises(SystemExit, match="begun on other data than there are now: labels"):
+        cli.main()
+    assert confirmed() == []
+    assert not Path("conf").exists()
+
+
+# ---- recipes
+
+SHAPING = [
+    ["data.split_seed=3", "data.split=image", "data.normalise=train", "data.n_images=300"],
+    ["data=table", "data.root=/x", "data.table=t.csv", "data.columns.label=y", "data.patients_csv=p.csv"],
+    ["data=nih", "data.root=/x", "data.finding=Effusion", "data.images=a*"],
+    ["debug=overfit", "tta=hflip", "fit.ema_decay=0.9", "fit.clip_norm=1.0", "fit.device=cpu"],
+    ["debug=profile", "model=resnet18", "model.dropout=0.3", "optimizer=sgd", "optimizer.lr=1e-5"],
+    ["experiment=report_finetune", "model.pretrained=null", "loss=focal", "loss.gamma=3"],
+    ["augment=strong", "augment.relabel=true", "schedule=plateau", "loss.label_smoothing=0.1"],
+]
+
+
+SHIPPED = [[f"experiment={name}"] for name in config.names("experiment")]
+
+
+def chosen(*overrides):
+    """The experiment of train.py, with the names of its choices."""
+    with initialize_config_dir(str(ROOT / "conf")):
+        whole = compose("train", list(overrides), return_hydra_config=True)
+    choices = {group: whole.hydra.runtime.choices[group] for group in config.GROUPS}
+    return config.load(OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"]), choices)
+
+
+@pytest.mark.parametrize("overrides", [*SHIPPED, *SHAPING])
+def test_a_recipe_composes_to_the_experiment_it_was_made_of(overrides):
+    wanted = chosen(*overrides, "seed=7")
+    found = config.of_recipe(config.recipe_of(wanted), wanted.choices)
+    assert found.identity == {**wanted.identity, "seed": 0}
+    assert found.tta == wanted.tta
+    assert lost(wanted, found) == []
+
+
+def test_what_a_recipe_loses_is_named():
+    assert lost(chosen("data.split_seed=3", "tta=hflip", "seed=7"), chosen("data.normalise=none")) == [
+        "data.normalise: then half, now none",
+        "data.split_seed: then 3, now 0",
+        "tta: confirmed hflip, composed none",
+    ]
+
+
+def test_a_recipe_of_a_choice_that_is_not_there_is_refused():
+    wanted = chosen()
+    wanted.choices["model"] = "mine"
+    with pytest.raises(InputError, match="mine"):
+        config.recipe_of(wanted)
+
+
+def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept, monkeypatch, capfd):
+    mine = ["experiment=report_bce", "debug=fast", "data.split_seed=3", "data.normalise=train", "tta=hflip"]
+    shipped = (ROOT / "conf" / "experiment" / "best.yaml").read_bytes()
+    code, said = swept("n_trials=1", "model=tiny", "model.pretrained=null", "search.enqueue=[]", *mine)
+    assert code == 0, said
+    said = said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    assert "python train.py --config-dir conf experiment=confirmed/best" in said
+    assert (ROOT / "conf" / "experiment" / "best.yaml").read_bytes() == shipped
+
+    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", "conf", "experiment=confirmed/best"]
+    done = subprocess.run([*command, "--cfg", "job"], capture_output=True, text=True, check=True)
+    (trial,) = trials()
+    wanted = experiment_of(trial.user_attrs["run_id"])
+    found = config.again(done.stdout, wanted.choices, {})
+    assert found.identity == wanted.identity
+    assert found.tta == "hflip"
+
+    header = Path("conf/experiment/confirmed/best.yaml").read_text()
+    tags = runs(f"attributes.run_id = '{trial.user_attrs['run_id']}'")[0].data.tags
+    tested = study().user_attrs["tested"]["run_id"]
+    for word in (study().user_attrs["study_id"], tags["config_hash"], tags["split_hash"], tested, "trial 0"):
+        assert word in header
+
+
+def test_checkpoints_of_another_run_in_a_trials_folder_are_not_gone_on_with(swept, composed):
+    from pneumo.sweep.job import continued
+
+    swept("n_trials=2", BEGIN, *LR_ALONE)
+    first, second = (trial.user_attrs["run_id"] for trial in trials())
+    experiment = composed(*SMALL, *TINY)
+    assert continued(experiment, first).resume == first
+    paths = [
+        Path(run.data.tags["checkpoints"]) / checkpoint.LAST
+        for run in (mlflow.get_run(first), mlflow.get_run(second))
+    ]
+    shutil.copy(paths[1], paths[0])
+    assert continued(experiment, first).resume is None
