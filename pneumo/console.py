@@ -17,7 +17,7 @@ Advance = Callable[[int, int], None]
 class Terminal:
     def __init__(self, quiet: bool = False) -> None:
         """quiet: nothing stays on the screen; progress passes over it where there is a person."""
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, markup=False, emoji=False)  # text is data
         if not self._console.is_terminal:
             self._console.width = WIDTH_OF_A_FILE
         self._quiet = quiet
@@ -33,7 +33,7 @@ class Terminal:
         """What must not be overlooked."""
         if self._quiet:
             return
-        self._console.print(text, style="bold yellow", markup=False, soft_wrap=True)
+        self._console.print(text, style="bold yellow", soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         if self._quiet:
@@ -82,4 +82,4 @@ class Terminal:
 
     def _print(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(text, soft_wrap=True)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pneumo import metrics
+from pneumo.errors import one_line
 from pneumo.metrics import Array, Confusion, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
@@ -39,7 +40,7 @@ def labelled(images: Array, masks: Array, labels: Array, ids: Sequence[str]) -> 
     for axis in axes:
         axis.set_axis_off()
     for axis, image, mask, label, name in zip(axes, images, masks, labels, ids, strict=False):
-        title = f"{short(name)}\n{'pneumothorax' if label else 'none'}"
+        title = f"{plain(short(name))}\n{'pneumothorax' if label else 'none'}"
         show(axis, image, title, POSITIVE if label else "black")
         if mask.any():
             axis.contour(mask, levels=[127], colors=POSITIVE, linewidths=0.9)
@@ -65,14 +66,14 @@ def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
     figure = Figure(
         figsize=(3.3 * MAPPED_A_ROW, 1.85 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
     )
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(plain(title), fontsize=12)
     for part, group, rows in zip(
         figure.subfigures(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0],
         groups,
         heights,
         strict=True,
     ):
-        part.suptitle(group.heading, fontsize=10, fontweight="bold")
+        part.suptitle(plain(group.heading), fontsize=10, fontweight="bold")
         axes = part.subplots(
             rows, 3 * MAPPED_A_ROW, squeeze=False, width_ratios=(1, 1, 0.08) * MAPPED_A_ROW
         ).reshape(-1, 3)
@@ -82,8 +83,8 @@ def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
             axes, group.images, group.masks, group.maps, group.captions, group.wrong, strict=False
         ):
             colour = POSITIVE if wrong else "black"
-            show(pair[0], image, short(name), colour)
-            show(pair[1], image, said, colour)
+            show(pair[0], image, plain(short(name)), colour)
+            show(pair[1], image, plain(said), colour)
             pair[1].imshow(np.dstack([np.broadcast_to(GLOW, (*map_.shape, 3)), 0.8 * map_]))
             if mask.any():
                 for axis in pair[:2]:
@@ -115,7 +116,7 @@ def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str)
     for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):
         for part, line in (("train", ":"), ("val", "-")):
             if values := history.get(f"{part}/{name}"):
-                label = f"{run}, {part}"
+                label = plain(f"{run}, {part}")
                 axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
     axis.set(xlabel="epoch", title={"auroc": "AUROC"}.get(name, name))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -147,7 +148,7 @@ def ranking(labels: Array, scores: Array, threshold: float, title: str) -> Figur
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         tidy(axis)
         axis.legend(frameon=False, fontsize=8, loc="lower right" if axis is roc else "lower left")
-    figure.suptitle(title)
+    figure.suptitle(plain(title))
     return figure
 
 
@@ -165,7 +166,7 @@ def confusion(labels: Array, scores: Array, threshold: float, title: str) -> Fig
     answers = ["none", "pneumothorax"]
     axis.set_xticks([0, 1], answers)
     axis.set_yticks([0, 1], answers, rotation=90, va="center")
-    axis.set(xlabel=f"called, at threshold {threshold:.2f}", ylabel="labelled", title=title)
+    axis.set(xlabel=f"called, at threshold {threshold:.2f}", ylabel="labelled", title=plain(title))
     return figure
 
 
@@ -177,11 +178,11 @@ def reliability(labels: Array, scores: Mapping[str, Array], title: str) -> Figur
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for colour, (name, one) in zip((NEGATIVE, POSITIVE), scores.items(), strict=False):
         said, true = metrics.reliability(labels, one)
-        axis.plot(said, true, "o-", color=colour, markersize=4, label=name)
+        axis.plot(said, true, "o-", color=colour, markersize=4, label=plain(name))
     if len(scores) > 1:
         axis.legend(frameon=False, fontsize=8)
     axis.set(xlabel="P(pneumothorax), mean of a tenth of the images", ylabel="share with pneumothorax")
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=plain(title))
     tidy(axis)
     return figure
 
@@ -194,9 +195,9 @@ def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], whole: float,
         axis.plot([low, high], [place, place], color=NEGATIVE, linewidth=1.2)
         axis.plot(value, place, "o", color=NEGATIVE, markersize=5)
     axis.axvline(whole, color=POSITIVE, linewidth=0.8, linestyle=":")
-    axis.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axis.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
     axis.invert_yaxis()
-    axis.set(xlabel="AUROC, 95% interval; dotted: all images", title=title)
+    axis.set(xlabel="AUROC, 95% interval; dotted: all images", title=plain(title))
     tidy(axis)
     return figure
 
@@ -205,6 +206,11 @@ def show(axis: Axes, image: Array, title: str, colour: str = "black") -> None:
     axis.imshow(image, cmap="gray", vmin=0, vmax=1)
     axis.set_title(title, fontsize=8, color=colour)
     axis.set_axis_off()
+
+
+def plain(text: str) -> str:
+    """Text made of data, drawn as it stands: dollar signs begin no mathematics, line breaks no line."""
+    return one_line(text).replace("$", "\\$")
 
 
 def tidy(axis: Axes) -> None:

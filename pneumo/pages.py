@@ -15,6 +15,9 @@ MARKED = {  # first word -> colour
     **dict.fromkeys(("helps", "saves"), "helps"),
     **dict.fromkeys(("hurts", "costs", "collapsed"), "hurts"),
 }
+MARKS = re.compile(
+    r"[\\`*<>|$\[\]]|(?<!\w)_|_(?!\w)|&(?=[\w#]+;)"
+)  # what Markdown would take for something else
 INTERVAL = re.compile(r"\([-+,. \d]+\)")  # is not broken into two lines
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 76rem; margin: 2rem auto;
@@ -68,24 +71,24 @@ class Section:
 def markdown(sections: Sequence[Section]) -> str:
     blocks = []
     for number, section in enumerate(sections):
-        blocks.append(f"{'#' if number == 0 else '##'} {section.title}")
-        blocks += section.text
+        blocks.append(f"{'#' if number == 0 else '##'} {escaped(section.title)}")
+        blocks += map(escaped, section.text)
         if section.rows:
             lines = [section.columns, ["---"] * len(section.columns), *section.rows]
             blocks.append("\n".join(f"| {' | '.join(map(markdown_cell, line))} |" for line in lines))
-        blocks += [f"*In the HTML page: {caption}*" for caption in section.pictures]
+        blocks += [f"*In the HTML page: {escaped(caption)}*" for caption in section.pictures]
     return "\n\n".join(blocks) + "\n"
 
 
 def markdown_cell(cell: Cell) -> str:
     if isinstance(cell, str):
-        return barred(cell)
-    text = barred(cell.text).replace("[", "\\[").replace("]", "\\]")
-    return f"[{text}]({cell.address})"
+        return escaped(cell)
+    return f"[{escaped(cell.text)}]({cell.address})"
 
 
-def barred(text: str) -> str:
-    return text.replace("|", "\\|")
+def escaped(text: str) -> str:
+    """As it stands, in Markdown: an id may have a bar, a bracket, a backtick or a line break in it."""
+    return MARKS.sub(r"\\\g<0>", " ".join(text.splitlines()))
 
 
 def page(sections: Sequence[Section], figures: Mapping[str, Figure]) -> str:

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.describe import rate
-from pneumo.figures import GREY, NEGATIVE, POSITIVE, tidy
+from pneumo.figures import GREY, NEGATIVE, POSITIVE, plain, tidy
 from pneumo.sweep import words
 from pneumo.sweep.space import Value
 from pneumo.sweep.summary import best_first, importance
@@ -81,7 +81,7 @@ def curves(trials: Trials, best: FrozenTrial, objective: str) -> Figure:
 def importances(shares: dict[str, float]) -> Figure:
     figure = Figure(figsize=(7, 0.6 + 0.36 * len(shares)), layout="constrained")
     axis = figure.subplots()
-    names = [words.name(name) for name in shares][::-1]
+    names = [plain(words.name(name)) for name in shares][::-1]
     bars = axis.barh(names, list(shares.values())[::-1], color=NEGATIVE, height=0.6)
     axis.bar_label(
         bars, labels=[f"{share:.0%}" for share in list(shares.values())[::-1]], padding=4, fontsize=9
@@ -103,7 +103,7 @@ def slices(complete: Trials, objective: str) -> Figure:
         at = [position(distribution, trial.params[name]) for trial in having]
         axis.scatter(at, [trial.values[0] for trial in having], s=22, color=NEGATIVE, alpha=0.8)
         places, labels = ticks(distribution)
-        axis.set(xlabel=words.name(name), xlim=(-0.08, 1.08))
+        axis.set(xlabel=plain(words.name(name)), xlim=(-0.08, 1.08))
         axis.set_xticks(places, labels, rotation=30 if len("".join(labels)) > 24 else 0, fontsize=8)
         tidy(axis)
     figure.axes[0].set_ylabel(objective)
@@ -132,7 +132,7 @@ def parallel(complete: Trials, objective: str) -> Figure:
     for x, distribution in enumerate(scales.values()):
         upright(axis, x, *ticks(distribution))
     upright(axis, len(scales), [0, 0.5, 1], [f"{low + share * span:.3f}" for share in (0, 0.5, 1)])
-    axis.set_xticks(range(len(scales) + 1), [*map(words.name, scales), objective])
+    axis.set_xticks(range(len(scales) + 1), [*(plain(words.name(name)) for name in scales), objective])
     axis.set(xlim=(-0.3, len(scales) + 0.6), ylim=(-0.05, 1.05), yticks=[])
     axis.tick_params(length=0)
     for spine in axis.spines.values():
@@ -168,9 +168,8 @@ def position(distribution: BaseDistribution, value: Value) -> float:
 
 def ticks(distribution: BaseDistribution) -> tuple[list[float], list[str]]:
     if isinstance(distribution, CategoricalDistribution):
-        return [position(distribution, choice) for choice in distribution.choices], list(
-            map(str, distribution.choices)
-        )
+        places = [position(distribution, choice) for choice in distribution.choices]
+        return places, [plain(str(choice)) for choice in distribution.choices]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = distribution.low, distribution.high
     if distribution.log:
