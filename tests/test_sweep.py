@@ -175,10 +175,10 @@ def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swe
 
 
 def test_a_trial_that_is_worse_at_its_last_epoch_alone_is_complete(swept):
-    enqueue = "search.enqueue=[{optimizer.lr: 0.01},{optimizer.lr: 0.02},{optimizer.lr: 1e-9}]"
+    enqueue = "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 0.004},{optimizer.lr: 1e-9}]"
     code, said = swept(
         *("n_trials=3", enqueue, "optimizer.lr=tag(log,interval(1e-9,0.1))", *LR_ALONE),
-        *("pruner.n_startup_trials=1", "pruner.n_warmup_steps=1", "fit.epochs=2"),
+        *("pruner.n_startup_trials=1", "pruner.n_warmup_steps=6", "fit.epochs=6"),
     )
     assert code == 0, said
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 3

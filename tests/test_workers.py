@@ -2,15 +2,18 @@
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
 import pytest
 from conftest import ROOT, SMALL
+from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from postgres import PASSWORD
 
@@ -132,13 +135,31 @@ def test_killed_workers_lose_no_trial_and_double_none(started, workdir, database
         assert [path for path in workdir.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
 
 
+def put_to_sleep(process):
+    """While it holds neither database nor anybody's turn: those it would take with it."""
+
+    def asleep():
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with FileLock("study.db.lock", timeout=0.2):
+                for file in ("study.db", "mlflow.db"):
+                    with closing(sqlite3.connect(file, timeout=0.2)) as connection:
+                        connection.execute("BEGIN EXCLUSIVE")
+            return True
+        except (sqlite3.OperationalError, Timeout):
+            process.send_signal(signal.SIGCONT)
+            return False
+
+    until(asleep, process)
+
+
 @pytest.mark.parametrize("wakes", ["while its successor trains", "after its successor has ended"])
 def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
     command = ["n_trials=1", "fit.epochs=60", "pruner=none"]
     sleeper = started(*command)
     ledger = until(lambda: study_at("sqlite:///study.db"), sleeper)
     until(lambda: under_way(ledger, epochs=2), sleeper)
-    sleeper.send_signal(signal.SIGSTOP)
+    put_to_sleep(sleeper)
     (slept,) = ledger.trials()
     successor = started(*command)
     until(lambda: successor.pid in under_way(ledger, epochs=slept.last_step + 2), successor)
@@ -167,7 +188,7 @@ def test_a_process_that_slept_and_is_told_to_stop_ends_no_run_of_its_successor(s
     sleeper = started(*command)
     ledger = until(lambda: study_at("sqlite:///study.db"), sleeper)
     until(lambda: under_way(ledger, epochs=2), sleeper)
-    sleeper.send_signal(signal.SIGSTOP)
+    put_to_sleep(sleeper)
     (slept,) = ledger.trials()
     successor = started(*command)
     until(lambda: successor.pid in under_way(ledger, epochs=slept.last_step + 2), successor)

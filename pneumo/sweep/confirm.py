@@ -105,9 +105,9 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     terminal.line()
     tested = test_once(study, best)
     say_test(study, tested, best, terminal)
+    tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
     path = write_recipe(study, best, tested, objective)
     tracking.keep_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
-    tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
     terminal.say("written", f"{path}: {command_of(path)}")
 
 
