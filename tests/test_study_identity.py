@@ -168,7 +168,7 @@ def test_a_study_whose_labels_have_changed_says_so_at_its_start(swept, workdir):
     there = len(runs())
     code, said = swept("n_trials=2", *command, small=world.overrides())
     assert code == 1
-    assert "The study s was begun on other data than there are now: labels, split differ" in said
+    assert "The study s was begun on other data than there are now, labels, the split differ" in said
     assert len(trials()) == 1, "no result was taken over, and none was asked for"
     assert len(runs()) == there
     world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
@@ -183,7 +183,7 @@ def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir,
     world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
     world.write()
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=1"])
-    with pytest.raises(SystemExit, match="begun on other data than there are now: labels"):
+    with pytest.raises(SystemExit, match="begun on other data than there are now, labels"):
         cli.main()
     assert confirmed() == []
     assert not Path("conf").exists()

@@ -119,7 +119,7 @@ def labels(base):
     positive = base.world.table.index[base.world.table["label"] == 1][:4]
     base.world.table.loc[positive, ["label", "mask"]] = [0, ""]
     base.world.write()
-    return "labels of 4 images differ|has been trained on"
+    return "labels of 4 images differ|has been trained on|labels, the split differ"
 
 
 def rows_added(base):
@@ -133,13 +133,13 @@ def rows_added(base):
         Image.fromarray(np.full((64, 64), 10 * k, np.uint8)).save(base.world.root / name)
     base.world.table = pd.concat([base.world.table, new], ignore_index=True)
     base.world.write()
-    return "20 images are new|has been trained on"
+    return "20 images are new|has been trained on|images differ"
 
 
 def row_order(base):
     base.world.table = base.world.table.iloc[::-1]
     base.world.write()
-    return "images are in another split|has been trained on"
+    return "images are in another split|has been trained on|the split differ"
 
 
 def pixels(base):
@@ -150,13 +150,13 @@ def pixels(base):
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path, compress_level=0)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         assert path.stat().st_size == before.st_size
-    return "pixels of 5 images differ"
+    return "pixels of 5 images differ|now, pixels differ"
 
 
 def patients(base):
     base.world.table.loc[base.world.table.index[:3], "patient"] = "somebody else"
     base.world.write()
-    return "patients of 3 images differ|has been trained on"
+    return "patients of 3 images differ|has been trained on|patients, the split differ"
 
 
 def split(base):

@@ -36,7 +36,8 @@ def figures(log_odds: Array, labels: Array, weights: Floats | None = None) -> di
     mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`
     of the one whose slope is 1 (Cox 1958; Van Calster et al. 2019). Perfect: 0, 0, 1, 0. NaN where a class is
     absent, and a slope where nothing lies between the classes. Where there are weights, slope and intercept
-    are of GROUPS groups of neighbours: they only make intervals, and differ by less than the draws do."""
+    are of GROUPS groups of neighbours where there are more images: they only make intervals, and differ by
+    less than the draws do."""
     y, x = np.asarray(labels, float), np.asarray(log_odds, float)
     w = np.ones((1, len(y))) if weights is None else weights
     p = expit(x)
@@ -54,7 +55,9 @@ def figures(log_odds: Array, labels: Array, weights: Floats | None = None) -> di
 
 
 def _of_groups(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
-    """`slope_and_intercept` with each (N,) log odds replaced by its group's mean."""
+    """`slope_and_intercept` with each (N,) log odds replaced by its group's mean, where that is fewer."""
+    if len(x) <= 2 * GROUPS:
+        return slope_and_intercept(x, y, w)
     group = _groups_of(x, GROUPS)
     counts = np.bincount(group, minlength=GROUPS)
     means = np.bincount(group, x, minlength=GROUPS) / np.maximum(counts, 1)
@@ -107,7 +110,7 @@ def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
     """(D, K) coefficients of the logistic regression on terms (K, N) beside a fixed offset (N,), for all rows
     of weights at once; from the solution for their sum. A move that would raise the log loss is halved."""
 
-    def log_loss(beta: Floats) -> Floats:
+    def log_loss(beta: Floats, w: Floats) -> Floats:
         log_odds = beta @ terms + offset
         losses: Floats = (w * (np.logaddexp(0, log_odds) - y * log_odds)).sum(axis=1)
         return losses
@@ -115,21 +118,26 @@ def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
     alone = len(w) == 1
     beta = np.zeros((1, len(terms))) if alone else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
     beta = np.repeat(beta, len(w), axis=0)
-    loss = log_loss(beta)
+    loss = log_loss(beta, w)
+    moving = np.arange(len(w))  # the others have arrived
     for _ in range(MOVES):
-        p = expit(beta @ terms + offset)
-        gradient = (w * (y - p)) @ terms.T
-        bent = w * (p * (1 - p))
+        start, own = beta[moving], w[moving]
+        p = expit(start @ terms + offset)
+        gradient = (own * (y - p)) @ terms.T
+        bent = own * (p * (1 - p))
         curvature = np.stack([bent @ (terms * one).T for one in terms], axis=1)
         move = np.nan_to_num((np.linalg.pinv(curvature, hermitian=True) @ gradient[:, :, None])[:, :, 0])
         move = np.clip(move, -2, 2)
+        moved = log_loss(start + move, own)
+        worse = np.flatnonzero(moved > loss[moving] * (1 + 1e-12))
         for _ in range(HALVINGS):
-            moved = log_loss(beta + move)
-            worse = moved > loss * (1 + 1e-12)
-            if not worse.any():
+            if not len(worse):
                 break
             move[worse] /= 2
-        beta, loss = beta + move, moved
-        if np.abs(move).max(initial=0) < CLOSE:
+            moved[worse] = log_loss(start[worse] + move[worse], own[worse])
+            worse = worse[moved[worse] > loss[moving][worse] * (1 + 1e-12)]
+        beta[moving], loss[moving] = start + move, moved
+        moving = moving[np.abs(move).max(axis=1) >= CLOSE]
+        if not len(moving):
             break
     return beta

@@ -133,7 +133,7 @@ class Images(Columns):
 
     @property
     def data(self) -> dict[str, str]:
-        """The identity of the data by aspect, 16 hex digits each, so that what differs can be named."""
+        """The identity of the data by aspect, 16 hex digits each."""
         return {
             "images": digest(self.image)[:16],
             "contents": digest(self.image, self.content)[:16],
@@ -146,6 +146,11 @@ class Images(Columns):
     def data_identity(self) -> str:
         """Of images, labels, lesions and patients, as a tag: 1-0123456789abcdef."""
         return f"{FORMAT}-{digest(self.data)[:16]}"
+
+    @property
+    def aspects(self) -> dict[str, str]:
+        """The identity of data and split by aspect: what differs can be named where these alone are kept."""
+        return {**self.data, "split": self.split_identity}
 
     @property
     def split_identity(self) -> str:
@@ -204,6 +209,13 @@ def changes(then: Images, now: Images, shared_only: bool = False) -> list[str]:
     if (moved := int((then.split[at[there]] != now.split[there]).sum())) and not shared_only:
         lines.append(f"{counted(moved, 'image')} {'is' if moved == 1 else 'are'} in another split")
     return lines
+
+
+def differing_aspects(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Words for the aspects that differ; of other images nothing more can be said."""
+    names = {"contents": "pixels", "lesions": "lesion masks", "split": "the split"}
+    differing = [names.get(aspect, aspect) for aspect in now if then.get(aspect) != now[aspect]]
+    return ["images"] if "images" in differing else differing
 
 
 def trained_on(then: Images, now: Images) -> list[str]:

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from pneumo.address import apart, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError
-from pneumo.runs.identity import Images, configuration, new_study_id
+from pneumo.runs.identity import Images, configuration, differing_aspects, new_study_id
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MISSED_HEARTBEATS = 3
@@ -227,20 +227,20 @@ class Ledger:
     def refuse_other_data(self, images: Images, split_hash: str) -> None:
         """InputError: a trial before had other images, labels, lesions, patients or another split; of studies
         of before, which kept the split alone, another split."""
-        now = {**images.data, "split": images.split_identity}
+        now = images.aspects
         with self.turn():
             known = self.study.user_attrs
             if then := known.get("data"):
-                differing = [aspect for aspect in now if then.get(aspect) != now[aspect]]
+                differing = differing_aspects(then, now)
             else:
-                differing = [] if known.get("split_hash", split_hash) == split_hash else ["split"]
+                differing = [] if known.get("split_hash", split_hash) == split_hash else ["the split"]
                 if not differing:
                     self.study.set_user_attr("split_hash", split_hash)
                     self.study.set_user_attr("data", now)
         if differing:
             raise InputError(
-                f"The study {self.study.study_name} was begun on other data than there are now: "
-                f"{', '.join(differing)} differ; bring them back, or study=NAME begins another"
+                f"The study {self.study.study_name} was begun on other data than there are now, "
+                f"{', '.join(differing)} differ: bring them back, or study=NAME begins another"
             )
 
     def _stale(self) -> set[int]:
