@@ -16,7 +16,7 @@ MARKED = {  # first word -> colour
     **dict.fromkeys(("hurts", "costs", "collapsed"), "hurts"),
 }
 MARKS = re.compile(
-    r"[\\`*<>|$\[\]]|(?<!\w)_|_(?!\w)|&(?=[\w#]+;)"
+    r"[\\`*<|$\[\]]|^>|(?<!\w)_|_(?!\w)|&(?=[\w#]+;)"
 )  # what Markdown would take for something else
 INTERVAL = re.compile(r"\([-+,. \d]+\)")  # is not broken into two lines
 STYLE = """

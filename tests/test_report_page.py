@@ -208,7 +208,7 @@ def test_the_check_list_leaves_no_item_out():
 def test_a_link_in_a_table_survives_what_a_name_may_hold():
     link = Link("a|b]('<x>", "http://at/#/runs/1")
     sections = [Section("t", columns=["run"], rows=[[link]])]
-    assert "| [a\\|b\\]('\\<x\\>](http://at/#/runs/1) |" in pages.markdown(sections)
+    assert "| [a\\|b\\]('\\<x>](http://at/#/runs/1) |" in pages.markdown(sections)
     assert "<a href='http://at/#/runs/1'>a|b](&#x27;&lt;x&gt;</a>" in pages.page(sections, {})
 
 
