@@ -277,8 +277,8 @@ def confirm(base):
 
 
 REUSERS = [
-    *(predict, evaluate, compare, ensemble, reproduce, report, confirm, study),
-    *(resume, warm_start, best, store, features),
+    *(predict, best, evaluate, compare, ensemble, reproduce, report, confirm, study),
+    *(resume, warm_start, store, features),
 ]
 
 
@@ -300,7 +300,7 @@ def row_of(change):
     lines = [line for line in (ROOT / "docs" / "trust.md").read_text().splitlines() if line.startswith("|")]
     cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
     head = next(row for row in cells if row[0] == "changed")
-    (row,) = [row for row in cells if row[0] == change.replace("_", " ")]
+    (row,) = [row for row in cells if row[0] == change.replace("_", " ") and len(row) == len(head)]
     return {name.replace(" ", "_"): cell for name, cell in zip(head[1:], row[1:], strict=True)}
 
 

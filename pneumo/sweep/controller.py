@@ -26,7 +26,7 @@ from pneumo.console import Terminal
 from pneumo.errors import InputError
 from pneumo.experiment import Experiment
 from pneumo.resume import config_hash
-from pneumo.runs.identity import Images
+from pneumo.runs.identity import PLACES, Images
 from pneumo.sweep import closing, opening, words, workers
 from pneumo.sweep.design import Design, design_of
 from pneumo.sweep.folders import folder_of
@@ -108,7 +108,10 @@ class StudyRun:
         return self.close(ledger, why)
 
     def check_plan(self) -> None:
-        """Every choice and both ends of every range are composed once, before the first trial."""
+        """Every choice and both ends of every range are composed once, before the first trial. InputError:
+        one of them composes to nothing, or says where data lie."""
+        if places := sorted(self.searched().intersection(PLACES)):
+            raise InputError(f"{places[0]} cannot be searched: all trials of a study are on the same data")
         self.settings.chosen_sampler(0)
         self.settings.chosen_pruner()
         with self.terminal.waiting("checking the space"):
@@ -139,11 +142,15 @@ class StudyRun:
             raise InputError(" ".join(str(error).split())) from None
         return config.load(without_hydra(composed))
 
+    def searched(self) -> set[str]:
+        """The names of what differs from trial to trial."""
+        if isinstance(self.plan, Design):
+            return {name for arm in self.plan.arms.values() for name in arm} | {"seed"}
+        return {name.split(".")[0] if name in config.GROUPS else name for name in self.plan.described()}
+
     def identity(self) -> dict[str, dict[str, Any]]:
         """What must stay the same for the study to go on under its name."""
-        searched = {name.split(".")[0] if name in config.GROUPS else name for name in self.plan.described()}
-        if isinstance(self.plan, Design):
-            searched = {name for arm in self.plan.arms.values() for name in arm} | {"seed"}
+        searched = self.searched()
         settings = {
             name: value
             for name, value in self.base.identity.items()
