@@ -243,10 +243,10 @@ def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept,
     code, said = swept("n_trials=1", "model=tiny", "model.pretrained=null", "search.enqueue=[]", *mine)
     assert code == 0, said
     said = said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
-    assert "python train.py --config-dir conf experiment=confirmed/best" in said
+    assert "python train.py --config-dir recipes experiment=confirmed/best" in said
     assert (ROOT / "conf" / "experiment" / "best.yaml").read_bytes() == shipped
 
-    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", "conf", "experiment=confirmed/best"]
+    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", "recipes", "experiment=confirmed/best"]
     done = subprocess.run([*command, "--cfg", "job"], capture_output=True, text=True, check=True)
     (trial,) = trials()
     wanted = experiment_of(trial.user_attrs["run_id"])
@@ -254,7 +254,7 @@ def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept,
     assert found.identity == wanted.identity
     assert found.tta == "hflip"
 
-    header = Path("conf/experiment/confirmed/best.yaml").read_text()
+    header = Path("recipes/experiment/confirmed/best.yaml").read_text()
     tags = runs(f"attributes.run_id = '{trial.user_attrs['run_id']}'")[0].data.tags
     tested = study().user_attrs["tested"]["run_id"]
     for word in (study().user_attrs["study_id"], tags["config_hash"], tags["split_hash"], tested, "trial 0"):

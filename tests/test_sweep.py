@@ -327,7 +327,7 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
     confirmed = runs("tags.confirms != ''")
     assert {run.data.tags["seed"] for run in confirmed} == {"1000", "1001"}
     assert sum("test/auroc" in run.data.metrics for run in confirmed) == 1
-    recipe = Path("conf/experiment/confirmed/best.yaml").read_text()
+    recipe = Path("recipes/experiment/confirmed/best.yaml").read_text()
     assert yaml.safe_load(recipe)["fit"]["batch_size"] == 32
     assert "# Test AUROC" in recipe
 

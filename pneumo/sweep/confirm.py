@@ -34,6 +34,9 @@ from pneumo.trained import trained
 from pneumo.watch import Watch
 
 FIRST_SEED = 1000  # far from those of searching
+# In the working directory, and by a name that no packaged choice has: Hydra would take that one first.
+RECIPE = Path("recipes/experiment/confirmed/best.yaml")
+COMMAND = "python train.py --config-dir recipes experiment=confirmed/best"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
     path = write_recipe(study, best, tested, objective)
     tracking.keep_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
-    terminal.say("written", f"{path}: {command_of(path)}")
+    terminal.say("written", f"{path}: {COMMAND}")
 
 
 def again(ledger: Ledger, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
@@ -212,8 +215,8 @@ def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], o
     """Into the working directory, once it is known to compose to what was confirmed.
     InputError: it does not."""
     experiment = experiment_of(best.trial.user_attrs["run_id"])
-    path = recipe_path()
-    text = config.recipe_of(experiment, evidence(study, best, tested, objective, path))
+    path = Path.cwd() / RECIPE
+    text = config.recipe_of(experiment, evidence(study, best, tested, objective))
     if differing := lost(experiment, config.of_recipe(text, experiment.choices)):
         raise InputError(
             listed(f"{path} is not written: it would compose to another experiment than the best:", differing)
@@ -223,21 +226,6 @@ def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], o
     beside.write_text(text)
     beside.replace(path)
     return path
-
-
-def recipe_path() -> Path:
-    """conf/experiment/best.yaml where the configuration is that of the working directory. Elsewhere a name of
-    its own: Hydra would take the experiment=best that comes with pneumo before that of --config-dir."""
-    own = Path.cwd() / "conf"
-    name = "best.yaml" if own.resolve() == config.FOLDER.resolve() else "confirmed/best.yaml"
-    return own / "experiment" / name
-
-
-def command_of(path: Path) -> str:
-    """What trains the recipe."""
-    if path.parent.name == "confirmed":
-        return "python train.py --config-dir conf experiment=confirmed/best"
-    return "python train.py experiment=best"
 
 
 def lost(wanted: Experiment, found: Experiment) -> list[str]:
@@ -252,14 +240,12 @@ def lost(wanted: Experiment, found: Experiment) -> list[str]:
     return [*identity.differing(then, found.parameters), *places]
 
 
-def evidence(
-    study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str, path: Path
-) -> list[str]:
+def evidence(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str) -> list[str]:
     """The lines at the top of a recipe: what it is, and what that rests on."""
     tags = archive.find_run(best.trial.user_attrs["run_id"]).data.tags
     low, high = tested["intervals"]["auroc"]
     lines = [
-        command_of(path),
+        COMMAND,
         f"{date.today().isoformat()}: the best of the study {study.study_name} (id "
         f"{study.user_attrs[STUDY_ID]}), trial {best.trial.number}.",
         f"It was chosen by {objective} {short(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
