@@ -173,7 +173,7 @@ def test_no_verb_repeats_the_password_of_a_storage_that_is_typed(workdir, words)
 
 
 def test_a_sweep_on_a_server_writes_its_password_nowhere(workdir, monkeypatch, database):
-    """Not even that of a trial that crashes while it repeats the address."""
+    """Terminal, files, MLflow's database and the study's own, with the password in either place."""
     import psycopg
 
     spelled = quote(PASSWORD, safe="")
