@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pneumo import archive, describe, pictures, tracking, verdict
+from pneumo import archive, checkpoint, describe, pictures, tracking, verdict
 from pneumo.average import Average
 from pneumo.checkpoint import BEST, Keeper
 from pneumo.console import Terminal
@@ -88,6 +88,10 @@ def lead(
         before.refuse_other_images(images, material.split.hash)
     elif experiment.resume == "auto":
         before = interrupted(experiment, images, material.split.hash, terminal.warn)
+    if before and checkpoint.images_of(before.state) is None:
+        terminal.warn(
+            "          its checkpoint does not know its images: only their ids and split are compared"
+        )
     risk = start.leak_risk(images, material.split.hash, experiment.model.allow_leak)
     if risk:
         terminal.warn(f"          {risk}: its validation and test figures may flatter")

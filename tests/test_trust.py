@@ -421,3 +421,19 @@ def test_what_is_said_of_the_run_s_own_data_is_checked(world, train, word, said)
     with pytest.raises(InputError, match=said) as refused:
         told(["evaluate", one, word])
     assert "Traceback" not in str(refused.value)
+
+
+def test_of_a_run_of_before_it_is_said_that_its_images_are_not_known(world, train, capsys):
+    one = train("fit.epochs=2")
+    for name in (LAST, BEST):
+        path = checkpoint_file(one, name)
+        state = checkpoint.read(path)
+        checkpoint.write({k: v for k, v in state.items() if k not in ("format", "images", "seen")}, path)
+    capsys.readouterr()
+    told(["evaluate", one, "split=val"])
+    assert "that labels and pixels are the same is not known" in " ".join(capsys.readouterr().out.split())
+    train("fit.epochs=2", f"resume={one}")
+    said = capsys.readouterr()
+    assert "only their ids and split are compared" in said.out + said.err
+    with pytest.raises(InputError, match="the split is another"):
+        told(["evaluate", one, "data.split_seed=7"])

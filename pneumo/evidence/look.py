@@ -133,6 +133,10 @@ def look(
         )
     of_test = [one.of_test for one in each]
     notes += dict.fromkeys(caution for model in models for caution in model.cautions)
+    if any(model.images is None for model in models):
+        notes.append(
+            "Trained before runs knew their images: that labels and pixels are the same is not known."
+        )
     notes += [*looked_at_test(models, of_test, len(rows)), *unmasked]
     return Looked(answers, other, rows, described, notes, of_test)
 
