@@ -14,7 +14,7 @@ from pneumo.errors import InputError
 from pneumo.sweep.design import design_of
 from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.ledger import differences, opened
-from pneumo.sweep.trial import Outcome, stands_for, tell_untold, told
+from pneumo.sweep.trial import Outcome, StudyTrial, stands_for, tell_untold, told
 
 
 @pytest.fixture
@@ -252,3 +252,22 @@ def test_differences_name_what_changed():
         "lr: then 1 to 2, now 1 to 3",
         "wd: then not there, now 0 to 1",
     ]
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_trial_that_is_worse_is_stopped_unless_all_of_it_is_paid_already(tmp_path, is_last):
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=0)
+    ledger = opened(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], pruner)
+    good = StudyTrial(ledger, taken(ledger).number, "val/auroc", {})
+    good.sees(1, {"val/auroc": 0.9}, is_last=True)
+    told(ledger, good.trial_id, Outcome("COMPLETE", [0.9]))
+    worse = StudyTrial(ledger, taken(ledger).number, "val/auroc", {})
+
+    def run(watch):
+        watch.sees(1, {"val/auroc": 0.1}, is_last)
+        return {"best/val_auroc": 0.1}
+
+    outcome = worse.carry_out(run, lambda figures: [figures["best/val_auroc"]])
+    told(ledger, worse.trial_id, outcome)
+    assert states(ledger) == ["COMPLETE", "COMPLETE" if is_last else "PRUNED"]
+    assert (outcome.values == [0.1]) == is_last

@@ -38,6 +38,10 @@ def made(composed):
             normalise=FIXED["half"],
             threshold=0.5,
             machine=Machine.chosen("cpu", "bf16"),
+            images=None,
+            seen=None,
+            split_hash="",
+            cautions=(),
         )
 
     return make

@@ -174,21 +174,6 @@ def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swe
         assert f"pruned at {trial.last_step}/6" in said
 
 
-def test_a_trial_that_is_worse_at_its_last_epoch_alone_is_complete(swept):
-    enqueue = "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 0.004},{optimizer.lr: 1e-9}]"
-    code, said = swept(
-        *("n_trials=3", enqueue, "optimizer.lr=tag(log,interval(1e-9,0.1))", *LR_ALONE),
-        *("pruner.n_startup_trials=1", "pruner.n_warmup_steps=6", "fit.epochs=6"),
-    )
-    assert code == 0, said
-    assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 3
-    assert min(trials(), key=lambda trial: trial.value).number == 2
-    assert "best/val_auroc" in trials()[2].user_attrs["figures"]
-    assert "3 complete, 0 pruned, 0 failed" in said
-    assert "pruning saved" not in said
-    assert {run.info.status for run in runs("tags.trial != ''")} == {"FINISHED"}
-
-
 def test_an_equal_configuration_takes_the_result_and_costs_nothing(swept):
     twice = "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 0.003}]"
     code, said = swept("n_trials=2", twice, *LR_ALONE)

@@ -273,7 +273,9 @@ def own_source(model: Trained, asked: Asked) -> Source:
     if asked.names_other_data or not asked.overrides:
         return model.experiment.data
     changes = {config.key_of(word): config.value_of(word) for word in asked.overrides}
-    return experiment_of(model.run_id, changes).data
+    source = experiment_of(model.run_id, changes).data
+    refuse_other_side(model, source)
+    return source
 
 
 def source_of(model: Trained, asked: Asked) -> Source:
@@ -281,14 +283,16 @@ def source_of(model: Trained, asked: Asked) -> Source:
     if not asked.names_other_data:
         return own_source(model, asked)
     source = config.load(config.composed(asked.overrides)).data
-    if (
-        any(config.key_of(word) == "data.image_side_px" for word in asked.overrides)
-        and source.image_side_px != model.side_px
-    ):
+    if any(config.key_of(word) == "data.image_side_px" for word in asked.overrides):
+        refuse_other_side(model, source)
+    return replace(source, image_side_px=model.side_px)
+
+
+def refuse_other_side(model: Trained, source: Source) -> None:
+    if source.image_side_px != model.side_px:
         raise InputError(
             f"data.image_side_px={source.image_side_px}, but the run takes {model.side_px}: leave it out"
         )
-    return replace(source, image_side_px=model.side_px)
 
 
 def rows_of(material: Material, part: str) -> Array:
