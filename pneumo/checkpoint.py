@@ -30,9 +30,10 @@ class Keeper:
         images: Images,
         seen_before: Seen | None,
         ensure_held: Callable[[], None] = lambda: None,
+        study_id: str | None = None,
     ):
         """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
-        where that is not known; `ensure_held`: see `Watch`."""
+        where that is not known; `ensure_held`: see `Watch`; `study_id`: of the study that the run is of."""
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
         for file in self.files:
@@ -44,6 +45,7 @@ class Keeper:
             "config": config,
             "split_hash": split_hash,
             "run_id": run_id,
+            "study_id": study_id,
             "images": images.state(),
             **({"seen": seen_before.and_of(images).state()} if seen_before else {}),
         }

@@ -133,6 +133,7 @@ def lead(
                 images,
                 start.seen,
                 watch.ensure_held,
+                watch.study_id,
             )
             tracker.checkpoints.extend(keeper.files)
             try:

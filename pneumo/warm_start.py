@@ -19,7 +19,6 @@ class WarmStart:
     `images` and `split_hash`: of the run that they are from, where they are ours."""
 
     given: str  # as model.pretrained says it
-    file: str | None  # what to load: a path, imagenet, or None for nothing
     seen: Seen | None
     images: Images | None = None
     split_hash: str | None = None
@@ -49,13 +48,13 @@ def warm_start(pretrained: str | None) -> WarmStart:
     """Of model.pretrained: null, imagenet, a file, or the id of a run whose best weights are meant.
     InputError: there is no such run or file, or it holds no weights."""
     if pretrained in (None, "imagenet"):
-        return WarmStart(str(pretrained), pretrained, Seen.nothing())
+        return WarmStart(str(pretrained), Seen.nothing())
     assert pretrained is not None
     file = pretrained
     if RUN_ID.fullmatch(pretrained):
         file = str(archive.checkpoint_file(pretrained, checkpoint.BEST))
     state = read_tensors(Path(file), f"model.pretrained={file}")
     if not checkpoint.is_ours(state):
-        return WarmStart(pretrained, file, Seen.nothing())
+        return WarmStart(pretrained, Seen.nothing())
     images, seen = checkpoint.images_of(state), checkpoint.seen_by(state)
-    return WarmStart(pretrained, file, seen, images, state["split_hash"])
+    return WarmStart(pretrained, seen, images, state["split_hash"])

@@ -14,6 +14,7 @@ class Watch:
     run_id: str | None = None  # an MLflow run that was begun before and not finished
     run_name: str | None = None
     parent: str | None = None  # the MLflow run above this one
+    study_id: str | None = None  # of the study that the run is of
     tags: Mapping[str, object] = {}
 
     def __init__(self) -> None:

@@ -66,6 +66,9 @@ def test_a_study_begun_again_under_its_name_takes_nothing_over(swept, monkeypatc
     assert ids[0] != ids[1]
     assert [folder_of(one).name for one in (first, again)] == [f"s-{one[:8]}" for one in ids]
     assert {path: path.read_bytes() for path in folder.rglob("*.pt")} == written
+    for one, number in zip((first, again), ids, strict=True):
+        kept = [checkpoint.read(path)["study_id"] for path in folder_of(one).rglob("*.pt")]
+        assert kept == [number] * 4, "last and best, of a trial and of a fresh seed"
     of_ids = [len(runs(f"tags.study_id = '{one}'")) for one in ids]
     assert of_ids == [4, 4], "a parent, a trial, confirm's parent, a fresh seed"
 

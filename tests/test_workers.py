@@ -153,8 +153,8 @@ def put_to_sleep(process):
     until(asleep, process)
 
 
-@pytest.mark.parametrize("wakes", ["while its successor trains", "after its successor has ended"])
-def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
+def superseded(started):
+    """The ledger of a study, a process of it that sleeps, and the one that goes on with its trial."""
     command = ["n_trials=1", "fit.epochs=60", "pruner=none"]
     sleeper = started(*command)
     ledger = until(lambda: study_at("sqlite:///study.db"), sleeper)
@@ -163,6 +163,12 @@ def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
     (slept,) = ledger.trials()
     successor = started(*command)
     until(lambda: successor.pid in under_way(ledger, epochs=slept.last_step + 2), successor)
+    return ledger, sleeper, successor
+
+
+@pytest.mark.parametrize("wakes", ["while its successor trains", "after its successor has ended"])
+def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
+    ledger, sleeper, successor = superseded(started)
     if wakes.startswith("after"):
         assert successor.wait(timeout=300) == 0, said()
     sleeper.send_signal(signal.SIGCONT)
@@ -184,14 +190,7 @@ def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
 
 
 def test_a_process_that_slept_and_is_told_to_stop_ends_no_run_of_its_successor(started):
-    command = ["n_trials=1", "fit.epochs=60", "pruner=none"]
-    sleeper = started(*command)
-    ledger = until(lambda: study_at("sqlite:///study.db"), sleeper)
-    until(lambda: under_way(ledger, epochs=2), sleeper)
-    put_to_sleep(sleeper)
-    (slept,) = ledger.trials()
-    successor = started(*command)
-    until(lambda: successor.pid in under_way(ledger, epochs=slept.last_step + 2), successor)
+    ledger, sleeper, successor = superseded(started)
     sleeper.send_signal(signal.SIGINT)
     sleeper.send_signal(signal.SIGCONT)
     assert sleeper.wait(timeout=60) == 130, said()

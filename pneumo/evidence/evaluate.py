@@ -14,7 +14,8 @@ from pneumo.evidence import evaluated
 from pneumo.evidence.evaluation import Answers, Evaluation, compared
 from pneumo.evidence.gallery import gallery
 from pneumo.evidence.localisation import localised, sections
-from pneumo.evidence.look import Asked, Looked, count_look, look
+from pneumo.evidence.look import Asked, Looked, look
+from pneumo.evidence.looks import count_look
 from pneumo.evidence.subgroups import subgroups
 from pneumo.infer import Predictions
 from pneumo.pages import Section

@@ -1,4 +1,4 @@
-"""What is asked, and what models answer on those images: the same for an evaluation and a comparison."""
+"""The predictions of one or more runs on the images that an evaluation or a comparison asks for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,20 +8,28 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pneumo import archive, config, tracking
+from pneumo import config
 from pneumo.console import Terminal
 from pneumo.data.batches import Batches
 from pneumo.data.cohort import Cohort, flags, need_columns, of_images
 from pneumo.data.material import Material, limited, prepared, undivided
 from pneumo.data.source import Source
-from pneumo.errors import InputError, listed
+from pneumo.errors import InputError
 from pneumo.evidence.calibration import temperature
 from pneumo.evidence.evaluation import Answers
+from pneumo.evidence.looks import in_test_of, looked_at_test
+from pneumo.evidence.own_images import (
+    as_trained,
+    common_rows,
+    refuse_other_data,
+    refuse_other_splits,
+    validation_rows,
+)
 from pneumo.infer import views_of
 from pneumo.metrics import Array, best_f1_threshold
 from pneumo.revisit import experiment_of
 from pneumo.runs import identity
-from pneumo.runs.identity import TEST, TRAIN, VAL, Images
+from pneumo.runs.identity import VAL, Images
 from pneumo.trained import Trained
 
 SPLITS = ("train", "val", "test", "all", "common")
@@ -86,7 +94,6 @@ class Answered:
     """One model's log odds of the asked images and of its own validation images: series by image id, with
     their labels."""
 
-    own: Material
     asked: Material
     rows: Array
     of_test: int
@@ -158,14 +165,14 @@ def answered(model: Trained, asked: Asked, models: Sequence[Trained], terminal: 
     if len(np.unique(asked_of.labels[rows])) < 2:
         raise InputError(f"All {len(rows):,} images of {asked.part} have one label: there is nothing to rank")
     val = validation_rows(model, own)
+    is_own_test = not asked.names_other_data and asked.part in ("test", "all")
     with terminal.waiting("looking"):
         ids = asked_of.cohort.table["image_id"].to_numpy()[rows]
         val_ids = own.cohort.table["image_id"].to_numpy()[val]
         return Answered(
-            own=own,
             asked=asked_of,
             rows=rows,
-            of_test=in_test_of(model, asked, asked_of, rows),
+            of_test=in_test_of(model, asked_of, rows, is_own_test),
             log_odds=pd.Series(log_odds(model, asked_of, rows, asked.tta), ids),
             labels=pd.Series(asked_of.labels[rows], ids),
             val_log_odds=pd.Series(log_odds(model, own, val, asked.tta), val_ids),
@@ -187,85 +194,6 @@ def mean_of(each: Sequence[pd.Series], labels: Sequence[pd.Series]) -> Array:
             raise InputError(f"The runs' labels of {differing:,} images differ")
     mean: Array = np.mean([one.reindex(first).to_numpy() for one in each], axis=0)
     return mean
-
-
-def refuse_other_splits(models: Sequence[Trained]) -> None:
-    """InputError: models that shall answer together were not trained on the same split of the same images."""
-    for other in models[1:]:
-        first = models[0]
-        if first.images and other.images:
-            differing = identity.changes(first.images, other.images)
-        else:
-            differing = [] if first.split_hash == other.split_hash else ["their splits"]
-        if differing:
-            raise InputError(
-                listed(
-                    f"The runs {first.run_id} and {other.run_id} were split differently or are of other data "
-                    "and cannot answer together; from the first to the second:",
-                    differing,
-                )
-            )
-
-
-def as_trained(model: Trained, own: Material) -> Material:
-    """The same data in the split that the model was trained on: where the rows of a table are in another
-    order, the split is drawn otherwise."""
-    if model.images is None or model.images.data != Images.of(own).data:
-        return own
-    order = identity.order_of(own.cohort)
-    train, val, test = (np.sort(order[model.images.among(split)]) for split in (TRAIN, VAL, TEST))
-    return replace(own, split=replace(own.split, train=train, val=val, test=test))
-
-
-def refuse_other_data(model: Trained, own: Material) -> None:
-    """InputError: its images, labels, lesions, patients or split are not those that it was trained on."""
-    name = f"The data of run {model.run_id} are not those that it was trained on:"
-    if model.images is None:
-        if own.split.hash != model.split_hash:
-            raise InputError(f"{name} the split is another (the run is too old to know what has changed)")
-        return
-    now = Images.of(own)
-    if not (differing := identity.changes(model.images, now)):
-        return
-    lines = [*differing, *identity.trained_on(model.images, now)]
-    raise InputError(
-        f"{listed(name, lines)}\nsplit=common evaluates the {len(common_rows([model], own)):,} images that "
-        "were in its test split then and are so now, unchanged"
-    )
-
-
-def common_rows(models: Sequence[Trained], own: Material) -> Array:
-    """The rows that are in the test split now and were in that of every model, unchanged. InputError: a model
-    is too old to know its images."""
-    now, order = Images.of(own), identity.order_of(own.cohort)
-    common = now.among(TEST)
-    for model in models:
-        if model.images is None:
-            raise InputError(f"split=common: run {model.run_id} is too old to know its images")
-        common &= identity.unchanged(model.images, now, TEST) & ~model.images.split_of(now, TRAIN)
-    return np.sort(order[common])
-
-
-def validation_rows(model: Trained, own: Material) -> Array:
-    """Of its own data: what it was validated on and has not changed since."""
-    if model.images is None:
-        return own.split.val
-    now, order = Images.of(own), identity.order_of(own.cohort)
-    rows = np.sort(order[identity.unchanged(model.images, now, VAL)])
-    if len(np.unique(own.labels[rows])) < 2:
-        raise InputError(
-            f"Of the validation images of run {model.run_id} {len(rows):,} are there unchanged, not of both "
-            "classes: no threshold can be chosen"
-        )
-    return rows
-
-
-def in_test_of(model: Trained, asked: Asked, material: Material, rows: Array) -> int:
-    """How many of these rows are in the model's test split, under whatever name they are asked for."""
-    if model.images is None:
-        return len(rows) if not asked.names_other_data and asked.part in ("test", "all") else 0
-    now, order = Images.of(material), identity.order_of(material.cohort)
-    return int((identity.in_test_then(model.images, now) & np.isin(order, rows)).sum())
 
 
 def own_source(model: Trained, asked: Asked) -> Source:
@@ -327,35 +255,6 @@ def overlap(models: Sequence[Trained], other: Material) -> list[str]:
 def of_others(cohort: Cohort) -> list[str]:
     skipped = len(cohort.skipped)
     return [*cohort.notes, *([f"{skipped:,} rows cannot be used and are left out."] if skipped else [])]
-
-
-def looked_at_test(models: Sequence[Trained], of_test: Sequence[int], n_images: int) -> list[str]:
-    """What to say of looks at the test split, where any of the images is in that of a model."""
-    runs = [archive.find_run(model.run_id) for model, count in zip(models, of_test, strict=True) if count]
-    if not runs:
-        return []
-    most = max(runs, key=archive.looks_of)
-    times = 1 + archive.looks_of(most)
-    some = f"{max(of_test):,} of these images are in the test split. "
-    whole = "" if max(of_test) == n_images else some
-    rest = "" if times == 1 else ": the more often one chooses by it, the less it says"
-    said = [f"{whole}The test split has now been looked at {times} time{'s' if times > 1 else ''}{rest}."]
-    if test_identity := most.data.tags.get("test_identity"):
-        looks, others = archive.looks_of_others(test_identity, {run.info.run_id for run in runs})
-        if looks:
-            said.append(
-                f"Through {others} other run{'s' if others > 1 else ''} on the same test images: {looks} "
-                f"look{'s' if looks > 1 else ''}."
-            )
-    return said
-
-
-def count_look(models: Sequence[Trained], of_test: Sequence[int]) -> None:
-    """In the runs whose test split was looked at, when all of it is written."""
-    for model, count in zip(models, of_test, strict=True):
-        if count:
-            looks = archive.looks_of(archive.find_run(model.run_id)) + 1
-            tracking.tag_run(model.run_id, test_evaluations=looks)
 
 
 def described_by(

@@ -7,7 +7,7 @@ study) asks here first; FORMAT is part of every identity, so that a later way of
 for this one.
 """
 
-# N images; hashes are 64 bits of BLAKE2b as int64, 0 where there is nothing to hash
+# N images; hashes are those of data/contents, 64 bits as int64, 0 where there is nothing to hash
 
 import hashlib
 import json
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from pneumo.data.contents import hash_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,20 +71,14 @@ def digest(*parts: object) -> str:
 
 def hashes(names: Iterable[object], namespace: str = "") -> Hashes:
     """(N,) of texts; 0 for those that are missing."""
+    texts = (f"{namespace}\0{name}" if isinstance(name, str) else None for name in names)
     return np.array(
-        [
-            int.from_bytes(
-                hashlib.blake2b(
-                    f"{namespace}\0{name}".encode(errors="surrogatepass"), digest_size=8
-                ).digest(),
-                signed=True,
-            )
-            if isinstance(name, str)
-            else 0
-            for name in names
-        ],
-        np.int64,
+        [0 if text is None else hash_of(text.encode(errors="surrogatepass")) for text in texts], np.int64
     )
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class Columns:
@@ -364,7 +360,3 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def new_study_id() -> str:
     """For a study that begins: its name may be another's too."""
     return uuid.uuid4().hex
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -18,7 +18,7 @@ from pneumo.data.material import Material, prepared
 from pneumo.data.source import Source
 from pneumo.describe import ROWS, short
 from pneumo.errors import InputError, listed
-from pneumo.evidence.look import count_look
+from pneumo.evidence.looks import count_look
 from pneumo.experiment import Experiment
 from pneumo.resume import config_hash
 from pneumo.revisit import experiment_of, revisit
@@ -68,7 +68,7 @@ class FreshSeed(Watch):
         super().__init__()
         self.terminal = Terminal(quiet=True)
         self.run_name, self.parent, self.tags = name, parent, tags
-        self.started = ""
+        self.started, self.study_id = "", ledger.study_id
         self._ledger = ledger
 
     def material(self, source: Source, advance: Advance) -> Material:

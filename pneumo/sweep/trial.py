@@ -80,7 +80,8 @@ class StudyTrial(Watch):
         if attempts and self.run_id is None and self.parent:  # killed before the study heard of its run
             self.run_id = archive.run_of_trial(self.parent, attempts[-1])
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
-        of_study = {"study": study.study_name, STUDY_ID: ledger.study_id}
+        self.study_id = ledger.study_id
+        of_study = {"study": study.study_name, STUDY_ID: self.study_id}
         self.tags = {**of_study, "trial": number, "state": "running", **arm, **tags}
         self._unreported: list[tuple[int, float]] = []
 
