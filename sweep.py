@@ -7,14 +7,14 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from pneumo import config
-from pneumo.address import refuse_passwords
+from pneumo.display.address import refuse_passwords
 from pneumo.errors import InputError
+from pneumo.runs import config
 
 
 @hydra.main(config_path="conf", config_name="sweep", execution_whitelist=config.trusted())
 def main(composed: DictConfig) -> float | list[float] | None:
-    from pneumo.sweep.job import job
+    from pneumo.sweep.objective import job
 
     return job(composed)
 

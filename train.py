@@ -9,10 +9,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pneumo import config
-from pneumo.address import hidden, refuse_passwords
-from pneumo.console import Terminal
+from pneumo.display.address import hidden, refuse_passwords
+from pneumo.display.console import Terminal
 from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
+from pneumo.runs import config
 
 # of torchrun's processes, the first alone says what all would say, and has an output folder
 IS_FIRST = os.environ.get("RANK", "0") == "0"
@@ -25,7 +25,7 @@ def main(composed: DictConfig) -> None:
     try:
         with Terminal().waiting("loading"):
             experiment = config.load(composed)
-            from pneumo.run import run  # the heaviest comes after what can be refused
+            from pneumo.runs.run import run  # the heaviest comes after what can be refused
 
         run(experiment, Path(HydraConfig.get().runtime.output_dir))
     except InputError as error:

@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.table import Table
 from runs import ROOT, surroundings
 
-from pneumo import config, metrics, tracking
 from pneumo.data.batches import Batches
-from pneumo.data.material import Material, prepared
-from pneumo.infer import views_of
-from pneumo.sweep.effects import paired
-from pneumo.trained import Trained, trained
+from pneumo.data.dataset import Material, prepared
+from pneumo.evaluation import metrics
+from pneumo.inference.model import Trained, trained
+from pneumo.runs import config, tracking
+from pneumo.sweep.paired_effects import paired
+from pneumo.training.predict import views_of
 
 VARIANTS = {
     "the defaults": [],

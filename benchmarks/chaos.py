@@ -42,10 +42,10 @@ HALF_WRITTEN = ("*.partial", ".*.pt.*", "*.tmp", "*-journal", "unsent.jsonl")
 
 def marked() -> None:
     """train.py, telling when it enters and leaves a phase."""
-    from pneumo import checkpoint
     from pneumo.data import store
-    from pneumo.fit import Fit
-    from pneumo.tracking import Tracker
+    from pneumo.runs import checkpoint
+    from pneumo.runs.tracking import Tracker
+    from pneumo.training.trainer import Fit
 
     def tells(phase: str, owner: Any, name: str) -> None:
         call: Callable[..., Any] = getattr(owner, name)

@@ -8,7 +8,7 @@ import numpy as np
 from rows import Row, end
 from scipy.special import expit
 
-from pneumo.evidence.evaluation import Answers, Evaluation
+from pneumo.evaluation.results import Answers, Evaluation
 
 IMAGES, PATIENTS = 12_047, 8_000
 

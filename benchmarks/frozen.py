@@ -9,7 +9,7 @@ from pathlib import Path
 from rows import Row, end
 from runs import trained
 
-from pneumo.describe import short
+from pneumo.runs.messages import short
 
 RUN = ["model=resnet18", "model.freeze=backbone", "augment=none", "fit.pictures=false"]
 

@@ -21,9 +21,9 @@ from runs import trained
 from step import ROUNDS, bare, bare_step, compared, drawn, ours
 from timing import taking_turns
 
-from pneumo.augment import Augment
-from pneumo.machine import Machine
-from pneumo.models import Model, Tiny, Torchvision
+from pneumo.components.augment import Augment
+from pneumo.components.models import Model, Tiny, Torchvision
+from pneumo.training.device import Machine
 
 REPORT_SECONDS = 117_413
 

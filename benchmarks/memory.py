@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from rows import Row, end
 
-from pneumo.augment import Augment
+from pneumo.components.augment import Augment
+from pneumo.components.losses import Bce
+from pneumo.components.models import Tiny
+from pneumo.components.optimizers import AdamW
+from pneumo.components.schedules import Constant
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.describe import short
-from pneumo.fit import Fit
-from pneumo.losses import Bce
-from pneumo.machine import Machine
-from pneumo.models import Tiny
-from pneumo.optimizers import AdamW
-from pneumo.schedules import Constant
-from pneumo.settings import FitSettings
-from pneumo.training import Training
+from pneumo.runs.messages import short
+from pneumo.training.device import Machine
+from pneumo.training.settings import FitSettings
+from pneumo.training.state import Training
+from pneumo.training.trainer import Fit
 
 N, SIDE_PX = 12047, 512
 

@@ -22,13 +22,13 @@ from rows import Row, end
 from timing import taking_turns
 from torchvision.transforms import v2
 
-from pneumo import metrics
-from pneumo.augment import Augment
+from pneumo.components.augment import Augment
 from pneumo.data.cohort import Cohort
-from pneumo.data.images import Files, Picture
+from pneumo.data.decode.images import Files, Picture
 from pneumo.data.normalise import FIXED
 from pneumo.data.phantom import draw, studies
 from pneumo.data.store import open_store
+from pneumo.evaluation import metrics
 
 N_FILES, SIDE_PX, BATCH, ROUNDS = 48, 512, 32, 5
 TIMES = 8  # a store of so many times the files: its beginning and end would count too much

@@ -15,19 +15,19 @@ from rows import Row, end
 from timing import taking_turns
 from torch import Tensor, nn
 
-from pneumo.augment import Augment
+from pneumo.components.augment import Augment
+from pneumo.components.losses import Bce
+from pneumo.components.models import Model, Tiny, Torchvision
+from pneumo.components.optimizers import AdamW
+from pneumo.components.schedules import Constant
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.fit import Fit
-from pneumo.losses import Bce
-from pneumo.machine import Machine, fast_dtype
-from pneumo.models import Model, Tiny, Torchvision
-from pneumo.optimizers import AdamW
-from pneumo.schedules import Constant
-from pneumo.settings import FitSettings
-from pneumo.training import Training
+from pneumo.training.device import Machine, fast_dtype
+from pneumo.training.settings import FitSettings
+from pneumo.training.state import Training
+from pneumo.training.trainer import Fit
 
 ROUNDS = 8
 SAFE = Augment(rotation_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2)

@@ -14,11 +14,11 @@ import numpy as np
 from omegaconf import DictConfig
 from runs import ROOT
 
-from pneumo import config
-from pneumo.fit import EpochReport, Fit
-from pneumo.infer import Predictions
-from pneumo.sweep.job import job
-from pneumo.training import Training
+from pneumo.runs import config
+from pneumo.sweep.objective import job
+from pneumo.training.predict import Predictions
+from pneumo.training.state import Training
+from pneumo.training.trainer import EpochReport, Fit
 
 SECONDS = "STUB_SECONDS"
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"]

@@ -25,16 +25,16 @@ from rich.table import Table
 from runs import surroundings
 from stubbed import SMALL, main
 
-import pneumo.run
-import pneumo.sweep.job
-from pneumo import tracking
-from pneumo.checkpoint import Keeper
+import pneumo.runs.run
+import pneumo.sweep.objective
+from pneumo.runs import tracking
+from pneumo.runs.checkpoint import Keeper
+from pneumo.runs.tracking import Tracker
 from pneumo.sweep.controller import StudyRun
-from pneumo.sweep.ledger import Ledger
+from pneumo.sweep.search_space import Space
 from pneumo.sweep.settings import StudySettings
-from pneumo.sweep.space import Space
+from pneumo.sweep.storage import Ledger
 from pneumo.sweep.trial import StudyTrial
-from pneumo.tracking import Tracker
 
 AT_MOST_SECONDS = 1.0
 FLAT = 1.2  # the last trials over the first
@@ -51,10 +51,10 @@ PARTS: list[tuple[str, Any, Sequence[str]]] = [  # name, whose, methods
     ("MLflow", Tracker, ["start", "log", "tag", "keep_text", "__exit__"]),
     ("MLflow", tracking, ["connect", "tag_run"]),
     ("data and model", StudyTrial, ["material"]),
-    ("data and model", pneumo.run, ["built_model", "assembled", "begun"]),
+    ("data and model", pneumo.runs.run, ["built_model", "assembled", "begun"]),
     ("checkpoint", Keeper, ["offer", "best_weights"]),
-    ("judging", pneumo.run, ["judged"]),
-    ("forgetting", pneumo.sweep.job, ["forget"]),
+    ("judging", pneumo.runs.run, ["judged"]),
+    ("forgetting", pneumo.sweep.objective, ["forget"]),
 ]
 REST = "the rest: Hydra's job, files"
 

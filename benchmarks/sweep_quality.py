@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from runs import ROOT, surroundings
 
-from pneumo import config
-from pneumo.data.material import prepared
+from pneumo.data.dataset import prepared
+from pneumo.runs import config
 
 AT_MOST = 0.5
 STUDY = "outputs/studies/report"

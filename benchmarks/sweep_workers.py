@@ -21,7 +21,7 @@ from rich.table import Table
 from runs import ROOT, surroundings
 from stubbed import SECONDS, SMALL
 
-from pneumo.sweep.ledger import opened
+from pneumo.sweep.storage import opened
 
 sys.path.insert(0, str(ROOT / "tests"))
 from postgres import NotInstalledError, Server, running

@@ -8,25 +8,25 @@ from hydra import compose, initialize_config_dir
 from hypothesis import settings
 from postgres import database, postgres  # noqa: F401, fixtures
 
-from pneumo import config
-from pneumo.augment import Augment
-from pneumo.average import Average
+from pneumo.components.augment import Augment
+from pneumo.components.losses import Bce
+from pneumo.components.models import Tiny
+from pneumo.components.optimizers import AdamW
+from pneumo.components.schedules import Constant
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.experiment import Experiment
-from pneumo.fit import Fit
-from pneumo.losses import Bce
-from pneumo.machine import Machine
-from pneumo.models import Tiny
-from pneumo.optimizers import AdamW
-from pneumo.processes import ALONE
-from pneumo.run import run
-from pneumo.schedules import Constant
-from pneumo.settings import FitSettings
-from pneumo.training import Training
-from pneumo.watch import Watch
+from pneumo.runs import config
+from pneumo.runs.callback import Watch
+from pneumo.runs.experiment import Experiment
+from pneumo.runs.run import run
+from pneumo.training.device import Machine
+from pneumo.training.distributed import ALONE
+from pneumo.training.ema import Average
+from pneumo.training.settings import FitSettings
+from pneumo.training.state import Training
+from pneumo.training.trainer import Fit
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=8", "fit.pictures=false"]

@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT, SMALL
 from postgres import PASSWORD, USER, free_port
 
-from pneumo import tracking
-from pneumo.address import apart, hidden, parsed, refuse_passwords, shown
+from pneumo.display.address import apart, hidden, parsed, refuse_passwords, shown
 from pneumo.errors import InputError
-from pneumo.sweep.ledger import opened
+from pneumo.runs import tracking
+from pneumo.sweep.storage import opened
 from pneumo.sweep.trial import Outcome
 
 SECRET = "s3c/r@t:#?%é"
@@ -167,7 +167,7 @@ def test_a_password_on_the_command_line_is_refused_before_hydra_writes_it_down(w
 )
 def test_no_verb_repeats_the_password_of_a_storage_that_is_typed(workdir, words):
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
-    done = typed(sys.executable, "-c", "from pneumo.cli import main; main()", *words)
+    done = typed(sys.executable, "-c", "from pneumo.cli.main import main; main()", *words)
     assert done.returncode == 1
     assert b"s3c" not in written(done)
 

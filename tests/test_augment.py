@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast
 
-from pneumo.augment import DRAWS, Augment, _grid
+from pneumo.components.augment import DRAWS, Augment, _grid
 from pneumo.errors import InputError
 
 SAFE = Augment(rotation_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2)

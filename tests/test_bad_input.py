@@ -15,11 +15,11 @@ from conditions import fill, nobody, small_disk
 from conftest import ROOT, SMALL
 from PIL import Image
 
-from pneumo import checkpoint
 from pneumo.data.cohort import Cohort, read_table
 from pneumo.data.sources import Table
 from pneumo.data.store import FORMAT, ROOM_TO_SPARE_BYTES, Store, open_store
 from pneumo.errors import InputError
+from pneumo.runs import checkpoint
 
 NAMES = ("a.png", "b.png")
 
@@ -235,7 +235,7 @@ class Evil:
 def test_a_pickle_in_a_checkpoints_place_is_refused_and_never_executed(
     composed, workdir: Path, option: str
 ) -> None:
-    from pneumo.run import run
+    from pneumo.runs.run import run
 
     evil, mark = workdir / "evil.pt", workdir / "executed"
     for content in (pickle.dumps(Evil(mark), protocol=2), None):
@@ -251,7 +251,7 @@ def test_a_pickle_in_a_checkpoints_place_is_refused_and_never_executed(
 
 
 def test_a_checkpoint_of_another_model_is_refused_before_anything_is_trained(composed, workdir: Path) -> None:
-    from pneumo.run import run
+    from pneumo.runs.run import run
 
     run(composed(*SMALL, "fit.epochs=1"), workdir / "out")
     last = workdir / "out" / "checkpoints" / "last.pt"

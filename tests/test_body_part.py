@@ -7,9 +7,9 @@ import pytest
 from dicoms import made, save
 from pydicom.dataset import Dataset
 
-from pneumo.data.body_part import names_chest, not_frontal_chest
-from pneumo.data.dicom import header
-from pneumo.serving.film import film
+from pneumo.data.decode.body_part import names_chest, not_frontal_chest
+from pneumo.data.decode.dicom import header
+from pneumo.inference.radiograph import film
 
 FILM = np.tile(np.linspace(40, 250, 80).astype(np.uint8), (80, 1))
 

@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from pneumo.evidence import calibration
+from pneumo.evaluation import calibration
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(-1, 2, 4000)

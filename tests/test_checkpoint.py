@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pneumo import checkpoint
 from pneumo.errors import InputError
+from pneumo.runs import checkpoint
 from pneumo.runs.identity import Images, Seen
 
 GOOD = {"model": {"w": torch.ones(3)}, "config": {}, "run_id": "x"}

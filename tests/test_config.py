@@ -4,8 +4,8 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
-from pneumo import config
 from pneumo.errors import InputError
+from pneumo.runs import config
 from pneumo.sweep.settings import made
 
 CHOICES = [
@@ -107,8 +107,11 @@ def test_a_wrong_value_is_refused_in_one_line(composed, overrides, message):
     [
         {"_target_": "harmful.Loss"},
         {"_target_": "harmful"},
-        {"_target_": "pneumo.losses.Bce", "label_smoothing": {"_target_": "harmful.Loss"}},
-        {"_target_": "pneumo.losses.Bce", "label_smoothing": [{"a": {"_target_": "harmful.Loss"}}]},
+        {"_target_": "pneumo.components.losses.Bce", "label_smoothing": {"_target_": "harmful.Loss"}},
+        {
+            "_target_": "pneumo.components.losses.Bce",
+            "label_smoothing": [{"a": {"_target_": "harmful.Loss"}}],
+        },
     ],
 )
 @pytest.mark.parametrize("door", ["a component", "a stored run", "a pruner"])
@@ -118,7 +121,7 @@ def test_a_module_that_may_not_be_named_is_not_even_imported(tmp_path, monkeypat
     doors = {
         "a component": lambda: config.built("loss", settings),
         "a stored run": lambda: config.again(composed().yaml, {}, {"loss": settings}),
-        "a pruner": lambda: made("pruner", settings, ("optuna.pruners.*", "pneumo.losses.*")),
+        "a pruner": lambda: made("pruner", settings, ("optuna.pruners.*", "pneumo.components.losses.*")),
     }
     with pytest.raises(InputError, match="harmful"):
         doors[door]()
@@ -134,7 +137,7 @@ def test_a_component_without_a_class_is_refused(target):
 def test_ones_own_component_works_once_it_is_trusted(composed, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
-        "from pneumo.losses import Bce\n\n"
+        "from pneumo.components.losses import Bce\n\n"
         "@dataclass(frozen=True, kw_only=True)\n"
         "class Doubled(Bce):\n"
         "    def __call__(self, logits, labels):\n"

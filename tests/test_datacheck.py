@@ -8,13 +8,13 @@ import pytest
 from conftest import ROOT, store_of
 from PIL import Image
 
-from pneumo import config
-from pneumo.augment import Augment
-from pneumo.cli import told
+from pneumo.cli.data_check import check, share_lost
+from pneumo.cli.main import told
+from pneumo.components.augment import Augment
 from pneumo.data import contents
-from pneumo.data.check import twins_in
-from pneumo.datacheck import check, share_lost
+from pneumo.data.audit import twins_in
 from pneumo.errors import InputError
+from pneumo.runs import config
 
 
 def test_pictures_equal_to_the_last_bit_are_twins_and_others_are_not() -> None:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from pneumo.report import original
-from pneumo.report.decode import decoded, ruled_out
-from pneumo.report.printed import IMAGES, ROWS, SPLITS
+from pneumo.report2024 import decoded as decoded_tables
+from pneumo.report2024.confusion_search import decoded, ruled_out
+from pneumo.report2024.published import IMAGES, ROWS, SPLITS
 
 KNOWN = {  # split, positives, true positives, false positives
     "report_finetune": ("train", 1846, 295, 550),
@@ -25,7 +25,7 @@ BY_HAND = {"cut off": ROUND_DOWN, "rounded": ROUND_HALF_EVEN}
 
 @pytest.fixture(scope="module")
 def reading():
-    return original.read()
+    return decoded_tables.read()
 
 
 def key(matrix):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pneumo.evidence import delong
+from pneumo.evaluation import delong
 
 
 def sample(seed, n=60, ties=False):

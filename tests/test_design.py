@@ -3,7 +3,7 @@
 import pytest
 
 from pneumo.errors import InputError
-from pneumo.sweep.design import design_of
+from pneumo.sweep.ablation import design_of
 
 SPEC = {
     "seeds": 3,

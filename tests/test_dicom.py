@@ -22,10 +22,10 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-from pneumo.data import apart
-from pneumo.data.dicom import header
-from pneumo.data.grey import MAX_PIXELS, UnreadableError
-from pneumo.data.images import load_grey
+from pneumo.data.decode import gdcm_process
+from pneumo.data.decode.dicom import header
+from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
+from pneumo.data.decode.images import load_grey
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)
 DEEP = np.random.default_rng(0).integers(0, 4096, (40, 30), np.uint16)
@@ -195,7 +195,7 @@ def test_a_modality_table_is_applied_first(tmp_path: Path) -> None:
 @settings(max_examples=25)
 @given(st.integers(1, 3000), st.integers(2, 3000), st.booleans())
 def test_a_window_never_turns_the_order_of_brightness(centre: int, width: int, negative: bool) -> None:
-    from pneumo.data.dicom import _shown
+    from pneumo.data.decode.dicom import _shown
 
     kind = "MONOCHROME1" if negative else "MONOCHROME2"
     said = {"WindowCenter": centre, "WindowWidth": width, "PhotometricInterpretation": kind}
@@ -328,13 +328,13 @@ def test_dicom_is_known_by_its_content_and_by_its_name(tmp_path: Path) -> None:
 def test_a_decoder_that_dies_costs_one_file(tmp_path: Path) -> None:
     path = dicoms.save(tmp_path / "a.dcm", NOISE, "JPEGLosslessSV1")
     assert (grey(path) == NOISE).all()
-    for decoder in apart.idle:
+    for decoder in gdcm_process.idle:
         decoder.kill()
         decoder.wait()
-    n_decoders = len(apart.idle)
+    n_decoders = len(gdcm_process.idle)
     for _ in range(n_decoders):
         assert refused(path) == "a.dcm cannot be decoded: its stream is so damaged that the decoder died"
-    assert not apart.idle
+    assert not gdcm_process.idle
     assert (grey(path) == NOISE).all()
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from pneumo import config
+from pneumo.runs import config
 
 README = (ROOT / "README.md").read_text()
 

@@ -10,10 +10,10 @@ import pytest
 from conftest import SMALL, Named
 from sklearn.metrics import roc_auc_score
 
-from pneumo import archive
-from pneumo.cli import told
+from pneumo.cli.main import told
 from pneumo.errors import InputError
-from pneumo.run import run
+from pneumo.runs import query
+from pneumo.runs.run import run
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def trained_runs(workdir, composed):
 
 
 def json_of(run_id, place):
-    return json.loads(archive.text_of(run_id, f"evaluation/{place}/evaluation.json"))
+    return json.loads(query.text_of(run_id, f"evaluation/{place}/evaluation.json"))
 
 
 def csv_of(run_id, path):
-    return pd.read_csv(io.StringIO(archive.text_of(run_id, path)))
+    return pd.read_csv(io.StringIO(query.text_of(run_id, path)))
 
 
 def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
@@ -50,7 +50,7 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     own = csv_of(one, "predictions.csv").query("split == 'test'")
     found = json_of(one, "phantom-test-none")
     assert found["figures"]["auroc"] == pytest.approx(roc_auc_score(own["label"], own["score"]), abs=1e-9)
-    figures = archive.figures_of(one)
+    figures = query.figures_of(one)
     assert figures["eval/test/auroc"] == pytest.approx(figures["test/auroc"])
     assert figures["eval/test/recall"] == pytest.approx(figures["test/recall"])
     assert figures["eval/test/auroc_low"] == pytest.approx(figures["test/auroc_low"])
@@ -69,7 +69,7 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     capsys.readouterr()
     told(["compare", one, two, "split=val"])
     assert "difference, DeLong (p" in capsys.readouterr().out
-    assert "DeLong" in archive.text_of(two, f"evaluation/phantom-val-none/against-{one}.md")
+    assert "DeLong" in query.text_of(two, f"evaluation/phantom-val-none/against-{one}.md")
     before = looks(one), looks(two)
     told(["compare", one, two])
     assert (looks(one), looks(two)) == (before[0] + 1, before[1] + 1)
@@ -81,7 +81,7 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
 
 
 def looks(run_id):
-    return int(archive.find_run(run_id).data.tags.get("test_evaluations", 1))
+    return int(query.find_run(run_id).data.tags.get("test_evaluations", 1))
 
 
 def test_what_is_refused_after_a_run_was_read_does_not_count_as_a_look(trained_runs, tmp_path):
@@ -89,7 +89,7 @@ def test_what_is_refused_after_a_run_was_read_does_not_count_as_a_look(trained_r
     with pytest.raises(InputError, match=r"hard_negatives=tube needs data\.patients_csv"):
         told(["evaluate", run_id, "hard_negatives=tube"])
     assert looks(run_id) == 1
-    assert not archive.has_file(run_id, "evaluation")
+    assert not query.has_file(run_id, "evaluation")
 
 
 def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, capsys):
@@ -102,7 +102,7 @@ def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, cap
     assert found["n_images"] == 120
     assert (found["threshold"], found["temperature"]) == (own["threshold"], own["temperature"])
     assert "patients" in capsys.readouterr().out
-    figures = archive.figures_of(run_id)
+    figures = query.figures_of(run_id)
     assert figures["eval/phantom-all-none/auroc"] == pytest.approx(found["figures"]["auroc"])
     assert figures["eval/val/auroc"] == pytest.approx(own["figures"]["auroc"])
     told(["evaluate", run_id, "data=phantom", "data.seed=5", "data.n_images=20"])  # too few to be divided

@@ -14,8 +14,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from pneumo.evidence import evaluated, evaluation, subgroups
-from pneumo.evidence.evaluation import Answers, Evaluation
+from pneumo.evaluation import report, results, subgroups
+from pneumo.evaluation.results import Answers, Evaluation
 
 RANDOM = np.random.default_rng(0)
 
@@ -54,7 +54,7 @@ def test_the_figures_are_scikit_learn_s():
 
 def test_predictive_values_by_hand():
     """1,000 patients, 50 ill: of them 40 found; of 950 healthy 95 called ill."""
-    ppv, npv = evaluation.predictive_values(np.array([0.8]), np.array([0.9]), 0.05)
+    ppv, npv = results.predictive_values(np.array([0.8]), np.array([0.9]), 0.05)
     assert ppv[0] == pytest.approx(40 / 135)
     assert npv[0] == pytest.approx(855 / 865)
 
@@ -74,10 +74,10 @@ def test_two_models_are_compared_on_the_same_patients():
     good, labels = sample(600), None
     labels = good.labels
     worse = Answers(labels, good.log_odds + RANDOM.normal(0, 2, 600), good.patients, 0.0, 1.0)
-    found = evaluation.compared(worse, good, draws=400)
+    found = results.compared(worse, good, draws=400)
     assert found.aurocs[1] - found.aurocs[0] == pytest.approx(found.by_delong.value)
     assert 0 < found.by_patients[0] < found.by_delong.value < found.by_patients[1]
-    itself = evaluation.compared(good, good, draws=50)
+    itself = results.compared(good, good, draws=50)
     assert itself.by_patients == (0, 0)
     assert itself.by_delong.p == 1
 
@@ -119,9 +119,9 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
     assert found["PA"].verdict == "higher"
     assert (found["OB"].n_images, found["OB"].verdict) == (2, "none is positive")
     evaluation_ = Evaluation.of(answers, draws=20)
-    content = json.loads(evaluated.as_json(evaluation_, list(found.values())), parse_constant=pytest.fail)
+    content = json.loads(report.as_json(evaluation_, list(found.values())), parse_constant=pytest.fail)
     assert content["subgroups"][2]["figures"]["auroc"] is None
-    groups = evaluated.sections(evaluation_, list(found.values()), "", [])[-1]
+    groups = report.sections(evaluation_, list(found.values()), "", [])[-1]
     assert groups.rows[2][3:5] == ["-", "-"]
 
 
@@ -132,6 +132,6 @@ def test_the_page_says_how_many_draws_were_left_out_of_an_interval():
     one_class = (drawn[:, :2].sum(axis=1) % 6 == 0).sum()  # none or all of the six are positive
     assert found.left_out["f1"] == found.left_out["precision"] == found.left_out["auroc"] == one_class > 0
     assert found.left_out["accuracy"] == 0
-    said = evaluated.sections(found, [], "", [])[0].text[0]
+    said = report.sections(found, [], "", [])[0].text[0]
     assert f"In up to {max(found.left_out.values())} of them a figure is not defined" in said
-    assert "not defined" not in evaluated.sections(Evaluation.of(sample(), draws=20), [], "", [])[0].text[0]
+    assert "not defined" not in report.sections(Evaluation.of(sample(), draws=20), [], "", [])[0].text[0]

@@ -3,13 +3,13 @@ import pytest
 import torch
 from conftest import store_of
 
-from pneumo import features
-from pneumo.augment import Augment
+from pneumo.components.augment import Augment
+from pneumo.components.models import Tiny
+from pneumo.components.optimizers import Sgd
 from pneumo.errors import InputError
-from pneumo.features import FeatureFit, remembering
-from pneumo.infer import views_of
-from pneumo.models import Tiny
-from pneumo.optimizers import Sgd
+from pneumo.training import feature_cache
+from pneumo.training.feature_cache import FeatureFit, remembering
+from pneumo.training.predict import views_of
 
 FROZEN = Tiny(width=4, freeze="backbone", dropout=0.2)
 SETTINGS = {"epochs": 3, "accumulation_steps": 2}
@@ -52,7 +52,7 @@ def test_on_features_the_head_learns_what_it_learns_on_images(frozen_fit):
 def test_features_are_computed_once(frozen_fit, monkeypatch):
     fit, training = frozen_fit()
     first = remembering(fit, training.model, True, quiet)
-    monkeypatch.setattr(features, "computed", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(feature_cache, "computed", lambda *_: pytest.fail("computed again"))
     again = remembering(fit, training.model, True, quiet)
     rows = fit.split.val
     for one, other in zip(first.batches.of(rows, 8), again.batches.of(rows, 8), strict=True):
@@ -62,17 +62,17 @@ def test_features_are_computed_once(frozen_fit, monkeypatch):
 @pytest.mark.parametrize("change", ["weights", "seed of the views"])
 def test_other_weights_or_views_have_other_features(frozen_fit, change):
     fit, training = frozen_fit(cache=2)
-    before = features.key_of(fit, training.model, 2)
+    before = feature_cache.key_of(fit, training.model, 2)
     if change == "weights":
         next(training.model.backbone.parameters()).data.add_(1e-3)
     else:
         fit, _ = frozen_fit(cache=2, seed=1)
-    assert features.key_of(fit, training.model, 2) != before
+    assert feature_cache.key_of(fit, training.model, 2) != before
 
 
 def test_each_augmented_view_is_what_the_backbone_makes_of_it(frozen_fit):
     fit, training = frozen_fit(cache=3, augment=Augment(flip=0.5, rotation_degrees=20))
-    kept, labels = features.computed(fit, training.model, 3, quiet)
+    kept, labels = feature_cache.computed(fit, training.model, 3, quiet)
     assert kept.shape[:2] == labels.shape == (48, 4)
     draws = fit.augment.draw(48, torch.Generator().manual_seed(2))
     images = torch.from_numpy(fit.batches.store.pixels[:5])[:, None]
@@ -100,7 +100,7 @@ def test_a_view_that_lost_the_lesion_has_the_label_of_what_is_seen(frozen_fit):
     fit, training = frozen_fit(
         cache=4, augment=Augment(crop=0.5, relabel=True), store=store_of(pixels, masks)
     )
-    _, labels = features.computed(fit, training.model, 4, quiet)
+    _, labels = feature_cache.computed(fit, training.model, 4, quiet)
     assert (labels[1::2, 0] == 1).all()
     assert np.nanmean(labels[1::2, 1:]) < 0.5
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from conftest import store_of
 
-from pneumo.augment import Augment
+from pneumo.components.augment import Augment
+from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
+from pneumo.components.models import Tiny
+from pneumo.components.optimizers import Sgd
+from pneumo.components.schedules import OneCycle
 from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
-from pneumo.infer import VIEWS, views_of
-from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
-from pneumo.models import Tiny
-from pneumo.optimizers import Sgd
-from pneumo.schedules import OneCycle
-from pneumo.training import Within
+from pneumo.training.predict import VIEWS, views_of
+from pneumo.training.state import Within
 
 JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
 

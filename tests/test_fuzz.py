@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pneumo.data.cohort import Cohort
-from pneumo.data.images import UnreadableError, decode_rle, load_grey
+from pneumo.data.decode.images import UnreadableError, decode_rle, load_grey
 from pneumo.data.sources import Table
 from pneumo.errors import InputError
 

@@ -1,8 +1,8 @@
 """Which runs are the report's, from runs made by hand."""
 
-from pneumo.archive import Logged
-from pneumo.report.gathered import gathered
-from pneumo.report.printed import EXPERIMENTS
+from pneumo.report2024.collect import gathered
+from pneumo.report2024.published import EXPERIMENTS
+from pneumo.runs.query import Logged
 
 DONE = {"threshold": 0.5}
 

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pneumo import config
-from pneumo.runs import identity
+from pneumo.runs import config, identity
 from pneumo.runs.identity import TEST, TRAIN, VAL, Images, Seen, hashes
 
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
@@ -183,7 +182,7 @@ def test_a_digest_is_of_values_not_of_memory():
 
 
 def test_a_class_is_known_by_its_name_and_another_package_s_also_by_the_package():
-    assert identity.class_name("pneumo.losses.Bce") == "Bce"
+    assert identity.class_name("pneumo.components.losses.Bce") == "Bce"
     assert identity.class_name("pneumo.components.losses.Bce") == "Bce"
     assert identity.class_name("Bce") == "Bce"
     assert identity.class_name("mine.losses.Bce") == identity.class_name("mine.moved.Bce") == "mine.Bce"
@@ -191,7 +190,12 @@ def test_a_class_is_known_by_its_name_and_another_package_s_also_by_the_package(
 
 
 def test_where_classes_and_data_lie_does_not_make_another_configuration():
-    then = {"loss._target_": "pneumo.losses.Bce", "data.root": "/a", "data.store_dir": "s", "seed": 0}
+    then = {
+        "loss._target_": "pneumo.components.losses.Bce",
+        "data.root": "/a",
+        "data.store_dir": "s",
+        "seed": 0,
+    }
     now = {"loss._target_": "pneumo.elsewhere.Bce", "data.root": "/b", "data.num_workers": 9, "seed": 0}
     assert identity.configuration_hash(then) == identity.configuration_hash(now)
     assert identity.differing(then, now) == []
@@ -217,11 +221,11 @@ def test_a_file_of_weights_is_known_by_its_content(tmp_path):
 
 def test_a_class_that_was_moved_or_renamed_is_found_for_a_stored_configuration(composed, monkeypatch):
     now = composed("loss=focal")
-    moved = now.yaml.replace("pneumo.losses.Focal", "pneumo.before.losses.Focal")
+    moved = now.yaml.replace("pneumo.components.losses.Focal", "pneumo.before.losses.Focal")
     assert "pneumo.before" in moved
     assert config.again(moved, now.choices, {}).loss == now.loss
     monkeypatch.setitem(identity.RENAMED, "FocalLoss", "Focal")
-    renamed = now.yaml.replace("pneumo.losses.Focal", "pneumo.losses.FocalLoss")
+    renamed = now.yaml.replace("pneumo.components.losses.Focal", "pneumo.components.losses.FocalLoss")
     before = config.again(renamed, now.choices, {})
     assert before.loss == now.loss
     assert before.identity == now.identity

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pneumo.data.grey import MAX_PIXELS, UnreadableError
-from pneumo.data.images import (
+from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
+from pneumo.data.decode.images import (
     Files,
     Picture,
     decode_rle,

@@ -11,9 +11,9 @@ import pytest
 from optuna.trial import TrialState
 
 from pneumo.errors import InputError
-from pneumo.sweep.design import design_of
+from pneumo.sweep.ablation import design_of
 from pneumo.sweep.heartbeat import beating
-from pneumo.sweep.ledger import differences, opened
+from pneumo.sweep.storage import differences, opened
 from pneumo.sweep.trial import Outcome, StudyTrial, stands_for, tell_untold, told
 
 
@@ -119,7 +119,7 @@ def test_a_trial_whose_process_died_between_failing_and_queueing_it_is_queued_ag
 DYING = """
 import os, signal, sys
 import optuna
-from pneumo.sweep.ledger import opened
+from pneumo.sweep.storage import opened
 ledger = opened(sys.argv[1], "s", ["maximize"], heartbeat_seconds=1, retries=int(sys.argv[2]))
 trial = ledger.take(100, lambda n_there: optuna.samplers.RandomSampler(seed=n_there))
 if sys.argv[3] == "stop":

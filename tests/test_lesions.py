@@ -7,12 +7,12 @@ from conftest import store_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pneumo.augment import Augment
-from pneumo.data.order import falling, with_share
+from pneumo.components.augment import Augment
+from pneumo.components.mask_head import mask_loss, staged, stages
+from pneumo.components.models import Tiny, Torchvision
+from pneumo.components.optimizers import Sgd
+from pneumo.data.sampling import falling, with_share
 from pneumo.errors import InputError
-from pneumo.lesions import mask_loss, staged, stages
-from pneumo.models import Tiny, Torchvision
-from pneumo.optimizers import Sgd
 
 
 @pytest.mark.parametrize(

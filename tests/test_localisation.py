@@ -12,14 +12,14 @@ from sklearn.metrics import average_precision_score
 from test_saliency import made  # noqa: F401, a fixture
 from torch import nn
 
-from pneumo import metrics
-from pneumo.data.material import Material, prepared
-from pneumo.evidence import localisation, saliency
-from pneumo.evidence.gallery import gallery
-from pneumo.evidence.localisation import localised, randomly, sections
-from pneumo.evidence.overlap import TOLERANCE, energy, inside, judged, pixel_auprc, pointing, within
-from pneumo.infer import Predictions
-from pneumo.pages import markdown
+from pneumo.data.dataset import Material, prepared
+from pneumo.display.pages import markdown
+from pneumo.evaluation import metrics
+from pneumo.evaluation.map_overlap import TOLERANCE, energy, inside, judged, pixel_auprc, pointing, within
+from pneumo.inference import localisation, saliency
+from pneumo.inference.gallery import gallery
+from pneumo.inference.localisation import localised, randomly, sections
+from pneumo.training.predict import Predictions
 
 SIDE = 32
 

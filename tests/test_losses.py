@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
+from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.errors import InputError
-from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 
 SMOOTHING = [
     Bce(label_smoothing=0.2),

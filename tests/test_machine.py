@@ -7,11 +7,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pneumo.augment import Augment
-from pneumo.infer import VIEWS, mean_logits
-from pneumo.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
-from pneumo.machine import Machine
-from pneumo.models import Tiny
+from pneumo.components.augment import Augment
+from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
+from pneumo.components.models import Tiny
+from pneumo.training.device import Machine
+from pneumo.training.predict import VIEWS, mean_logits
 
 LOSSES = [
     Bce(),

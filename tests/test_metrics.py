@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from pneumo import metrics
-from pneumo.metrics import Confusion, Ranking
+from pneumo.evaluation import metrics
+from pneumo.evaluation.metrics import Confusion, Ranking
 
 TWO_CLASSES = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.6, 0.99, 1.0])),

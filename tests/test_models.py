@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from pneumo.components.losses import Bce, CrossEntropy
+from pneumo.components.models import LEGACY_DENSENET, Tiny, Torchvision, converted_head
 from pneumo.errors import InputError
-from pneumo.losses import Bce, CrossEntropy
-from pneumo.models import LEGACY_DENSENET, Tiny, Torchvision, converted_head
 
 SMALL = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 

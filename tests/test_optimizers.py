@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from pneumo.components.models import Tiny
+from pneumo.components.optimizers import AdamW, Sgd
 from pneumo.errors import InputError
-from pneumo.models import Tiny
-from pneumo.optimizers import AdamW, Sgd
 
 
 @pytest.mark.parametrize("settings", [Sgd(weight_decay=0.1), AdamW(weight_decay=0.1)], ids=["sgd", "adamw"])

@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from pneumo.data import phantom
-from pneumo.data.grey import UnreadableError
-from pneumo.data.images import load_grey, load_grey_and_colour
-from pneumo.serving.film import film, oddity
+from pneumo.data.decode.grayscale import UnreadableError
+from pneumo.data.decode.images import load_grey, load_grey_and_colour
+from pneumo.inference.radiograph import film, oddity
 
 REAL = os.environ.get("PNEUMO_REALDATA")
 

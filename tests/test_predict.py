@@ -10,14 +10,15 @@ import pytest
 from dicoms import save
 from PIL import Image
 
-from pneumo import archive, cli
-from pneumo.data.material import prepared
+from pneumo.cli import main
+from pneumo.cli.predict import AHEAD, decoded
+from pneumo.data.dataset import prepared
 from pneumo.errors import InputError
-from pneumo.evidence.calibration import temperature
-from pneumo.serving.decision import Decision
-from pneumo.serving.paths import counted, films
-from pneumo.serving.predicting import AHEAD, decoded
-from pneumo.trained import trained
+from pneumo.evaluation.calibration import temperature
+from pneumo.inference.decision import Decision
+from pneumo.inference.model import trained
+from pneumo.inference.paths import counted, films
+from pneumo.runs import query
 
 
 def chest(side=64, seed=0):
@@ -38,10 +39,10 @@ def table(path):
 def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, tmp_path):
     material = prepared(one_run[2].data, lambda done, total: None)
     ids = material.cohort.table["image_id"].to_numpy()
-    known = pd.read_csv(io.StringIO(archive.text_of(there, "predictions.csv"))).set_index("image_id")
+    known = pd.read_csv(io.StringIO(query.text_of(there, "predictions.csv"))).set_index("image_id")
     for row in np.flatnonzero(np.isin(ids, known.index)):
         png(tmp_path / "films" / f"{ids[row]}.png", np.asarray(material.store.pixels[row]))
-    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
     rows = table(tmp_path / "out.csv")
     assert len(rows) == len(known) > 40
     threshold = trained(there).threshold
@@ -59,7 +60,7 @@ def test_png_jpeg_and_dicom_of_one_film_in_the_order_given_with_the_broken_betwe
     broken = tmp_path / "c.dcm"
     broken.write_bytes(b"no film")
     given = [png(tmp_path / "d.png", film), tmp_path / "b.jpg", broken, save(tmp_path / "a.dcm", film)]
-    cli.told(["predict", there, *map(str, given), f"out={tmp_path / 'out.csv'}"])
+    main.told(["predict", there, *map(str, given), f"out={tmp_path / 'out.csv'}"])
     rows = table(tmp_path / "out.csv")
     assert [row["path"] for row in rows] == list(map(str, given))
     assert rows[2]["error"].startswith("c.dcm is not a DICOM file")
@@ -72,7 +73,7 @@ def test_names_with_line_breaks_commas_and_no_utf8_survive(there, tmp_path):
     names = ['two\nlines, "quoted".png', "größe 胸.png", os.fsdecode(b"latin \xe9.png")]
     for name in names:
         png(tmp_path / "films" / name)
-    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
     rows = table(tmp_path / "out.csv")
     assert {row["path"] for row in rows} == {str(tmp_path / "films" / name) for name in names}
     assert all(row["score"] for row in rows)
@@ -83,27 +84,27 @@ def test_heat_maps_are_one_picture_a_film_that_could_be_read(there, tmp_path):
     (tmp_path / "films" / "b.png").write_bytes(b"broken")
     png(tmp_path / "films" / "c.png")
     heat = tmp_path / "heat"
-    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'o.csv'}", f"heatmaps={heat}"])
+    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'o.csv'}", f"heatmaps={heat}"])
     assert sorted(path.name for path in heat.iterdir()) == ["000001_a.png", "000003_c.png"]
     assert Image.open(heat / "000001_a.png").size == (512, 512)
 
 
 def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tmp_path, monkeypatch, capsys):
-    from pneumo.serving import predicting
+    from pneumo.cli import predict
 
     for number in range(3):
         png(tmp_path / "films" / f"{number}.png")
     out = tmp_path / "out.csv"
     out.write_text("yesterday's")
-    every = predicting.rows
+    every = predict.rows
 
     def stopped(*given):
         yield next(every(*given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predicting, "rows", stopped)
+    monkeypatch.setattr(predict, "rows", stopped)
     with pytest.raises(KeyboardInterrupt):
-        cli.told(["predict", there, str(tmp_path / "films"), f"out={out}"])
+        main.told(["predict", there, str(tmp_path / "films"), f"out={out}"])
     assert out.read_text() == "yesterday's"
     assert len(table(tmp_path / "out.csv.part")) == 1
     assert "stopped after 1 of 3 files" in capsys.readouterr().out
@@ -132,7 +133,7 @@ def test_what_cannot_be_done_is_said_before_anything_is(workdir, words, said):
     (workdir / "linked.png").symlink_to("film.png")
     (workdir / "film.png.part").write_bytes(film)
     with pytest.raises(InputError, match=said):
-        cli.told(["predict", "0" * 32, *words])
+        main.told(["predict", "0" * 32, *words])
     assert not list(workdir.glob("*.csv*"))
     assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == film
     assert (workdir / "pipe").is_fifo()
@@ -159,22 +160,22 @@ def test_what_a_folder_has_besides_films_is_said(there, tmp_path, capsys):
     Image.fromarray(chest()).save(tmp_path / "films" / "b.gif")
     for name in ("notes.txt", "more.txt", "report.pdf", ".hidden.txt"):
         (tmp_path / "films" / name).write_text("no film")
-    cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
     assert "2 · left out: 2 .txt, 1 .pdf" in capsys.readouterr().out
     rows = table(tmp_path / "out.csv")
     assert rows[0]["score"] == rows[1]["score"] != ""
     (tmp_path / "films" / "a.png").unlink()
     (tmp_path / "films" / "b.gif").unlink()
     with pytest.raises(InputError, match=r"no PNG, JPEG or DICOM file is in it \(left out: 2 .txt, 1 .pdf\)"):
-        cli.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+        main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
 
 
 def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
-    from pneumo.serving import predicting
+    from pneumo.cli import predict
 
     read = []
-    monkeypatch.setattr(predicting, "cores", lambda: 2)
-    monkeypatch.setattr(predicting, "_read", lambda path, side: read.append(path) or path)
+    monkeypatch.setattr(predict, "cores", lambda: 2)
+    monkeypatch.setattr(predict, "_read", lambda path, side: read.append(path) or path)
     stream = decoded([str(number) for number in range(1000)], 64)
     assert [next(stream), next(stream)] == ["0", "1"]
     assert len(read) <= 2 + 2 * AHEAD

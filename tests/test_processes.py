@@ -17,7 +17,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 FAILING = """
 import os
 from dataclasses import dataclass
-from pneumo.losses import Bce
+from pneumo.components.losses import Bce
 
 @dataclass(frozen=True, kw_only=True)
 class Failing(Bce):
@@ -33,10 +33,10 @@ from pathlib import Path
 import torch
 from torch.utils._pytree import tree_leaves
 from conftest import fit_on_squares
-from pneumo.augment import Augment
-from pneumo.losses import Bce
-from pneumo.optimizers import Sgd
-from pneumo.processes import joined
+from pneumo.components.augment import Augment
+from pneumo.components.losses import Bce
+from pneumo.components.optimizers import Sgd
+from pneumo.training.distributed import joined
 
 class SecondIsSmall(Bce):
     def __call__(self, logits, labels):

@@ -13,15 +13,16 @@ import pytest
 import torch
 from test_predict import png, table
 
-from pneumo import cli, tracking
-from pneumo.augment import Augment
+from pneumo.cli import main
+from pneumo.components.augment import Augment
+from pneumo.components.losses import CrossEntropy, Focal, WeightedBce
+from pneumo.components.models import Tiny
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
-from pneumo.losses import CrossEntropy, Focal, WeightedBce
-from pneumo.models import Tiny
-from pneumo.serving.network import Network, export, noise
-from pneumo.serving.registry import need_names
-from pneumo.trained import trained
+from pneumo.inference.model import trained
+from pneumo.inference.onnx_export import Network, export, noise
+from pneumo.inference.registry import need_names
+from pneumo.runs import tracking
 
 ALONE = """
 import sys, importlib.abc
@@ -45,7 +46,7 @@ print(model.predict(pd.DataFrame({"image": [IMAGE]}))["score"][0])
 @pytest.fixture
 def promoted(there):
     if not tracking_has_champion():
-        cli.told(["promote", there])
+        main.told(["promote", there])
     return there
 
 
@@ -65,8 +66,8 @@ def test_the_registered_model_scores_as_predict_does_in_a_process_without_reposi
     promoted, tmp_path
 ):
     film = png(tmp_path / "film.png")
-    cli.told(["predict", promoted, str(film), f"out={tmp_path / 'out.csv'}"])
-    names = {"REPOSITORY": os.environ.get("PYTHONPATH", "") or str(cli.__file__).rsplit("/pneumo", 1)[0]}
+    main.told(["predict", promoted, str(film), f"out={tmp_path / 'out.csv'}"])
+    names = {"REPOSITORY": os.environ.get("PYTHONPATH", "") or str(main.__file__).rsplit("/pneumo", 1)[0]}
     names |= {"STORE": mlflow.get_tracking_uri(), "IMAGE": encoded(film)}
     program = "".join(f"{name} = {value!r}\n" for name, value in names.items()) + ALONE
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -94,7 +95,7 @@ def test_a_version_says_its_run_signature_example_and_packages(promoted):
 
 def test_promoting_again_makes_a_new_version_and_moves_the_alias(promoted):
     before = int(tracking_has_champion().version)
-    cli.told(["promote", promoted])
+    main.told(["promote", promoted])
     assert int(tracking_has_champion().version) == before + 1
     assert mlflow.get_run(promoted).info.status == "FINISHED"
 

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from pneumo.data.cohort import Cohort, with_patients
-from pneumo.data.dicom import header, stored
-from pneumo.data.images import decode_rle, load_grey
-from pneumo.data.siim import parse_rle
+from pneumo.data.decode.dicom import header, stored
+from pneumo.data.decode.images import decode_rle, load_grey
 from pneumo.data.sources import SIIM_SIDE_PX, Nih, SiimDicom, SiimPng
+from pneumo.data.sources.siim import parse_rle
 from pneumo.data.split import split_cohort
 from pneumo.data.store import open_store
-from pneumo.experiment import Experiment
-from pneumo.run import run
+from pneumo.runs.experiment import Experiment
+from pneumo.runs.run import run
 
 FOLDER = Path(os.environ.get("PNEUMO_REALDATA") or "/nowhere")
 

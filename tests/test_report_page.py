@@ -14,17 +14,18 @@ from postgres import free_port
 from sklearn import metrics
 from test_summary import designed
 
-from pneumo import archive, config, pages, tracking
-from pneumo.cli import main, told
-from pneumo.console import Terminal
+from pneumo.cli.main import main, told
+from pneumo.display import pages
+from pneumo.display.console import Terminal
+from pneumo.display.pages import Link, Section
 from pneumo.errors import AwayError, InputError
-from pneumo.pages import Link, Section
-from pneumo.report import page
-from pneumo.report.checklist import ASKED
-from pneumo.report.gathered import gathered
-from pneumo.report.measured import measured
-from pneumo.run import run
-from pneumo.watch import Watch
+from pneumo.report2024 import page
+from pneumo.report2024.checklist import ASKED
+from pneumo.report2024.collect import gathered
+from pneumo.report2024.rescored import measured
+from pneumo.runs import config, query, tracking
+from pneumo.runs.callback import Watch
+from pneumo.runs.run import run
 
 sys.path.insert(0, str(ROOT / "docs"))
 PAIR = "experiment=report_normalised"
@@ -68,7 +69,7 @@ def runs(store, monkeypatch):
     monkeypatch.chdir(store)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracking.connect()
-    return archive.runs_of_experiments()
+    return query.runs_of_experiments()
 
 
 def test_an_empty_store_gives_the_printed_side_and_the_commands(workdir, capsys):
@@ -94,7 +95,7 @@ def test_every_run_that_is_there_is_linked_and_every_other_has_its_command(runs,
 
 def test_answers_are_counted_at_one_half_as_scikit_learn_counts_them(runs):
     for one in runs:
-        table = pd.read_csv(io.StringIO(archive.text_of(one.run_id, "predictions.csv")))
+        table = pd.read_csv(io.StringIO(query.text_of(one.run_id, "predictions.csv")))
         test = table[table["split"] == "test"]
         called = test["score"] >= 0.5
         found = measured(one)
@@ -109,7 +110,7 @@ def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkey
     def gone(run_id, path):
         raise InputError(f"Run {run_id} has no {path}")
 
-    monkeypatch.setattr(archive, "text_of", gone)
+    monkeypatch.setattr(query, "text_of", gone)
     told(["report", "out=gone"])
     text = (store / "gone.md").read_text()
     assert "its predictions are gone" in text

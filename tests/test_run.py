@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import SMALL
 
-from pneumo import tracking
-from pneumo.checkpoint import BEST, LAST, read
 from pneumo.errors import InputError
-from pneumo.run import run
+from pneumo.runs import tracking
+from pneumo.runs.checkpoint import BEST, LAST, read
+from pneumo.runs.run import run
 
 QUICK = [*SMALL, "fit.epochs=2"]
 
@@ -131,7 +131,7 @@ def test_a_failed_run_is_marked_with_its_reason(composed, workdir):
 def test_relabelling_without_any_mask_is_refused(composed, workdir, monkeypatch):
     from conftest import store_of
 
-    from pneumo import watch as module
+    from pneumo.runs import callback as module
 
     def maskless(*_):
         material = prepared(*_)

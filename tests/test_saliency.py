@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pneumo.components.models import Classifier
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
-from pneumo.evidence.saliency import MAPS, drawn, grad_cam, hires_cam, maps_of, saliency
-from pneumo.machine import Machine
-from pneumo.models import Classifier
-from pneumo.trained import Trained
+from pneumo.inference.model import Trained
+from pneumo.inference.saliency import MAPS, drawn, grad_cam, hires_cam, maps_of, saliency
+from pneumo.training.device import Machine
 
 ARCHITECTURES = {
     **dict.fromkeys(

@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
+from pneumo.components.schedules import Constant, Cosine, OneCycle, Plateau, one_cycle, warm_cosine
 from pneumo.errors import InputError
-from pneumo.schedules import Constant, Cosine, OneCycle, Plateau, one_cycle, warm_cosine
 
 
 def optimizer(lr=1.0):

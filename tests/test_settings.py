@@ -1,7 +1,7 @@
 import pytest
 
 from pneumo.errors import InputError
-from pneumo.settings import FitSettings
+from pneumo.training.settings import FitSettings
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pneumo.data.cohort import CORE, Cohort
-from pneumo.data.images import Files, Picture
-from pneumo.data.siim import parse_rle
+from pneumo.data.decode.images import Files, Picture
 from pneumo.data.sources import Nih, Phantom, SiimPng, Table
+from pneumo.data.sources.siim import parse_rle
 from pneumo.errors import InputError
 
 

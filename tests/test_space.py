@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pneumo.errors import InputError
-from pneumo.sweep.space import space_of
+from pneumo.sweep.search_space import space_of
 
 GAMMA = {"loss.gamma": {"loss": ["focal"]}}
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}

@@ -50,7 +50,7 @@ def folders(root: Path) -> list[str]:
 
 
 def test_a_store_holds_every_row_in_order_and_its_mask(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pneumo.data.images.BLOCK_ROWS", 7)
+    monkeypatch.setattr("pneumo.data.decode.images.BLOCK_ROWS", 7)
     _, store = opened(root)
     assert store.pixels.shape == (IMAGES, 8, 8)
     assert store.pixels.dtype == np.uint8

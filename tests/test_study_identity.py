@@ -17,12 +17,13 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from test_sweep import LR_ALONE, TINY, runs, swept, trials
 
-from pneumo import checkpoint, cli, config, tracking
+from pneumo.cli import main
+from pneumo.cli.confirm import lost
 from pneumo.errors import InputError
-from pneumo.revisit import experiment_of
-from pneumo.sweep.confirm import lost
+from pneumo.runs import checkpoint, config, tracking
+from pneumo.runs.restore import experiment_of
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.ledger import opened
+from pneumo.sweep.storage import opened
 from pneumo.sweep.trial import StudyTrial, tell_untold
 
 __all__ = ["swept"]  # a fixture
@@ -36,7 +37,7 @@ def study():
 def said_by(monkeypatch, capfd, *words):
     """What `pneumo ...` says."""
     monkeypatch.setattr(sys, "argv", ["pneumo", *words])
-    cli.main()
+    main.main()
     return capfd.readouterr().out
 
 
@@ -187,7 +188,7 @@ def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir,
     world.write()
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=1"])
     with pytest.raises(SystemExit, match="begun on other data than there are now, labels"):
-        cli.main()
+        main.main()
     assert confirmed() == []
     assert not Path("conf").exists()
 
@@ -265,7 +266,7 @@ def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept,
 
 
 def test_checkpoints_of_another_run_in_a_trials_folder_are_not_gone_on_with(swept, composed):
-    from pneumo.sweep.job import continued
+    from pneumo.sweep.objective import continued
 
     swept("n_trials=2", BEGIN, *LR_ALONE)
     first, second = (trial.user_attrs["run_id"] for trial in trials())

@@ -7,8 +7,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from pneumo import pages
-from pneumo.sweep import plots, words
+from pneumo.display import pages
+from pneumo.sweep import labels, plots
 from pneumo.sweep.summary import best_first, by_chance, importance, saved_seconds, summary
 
 DESIGN = {
@@ -124,7 +124,7 @@ def test_the_best_come_first_and_copies_and_pruned_ones_are_left_out():
 def test_pruning_saves_the_epochs_that_were_not_run():
     pruned = searched().trials[0]
     pruned.datetime_complete = pruned.datetime_start.replace(year=pruned.datetime_start.year)
-    assert saved_seconds([pruned]) == pytest.approx(words.seconds(pruned) / 2 * 4)
+    assert saved_seconds([pruned]) == pytest.approx(labels.seconds(pruned) / 2 * 4)
 
 
 def test_what_mattered_adds_up_and_waits_for_enough_trials():
@@ -162,5 +162,5 @@ def test_markdown_keeps_a_table_a_table():
 
 def test_parameters_read_as_a_person_would_say_them():
     values = {"optimizer.lr": 1e-3, "fit.accumulation_steps": 2, "fit.batch_size": 6, "loss": "ce"}
-    assert words.parameters(values) == "lr 1e-3 · batch 6 x 2 · ce"
-    assert words.parameters({"model.dropout": 0.25, "fit.batch_size": 6}) == "dropout 0.25 · batch size 6"
+    assert labels.parameters(values) == "lr 1e-3 · batch 6 x 2 · ce"
+    assert labels.parameters({"model.dropout": 0.25, "fit.batch_size": 6}) == "dropout 0.25 · batch size 6"

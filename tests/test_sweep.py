@@ -11,16 +11,16 @@ import yaml
 from conftest import ROOT, SMALL
 from optuna.trial import TrialState
 
-from pneumo import cli
+from pneumo.cli import main
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.ledger import opened
+from pneumo.sweep.storage import opened
 
 TINY = [*SMALL, "model.width=4", "fit.epochs=2"]
 LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
 BREAKING = """
 from dataclasses import dataclass
 import torch
-from pneumo.losses import Bce
+from pneumo.components.losses import Bce
 
 @dataclass(frozen=True, kw_only=True)
 class Breaking(Bce):
@@ -137,7 +137,7 @@ def test_trials_leave_nothing_in_the_process(swept):
 
 
 def test_a_trial_of_a_study_learns_what_the_same_run_learns_alone(swept, composed, workdir):
-    from pneumo.run import run
+    from pneumo.runs.run import run
 
     swept("n_trials=2", "search.enqueue=[{optimizer.lr: 0.003}]", *LR_ALONE)
     alone = run(composed(*TINY, *LR_ALONE, "optimizer.lr=0.003", "fit.test=false"), workdir / "alone")
@@ -293,7 +293,7 @@ def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkey
     assert code == 0, said
     assert [trial.params["arm"] for trial in trials()] == ["report", "report: optimizer.lr=0.0001"] * 2
     monkeypatch.setattr(sys, "argv", ["pneumo", "study", "s"])
-    cli.main()
+    main.main()
     page = (folder() / "study.md").read_text()
     assert "4 of 4 trials done" in page
     assert "UNFINISHED" not in page
@@ -306,7 +306,7 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
 ):
     swept("n_trials=2", "pruner=none", *LR_ALONE)
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=2"])
-    cli.main()
+    main.main()
     said = capfd.readouterr().out
     assert "looked at once" in said
     confirmed = runs("tags.confirms != ''")
@@ -316,7 +316,7 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
     assert yaml.safe_load(recipe)["fit"]["batch_size"] == 32
     assert "# Test AUROC" in recipe
 
-    cli.main()
+    main.main()
     assert len(runs("tags.confirms != ''")) == 2, "what was confirmed is not run again"
     assert sum("test/auroc" in run.data.metrics for run in runs("tags.confirms != ''")) == 1
 
@@ -325,5 +325,5 @@ def test_a_run_is_reproduced_to_the_last_digit_on_the_same_machine(swept, monkey
     swept("n_trials=1", *LR_ALONE)
     (trial,) = trials()
     monkeypatch.setattr(sys, "argv", ["pneumo", "reproduce", trial.user_attrs["run_id"]])
-    cli.main()
+    main.main()
     assert "REPRODUCED: all 2 epochs are equal to the last digit" in capfd.readouterr().out

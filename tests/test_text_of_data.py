@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
-from pneumo import figures, pages
-from pneumo.console import Terminal
-from pneumo.figures import Tiles
-from pneumo.pages import Link, Section
-from pneumo.sweep import plots
+from pneumo.display import pages
+from pneumo.display.console import Terminal
+from pneumo.display.pages import Link, Section
+from pneumo.evaluation import plots
+from pneumo.evaluation.plots import Tiles
+from pneumo.sweep import plots as study_plots
 from pneumo.sweep.summary import summary
 
 NAMES = [
@@ -56,14 +57,14 @@ def pictures_with(name):
     tiles = Tiles(name, IMAGES, masks, IMAGES, [(name, name)] * 2, [True, False])
     history = {name: {"train/loss": {1: 0.5, 2: 0.4}, "val/loss": {1: 0.6, 2: 0.5}}}
     return {
-        "labelled": figures.labelled(IMAGES, masks, LABELS, [name, name]),
-        "mapped": figures.mapped(name, [tiles]),
-        "curve": figures.curve(history, "loss"),
-        "ranking": figures.ranking(LABELS, SCORES, 0.5, name),
-        "confusion": figures.confusion(LABELS, SCORES, 0.5, name),
-        "reliability": figures.reliability(LABELS, {name: SCORES, "other": SCORES}, name),
-        "forest": figures.forest([(name, 0.5, (0.4, 0.6))], 0.5, name),
-        **dict(plots.of_study(study_with(name))),
+        "labelled": plots.labelled(IMAGES, masks, LABELS, [name, name]),
+        "mapped": plots.mapped(name, [tiles]),
+        "curve": plots.curve(history, "loss"),
+        "ranking": plots.ranking(LABELS, SCORES, 0.5, name),
+        "confusion": plots.confusion(LABELS, SCORES, 0.5, name),
+        "reliability": plots.reliability(LABELS, {name: SCORES, "other": SCORES}, name),
+        "forest": plots.forest([(name, 0.5, (0.4, 0.6))], 0.5, name),
+        **dict(study_plots.of_study(study_with(name))),
     }
 
 
@@ -76,7 +77,7 @@ def test_every_picture_is_drawn_whatever_a_name_holds(name):
 @pytest.mark.parametrize("name", NAMES[:4])
 def test_a_name_with_dollar_signs_is_drawn_as_it_stands(name):
     ours, plain = Figure(figsize=(3, 1)), Figure(figsize=(3, 1))
-    ours.suptitle(figures.plain(name))
+    ours.suptitle(plots.plain(name))
     plain.suptitle(name, parse_math=False)
     assert drawn(ours) == drawn(plain)
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import SMALL, Named
 
-from pneumo import archive, checkpoint, tracking
 from pneumo.data.batches import Batches
-from pneumo.data.material import limited, prepared
+from pneumo.data.dataset import limited, prepared
 from pneumo.errors import InputError
-from pneumo.infer import views_of
-from pneumo.run import run
-from pneumo.trained import trained
+from pneumo.inference.model import trained
+from pneumo.runs import checkpoint, query, tracking
+from pneumo.runs.run import run
+from pneumo.training.predict import views_of
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def finished(workdir, composed):
 def test_a_run_s_scores_come_out_of_its_id_alone(finished, overrides):
     run_id = finished(*overrides)
     model = trained(run_id)
-    table = pd.read_csv(io.StringIO(archive.text_of(run_id, "predictions.csv"))).query("split == 'test'")
+    table = pd.read_csv(io.StringIO(query.text_of(run_id, "predictions.csv"))).query("split == 'test'")
     material = limited(
         prepared(model.experiment.data, lambda done, total: None), model.experiment.fit.few_images
     )
@@ -60,7 +60,7 @@ def test_a_run_s_scores_come_out_of_its_id_alone(finished, overrides):
 
 def test_the_weight_of_few_images_is_that_of_those_images(finished):
     run_id = finished("loss=weighted_bce", "fit.few_images=10")
-    logged = archive.figures_of(run_id)
+    logged = query.figures_of(run_id)
     assert [logged[f"split/train_{name}"] for name in ("images", "positives", "prevalence")] == [10, 5, 0.5]
     assert trained(run_id).loss.weight == 1
 
@@ -78,7 +78,7 @@ def test_a_run_of_before_is_scored_as_it_was_then(finished):
 
 def test_best_is_the_finished_run_of_the_highest_val_auroc(finished):
     runs = [finished(f"seed={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate((1e-6, 3e-3))]
-    best = max(runs, key=lambda run_id: archive.figures_of(run_id)["best/val_auroc"])
+    best = max(runs, key=lambda run_id: query.figures_of(run_id)["best/val_auroc"])
     assert trained("best").run_id == best
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_run_of_ours_is_said(finished):
 
 def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, workdir):
     run_id = finished()
-    path = archive.checkpoint_file(run_id, checkpoint.BEST)
+    path = query.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)
     checkpoint.write({**state, "model": {"head.weight": torch.zeros(3)}}, path)
     with pytest.raises(InputError, match="is of another model than run"):
@@ -109,7 +109,7 @@ def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, w
 
 def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
     run_id = finished()
-    path = archive.checkpoint_file(run_id, checkpoint.BEST)
+    path = query.checkpoint_file(run_id, checkpoint.BEST)
     checkpoint.write({**checkpoint.read(path), "run_id": "f" * 32}, path)
     with pytest.raises(InputError, match="is of another run, ffff"):
         trained(run_id)
@@ -117,6 +117,6 @@ def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
 
 def test_a_run_without_a_best_model_is_said(finished, monkeypatch):
     run_id = finished()
-    monkeypatch.setattr(archive, "checkpoint_of", lambda run, file: None)
+    monkeypatch.setattr(query, "checkpoint_of", lambda run, file: None)
     with pytest.raises(InputError, match=r"has no best\.pt"):
         trained(run_id)

@@ -14,12 +14,12 @@ from changing import World
 from conftest import Named
 from PIL import Image
 
-from pneumo import archive, checkpoint
-from pneumo.archive import checkpoint_file
-from pneumo.checkpoint import BEST, LAST
-from pneumo.cli import told
+from pneumo.cli.main import told
 from pneumo.errors import InputError
-from pneumo.run import run
+from pneumo.runs import checkpoint, query
+from pneumo.runs.checkpoint import BEST, LAST
+from pneumo.runs.query import checkpoint_file
+from pneumo.runs.run import run
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_what_is_asked_of_a_run_whose_data_have_changed_is_refused_by_name(world
             told(words)
     with pytest.raises(InputError, match=SAID[change]):
         train("seed=0", f"resume={one}")
-    assert archive.looks_of(archive.find_run(one)) == 1, "what was refused was not looked at"
+    assert query.looks_of(query.find_run(one)) == 1, "what was refused was not looked at"
     assert mlflow.search_runs(search_all_experiments=True, filter_string="attributes.status='FAILED'").empty
 
 
@@ -182,7 +182,7 @@ def test_a_moved_folder_is_the_same_data_where_it_is_said_to_lie(world, train, w
     with pytest.raises(InputError, match=r"data\.root: .* is not there"):
         told(["evaluate", one])
     told(["evaluate", one, f"data.root={moved}"])
-    assert archive.looks_of(archive.find_run(one)) == 2
+    assert query.looks_of(query.find_run(one)) == 2
     world.root = moved
     state = checkpoint.read(checkpoint_file(one, LAST))
     assert train("fit.epochs=1", f"resume={one}") == one, "a run is gone on with where its data are now"
@@ -203,9 +203,9 @@ def test_weights_that_were_trained_on_images_of_now_are_refused(world, train, wo
         InputError, match=r"has been trained on \d+ of \d+ validation images and \d+ of \d+ test"
     ):
         train("data.split_seed=7", pretrained)
-    tags = archive.find_run(train("data.split_seed=7", pretrained, "model.allow_leak=true")).data.tags
+    tags = query.find_run(train("data.split_seed=7", pretrained, "model.allow_leak=true")).data.tags
     assert tags["leak_risk"].startswith("pretrained on ")
-    assert archive.find_run(train("seed=2", pretrained)).data.tags["leak_risk"] == "none", "the same split"
+    assert query.find_run(train("seed=2", pretrained)).data.tags["leak_risk"] == "none", "the same split"
 
 
 def test_a_leak_is_counted_image_by_image(world, train, workdir):
@@ -237,9 +237,9 @@ def test_weights_of_an_older_checkpoint_say_that_their_images_are_not_known(worl
     old = {name: value for name, value in state.items() if name not in ("format", "images", "seen")}
     checkpoint.write(old, workdir / "old.pt")
     same = train("seed=3", f"model.pretrained={workdir / 'old.pt'}")
-    assert archive.find_run(same).data.tags["leak_risk"] == "none", "its split was this one"
+    assert query.find_run(same).data.tags["leak_risk"] == "none", "its split was this one"
     other = train("data.split_seed=7", f"model.pretrained={workdir / 'old.pt'}")
-    assert "not known" in archive.find_run(other).data.tags["leak_risk"]
+    assert "not known" in query.find_run(other).data.tags["leak_risk"]
 
 
 def test_a_checkpoint_of_a_later_format_is_refused(world, train, workdir):
@@ -258,10 +258,10 @@ def test_best_is_no_run_of_a_few_images_and_none_that_leaks(world, train):
     leaking = train("data.split=image", "fit.epochs=2")
     for run_id in (few, leaking):
         mlflow.MlflowClient().log_metric(run_id, "best/val_auroc", 1.0)
-    assert archive.best_run() == one
+    assert query.best_run() == one
     mlflow.MlflowClient().delete_run(one)
     with pytest.raises(InputError, match=r"all 2 are of a few images .* or leak"):
-        archive.best_run()
+        query.best_run()
 
 
 def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train, composed):
@@ -272,14 +272,14 @@ def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train,
         data="phantom",
     )
     with pytest.raises(InputError, match="there are runs of 2 data sets") as asked:
-        archive.best_run()
-    assert archive.best_run("table") == one
-    assert archive.best_run("phantom") == other
-    key = archive.find_run(one).data.tags["data_identity"]
+        query.best_run()
+    assert query.best_run("table") == one
+    assert query.best_run("phantom") == other
+    key = query.find_run(one).data.tags["data_identity"]
     assert key[:10] in str(asked.value)
-    assert archive.best_run(key[:10]) == one
+    assert query.best_run(key[:10]) == one
     with pytest.raises(InputError, match="has no finished run of nih"):
-        archive.best_run("nih")
+        query.best_run("nih")
 
 
 # ---- looks
@@ -297,7 +297,7 @@ def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, t
         shutil.copy(world.root / name, world.root / new)
     copy.to_csv(world.root / "copy.csv", index=False)
     told(["evaluate", one, *other_words, "data.table=copy.csv", "split=all"])
-    assert archive.looks_of(archive.find_run(one)) == 5
+    assert query.looks_of(query.find_run(one)) == 5
     n_test = len(predictions_of(one, "test"))
     said = " ".join(capsys.readouterr().out.split())
     assert f"{n_test} of these images are in the test split. The test split has now been looked at 5" in said
@@ -369,15 +369,15 @@ def test_features_of_a_frozen_backbone_are_not_taken_for_other_labels(world, tra
     assert len(cached) == 1
     other = train(*frozen, "data.columns.label=other")
     fresh = train(*frozen, "data.columns.label=other", "data.store_dir=fresh")
-    assert archive.figures_of(one)["last/train_loss"] == archive.figures_of(again)["last/train_loss"]
-    assert archive.figures_of(other)["last/train_loss"] == archive.figures_of(fresh)["last/train_loss"]
+    assert query.figures_of(one)["last/train_loss"] == query.figures_of(again)["last/train_loss"]
+    assert query.figures_of(other)["last/train_loss"] == query.figures_of(fresh)["last/train_loss"]
 
 
 # ---- helpers
 
 
 def csv_of(run_id, path):
-    return pd.read_csv(io.StringIO(archive.text_of(run_id, path)))
+    return pd.read_csv(io.StringIO(query.text_of(run_id, path)))
 
 
 def predictions_of(run_id, part):

@@ -20,11 +20,11 @@ from conftest import ROOT, Named
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from pneumo import archive, config
-from pneumo.cli import told
+from pneumo.cli.main import told
 from pneumo.errors import InputError
-from pneumo.report.gathered import gathered
-from pneumo.run import run
+from pneumo.report2024.collect import gathered
+from pneumo.runs import config, query
+from pneumo.runs.run import run
 
 SWEEP = [sys.executable, str(ROOT / "sweep.py"), "-m", "study=s", "optimizer.lr=choice(0.001,0.003)"]
 DATABASES = ("mlflow.db", "study.db")
@@ -77,7 +77,7 @@ class Base:
         return watch.run_id
 
     def frozen(self, *overrides: str) -> dict[str, float]:
-        return archive.figures_of(
+        return query.figures_of(
             self.train("model.freeze=backbone", "augment=none", "fit.epochs=2", *overrides)
         )
 
@@ -182,7 +182,7 @@ def time_of_change(base):
 def classes_moved(base):
     """The module that a stored configuration names is not there any more."""
     for path in base.folder.rglob("config.yaml"):
-        path.write_text(path.read_text().replace("pneumo.losses.", "pneumo.of_before.losses."))
+        path.write_text(path.read_text().replace("pneumo.components.losses.", "pneumo.of_before.losses."))
     return "nothing"
 
 
@@ -209,7 +209,7 @@ CHANGES = [
 def store(base):
     """Figures of a training on it are those of one that decodes all anew."""
     here, fresh = base.train("seed=7"), base.train("seed=7", "data.store_dir=fresh")
-    assert archive.figures_of(here)["last/val_loss"] == archive.figures_of(fresh)["last/val_loss"]
+    assert query.figures_of(here)["last/val_loss"] == query.figures_of(fresh)["last/val_loss"]
     return "same"
 
 
@@ -224,7 +224,7 @@ def resume(base):
 
 
 def warm_start(base):
-    tags = archive.find_run(base.train("seed=5", f"model.pretrained={base.a}")).data.tags
+    tags = query.find_run(base.train("seed=5", f"model.pretrained={base.a}")).data.tags
     return "said" if "changed_since_pretraining" in tags else "same"
 
 
@@ -252,7 +252,7 @@ def predict(base):
 
 
 def best(base):
-    assert archive.best_run() in (base.a, base.b)
+    assert query.best_run() in (base.a, base.b)
     return "same"
 
 
@@ -263,7 +263,7 @@ def reproduce(base):
 
 def report(base):
     """The report's page takes runs of one data set."""
-    own = next(p.own for p in gathered(archive.runs_of_experiments()).pairs if p.experiment == "report_bce")
+    own = next(p.own for p in gathered(query.runs_of_experiments()).pairs if p.experiment == "report_bce")
     return "same" if own and own.run_id == base.a else "said"
 
 
@@ -307,4 +307,4 @@ def row_of(change):
 
 
 def csv_of(run_id, path):
-    return pd.read_csv(io.StringIO(archive.text_of(run_id, path)))
+    return pd.read_csv(io.StringIO(query.text_of(run_id, path)))

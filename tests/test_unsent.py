@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from mlflow_server import kill, serving
 from postgres import free_port
 
-from pneumo import tracking
 from pneumo.errors import AwayError
-from pneumo.tracking import Tracker
-from pneumo.unsent import UNSENT, Entry, Unsent
+from pneumo.runs import tracking
+from pneumo.runs.offline import UNSENT, Entry, Unsent
+from pneumo.runs.tracking import Tracker
 
 RUN = [sys.executable, str(ROOT / "train.py"), *SMALL, "model.width=4"]
 entries = st.builds(

@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from postgres import PASSWORD
 
-from pneumo import checkpoint
 from pneumo.errors import InputError
-from pneumo.sweep.ledger import COUNTED, opened
+from pneumo.runs import checkpoint
+from pneumo.sweep.storage import COUNTED, opened
 from pneumo.sweep.trial import PROCESS
 
 LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report

@@ -1,0 +1,1 @@
+"""Tables, images and splits of a data set."""

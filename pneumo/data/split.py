@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pneumo.data.cohort import Cohort
-from pneumo.data.source import Source
+from pneumo.data.sources.base import Source
 from pneumo.errors import InputError
 
 Rows = npt.NDArray[np.int64]

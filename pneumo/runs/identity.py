@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pneumo.data.cohort import Cohort
-    from pneumo.data.material import Material
+    from pneumo.data.dataset import Material
 
 FORMAT = 1
 Hashes = npt.NDArray[np.int64]
@@ -326,8 +326,8 @@ def configuration_hash(parameters: Mapping[str, Any]) -> str:
 
 
 def class_name(target: str) -> str:
-    """`Bce` of pneumo.losses.Bce, as it is called now; of another package's class also the package:
-    `mypkg.Bce`."""
+    """`Bce` of pneumo.components.losses.Bce, as it is called now; of another package's class also the
+    package: `mypkg.Bce`."""
     package, _, rest = target.partition(".")
     name = rest.rpartition(".")[2]
     if name and package != "pneumo":

@@ -20,20 +20,20 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pneumo import config, tracking
-from pneumo.address import hidden
-from pneumo.console import Terminal
+from pneumo.display.address import hidden
+from pneumo.display.console import Terminal
 from pneumo.errors import InputError
-from pneumo.experiment import Experiment
-from pneumo.resume import config_hash
+from pneumo.runs import config, tracking
+from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES, Images
-from pneumo.sweep import closing, opening, words, workers
-from pneumo.sweep.design import Design, design_of
+from pneumo.runs.resume import config_hash
+from pneumo.sweep import announce, labels, results, workers
+from pneumo.sweep.ablation import Design, design_of
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import beating
-from pneumo.sweep.ledger import COUNTED, PROCESS, STUDY_ID, Ledger, first_line
+from pneumo.sweep.search_space import Space, Value, override, space_of
 from pneumo.sweep.settings import StudySettings, begin_afresh, settings_of
-from pneumo.sweep.space import Space, Value, override, space_of
+from pneumo.sweep.storage import COUNTED, PROCESS, STUDY_ID, Ledger, first_line
 from pneumo.sweep.trial import opened_now, tell_untold
 
 POLL_SECONDS = 2
@@ -82,7 +82,7 @@ class StudyRun:
         if not self.is_worker:
             self.check_plan()
         if self.settings.dry_run:
-            opening.say_samples(self.plan, self.settings, self.n_trials, self.terminal)
+            announce.say_samples(self.plan, self.settings, self.n_trials, self.terminal)
             return 0
         tracking.connect(self.base.mlflow_experiment)
         begin_afresh()
@@ -97,7 +97,7 @@ class StudyRun:
         self.begin_parent(ledger)
         if not self.is_worker:
             data = self.base.choices["data"]
-            opening.say(ledger.study, self.plan, self.settings, data, self.left(ledger), self.terminal)
+            announce.say(ledger.study, self.plan, self.settings, data, self.left(ledger), self.terminal)
         for number in tell_untold(ledger, self.sweep_dir):
             self.terminal.say("told", f"#{number}, whose result the storage had not taken")
         if self.settings.workers > 1 and self.left(ledger):
@@ -314,7 +314,7 @@ class StudyRun:
 
     def say_trial(self, ledger: Ledger, trial: Trial) -> None:
         frozen = ledger.steadily(lambda: ledger.storage.get_trial(trial._trial_id))
-        self.terminal.line(words.line(frozen, self.note(frozen)))
+        self.terminal.line(labels.line(frozen, self.note(frozen)))
 
     def note(self, trial: FrozenTrial) -> str:
         first = self.plan.queue[0] if self.plan.queue and isinstance(self.plan, Space) else None
@@ -325,9 +325,9 @@ class StudyRun:
 
     def close(self, ledger: Ledger, why: str) -> int:
         """Says and keeps what the study came to; the exit code."""
-        ledger.steadily(lambda: closing.keep(ledger, why, self.sweep_dir))
-        closing.illustrate_best(ledger.study, self.terminal)
-        closing.say(ledger.study, why, self.terminal)
+        ledger.steadily(lambda: results.keep(ledger, why, self.sweep_dir))
+        results.illustrate_best(ledger.study, self.terminal)
+        results.say(ledger.study, why, self.terminal)
         failed = why.startswith(FAILING) or not ledger.trials(*COUNTED)
         return 1 if failed else 0
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from pneumo import checkpoint
 from pneumo.errors import InputError
-from pneumo.sweep.ledger import STUDY_ID
-from pneumo.tracking import CHECKPOINTS
+from pneumo.runs import checkpoint
+from pneumo.runs.tracking import CHECKPOINTS
+from pneumo.sweep.storage import STUDY_ID
 
 STUDIES = Path("outputs/studies")
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pneumo.sweep.ledger import AWAY, Ledger
+from pneumo.sweep.storage import AWAY, Ledger
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.describe import rate
-from pneumo.figures import GREY, NEGATIVE, POSITIVE, plain, tidy
-from pneumo.sweep import words
-from pneumo.sweep.space import Value
+from pneumo.evaluation.plots import GREY, NEGATIVE, POSITIVE, plain, tidy
+from pneumo.runs.messages import rate
+from pneumo.sweep import labels
+from pneumo.sweep.search_space import Value
 from pneumo.sweep.summary import best_first, importance
 
 MAP = "viridis"
@@ -81,7 +81,7 @@ def curves(trials: Trials, best: FrozenTrial, objective: str) -> Figure:
 def importances(shares: dict[str, float]) -> Figure:
     figure = Figure(figsize=(7, 0.6 + 0.36 * len(shares)), layout="constrained")
     axis = figure.subplots()
-    names = [plain(words.name(name)) for name in shares][::-1]
+    names = [plain(labels.name(name)) for name in shares][::-1]
     bars = axis.barh(names, list(shares.values())[::-1], color=NEGATIVE, height=0.6)
     axis.bar_label(
         bars, labels=[f"{share:.0%}" for share in list(shares.values())[::-1]], padding=4, fontsize=9
@@ -102,9 +102,9 @@ def slices(complete: Trials, objective: str) -> Figure:
         having = [trial for trial in complete if name in trial.params]
         at = [position(distribution, trial.params[name]) for trial in having]
         axis.scatter(at, [trial.values[0] for trial in having], s=22, color=NEGATIVE, alpha=0.8)
-        places, labels = ticks(distribution)
-        axis.set(xlabel=plain(words.name(name)), xlim=(-0.08, 1.08))
-        axis.set_xticks(places, labels, rotation=30 if len("".join(labels)) > 24 else 0, fontsize=8)
+        places, texts = ticks(distribution)
+        axis.set(xlabel=plain(labels.name(name)), xlim=(-0.08, 1.08))
+        axis.set_xticks(places, texts, rotation=30 if len("".join(texts)) > 24 else 0, fontsize=8)
         tidy(axis)
     figure.axes[0].set_ylabel(objective)
     return figure
@@ -132,7 +132,7 @@ def parallel(complete: Trials, objective: str) -> Figure:
     for x, distribution in enumerate(scales.values()):
         upright(axis, x, *ticks(distribution))
     upright(axis, len(scales), [0, 0.5, 1], [f"{low + share * span:.3f}" for share in (0, 0.5, 1)])
-    axis.set_xticks(range(len(scales) + 1), [*(plain(words.name(name)) for name in scales), objective])
+    axis.set_xticks(range(len(scales) + 1), [*(plain(labels.name(name)) for name in scales), objective])
     axis.set(xlim=(-0.3, len(scales) + 0.6), ylim=(-0.05, 1.05), yticks=[])
     axis.tick_params(length=0)
     for spine in axis.spines.values():

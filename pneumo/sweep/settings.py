@@ -14,11 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, QMCSampler
 
-from pneumo import metrics
-from pneumo.address import STORAGE, refuse_passwords
-from pneumo.config import STUDY, check_kinds
+from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError
-from pneumo.sweep.ledger import Ledger, opened
+from pneumo.evaluation import metrics
+from pneumo.runs.config import STUDY, check_kinds
+from pneumo.sweep.storage import Ledger, opened
 
 OBJECTIVES = [f"val/{name}" for name in metrics.score(np.array([0, 1]), np.array([0.0, 1.0]))]
 Direction = Literal["minimize", "maximize"]

@@ -7,11 +7,11 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.describe import clock, short
-from pneumo.pages import Section
-from pneumo.sweep import words
-from pneumo.sweep.design import Design
-from pneumo.sweep.effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio
+from pneumo.display.pages import Section
+from pneumo.runs.messages import clock, short
+from pneumo.sweep import labels
+from pneumo.sweep.ablation import Design
+from pneumo.sweep.paired_effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio
 
 SHOWN = 10
 ENOUGH_FOR_IMPORTANCE = 5  # complete trials
@@ -45,9 +45,9 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
     running = sum(t.state == TrialState.RUNNING for t in trials)
     of = f"{done} of {n_trials} trials done" if n_trials else f"{done} trials done"
     unfinished = n_trials is not None and done < n_trials
-    seconds = sum(words.seconds(t) for t in trials if t.state.is_finished())
+    seconds = sum(labels.seconds(t) for t in trials if t.state.is_finished())
     text = [
-        f"{'UNFINISHED: ' if unfinished else ''}{of}: {words.counts(trials)}; {clock(seconds)} of training"
+        f"{'UNFINISHED: ' if unfinished else ''}{of}: {labels.counts(trials)}; {clock(seconds)} of training"
     ]
     if running:
         text.append(f"{running} running now")
@@ -204,7 +204,7 @@ def mattered(study: optuna.Study) -> Section:
     importances = importance(study)
     if not importances:
         return Section("What mattered", [f"Not known before {ENOUGH_FOR_IMPORTANCE} complete trials."])
-    rows = [[words.name(name), f"{share:.0%}"] for name, share in importances.items()]
+    rows = [[labels.name(name), f"{share:.0%}"] for name, share in importances.items()]
     title = (
         "Share of the objective's variance over the complete trials (fANOVA); a rough guide with few trials."
     )
@@ -228,7 +228,7 @@ def pruning(trials: Sequence[FrozenTrial]) -> Section:
     pruned = [t for t in trials if t.state == TrialState.PRUNED and is_stopped_early(t)]
     if not pruned:
         return Section("What pruning saved", ["No trial was pruned."])
-    spent = sum(words.seconds(t) for t in pruned)
+    spent = sum(labels.seconds(t) for t in pruned)
     saved = saved_seconds(pruned)
     text = (
         f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about {clock(saved)} saved"
@@ -249,13 +249,13 @@ def saved_seconds(pruned: Sequence[FrozenTrial]) -> float:
     for trial in pruned:
         done = trial.last_step or 0
         if done and "duplicate_of" not in trial.user_attrs:
-            total += words.seconds(trial) / done * (trial.user_attrs.get("epochs", done) - done)
+            total += labels.seconds(trial) / done * (trial.user_attrs.get("epochs", done) - done)
     return total
 
 
 def front(study: optuna.Study) -> Section:
     """Several objectives have no best, but trials that no other one beats in all of them."""
-    rows = [[f"#{t.number}", words.parameters(t.params), *words.each_value(t)] for t in study.best_trials]
+    rows = [[f"#{t.number}", labels.parameters(t.params), *labels.each_value(t)] for t in study.best_trials]
     return Section(
         "Not beaten in every objective", [], ["trial", "parameters", *study.user_attrs["objective"]], rows
     )
@@ -273,9 +273,9 @@ def ten_best(study: optuna.Study, trials: Sequence[FrozenTrial], designed: bool)
     rows = [
         [
             f"#{t.number}",
-            words.parameters(t.params),
-            words.value(t),
-            clock(words.seconds(t)),
+            labels.parameters(t.params),
+            labels.value(t),
+            clock(labels.seconds(t)),
             t.user_attrs.get("run_id", "")[:8],
         ]
         for t in best

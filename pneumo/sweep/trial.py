@@ -11,17 +11,17 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from pneumo import archive
-from pneumo.address import hidden
-from pneumo.console import Advance, Terminal
-from pneumo.data.material import Material, prepared
-from pneumo.data.source import Source
+from pneumo.data.dataset import Material, prepared
+from pneumo.data.sources.base import Source
+from pneumo.display.address import hidden
+from pneumo.display.console import Advance, Terminal
 from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError, SupersededError
-from pneumo.machine import is_out_of_memory
+from pneumo.runs import query
+from pneumo.runs.callback import Watch
 from pneumo.runs.identity import Images
-from pneumo.sweep.ledger import AWAY, PROCESS, STUDY_ID, Ledger
-from pneumo.tracking import MlflowError
-from pneumo.watch import Watch
+from pneumo.runs.tracking import MlflowError
+from pneumo.sweep.storage import AWAY, PROCESS, STUDY_ID, Ledger
+from pneumo.training.device import is_out_of_memory
 
 UNTOLD = "untold.json"
 OPENED: dict[str, Material] = {}
@@ -78,7 +78,7 @@ class StudyTrial(Watch):
         self.run_name = f"{study.study_name}-{number}"
         self.parent = study.user_attrs.get("parent_run")
         if attempts and self.run_id is None and self.parent:  # killed before the study heard of its run
-            self.run_id = archive.run_of_trial(self.parent, attempts[-1])
+            self.run_id = query.run_of_trial(self.parent, attempts[-1])
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
         self.study_id = ledger.study_id
         of_study = {"study": study.study_name, STUDY_ID: self.study_id}

@@ -1,0 +1,48 @@
+"""pneumo promote: a run's model into MLflow's registry, whole."""
+
+import base64
+import json
+import tempfile
+from pathlib import Path
+
+from pneumo.data.decode.images import as_png
+from pneumo.display.console import Terminal
+from pneumo.inference import registry
+from pneumo.inference.frozen import decision
+from pneumo.inference.model import trained
+from pneumo.inference.onnx_export import export, noise
+from pneumo.runs import tracking
+
+
+def promote(run: str, name: str, alias: str) -> None:
+    """InputError: no such run, a name or an alias that MLflow does not take, or a package is missing."""
+    tracking.connect()
+    registry.need_names(name, alias)
+    model = trained(run)
+    frozen = decision(model)
+    terminal = Terminal()
+    terminal.say("model", f"run {model.run_id} · {model.experiment.choices['model']} · {model.side_px} px")
+    for caution in model.cautions:
+        terminal.warn(f"          {caution}")
+    with tempfile.TemporaryDirectory() as folder:
+        network, settings = Path(folder) / "network.onnx", Path(folder) / "settings.json"
+        with terminal.waiting("exporting"):
+            difference = export(model, network)
+        size_mb = network.stat().st_size / 1e6
+        terminal.say("onnx", f"{size_mb:.1f} MB, scores within {difference:.1e} of torch's")
+        said = {"side_px": model.side_px, "threshold": frozen.threshold, "temperature": frozen.temperature}
+        settings.write_text(json.dumps(said))
+        with terminal.waiting("registering"):
+            image = example(model.side_px)
+            try:
+                version = registry.register(model.run_id, name, alias, network, settings, image)
+            except tracking.MlflowError as error:
+                raise tracking.away(error) from None
+    terminal.say("decision", f"positive from {frozen.threshold:.3g} · temperature {frozen.temperature:.2f}")
+    terminal.say("registry", f"{name} version {version}, @{alias} · {tracking.place()}")
+    terminal.say("next", f"mlflow models serve -m models:/{name}@{alias} --env-manager local -p 5001")
+
+
+def example(side_px: int) -> str:
+    """A drawn PNG in base64."""
+    return base64.b64encode(as_png(noise(1, side_px)[0, 0].numpy())).decode()

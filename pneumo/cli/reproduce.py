@@ -1,0 +1,77 @@
+"""`pneumo reproduce RUN_ID`: the same configuration and seed again, compared epoch by epoch."""
+
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from pneumo.data.dataset import Material, limited, prepared
+from pneumo.data.sources.base import Source
+from pneumo.display.console import Advance, Terminal
+from pneumo.errors import InputError
+from pneumo.runs import checkpoint, query, tracking
+from pneumo.runs.callback import Watch
+from pneumo.runs.identity import Images
+from pneumo.runs.messages import short
+from pneumo.runs.restore import experiment_of
+from pneumo.runs.resume import RUN_ID
+from pneumo.runs.run import run
+
+COMPARED = ("train/loss", "val/loss", "val/auroc")
+
+
+class Again(Watch):
+    """Marks the run as another one's copy."""
+
+    def __init__(self, original: str, few_images: int | None):
+        super().__init__()
+        self.tags = {"reproduces": original}
+        self.copy = ""
+        self._original, self._few_images = original, few_images
+
+    def material(self, source: Source, advance: Advance) -> Material:
+        """InputError: the data are not those of the original, before anything is trained on them."""
+        material = prepared(source, advance)
+        path = query.checkpoint_file(self._original, checkpoint.BEST)
+        now = limited(material, self._few_images)
+        checkpoint.refuse_other_images(checkpoint.read(path), Images.of(now), now.split.hash, path)
+        return material
+
+    def begins(self, run_id: str, split_hash: str, history: object) -> None:
+        self.copy = run_id
+
+
+def reproduce(run_id: str) -> None:
+    """The test split stays untouched. InputError: no such run, its files are gone, it never finished an
+    epoch, or its data have changed since."""
+    if not RUN_ID.fullmatch(run_id):
+        raise InputError(f"pneumo reproduce needs a run id of 32 hexadecimal digits, got {run_id!r}")
+    tracking.connect()
+    before = {name: query.epochs_of(query.find_run(run_id).info.run_id, name) for name in COMPARED}
+    if not before["val/auroc"]:
+        raise InputError(f"Run {run_id} never finished an epoch: there is nothing to compare with")
+    experiment = experiment_of(run_id, {"fit.test": False, "fit.pictures": False})
+    watch = Again(run_id, experiment.fit.few_images)
+    run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", watch)
+    say(before, {name: query.epochs_of(watch.copy, name) for name in COMPARED}, watch.terminal)
+
+
+def say(before: dict[str, dict[int, float]], now: dict[str, dict[int, float]], terminal: Terminal) -> None:
+    terminal.line()
+    largest = {}
+    for name in COMPARED:
+        epochs = before[name].keys() & now[name].keys()
+        largest[name] = max(abs(before[name][epoch] - now[name][epoch]) for epoch in epochs)
+    if before == now:
+        terminal.line(f"REPRODUCED: all {len(now['val/auroc'])} epochs are equal to the last digit")
+        return
+    rows = [
+        [name, f"{before[name][max(before[name])]:.6g}", f"{now[name][max(now[name])]:.6g}", f"{gap:.2g}"]
+        for name, gap in largest.items()
+    ]
+    terminal.table(["", "last epoch then", "last epoch now", "largest difference in an epoch"], rows)
+    terminal.warn(f"NOT EQUAL: val AUROC differs by up to {short(largest['val/auroc'], 4)}")
+    terminal.line(
+        f"Equal digits need the same device, torch and number of threads (now {torch.get_num_threads()}), "
+        "and the same code: compare the tags host and git_commit."
+    )

@@ -1,0 +1,1 @@
+"""What a configuration can choose: augmentations, models, losses, optimizers and learning rate schedules."""

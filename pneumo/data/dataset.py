@@ -1,0 +1,79 @@
+"""The data of a run, ready: cohort, pixels, split."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pneumo.data.cohort import Cohort
+from pneumo.data.sources.base import Source
+from pneumo.data.split import Split, numbers_of, split_cohort
+from pneumo.data.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Material:
+    cohort: Cohort
+    store: Store
+    split: Split
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) 0 or 1"""
+        return self.cohort.table["label"].to_numpy(int)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """(N,) equal for images of one patient"""
+        return self.cohort.groups()
+
+    @property
+    def patients_known(self) -> bool:
+        """Of any image."""
+        return bool(self.cohort.table["patient_id"].notna().any())
+
+    def positive_patients(self, rows: np.ndarray) -> int:
+        """How many patients have a positive image among these rows."""
+        return len(np.unique(self.patients[rows[self.labels[rows] == 1]]))
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said loudly."""
+        skipped = len(self.cohort.skipped)
+        left_out = [f"{skipped:,} rows left out; the list is in the run: skipped.txt"] if skipped else []
+        return [*self.cohort.notes, *self.split.notes, *left_out]
+
+
+def prepared(source: Source, on_progress: Callable[[int, int], None]) -> Material:
+    """InputError: a table, a file or a split is not as it must be."""
+    folder = Path(source.store_dir)
+    cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
+    return Material(cohort, store, split_cohort(cohort, source))
+
+
+def undivided(source: Source, on_progress: Callable[[int, int], None]) -> Material:
+    """All images as the test part, however few. InputError: a table or a file is not as it must be."""
+    folder = Path(source.store_dir)
+    cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
+    none = np.empty(0, int)
+    rows = np.arange(len(cohort))
+    return Material(cohort, store, Split(none, none, rows, "", None, (), np.nan, np.nan, {}))
+
+
+def limited(material: Material, n_images: int | None) -> Material:
+    """To so many training images, half of them positive, which are also what is validated and tested on:
+    for trying whether a model can learn at all. None: as it is."""
+    if n_images is None:
+        return material
+    train = material.split.train
+    labels = material.labels[train]
+    half = n_images // 2
+    few = np.concatenate([train[labels == 1][:half], train[labels == 0][: n_images - half]])
+    notes = (f"fit.few_images={n_images}: trained, validated and tested on the same {len(few)} images",)
+    numbers = material.split.numbers | numbers_of(material.cohort, few, few, few)
+    risk = "judged on its training images"
+    split = replace(
+        material.split, train=few, val=few, test=few, leak_risk=risk, notes=notes, numbers=numbers
+    )
+    return replace(material, split=split)

@@ -1,0 +1,1 @@
+"""Files of images and lesion masks into arrays."""

@@ -1,0 +1,83 @@
+"""GDCM in processes of its own: a damaged stream can make it end the process it runs in."""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumo.data.decode.grayscale import UnreadableError
+
+Stored = npt.NDArray[np.integer[Any]]
+PACKAGES = Path(__file__).parents[3]
+SERVING = "from pneumo.data.decode import dicom, gdcm_process; gdcm_process.serve(dicom.stored)"
+idle: list[subprocess.Popen[bytes]] = []  # decoders, kept for the next file
+
+
+def decoded(path: Path) -> Stored:
+    """(H, W) as `dicom.stored` gives it, from another process. Any number of threads may ask at once.
+    UnreadableError: it cannot be decoded, or the decoder died of it."""
+    decoder = idle.pop() if idle else started()
+    assert decoder.stdin
+    assert decoder.stdout
+    try:
+        decoder.stdin.write(json.dumps(str(path)).encode() + b"\n")
+        decoder.stdin.flush()
+        kind, size = decoder.stdout.readline().split()
+        answer = decoder.stdout.read(int(size))
+    except (ValueError, BrokenPipeError):
+        stop(decoder)
+        raise UnreadableError("cannot be decoded: its stream is so damaged that the decoder died") from None
+    except BaseException:  # Ctrl-C: an answer is still to come
+        stop(decoder)
+        raise
+    idle.append(decoder)
+    if kind == b"problem":
+        raise UnreadableError(answer.decode())
+    stored: Stored = np.load(BytesIO(answer))
+    return stored
+
+
+def started() -> subprocess.Popen[bytes]:
+    """In a session of its own: it outlives neither a Ctrl-C nor a kill of this process, but says nothing."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SERVING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
+        start_new_session=True,
+    )
+
+
+def stop(decoder: subprocess.Popen[bytes]) -> None:
+    decoder.kill()
+    decoder.communicate()
+
+
+@atexit.register
+def stop_all() -> None:
+    while idle:
+        stop(idle.pop())
+
+
+def serve(read: Callable[[Path], Stored]) -> None:
+    """Paths on standard input -> arrays on standard output, until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever the decoder prints
+    for line in sys.stdin:
+        try:
+            buffer = BytesIO()
+            np.save(buffer, read(Path(json.loads(line))))
+            kind, answer = "array", buffer.getvalue()
+        except UnreadableError as error:
+            kind, answer = "problem", str(error).encode()
+        answers.write(f"{kind} {len(answer)}\n".encode() + answer)
+        answers.flush()

@@ -1,0 +1,143 @@
+"""Do probabilities mean what they say? Log odds and labels in, numbers out.
+
+N images, D draws (rows of weights)"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.sparse import csr_array
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from pneumo.evaluation.metrics import Array, Floats
+
+BINS = 10
+GROUPS = 256
+FLAT = 1e-6  # mean P (1 - P) below which every image is as good as certain
+CLOSE = 1e-6  # a move of Newton's method after which the next would be below 1e-11
+MOVES, HALVINGS = 200, 40
+
+
+def temperature(log_odds: Array, labels: Array) -> float:
+    """The T of which sigmoid(log_odds / T) has the least log loss on these (N,) images (Guo et al. 2017, "On
+    calibration of modern neural networks"); between 1/20 and 20."""
+    signed = np.where(np.asarray(labels) == 1, log_odds, -np.asarray(log_odds))
+    found = minimize_scalar(
+        lambda log_t: np.logaddexp(0, -signed / np.exp(log_t)).mean(),
+        bounds=(-np.log(20), np.log(20)),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
+    return float(np.exp(found.x))
+
+
+def figures(log_odds: Array, labels: Array, weights: Floats | None = None) -> dict[str, Floats]:
+    """(D,) each, of (N,) log odds and labels and weights (D, N) or None: `brier`; `ece` on BINS bins of equal
+    mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`
+    of the one whose slope is 1 (Cox 1958; Van Calster et al. 2019). Perfect: 0, 0, 1, 0. NaN where a class is
+    absent, and a slope where nothing lies between the classes. Where there are weights, slope and intercept
+    are of GROUPS groups of neighbours where there are more images: they only make intervals, and differ by
+    less than the draws do."""
+    y, x = np.asarray(labels, float), np.asarray(log_odds, float)
+    w = np.ones((1, len(y))) if weights is None else weights
+    p = expit(x)
+    bins = _groups_of(p, BINS)
+    apart = np.where(bins[:, None] == np.arange(BINS), (p - y)[:, None], 0)
+    sums = w @ np.column_stack([np.ones_like(p), (p - y) ** 2, apart])
+    fitted = slope_and_intercept if weights is None else _of_groups
+    slope, intercept = fitted(x, y, w)
+    return {
+        "brier": sums[:, 1] / sums[:, 0],
+        "ece": np.abs(sums[:, 2:]).sum(axis=1) / sums[:, 0],  # Naeini et al. 2015
+        "slope": slope,
+        "intercept": intercept,
+    }
+
+
+def _of_groups(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
+    """`slope_and_intercept` with each (N,) log odds replaced by its group's mean, where that is fewer."""
+    if len(x) <= 2 * GROUPS:
+        return slope_and_intercept(x, y, w)
+    group = _groups_of(x, GROUPS)
+    counts = np.bincount(group, minlength=GROUPS)
+    means = np.bincount(group, x, minlength=GROUPS) / np.maximum(counts, 1)
+    cells = group + GROUPS * y.astype(int), np.arange(len(x))
+    grouped: Floats = (csr_array((np.ones(len(x)), cells), shape=(2 * GROUPS, len(x))) @ w.T).T
+    return slope_and_intercept(np.tile(means, 2), np.repeat([0.0, 1.0], GROUPS), grouped)
+
+
+def _groups_of(values: Floats, n: int) -> npt.NDArray[np.int64]:
+    """(N,) 0 to n - 1, of equal size by rising value; equal values are in one."""
+    place = n * (rankdata(values) - 0.5) / len(values)
+    group: npt.NDArray[np.int64] = np.minimum(place.astype(np.int64), n - 1)
+    return group
+
+
+def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
+    """(D,) each: b of logit P = a + b x, and a of logit P = a + x. The slope is fitted on standardised log
+    odds, since scores that hardly vary have a steep one."""
+    classes = (w @ y > 0) & (w @ (1 - y) > 0)
+    fittable = classes & ~_separated(x, y, w)
+    slope, intercept = np.full(len(w), np.nan), np.full(len(w), np.nan)
+    if fittable.any():
+        spread = x.std()
+        terms = np.stack([np.ones_like(x), (x - x.mean()) / spread])
+        slope[fittable] = _newton(terms, np.zeros_like(x), y, w[fittable])[:, 1] / spread
+    if classes.any():
+        moved = _newton(np.ones((1, len(x))), x, y, w[classes])
+        p = expit(moved + x)
+        certain = (w[classes] * p * (1 - p)).sum(axis=1) < FLAT * w[classes].sum(axis=1)
+        intercept[classes] = np.where(certain, np.nan, moved[:, 0])
+    return slope, intercept
+
+
+def _separated(x: Floats, y: Floats, w: Floats) -> npt.NDArray[np.bool_]:
+    """(D,) whether a threshold has one class on either side of it, scores on the threshold in any, so that
+    the slope of a logistic regression grows without end (Albert and Anderson 1984)."""
+
+    def ends(label: int) -> tuple[Floats, Floats]:
+        there = (w > 0) & (y == label)
+        return np.where(there, x, np.inf).min(axis=1), np.where(there, x, -np.inf).max(axis=1)
+
+    (lowest_negative, highest_negative), (lowest_positive, highest_positive) = ends(0), ends(1)
+    apart: npt.NDArray[np.bool_] = (highest_negative <= lowest_positive) | (
+        highest_positive <= lowest_negative
+    )
+    return apart
+
+
+def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
+    """(D, K) coefficients of the logistic regression on terms (K, N) beside a fixed offset (N,), for all rows
+    of weights at once; from the solution for their sum. A move that would raise the log loss is halved."""
+
+    def log_loss(beta: Floats, w: Floats) -> Floats:
+        log_odds = beta @ terms + offset
+        losses: Floats = (w * (np.logaddexp(0, log_odds) - y * log_odds)).sum(axis=1)
+        return losses
+
+    alone = len(w) == 1
+    beta = np.zeros((1, len(terms))) if alone else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
+    beta = np.repeat(beta, len(w), axis=0)
+    loss = log_loss(beta, w)
+    moving = np.arange(len(w))  # the others have arrived
+    for _ in range(MOVES):
+        start, own = beta[moving], w[moving]
+        p = expit(start @ terms + offset)
+        gradient = (own * (y - p)) @ terms.T
+        bent = own * (p * (1 - p))
+        curvature = np.stack([bent @ (terms * one).T for one in terms], axis=1)
+        move = np.nan_to_num((np.linalg.pinv(curvature, hermitian=True) @ gradient[:, :, None])[:, :, 0])
+        move = np.clip(move, -2, 2)
+        moved = log_loss(start + move, own)
+        worse = np.flatnonzero(moved > loss[moving] * (1 + 1e-12))
+        for _ in range(HALVINGS):
+            if not len(worse):
+                break
+            move[worse] /= 2
+            moved[worse] = log_loss(start[worse] + move[worse], own[worse])
+            worse = worse[moved[worse] > loss[moving][worse] * (1 + 1e-12)]
+        beta[moving], loss[moving] = start + move, moved
+        moving = moving[np.abs(move).max(axis=1) >= CLOSE]
+        if not len(moving):
+            break
+    return beta

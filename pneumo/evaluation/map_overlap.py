@@ -1,0 +1,54 @@
+"""How far maps lie on lesions, pixel by pixel."""
+
+# M images, S side in pixels
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from pneumo.evaluation import metrics
+from pneumo.evaluation.metrics import Ranking
+
+FIGURES = {
+    "pointing": "pointing game",
+    "energy": "energy inside the mask",
+    "auprc": "pixel AUPRC",
+}
+TOLERANCE = 0.03  # of the side: Zhang et al. 2018 allow 15 pixels, their images are 500 wide
+
+
+def inside(mask: np.ndarray) -> np.ndarray:
+    """(S, S) uint8, 255 where a pixel is wholly lesion -> whether it is of the lesion; never empty, however
+    thin the lesion is."""
+    lesion: np.ndarray = mask >= mask.max() / 2
+    return lesion
+
+
+def within(lesion: np.ndarray) -> np.ndarray:
+    """(S, S) bool -> whether it is lesion, or no further than TOLERANCE from it."""
+    near: np.ndarray = distance_transform_edt(~lesion) <= TOLERANCE * len(lesion)
+    return near
+
+
+def judged(maps: np.ndarray, lesions: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """(M, S, S) of at least 0, and bool -> (M, 3), in the order of FIGURES."""
+    return np.array(
+        [
+            (pointing(map_, around), energy(map_, lesion), pixel_auprc(map_, lesion))
+            for map_, lesion, around in zip(maps, lesions, near, strict=True)
+        ]
+    )
+
+
+def pointing(map_: np.ndarray, near: np.ndarray) -> float:
+    """1 where the map's maximum lies in `near`, else 0; of several equal maxima the share that does."""
+    return float(near[map_ == map_.max()].mean())
+
+
+def energy(map_: np.ndarray, lesion: np.ndarray) -> float:
+    """The share of the map's sum that lies inside (Wang et al. 2020, "Score-CAM")."""
+    return float(map_[lesion].sum(dtype=float) / map_.sum(dtype=float))
+
+
+def pixel_auprc(map_: np.ndarray, lesion: np.ndarray) -> float:
+    """Average precision of the map's pixels as scores of the lesion's."""
+    return float(metrics.auprc(Ranking.of(lesion.ravel().astype(int), map_.ravel()))[0])

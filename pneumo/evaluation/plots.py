@@ -1,0 +1,223 @@
+"""Pictures of a run, as matplotlib figures. Nothing is shown or saved here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pneumo.errors import one_line
+from pneumo.evaluation import metrics
+from pneumo.evaluation.metrics import Array, Confusion, Ranking
+
+POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
+GLOW = (1.0, 0.85, 0.0)  # of a map over an image, transparent where it is 0
+MAPPED_A_ROW = 4
+
+
+def augmented(originals: Array, variants: Array, labels: Array, captions: Sequence[Sequence[str]]) -> Figure:
+    """originals (n, H, W) uint8, variants (n, k, h, w) in [0, 1]: each image and what training sees of it.
+    captions: n rows of k."""
+    rows, columns = variants.shape[:2]
+    figure = Figure(figsize=(1.9 * (columns + 1), 2.1 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns + 1, squeeze=False)
+    for row in range(rows):
+        called = "pneumothorax" if labels[row] else "none"
+        show(axes[row, 0], originals[row] / 255, f"stored: {called}", POSITIVE if labels[row] else "black")
+        for column in range(columns):
+            show(axes[row, column + 1], variants[row, column], captions[row][column])
+    return figure
+
+
+def labelled(images: Array, masks: Array, labels: Array, ids: Sequence[str]) -> Figure:
+    """images (n, h, w) in [0, 1] and masks (n, h, w) uint8: a batch, lesions outlined."""
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.9 * columns, 2.15 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image, mask, label, name in zip(axes, images, masks, labels, ids, strict=False):
+        title = f"{plain(short(name))}\n{'pneumothorax' if label else 'none'}"
+        show(axis, image, title, POSITIVE if label else "black")
+        if mask.any():
+            axis.contour(mask, levels=[127], colors=POSITIVE, linewidths=0.9)
+    return figure
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """images (n, H, W) in [0, 1], masks (n, H, W) uint8, maps (n, H, W) in [0, 1]; a caption and whether it
+    was called wrong of each."""
+
+    heading: str
+    images: Array
+    masks: Array
+    maps: Array
+    captions: Sequence[tuple[str, str]]
+    wrong: Sequence[bool]
+
+
+def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
+    """Each image twice: with its lesion outlined, and with its map laid over."""
+    heights = [-(-len(group.images) // MAPPED_A_ROW) for group in groups]
+    figure = Figure(
+        figsize=(3.3 * MAPPED_A_ROW, 1.85 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
+    )
+    figure.suptitle(plain(title), fontsize=12)
+    for part, group, rows in zip(
+        figure.subfigures(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0],
+        groups,
+        heights,
+        strict=True,
+    ):
+        part.suptitle(plain(group.heading), fontsize=10, fontweight="bold")
+        axes = part.subplots(
+            rows, 3 * MAPPED_A_ROW, squeeze=False, width_ratios=(1, 1, 0.08) * MAPPED_A_ROW
+        ).reshape(-1, 3)
+        for axis in axes.ravel():
+            axis.set_axis_off()
+        for pair, image, mask, map_, (name, said), wrong in zip(
+            axes, group.images, group.masks, group.maps, group.captions, group.wrong, strict=False
+        ):
+            colour = POSITIVE if wrong else "black"
+            show(pair[0], image, plain(short(name)), colour)
+            show(pair[1], image, plain(said), colour)
+            pair[1].imshow(np.dstack([np.broadcast_to(GLOW, (*map_.shape, 3)), 0.8 * map_]))
+            if mask.any():
+                for axis in pair[:2]:
+                    axis.contour(mask, levels=[mask.max() / 2], colors=POSITIVE, linewidths=0.9)
+    return figure
+
+
+def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
+    """Loss, accuracy and AUROC by epoch."""
+    epochs = np.arange(1, len(history) + 1)
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axis, name in zip(figure.subplots(1, 3), ("loss", "accuracy", "auroc"), strict=True):
+        for part, colour in (("train", GREY), ("val", NEGATIVE)):
+            if f"{part}/{name}" in history[0]:
+                values = [figures[f"{part}/{name}"] for figures in history]
+                axis.plot(epochs, values, color=colour, marker="o", markersize=3, label=part)
+        axis.axvline(best_epoch, color=POSITIVE, linewidth=0.8, linestyle=":", label="best epoch")
+        axis.set(xlabel="epoch", title={"auroc": "val AUROC"}.get(name, name))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        tidy(axis)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str) -> Figure:
+    """One metric of a run (red) and its control (blue): run -> metric -> epoch -> value; training dotted."""
+    figure = Figure(figsize=(4.2, 3), layout="constrained")
+    axis = figure.subplots()
+    for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):
+        for part, line in (("train", ":"), ("val", "-")):
+            if values := history.get(f"{part}/{name}"):
+                label = plain(f"{run}, {part}")
+                axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
+    axis.set(xlabel="epoch", title={"auroc": "AUROC"}.get(name, name))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False, fontsize=8)
+    tidy(axis)
+    return figure
+
+
+def ranking(labels: Array, scores: Array, threshold: float, title: str) -> Figure:
+    """ROC and precision-recall, with the operating point."""
+    table = Ranking.of(labels, scores)
+    chosen = Confusion.at(table, threshold)
+    at = {name: float(value[0]) for name, value in chosen.figures().items()}
+    recall = np.r_[0, table.tp[0] / table.positives[0]]
+    false_alarms = np.r_[0, table.fp[0] / table.negatives[0]]
+    precision = table.tp[0] / (table.tp[0] + table.fp[0])
+    figure = Figure(figsize=(8.4, 4), layout="constrained")
+    roc, pr = figure.subplots(1, 2)
+    roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    roc.plot(false_alarms, recall, color=NEGATIVE)
+    roc.plot(1 - at["specificity"], at["recall"], "o", color=POSITIVE, label=f"threshold {threshold:.2f}")
+    roc.set(xlabel="1 - specificity", ylabel="sensitivity", title=f"ROC, AUROC {metrics.auroc(table)[0]:.3f}")
+    prevalence = float(np.mean(labels))
+    pr.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"prevalence {prevalence:.2f}")
+    pr.step(np.r_[0, recall[1:]], np.r_[precision[:1], precision], where="pre", color=NEGATIVE)
+    pr.plot(at["recall"], at["precision"], "o", color=POSITIVE)
+    pr.set(xlabel="recall", ylabel="precision", title=f"PR, AUPRC {metrics.auprc(table)[0]:.3f}")
+    for axis in (roc, pr):
+        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        tidy(axis)
+        axis.legend(frameon=False, fontsize=8, loc="lower right" if axis is roc else "lower left")
+    figure.suptitle(plain(title))
+    return figure
+
+
+def confusion(labels: Array, scores: Array, threshold: float, title: str) -> Figure:
+    chosen = Confusion.at(Ranking.of(labels, scores), threshold)
+    counts = np.array([[chosen.tn[0], chosen.fp[0]], [chosen.fn[0], chosen.tp[0]]])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1.3)
+    for row in range(2):
+        for column in range(2):
+            text = f"{counts[row, column]:,.0f}\n{shares[row, column]:.0%}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=12)
+    answers = ["none", "pneumothorax"]
+    axis.set_xticks([0, 1], answers)
+    axis.set_yticks([0, 1], answers, rotation=90, va="center")
+    axis.set(xlabel=f"called, at threshold {threshold:.2f}", ylabel="labelled", title=plain(title))
+    return figure
+
+
+def reliability(labels: Array, scores: Mapping[str, Array], title: str) -> Figure:
+    """What share of images is positive where the model says so much, in ten groups of equal size; `scores` by
+    what they are called."""
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    for colour, (name, one) in zip((NEGATIVE, POSITIVE), scores.items(), strict=False):
+        said, true = metrics.reliability(labels, one)
+        axis.plot(said, true, "o-", color=colour, markersize=4, label=plain(name))
+    if len(scores) > 1:
+        axis.legend(frameon=False, fontsize=8)
+    axis.set(xlabel="P(pneumothorax), mean of a tenth of the images", ylabel="share with pneumothorax")
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=plain(title))
+    tidy(axis)
+    return figure
+
+
+def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], whole: float, title: str) -> Figure:
+    """A value with its interval a row, and a line where that of all lies."""
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    for place, (_, value, (low, high)) in enumerate(rows):
+        axis.plot([low, high], [place, place], color=NEGATIVE, linewidth=1.2)
+        axis.plot(value, place, "o", color=NEGATIVE, markersize=5)
+    axis.axvline(whole, color=POSITIVE, linewidth=0.8, linestyle=":")
+    axis.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
+    axis.invert_yaxis()
+    axis.set(xlabel="AUROC, 95% interval; dotted: all images", title=plain(title))
+    tidy(axis)
+    return figure
+
+
+def show(axis: Axes, image: Array, title: str, colour: str = "black") -> None:
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+    axis.set_title(title, fontsize=8, color=colour)
+    axis.set_axis_off()
+
+
+def plain(text: str) -> str:
+    """Text made of data, drawn as it stands: dollar signs begin no mathematics, line breaks no line."""
+    return one_line(text).replace("$", "\\$")
+
+
+def tidy(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25)
+
+
+def short(name: str, longest: int = 20) -> str:
+    """The end of a long name, where ids differ."""
+    return name if len(name) <= longest else "…" + name[-longest + 1 :]

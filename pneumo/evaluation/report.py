@@ -1,0 +1,193 @@
+"""An evaluation in words, tables and pictures."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.special import expit
+
+from pneumo.display.pages import Section
+from pneumo.evaluation import plots
+from pneumo.evaluation.metrics import Interval
+from pneumo.evaluation.results import LEVELS, PREVALENCES, Comparison, Evaluation
+from pneumo.evaluation.subgroups import Subgroup
+from pneumo.runs.messages import between, known, short
+
+RANKING = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    **{f"sensitivity_at_{level}_specificity": f"sensitivity at {level}% specificity" for level in LEVELS},
+    **{f"specificity_at_{level}_sensitivity": f"specificity at {level}% sensitivity" for level in LEVELS},
+}
+AT_THRESHOLD = {
+    "recall": "sensitivity",
+    "specificity": "specificity",
+    "precision": "PPV, in these images",
+    **{f"ppv_at_{p}": f"PPV where {p}% are positive" for p in PREVALENCES},
+    **{f"npv_at_{p}": f"NPV where {p}% are positive" for p in PREVALENCES},
+    "f1": "F1",
+    "accuracy": "accuracy",
+    "hard_auroc": "hard AUROC (of the 0/1 answers: says nothing of the ranking)",
+}
+CALIBRATION = {
+    "brier": "Brier score (0 is best)",
+    "ece": "ECE, ten bins of equal mass (0)",
+    "slope": "calibration slope (1)",
+    "intercept": "calibration intercept (0)",
+}
+INTERVAL = "95% interval"
+
+
+def sections(
+    evaluation: Evaluation, groups: Sequence[Subgroup], title: str, notes: Sequence[str]
+) -> list[Section]:
+    answers = evaluation.answers
+    patients, positive = answers.patients, answers.labels == 1
+    if answers.patients_known:
+        images = f"{len(positive):,} images of {len(np.unique(patients)):,} patients"
+        ill = f"{int(positive.sum()):,} positive in {len(np.unique(patients[positive])):,} patients"
+        drawn = "Intervals: 2,000 draws of patients."
+    else:
+        images, ill = f"{len(positive):,} images of unknown patients", f"{int(positive.sum()):,} positive"
+        drawn = "Intervals: 2,000 draws of images, which are too narrow if a patient has several."
+    if most := max(evaluation.left_out.values()):
+        drawn += (
+            f" In up to {most:,} of them a figure is not defined, as without a positive or a negative image, "
+            "or with nothing called positive; they are left out of its interval."
+        )
+    said = [f"{images}, {ill}. {drawn}", *notes]
+    return [
+        Section(title, said),
+        _ranking(evaluation),
+        _at_threshold(evaluation),
+        _calibration(evaluation),
+        *([_groups(groups)] if groups else []),
+    ]
+
+
+def _ranking(evaluation: Evaluation) -> Section:
+    low, high = evaluation.delong
+    prevalence = float(np.mean(evaluation.answers.labels))
+    said = [
+        f"AUROC by DeLong, which takes images as independent: {short(low)} - {short(high)}.",
+        f"A model that knows nothing has AUROC .5 and AUPRC {short(prevalence)}, the prevalence.",
+    ]
+    return Section("Ranking", said, ["", "", INTERVAL], rows_of(evaluation, RANKING))
+
+
+def _at_threshold(evaluation: Evaluation) -> Section:
+    answers = evaluation.answers
+    called = answers.log_odds >= answers.threshold
+    tp, fp = (int((called & (answers.labels == label)).sum()) for label in (1, 0))
+    fn, tn = (int((~called & (answers.labels == label)).sum()) for label in (1, 0))
+    said = [
+        f"P at or above {short(float(expit(answers.threshold)))} is called positive.",
+        f"{tp:,} true and {fp:,} false alarms, {fn:,} missed, {tn:,} rightly called negative.",
+    ]
+    return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, AT_THRESHOLD))
+
+
+def _calibration(evaluation: Evaluation) -> Section:
+    rows = []
+    for name, words in CALIBRATION.items():
+        cells = [
+            cell
+            for key in (name, f"calibrated_{name}")
+            for cell in (known(evaluation.figures[key]), between(evaluation.intervals[key]))
+        ]
+        rows.append([words, *cells])
+    said = [f"Log odds are divided by {evaluation.answers.temperature:.3g}, which validation chose."]
+    return Section("Calibration", said, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
+
+
+def _groups(groups: Sequence[Subgroup]) -> Section:
+    rows = [
+        [
+            f"{one.kind}: {one.name}",
+            f"{one.n_images:,} ({one.n_patients:,})",
+            f"{one.n_positive:,}",
+            *(with_interval(one.figures[name], one.intervals[name]) for name in one.figures),
+            one.verdict,
+        ]
+        for one in groups
+    ]
+    said = [
+        "Lesions of a size against all negatives, hard negatives against all positives.",
+        "The verdict is on the AUROC's interval against the value for all images.",
+    ]
+    columns = ["", "images (patients)", "positive", "AUROC", "sensitivity", "specificity", "verdict"]
+    return Section("Subgroups", said, columns, rows)
+
+
+def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Sequence[str] = ()) -> Section:
+    change, test = found.by_delong.value, found.by_delong
+    clear = found.by_patients[0] > 0 or found.by_patients[1] < 0
+    rows = [
+        [f"AUROC of {names[0]}", short(found.aurocs[0]), ""],
+        [f"AUROC of {names[1]}", short(found.aurocs[1]), ""],
+        ["difference, patients resampled", signed(change), between(found.by_patients)],
+        [f"difference, DeLong (p {test.p:.2g})", signed(change), between(test.interval)],
+    ]
+    better = names[1] if change > 0 else names[0]
+    said = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
+    return Section(title, [*said, *notes], ["", "", INTERVAL], rows)
+
+
+def pictures(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> Iterator[tuple[str, Figure]]:
+    """By caption."""
+    answers = evaluation.answers
+    p = expit(answers.log_odds)
+    yield (
+        "ROC and precision-recall",
+        plots.ranking(answers.labels, p, float(expit(answers.threshold)), title),
+    )
+    scores = {"as trained": p, f"log odds / {answers.temperature:.3g}": answers.calibrated}
+    yield "Reliability", plots.reliability(answers.labels, scores, title)
+    if groups:
+        rows = [
+            (f"{one.kind}: {one.name}", one.figures["auroc"], one.intervals["auroc"])
+            for one in groups
+            if np.isfinite(one.figures["auroc"])
+        ]
+        yield "Subgroups", plots.forest(rows, evaluation.figures["auroc"], title)
+
+
+def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
+    """What is not known is null."""
+    content = {
+        "n_images": len(evaluation.answers.labels),
+        "n_positive": int(evaluation.answers.labels.sum()),
+        "threshold": float(expit(evaluation.answers.threshold)),
+        "temperature": evaluation.answers.temperature,
+        "figures": evaluation.figures,
+        "intervals": evaluation.intervals,
+        "draws_left_out": evaluation.left_out,
+        "auroc_delong": evaluation.delong,
+        "subgroups": [vars(one) for one in groups],
+    }
+    return json.dumps(nulled(content), indent=1, allow_nan=False)
+
+
+def nulled(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: nulled(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [nulled(value) for value in content]
+    return None if isinstance(content, float) and not np.isfinite(content) else content
+
+
+def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
+    return [
+        [words, known(evaluation.figures[name]), between(evaluation.intervals[name])]
+        for name, words in names.items()
+    ]
+
+
+def with_interval(value: float, interval: Interval) -> str:
+    return f"{known(value)} ({between(interval)})" if np.isfinite(value) else "-"
+
+
+def signed(value: float) -> str:
+    return ("+" if value >= 0 else "-") + short(abs(value))

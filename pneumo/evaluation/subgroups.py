@@ -1,0 +1,92 @@
+"""Does it work for everybody? The same figures for parts of the images.
+
+N images"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pneumo.evaluation import metrics
+from pneumo.evaluation.metrics import Array, Interval, Ranking
+from pneumo.evaluation.results import Answers
+
+SMALL, MIDDLE = 0.0051, 0.0131  # tertiles of SIIM-ACR's lesions, as shares of the image
+AGES = ((0, 18, "under 18"), (18, 40, "18 to 39"), (40, 65, "40 to 64"), (65, 200, "65 and over"))
+FEW_PATIENTS = 10  # of either class: below, nothing is concluded
+SHOWN = ("auroc", "recall", "specificity")
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    kind: str
+    name: str
+    n_images: int
+    n_patients: int
+    n_positive: int
+    figures: dict[str, float]  # SHOWN
+    intervals: dict[str, Interval]
+    verdict: str  # of its AUROC against that of all images
+
+
+def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array]]:
+    """Kind, name and rows (N,) bool of every group that the columns of the table tell: lesion_share (of the
+    image's area, NaN where not known), view, sex, age (years), hard_negative (bool). A group of positives is
+    judged against all negatives, hard negatives against all positives."""
+    negative = labels == 0
+    if "lesion_share" in table:
+        share = table["lesion_share"].to_numpy(float)
+        for name, low, high in (
+            (f"small, under {SMALL:.2%}", 0, SMALL),
+            (f"middle, to {MIDDLE:.2%}", SMALL, MIDDLE),
+            ("large", MIDDLE, np.inf),
+        ):
+            yield "lesion", name, negative | ((share > low) & (share <= high))
+    for kind in ("view", "sex"):
+        if kind in table:
+            yield from (
+                (kind, str(name), table[kind].to_numpy() == name)
+                for name in sorted(table[kind].dropna().unique())
+            )
+    if "age" in table:
+        age = table["age"].to_numpy(float)
+        yield from (("age", name, (age >= low) & (age < high)) for low, high, name in AGES)
+    if "hard_negative" in table:
+        hard = table["hard_negative"].to_numpy(bool)
+        yield "negatives", "hard ones", ~negative | hard
+        yield "negatives", "others", ~negative | ~hard
+
+
+def subgroups(answers: Answers, table: pd.DataFrame, draws: int = 2000) -> list[Subgroup]:
+    """Those that have an image; one of a single class has no AUROC."""
+    whole = float(metrics.auroc(Ranking.of(answers.labels, answers.log_odds))[0])
+    found = []
+    for kind, name, rows in groups(table, answers.labels):
+        part = answers.part(rows)
+        if len(part.labels):
+            found.append(judged(kind, name, part, whole, draws))
+    return found
+
+
+def judged(kind: str, name: str, part: Answers, whole: float, draws: int) -> Subgroup:
+    figures = metrics.score(part.labels, part.log_odds, part.threshold)
+    intervals = metrics.bootstrap(part.labels, part.log_odds, part.patients, part.threshold, draws)
+    low, high = intervals["auroc"]
+    fewest = min(len(np.unique(part.patients[part.labels == label])) for label in (0, 1))
+    if not fewest:
+        verdict = f"none is {'negative' if part.labels.all() else 'positive'}"
+    elif fewest < FEW_PATIENTS:
+        verdict = f"only {fewest} patient{'s' if fewest > 1 else ''} of a class"
+    else:
+        verdict = "lower" if high < whole else "higher" if low > whole else "like all"
+    return Subgroup(
+        kind,
+        name,
+        len(part.labels),
+        len(np.unique(part.patients)),
+        int(part.labels.sum()),
+        {name: figures[name] for name in SHOWN},
+        {name: intervals[name] for name in SHOWN},
+        verdict,
+    )

@@ -1,0 +1,59 @@
+"""The images that a model gets most wrong and most right, with what it looks at."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from pneumo.data.dataset import Material
+from pneumo.evaluation import plots
+from pneumo.evaluation.plots import Tiles
+from pneumo.inference.model import Trained
+from pneumo.inference.saliency import MAPS, NAMES
+from pneumo.runs.messages import short
+from pneumo.training.predict import Predictions
+
+SHOWN = 12  # of each class in each figure
+MAP = "hires_cam"
+ANSWERS = {(1, 1): "found", (1, 0): "missed", (0, 1): "false alarm", (0, 0): "cleared"}  # label, called
+
+
+def gallery(trained: Trained, material: Material, predictions: Predictions) -> dict[str, Figure]:
+    """By caption: the most wrong and the most right images, up to SHOWN of each class, of few images each
+    in one of the two. What is called positive is so at the model's own threshold."""
+    wrong, right = {}, {}
+    for label in (1, 0):
+        mine = np.flatnonzero(predictions.labels == label)
+        worst_first = mine[np.argsort(np.abs(label - predictions.scores[mine]), kind="stable")[::-1]]
+        half = -(-len(mine) // 2)
+        wrong[label], right[label] = worst_first[:half][:SHOWN], worst_first[half:][::-1][:SHOWN]
+    found = {}
+    for name, classes in (("most wrong", wrong), ("most right", right)):
+        groups = [tiles(trained, material, predictions, *one) for one in classes.items() if len(one[1])]
+        if groups:
+            caption = f"The {sum(map(len, classes.values()))} {name}"
+            legend = f"{caption}: lesions outlined; {NAMES[MAP]} in yellow, each on its own scale"
+            found[caption] = plots.mapped(legend, groups)
+    return found
+
+
+def tiles(
+    trained: Trained, material: Material, predictions: Predictions, label: int, positions: np.ndarray
+) -> Tiles:
+    rows = predictions.rows[positions]
+    scores = predictions.scores[positions]
+    called = (scores >= trained.threshold).astype(int)
+    wrong = called != label
+    pixels = material.store.pixels[rows]
+    ids = material.cohort.table["image_id"].to_numpy()[rows]
+    answers = [ANSWERS[label, int(one)] for one in called]
+    return Tiles(
+        heading=f"{'' if label else 'no '}pneumothorax: {wrong.sum()} of {len(rows)} called wrong",
+        images=pixels / 255,
+        masks=material.store.masks(rows),
+        maps=MAPS[MAP](trained, torch.from_numpy(pixels)[:, None]),
+        captions=[
+            (str(name), f"P {short(score)}, {said}")
+            for name, score, said in zip(ids, scores, answers, strict=True)
+        ],
+        wrong=list(wrong),
+    )

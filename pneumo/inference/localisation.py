@@ -1,0 +1,242 @@
+"""Whether a model's maps lie on the lesions that were drawn, next to chance and to the same model with
+randomised weights (Adebayo et al. 2018, "Sanity checks for saliency maps")."""
+
+# M images with a drawn lesion, S side in pixels
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pneumo.data.dataset import Material
+from pneumo.display.pages import Section
+from pneumo.evaluation import metrics
+from pneumo.evaluation.map_overlap import FIGURES, TOLERANCE, inside, judged, within
+from pneumo.evaluation.metrics import Interval
+from pneumo.inference.model import Trained
+from pneumo.inference.saliency import NAMES, Map, maps_of
+from pneumo.runs.messages import FEW_PATIENTS, short
+
+N_RANDOMISED = 3
+SIZES = {"small": (0.0, 0.0051), "medium": (0.0051, 0.0131), "large": (0.0131, 1.0)}  # SIIM-ACR's tertiles
+LESION_SIZES = {"all": (0.0, 1.0), **SIZES}
+BETTER = "better than both"
+TITLE = "Does the model look at the lesion?"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    value: float
+    interval: Interval
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{short(self.value)} ({short(low)} - {short(high)})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure of one map, over the lesions of one size (`all`, or one of SIZES); means over images.
+    `difference` is trained less randomised, paired; 95% intervals, patients resampled. `chance` is what a
+    map without any pattern comes to."""
+
+    map: str
+    figure: str
+    size: str
+    n_images: int
+    trained: Estimate
+    randomised: Estimate
+    difference: Estimate
+    chance: float
+
+    @property
+    def verdict(self) -> str:
+        """On the trained model."""
+        low, high = self.difference.interval
+        if low <= 0:
+            return "worse than randomised" if high < 0 else "no better than randomised"
+        return BETTER if self.trained.interval[0] > self.chance else "no better than chance"
+
+
+@dataclass(frozen=True)
+class Localisation:
+    n_images: int
+    n_patients: int
+    n_unmasked: int  # positives whose lesion nobody drew
+    n_randomised: int
+    side_px: int
+    empty: Mapping[str, tuple[int, float]]  # every map: images where it is 0 everywhere, and randomised
+    measured: tuple[Measured, ...]
+
+    def of(self, map_: str, size: str = "all") -> list[Measured]:
+        return [one for one in self.measured if (one.map, one.size) == (map_, size)]
+
+
+def localised(trained: Trained, material: Material, rows: np.ndarray, seed: int = 0) -> Localisation | None:
+    """Over those of `rows` that have a drawn lesion; None: none has. `seed` is that of the randomised
+    weights and of the resampling."""
+    masked = rows[material.store.has_mask[rows]]
+    if not len(masked):
+        return None
+    masks = material.store.masks(masked)
+    images = torch.from_numpy(material.store.pixels[masked])[:, None]
+    patients, share = material.patients[masked], masks.mean(axis=(1, 2)) / 255
+    lesions = np.stack([inside(mask) for mask in masks])
+    near = np.stack([within(lesion) for lesion in lesions])
+    chance = judged(np.ones(masks.shape, np.float32), lesions, near)
+
+    randomised = [randomly(trained, seed + number) for number in range(N_RANDOMISED)]
+    measured: list[Measured] = []
+    empty: dict[str, tuple[int, float]] = {}
+    for name, map_ in maps_of(trained).items():
+        own, own_empty = of_model(map_, trained, images, lesions, near)
+        others = [of_model(map_, other, images, lesions, near) for other in randomised]
+        empty[name] = own_empty, float(np.mean([count for _, count in others]))
+        random = np.mean([figures for figures, _ in others], axis=0)
+        for size, (low, high) in LESION_SIZES.items():
+            these = (share > low) & (share <= high)
+            measured += compared(name, size, own[these], random[these], chance[these], patients[these], seed)
+    return Localisation(
+        n_images=len(masked),
+        n_patients=len(np.unique(patients)),
+        n_unmasked=int((material.labels[rows] == 1).sum()) - len(masked),
+        n_randomised=N_RANDOMISED,
+        side_px=masks.shape[-1],
+        empty=empty,
+        measured=tuple(measured),
+    )
+
+
+def randomly(trained: Trained, seed: int) -> Trained:
+    """The same architecture with fresh weights, all layers of it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = replace(trained.experiment.model, pretrained=None)(trained.loss.n_outputs)
+    return replace(trained, model=fresh.to(trained.machine.device).eval())
+
+
+def of_model(
+    map_: Map, model: Trained, images: Tensor, lesions: np.ndarray, near: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """(M, 3) figures, and how many maps are 0 everywhere: such a map says nothing, and counts as even."""
+    maps = map_(model, images)
+    says_nothing = ~maps.any(axis=(1, 2))
+    maps[says_nothing] = 1
+    return judged(maps, lesions, near), int(says_nothing.sum())
+
+
+def compared(
+    map_: str,
+    size: str,
+    own: np.ndarray,
+    random: np.ndarray,
+    chance: np.ndarray,
+    patients: np.ndarray,
+    seed: int,
+) -> list[Measured]:
+    """(M, 3) each -> a Measured for each of FIGURES; none where there are no images."""
+    if not len(own):
+        return []
+    trained, randomised, difference = (
+        estimates(values, patients, seed) for values in (own, random, own - random)
+    )
+    level = chance.mean(axis=0)
+    return [
+        Measured(map_, figure, size, len(own), trained[i], randomised[i], difference[i], float(level[i]))
+        for i, figure in enumerate(FIGURES)
+    ]
+
+
+def estimates(values: np.ndarray, patients: np.ndarray, seed: int) -> list[Estimate]:
+    """Of each column's mean; one seed draws the same patients for all."""
+    intervals = metrics.bootstrap_means(values, patients, seed=seed)
+    return [Estimate(float(v), i) for v, i in zip(values.mean(axis=0), intervals, strict=True)]
+
+
+def sections(localisation: Localisation | None) -> list[Section]:
+    """What was found, in words and tables."""
+    if localisation is None:
+        return [Section(TITLE, ["Skipped: none of these images has a lesion that somebody drew."])]
+    columns = ["map", "", "trained", "randomised", "difference", "chance", "the trained model is"]
+    rows = [
+        [
+            NAMES[map_],
+            FIGURES[one.figure],
+            *map(str, (one.trained, one.randomised, one.difference)),
+            short(one.chance),
+            one.verdict,
+        ]
+        for map_ in localisation.empty
+        for one in localisation.of(map_)
+    ]
+    return [Section(TITLE, text(localisation), columns, rows), by_size(localisation)]
+
+
+def text(localisation: Localisation) -> list[str]:
+    said = [
+        f"{localisation.n_images:,} images of {localisation.n_patients:,} patients with a drawn lesion.",
+        *(line for map_ in localisation.empty for line in verdict(localisation, map_)),
+        f"Randomised: {localisation.n_randomised} models of this architecture with fresh weights, averaged.",
+        "Chance: an even map.",
+        f"Pointing game: the maximum lies in the lesion, or within {TOLERANCE:.0%} of the image's side of it "
+        f"({TOLERANCE * localisation.side_px:.1f} pixels).",
+        "95% intervals, patients resampled; the difference is paired.",
+    ]
+    if localisation.n_unmasked:
+        said.insert(1, f"Left out: {localisation.n_unmasked:,} positives whose lesion nobody drew.")
+    if localisation.n_patients < FEW_PATIENTS:
+        said.insert(1, "So few patients: read these figures as a first impression.")
+    return said
+
+
+def verdict(localisation: Localisation, map_: str) -> list[str]:
+    """On one map, and where it is empty."""
+    name = NAMES[map_]
+    beaten = [one for one in localisation.of(map_) if one.verdict != BETTER]
+    if beaten:
+        by = {one.verdict: [FIGURES[o.figure] for o in beaten if o.verdict == one.verdict] for one in beaten}
+        found = "; ".join(f"{word} by {' and '.join(names)}" for word, names in by.items())
+        shown = "NOT" if len(beaten) == len(FIGURES) else "PARTLY"
+        said = [f"{name}: {shown} SHOWN to be on the lesions. The trained model is {found}."]
+    else:
+        said = [f"{name}: on the lesions, above randomised weights and chance by all {len(FIGURES)} figures."]
+    own, others = localisation.empty[map_]
+    if own:
+        said.append(
+            f"{name} is empty in {own:,} of {localisation.n_images:,} images (randomised: {others:,.0f}); "
+            "an empty map counts as an even one."
+        )
+    return said
+
+
+def by_size(localisation: Localisation) -> Section:
+    rows = [
+        [
+            NAMES[map_],
+            f"{size}: {bounds(size)}",
+            f"{found[0].n_images:,}",
+            *(beside(one) for one in found),
+        ]
+        for map_ in localisation.empty
+        for size in SIZES
+        if (found := localisation.of(map_, size))
+    ]
+    said = [
+        "Thirds of SIIM-ACR's lesions, by their share of the image. After the stroke: randomised.",
+        "Starred: no better than randomised weights, or than chance.",
+    ]
+    return Section("By the lesion's size", said, ["map", "lesion", "images", *FIGURES.values()], rows)
+
+
+def beside(one: Measured) -> str:
+    mark = "" if one.verdict == BETTER else " *"
+    return f"{one.trained} / {short(one.randomised.value)}{mark}"
+
+
+def bounds(size: str) -> str:
+    low, high = SIZES[size]
+    if low == 0:
+        return f"up to {high:.2%}"
+    return f"above {low:.2%}" if high == 1 else f"{low:.2%} to {high:.2%}"

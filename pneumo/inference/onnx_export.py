@@ -1,0 +1,84 @@
+"""All between a film and its score as one ONNX graph: crop, normalisation, views, network, loss."""
+
+# B images, S their side
+
+import logging
+import warnings
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pneumo.errors import InputError
+from pneumo.inference.model import Trained
+from pneumo.training.device import Machine
+from pneumo.training.predict import View, Viewer, mean_logits, views_of
+
+PARITY = 1e-4  # the most that ONNX's scores may differ from torch's
+COMPARED = 16  # images
+
+
+class Network(nn.Module):
+    """(B, 1, S, S) uint8 -> (B,) P(pneumothorax), in fp32 on the CPU."""
+
+    def __init__(self, trained: Trained):
+        super().__init__()
+        self.model = deepcopy(trained.model).cpu().eval()
+        self._loss, self._side_px = trained.loss, trained.side_px
+        self._views: list[View] = views_of(trained.experiment.tta)
+        precision = Machine.chosen("cpu", "fp32").precision
+        layout = torch.contiguous_format
+        self._viewer = Viewer(trained.experiment.augment.evaluation, trained.normalise, precision, layout)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = mean_logits(self.model, images, self._viewer, self._views)
+        return self._loss.probability(logits)
+
+
+def export(trained: Trained, path: Path) -> float:
+    """Writes the graph, input `images`, output `score`, any number of images; returns the largest difference
+    to torch's scores on drawn noise of several scales. InputError: the extra `serve` is not installed.
+    RuntimeError: the graph does not say what torch says."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401, torch's exporter needs it
+    except ImportError as error:
+        raise InputError(f"{error.name} is not installed: pip install 'pneumo[serve]'") from None
+    network = Network(trained).eval()
+    images = noise(COMPARED, trained.side_px)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (images,),
+            str(path),
+            input_names=["images"],
+            output_names=["score"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+        expected = network(images).numpy()
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    difference = 0.0
+    for count in (1, COMPARED):
+        (scores,) = session.run(["score"], {"images": images[:count].numpy()})
+        difference = max(difference, float(np.abs(scores - expected[:count]).max()))
+    if not difference <= PARITY:
+        raise RuntimeError(f"ONNX's scores differ from torch's by {difference:.2g}, above {PARITY}")
+    return difference
+
+
+def noise(n: int, side_px: int) -> Tensor:
+    """(n, 1, S, S) uint8: clouds from coarse to fine, so that the scores differ."""
+    generator = torch.Generator().manual_seed(0)
+    clouds = []
+    for number in range(n):
+        cells = 2 ** (1 + number % 5)
+        grid = torch.rand(1, 1, cells, cells, generator=generator)
+        clouds.append(nn.functional.interpolate(grid, (side_px, side_px), mode="bilinear"))
+    return (torch.cat(clouds) * 255).round().to(torch.uint8)

@@ -1,0 +1,84 @@
+"""Whether the data are those that a run was trained on, and which of its own images can still be judged."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pneumo.data.dataset import Material
+from pneumo.errors import InputError, listed
+from pneumo.evaluation.metrics import Array
+from pneumo.inference.model import Trained
+from pneumo.runs import identity
+from pneumo.runs.identity import TEST, TRAIN, VAL, Images
+
+
+def refuse_other_splits(models: Sequence[Trained]) -> None:
+    """InputError: models that shall answer together were not trained on the same split of the same images."""
+    for other in models[1:]:
+        first = models[0]
+        if first.images and other.images:
+            differing = identity.changes(first.images, other.images)
+        else:
+            differing = [] if first.split_hash == other.split_hash else ["their splits"]
+        if differing:
+            raise InputError(
+                listed(
+                    f"The runs {first.run_id} and {other.run_id} were split differently or are of other data "
+                    "and cannot answer together; from the first to the second:",
+                    differing,
+                )
+            )
+
+
+def as_trained(model: Trained, own: Material) -> Material:
+    """The same data in the split that the model was trained on: where the rows of a table are in another
+    order, the split is drawn otherwise."""
+    if model.images is None or model.images.data != Images.of(own).data:
+        return own
+    order = identity.order_of(own.cohort)
+    train, val, test = (np.sort(order[model.images.among(split)]) for split in (TRAIN, VAL, TEST))
+    return replace(own, split=replace(own.split, train=train, val=val, test=test))
+
+
+def refuse_other_data(model: Trained, own: Material) -> None:
+    """InputError: its images, labels, lesions, patients or split are not those that it was trained on."""
+    name = f"The data of run {model.run_id} are not those that it was trained on:"
+    if model.images is None:
+        if own.split.hash != model.split_hash:
+            raise InputError(f"{name} the split is another (the run is too old to know what has changed)")
+        return
+    now = Images.of(own)
+    if not (differing := identity.changes(model.images, now)):
+        return
+    lines = [*differing, *identity.trained_on(model.images, now)]
+    raise InputError(
+        f"{listed(name, lines)}\nsplit=common evaluates the {len(common_rows([model], own)):,} images that "
+        "were in its test split then and are so now, unchanged"
+    )
+
+
+def common_rows(models: Sequence[Trained], own: Material) -> Array:
+    """The rows that are in the test split now and were in that of every model, unchanged. InputError: a model
+    is too old to know its images."""
+    now, order = Images.of(own), identity.order_of(own.cohort)
+    common = now.among(TEST)
+    for model in models:
+        if model.images is None:
+            raise InputError(f"split=common: run {model.run_id} is too old to know its images")
+        common &= identity.unchanged(model.images, now, TEST) & ~model.images.split_of(now, TRAIN)
+    return np.sort(order[common])
+
+
+def validation_rows(model: Trained, own: Material) -> Array:
+    """Of its own data: what it was validated on and has not changed since."""
+    if model.images is None:
+        return own.split.val
+    now, order = Images.of(own), identity.order_of(own.cohort)
+    rows = np.sort(order[identity.unchanged(model.images, now, VAL)])
+    if len(np.unique(own.labels[rows])) < 2:
+        raise InputError(
+            f"Of the validation images of run {model.run_id} {len(rows):,} are there unchanged, not of both "
+            "classes: no threshold can be chosen"
+        )
+    return rows

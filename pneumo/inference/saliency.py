@@ -1,0 +1,120 @@
+"""Where in an image the log odds of pneumothorax come from."""
+
+# B images, S side as stored, s side as the model sees them, C channels of a feature map of h x h
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pneumo.errors import InputError
+from pneumo.inference.model import Trained
+
+Map = Callable[[Trained, Tensor], np.ndarray]
+
+
+def grad_cam(trained: Trained, images: Tensor) -> np.ndarray:
+    """(B, 1, S, S) uint8 -> (B, S, S) in [0, 1], on a scale of each image's own: the last feature map's
+    channels, weighted by their mean gradient, where the sum is above 0 (Selvaraju et al. 2017), brought to
+    the image's size. All 0 where nothing speaks for pneumothorax, and outside of an evaluation's crop.
+    InputError: the model has no feature maps."""
+    return mapped(trained, images, lambda part: cam(trained, part, averaged=True))
+
+
+def hires_cam(trained: Trained, images: Tensor) -> np.ndarray:
+    """As `grad_cam`, each channel weighted at each place by its gradient there (Draelos & Carin 2020). Behind
+    average pooling it is the same; behind maximum pooling a mean gradient has lost the place."""
+    return mapped(trained, images, lambda part: cam(trained, part, averaged=False))
+
+
+def saliency(trained: Trained, images: Tensor) -> np.ndarray:
+    """(B, 1, S, S) uint8 -> (B, S, S) in [0, 1], on a scale of each image's own: the size of the gradient
+    at each pixel, not smoothed (Simonyan et al. 2014)."""
+
+    def evidence(part: Tensor) -> Tensor:
+        _, log_odds = looked_at(trained, part)
+        (gradient,) = torch.autograd.grad(log_odds.sum(), part)
+        return gradient.abs()
+
+    return mapped(trained, images, evidence)
+
+
+def drawn(trained: Trained, images: Tensor) -> np.ndarray:
+    """(B, 1, S, S) uint8 -> (B, S, S) in [0, 1], on a scale of each image's own: what a mask head draws."""
+
+    def evidence(part: Tensor) -> Tensor:
+        view = trained.viewer.prepare(part)
+        _, lesions = trained.model(trained.normalise(view), drawing=True)
+        return laid_over(images=part, view=view, evidence=lesions.sigmoid())
+
+    return mapped(trained, images, evidence)
+
+
+MAPS: dict[str, Map] = {"grad_cam": grad_cam, "hires_cam": hires_cam, "saliency": saliency}
+NAMES = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "saliency": "saliency", "drawn": "its mask head"}
+
+
+def maps_of(trained: Trained) -> dict[str, Map]:
+    return MAPS if trained.model.mask_head is None else {**MAPS, "drawn": drawn}
+
+
+def mapped(trained: Trained, images: Tensor, evidence: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """`evidence` (b, 1, S, S) of a few images at a time, as floats of 0 to 255 that have a gradient; each
+    image's divided by its maximum."""
+    maps = []
+    for part in torch.split(images, trained.experiment.fit.batch_size):
+        with torch.enable_grad():
+            found = evidence(part.to(trained.machine.device).float().requires_grad_())[:, 0]
+        highest = found.amax(dim=(1, 2), keepdim=True)
+        maps.append((found / highest.where(highest > 0, 1)).cpu().numpy())
+    return np.concatenate(maps)
+
+
+def cam(trained: Trained, images: Tensor, averaged: bool) -> Tensor:
+    """(b, 1, S, S) with a gradient -> (b, 1, S, S)"""
+    with last_map(trained.model.backbone) as seen:
+        view, log_odds = looked_at(trained, images)
+    if not seen:
+        raise InputError("Grad-CAM needs a model with feature maps in two dimensions; this one has none")
+    features = seen[-1]
+    (gradient,) = torch.autograd.grad(log_odds.sum(), features)
+    weights = gradient.mean(dim=(2, 3), keepdim=True) if averaged else gradient
+    evidence = (weights * features).sum(dim=1, keepdim=True).relu()
+    return laid_over(images, view, evidence)
+
+
+def laid_over(images: Tensor, view: Tensor, evidence: Tensor) -> Tensor:
+    """(b, 1, h, h) of a view (b, 1, s, s) of images (b, 1, S, S) -> (b, 1, S, S)"""
+    over_view = F.interpolate(evidence, view.shape[2:], mode="bilinear", align_corners=False)
+    # a crop's transpose lays what covers the view back over the image
+    (over_image,) = torch.autograd.grad(view, images, over_view.detach())
+    return over_image
+
+
+def looked_at(trained: Trained, images: Tensor) -> tuple[Tensor, Tensor]:
+    """(b, 1, S, S) -> (b, 1, s, s) in [0, 1] as evaluation sees them, and (b,) log odds; all in fp32."""
+    view = trained.viewer.prepare(images)
+    logits = trained.model(trained.normalise(view))
+    return view, logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+
+
+@contextmanager
+def last_map(backbone: nn.Module) -> Iterator[list[Tensor]]:
+    """While it is open: the last (b, C, h, h) that one of the backbone's modules gave, h above 1. Images are
+    square, so that what is not is no map: some networks keep their channels last."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
+            seen[:] = [output]
+
+    hooks = [module.register_forward_hook(keep) for module in backbone.modules()]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,1 +1,0 @@
-"""The report that this project answers, and what became of its runs: a page."""

@@ -1,0 +1,75 @@
+"""How many lesions the report's crop throws away, on the images of our runs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from pneumo.cli.data_check import BATCH, share_lost
+from pneumo.components.augment import Augment
+from pneumo.data.dataset import prepared
+from pneumo.data.store import Store
+from pneumo.display.pages import Cell, Link, Section
+from pneumo.errors import InputError
+from pneumo.report2024.collect import CONTROL
+from pneumo.runs import config
+from pneumo.runs.diagnosis import LOST_BELOW
+from pneumo.runs.identity import Images
+from pneumo.runs.query import Logged, data_identity
+from pneumo.runs.restore import experiment_of
+
+ON_SIIM: list[Cell] = ["SIIM-ACR, measured before", "2,669", "58%", "65%", "-", ""]
+COLUMNS = ["images", "lesions drawn", "its random crop, in training", "its centre, when judged"]
+
+
+def section(runs: list[Logged], on_progress: Callable[[int, int], None]) -> Section:
+    """One row for each set of images that runs were run on; it may be read again for that."""
+    different = {run.tags.get("data_key"): run for run in runs}
+    rows = [[*on_data(run, on_progress), Link(run.name, run.address)] for run in different.values()]
+    text = (
+        "The share of positive draws in which nothing of the lesion is left, while the label stays positive: "
+        "a crop of 224 of 512 px, as the report's augmentation has it."
+    )
+    return Section(
+        "What the crop loses", [text], [*COLUMNS, f"augment={CONTROL}", "a run of it"], [*rows, ON_SIIM]
+    )
+
+
+def on_data(run: Logged, on_progress: Callable[[int, int], None]) -> list[Cell]:
+    """Not known where the images are not to be had any more, or are others by now."""
+    name = run.tags.get("data", "?")
+    try:
+        source = experiment_of(run.run_id).data
+        material = prepared(source, on_progress)
+        store = material.store
+        if data_identity(run.tags) not in (Images.of(material).data_identity, f"0-{material.split.hash}"):
+            raise InputError("its data are not what they were")
+    except InputError as error:
+        return [name, f"not known: {str(error).splitlines()[0]}", "", "", ""]
+    drawn = len(store.lesions)
+    name = f"{name}, {len(store.pixels):,} at {source.image_side_px} px"
+    return [name, f"{drawn:,}", *shares(store)] if drawn else [name, "none", "-", "-", "-"]
+
+
+def shares(store: Store) -> list[str]:
+    """By the report's random crop, by its central one, and by the control."""
+    report, control = (
+        replace(augment_of(name), relabel_lost_below=LOST_BELOW) for name in ("report", CONTROL)
+    )
+    lost = [share_lost(report, store), lost_at_centre(report, store), share_lost(control, store)]
+    return [f"{share:.1%}" for share in lost]
+
+
+def augment_of(name: str) -> Augment:
+    return config.load(config.composed([f"augment={name}"])).augment
+
+
+def lost_at_centre(augment: Augment, store: Store) -> float:
+    """The share of all lesions of which evaluation sees nothing."""
+    lost = 0
+    for start in range(0, len(store.lesions), BATCH):
+        masks = torch.tensor(store.lesions[start : start + BATCH])[:, None]
+        whole = masks.float().sum(dim=(1, 2, 3)) / 255
+        kept = augment.evaluation(masks).sum(dim=(1, 2, 3))
+        lost += int((kept / whole < LOST_BELOW).sum())
+    return lost / len(store.lesions)

@@ -1,0 +1,76 @@
+"""A run's answers counted as the report counted: at P = .5, on the split it was judged on last."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pneumo.errors import InputError
+from pneumo.evaluation import metrics
+from pneumo.evaluation.metrics import Interval
+from pneumo.runs import query
+from pneumo.runs.messages import between, short
+from pneumo.runs.query import Logged
+
+AT = 0.5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`figures` and 95% `intervals` by name: those of the ranking as the run logged them, those of the
+    answers at P = .5; patients resampled. Empty where the predictions are gone."""
+
+    part: str  # test, or val where the test split was left alone
+    labels: np.ndarray
+    scores: np.ndarray
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+
+    def said(self, name: str) -> str:
+        """.561 (.475 - .650)"""
+        return with_interval(self.figures[name], self.intervals[name]) if name in self.figures else "-"
+
+    @property
+    def called(self) -> int:
+        """Images answered with positive."""
+        return int((self.scores >= AT).sum())
+
+
+def measured(run: Logged) -> Measured:
+    part = "test" if "test/auroc" in run.figures else "val"
+    ranking = {
+        name: (run.figures[f"{part}/{name}"], (run.figures[low], run.figures[high]))
+        for name in ("auroc", "auprc")
+        for low, high in [(f"{part}/{name}_low", f"{part}/{name}_high")]
+        if low in run.figures
+    }
+    try:
+        table = pd.read_csv(io.StringIO(query.text_of(run.run_id, "predictions.csv")))
+    except InputError:
+        return Measured(part, np.array([]), np.array([]), *split(ranking))
+    table = table[table["split"] == part]
+    labels, scores = table["label"].to_numpy(), table["score"].to_numpy(float)
+    patients = table["patient_id"].astype(str).where(table["patient_id"].notna(), table["image_id"])
+    figures = metrics.score(labels, scores, AT)
+    intervals = metrics.bootstrap(labels, scores, patients.to_numpy(str), AT)
+    there = {name: (figures[name], intervals[name]) for name in figures}
+    return Measured(part, labels, scores, *split(there | ranking))
+
+
+def split(named: dict[str, tuple[float, Interval]]) -> tuple[dict[str, float], dict[str, Interval]]:
+    return {name: one[0] for name, one in named.items()}, {name: one[1] for name, one in named.items()}
+
+
+def logged(run: Logged, name: str) -> str:
+    """A figure of the run with the interval it was logged with; without one where it has none."""
+    if name not in run.figures:
+        return "-"
+    ends = [run.figures.get(f"{name}_{end}") for end in ("low", "high")]
+    if ends[0] is None or ends[1] is None:
+        return short(run.figures[name])
+    return with_interval(run.figures[name], (ends[0], ends[1]))
+
+
+def with_interval(value: float, interval: Interval) -> str:
+    return f"{short(value)} ({between(interval)})" if np.isfinite(interval).any() else short(value)

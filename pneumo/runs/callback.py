@@ -1,0 +1,34 @@
+"""What looks on while a run trains; this one lets it be."""
+
+from collections.abc import Mapping, Sequence
+
+from pneumo.data.dataset import Material, prepared
+from pneumo.data.sources.base import Source
+from pneumo.display.console import Advance, Terminal
+
+
+class Watch:
+    """A study's trial overrides what it needs."""
+
+    terminal: Terminal
+    run_id: str | None = None  # an MLflow run that was begun before and not finished
+    run_name: str | None = None
+    parent: str | None = None  # the MLflow run above this one
+    study_id: str | None = None  # of the study that the run is of
+    tags: Mapping[str, object] = {}
+
+    def __init__(self) -> None:
+        self.terminal = Terminal()
+
+    def material(self, source: Source, advance: Advance) -> Material:
+        """The run's data, ready."""
+        return prepared(source, advance)
+
+    def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
+        """The run exists; `history` holds the epochs it is resumed after. InputError: it must not go on."""
+
+    def sees(self, epoch: int, figures: Mapping[str, float], is_last: bool) -> None:
+        """An epoch is done. PrunedError: the run shall stop."""
+
+    def ensure_held(self) -> None:
+        """Called before anything is written of the run. SupersededError: another process goes on with it."""

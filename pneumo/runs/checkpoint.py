@@ -1,0 +1,132 @@
+"""Checkpoints: `last.pt` to go on from, `best.pt` to predict with. A file is whole or not there."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pneumo.components.weights import read_tensors
+from pneumo.errors import InputError, listed
+from pneumo.runs import identity
+from pneumo.runs.identity import Images, Seen
+from pneumo.training.state import Training
+from pneumo.training.trainer import EpochReport
+
+LAST, BEST = "last.pt", "best.pt"
+FORMAT = 1  # 0, without a number: before checkpoints knew the images of their run
+
+
+class Keeper:
+    """Keeps the last and the best state of one run in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        split_hash: str,
+        run_id: str,
+        images: Images,
+        seen_before: Seen | None,
+        ensure_held: Callable[[], None] = lambda: None,
+        study_id: str | None = None,
+    ):
+        """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
+        where that is not known; `ensure_held`: see `Watch`; `study_id`: of the study that the run is of."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.files = self.last, self.best = folder / LAST, folder / BEST
+        for file in self.files:
+            for half_written in folder.glob(f".{file.name}.*"):  # by a process that was killed
+                half_written.unlink()
+        self._ensure_held = ensure_held
+        self._origin = {
+            "format": FORMAT,
+            "config": config,
+            "split_hash": split_hash,
+            "run_id": run_id,
+            "study_id": study_id,
+            "images": images.state(),
+            **({"seen": seen_before.and_of(images).state()} if seen_before else {}),
+        }
+
+    def offer(self, report: EpochReport, training: Training) -> None:
+        if report.is_best:
+            weights = training.evaluated.state_dict()
+            write({"model": weights, "epoch": report.epoch, **self._origin}, self.best, self._ensure_held)
+        self.keep(training)
+
+    def keep(self, training: Training) -> None:
+        """Also within an epoch."""
+        origin = {**self._origin, "threads": torch.get_num_threads()}
+        write({**training.state_dict(), **origin}, self.last, self._ensure_held)
+
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        weights: dict[str, torch.Tensor] = read(self.best)["model"]
+        return weights
+
+
+def write(state: dict[str, Any], path: Path, ensure_held: Callable[[], None] = lambda: None) -> None:
+    """Beside the place first, then moved there in one step, unless `ensure_held` raises between the two.
+    OSError: the disk is full, say; what was there before stays."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        ensure_held()
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(f"{path} cannot be written ({cause.strerror}); the one before is whole") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Onto the CPU; never executes what the file says. InputError: it is not a checkpoint of ours, or a later
+    version wrote it."""
+    state = read_tensors(path)
+    if not is_ours(state):
+        raise InputError(f"{path} is not a checkpoint of a run of ours")
+    if state.get("format", 0) > FORMAT:
+        raise InputError(
+            f"{path} has the checkpoint format {state['format']}, of a later version of pneumo; "
+            f"this one reads up to {FORMAT}"
+        )
+    return state
+
+
+def is_ours(state: Mapping[str, Any]) -> bool:
+    """Rather than another program's weights."""
+    return {"model", "config", "run_id"} <= state.keys()
+
+
+def images_of(state: Mapping[str, Any]) -> Images | None:
+    """The images of the run that wrote a checkpoint; None where that was before checkpoints knew them."""
+    return Images.from_state(state["images"]) if "images" in state else None
+
+
+def seen_by(state: Mapping[str, Any]) -> Seen | None:
+    """What the weights of a checkpoint have been trained on; None where that is not known."""
+    return Seen.from_state(state["seen"]) if "seen" in state else None
+
+
+def refuse_other_config(state: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> None:
+    """InputError: the checkpoint was made under another configuration; names what differs."""
+    if differing := identity.differing(state["config"], config):
+        raise InputError(listed(f"{path} cannot be resumed, its run was configured otherwise:", differing))
+
+
+def refuse_other_images(state: Mapping[str, Any], images: Images, split_hash: str, path: Path) -> None:
+    """InputError: the checkpoint's run had other images, labels, lesions or patients, or another split of
+    them; names what differs."""
+    then = images_of(state)
+    differing = identity.changes(then, images) if then else []
+    if not then and state["split_hash"] != split_hash:
+        differing = ["its split is another; it was written before checkpoints could say what has changed"]
+    if differing:
+        raise InputError(listed(f"{path} was trained on other data than there are now:", differing))

@@ -1,0 +1,126 @@
+"""What a finished run is worth, in numbers and in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pneumo.components.augment import Augment
+from pneumo.data.batches import Batches
+from pneumo.evaluation import metrics
+from pneumo.evaluation.metrics import Interval
+from pneumo.runs.experiment import Experiment
+from pneumo.training.predict import Predictions
+from pneumo.training.state import Training
+from pneumo.training.trainer import Fit
+
+FEW_PATIENTS = 20
+POSITIVES_LOOKED_AT = 512
+LOST_BELOW = 1e-3  # of the lesion's area: interpolation leaves a trace of a lesion just outside
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split's predictions, judged at a threshold that was chosen elsewhere."""
+
+    predictions: Predictions
+    patients: np.ndarray
+    threshold: float
+    figures: dict[str, float]
+    intervals: dict[str, Interval]
+
+    @classmethod
+    def of(cls, predictions: Predictions, patients: np.ndarray, threshold: float) -> "Scored":
+        labels, scores = predictions.labels, predictions.scores
+        figures = metrics.score(labels, scores, threshold)
+        return cls(
+            predictions,
+            patients,
+            threshold,
+            {"loss": predictions.loss, **figures},
+            metrics.bootstrap(labels, scores, patients, threshold),
+        )
+
+    def named(self, part: str) -> dict[str, float]:
+        """`test/auroc`, `test/auroc_low`, `test/auroc_high`, ..."""
+        named = {f"{part}/{name}": value for name, value in self.figures.items()}
+        for name, (low, high) in self.intervals.items():
+            named |= {f"{part}/{name}_low": low, f"{part}/{name}_high": high}
+        return {name: value for name, value in named.items() if np.isfinite(value)}
+
+    @property
+    def collapsed(self) -> bool:
+        return metrics.calls_one_class(self.predictions.labels, self.predictions.scores)
+
+
+def findings(training: Training) -> dict[str, float]:
+    """The figures behind the report's findings: do the curves jump, is there a gap, and the best and the
+    last epoch side by side."""
+    history = training.history
+    learned = [name for name in history[-1] if name.startswith(("train/", "val/"))]
+    best, last = history[training.best_epoch - 1], history[-1]
+    column = {name: np.array([figures[name] for figures in history]) for name in last}
+    return {
+        **{f"best/{name.replace('/', '_')}": best[name] for name in learned},
+        **{f"last/{name.replace('/', '_')}": last[name] for name in learned},
+        "best/epoch": training.best_epoch,
+        "findings/val_loss_jump": metrics.jumpiness(column["val/loss"]),
+        "findings/val_accuracy_jump": metrics.jumpiness(column["val/accuracy"]),
+        "findings/val_minus_train_loss": last["val/loss"] - last["train/loss"],
+        "findings/train_minus_val_accuracy": last["train/accuracy"] - last["val/accuracy"],
+        "fit_seconds": float(column["epoch_seconds"].sum()),
+    }
+
+
+def collapse(scored: Scored, part: str, reason: str) -> str:
+    """The sentence of a collapsed run."""
+    called = int((scored.predictions.scores >= 0.5).sum())
+    n = len(scored.predictions.labels)
+    answer, count = ("negative", n - called) if called < n / 2 else ("positive", called)
+    low, high = scored.intervals["auroc"]
+    ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its answers"
+    return (
+        f"COLLAPSED: {count:,} of {n:,} {part} images are called {answer} (P at or above .5). "
+        f"AUROC {scored.figures['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
+    )
+
+
+def likely_reason(experiment: Experiment, fit: Fit, training: Training, positive_patients: int) -> str:
+    """Why a run collapsed, by what can be checked: a frozen random network, the crop, too few positive
+    patients in training, no learning at all."""
+    model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
+    if model.freeze == "backbone" and model.pretrained is None:
+        return (
+            "all layers but the last are frozen at random values; "
+            "try model.freeze=none, or model.pretrained=imagenet."
+        )
+    lost = share_of_lesions_lost(augment, fit.batches, fit.split.train)
+    if lost > 0.1 and not augment.relabel:
+        return (
+            f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
+            "try augment=safe, or augment.relabel=true."
+        )
+    if positive_patients < FEW_PATIENTS:
+        return f"it has only {positive_patients} positive patients to learn from: too few."
+    prevalence = fit.split.numbers["split/train_prevalence"]
+    always_one, reached = max(prevalence, 1 - prevalence), training.history[-1]["train/accuracy"]
+    if reached < always_one + (1 - always_one) / 5:
+        return (
+            f"it has not learned its training images either: accuracy {reached:.2f}, where one answer for "
+            f"all gives {always_one:.2f}; try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
+        )
+    return "it learned its training images but nothing that holds for others; try augment=safe or more data."
+
+
+def share_of_lesions_lost(augment: Augment, batches: Batches, train: np.ndarray, seed: int = 0) -> float:
+    """The share of positive training draws that keep nothing of a lesion; 0 where no masks are known."""
+    masked = train[batches.store.has_mask[train]][:POSITIVES_LOOKED_AT]
+    if not len(masked):
+        return 0.0
+    draws = augment.draw(len(masked), torch.Generator().manual_seed(seed)).to(batches.device)
+    surviving = [
+        augment.surviving(batches.masks(part), draws[start : start + 64])
+        for start in range(0, len(masked), 64)
+        for part in [masked[start : start + 64]]
+    ]
+    return float((torch.cat(surviving) < LOST_BELOW).float().mean())

@@ -1,0 +1,40 @@
+"""One training run as plain objects: six components and a few settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pneumo.components.augment import Augment
+from pneumo.components.losses import Loss
+from pneumo.components.models import Model
+from pneumo.components.optimizers import OptimizerSettings
+from pneumo.components.schedules import Schedule
+from pneumo.data.sources.base import Source
+from pneumo.runs import identity
+from pneumo.training.settings import FitSettings
+
+Parameter = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    data: Source
+    augment: Augment
+    model: Model
+    optimizer: OptimizerSettings
+    loss: Loss
+    schedule: Schedule
+    fit: FitSettings
+    seed: int
+    tta: str
+    resume: str | None
+    mlflow_experiment: str
+    run_name: str | None
+    choices: dict[str, str]  # group -> the name chosen in it
+    overrides: list[str]  # as typed
+    parameters: dict[str, Parameter]  # the whole configuration, by dotted name
+    yaml: str  # the same, to be composed again
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The parameters that decide what is learned: equal ones give the same weights on the same images."""
+        return identity.configuration(self.parameters)

@@ -1,0 +1,181 @@
+"""What the terminal says of a run: one idea a line, numbers with their interval."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pneumo.components.models import Classifier
+from pneumo.data.dataset import Material
+from pneumo.data.split import Split
+from pneumo.evaluation.metrics import Interval
+from pneumo.runs.diagnosis import Scored
+from pneumo.runs.experiment import Experiment
+from pneumo.training.state import Training
+from pneumo.training.trainer import EpochReport, Fit
+
+EPOCH = "{:>6}  {:<8} {:<9} {:<14} {:<9} {}"
+EPOCH_HEADING = EPOCH.format("epoch", "loss", "val loss", "val AUROC", "lr", "images/s")
+FEW_PATIENTS = 10  # of one class: an interval over so few says little
+
+
+def cohort(material: Material) -> str:
+    table = material.cohort.table
+    known = int(table["patient_id"].nunique())
+    of = f"of {known:,} patients" if known else "of unknown patients"
+    built = material.store.build_seconds
+    how = f" (read in {clock(built)}, kept for next time)" if built is not None else ""
+    positive = material.labels.mean()
+    return f"{material.cohort.name}: {len(table):,} radiographs {of}, {positive:.1%} positive{how}"
+
+
+def split(split: Split) -> str:
+    sizes = " / ".join(f"{len(part):,}" for part in (split.train, split.val, split.test))
+    if not split.numbers["split/train_patients"]:
+        return f"{sizes}, may leak: {split.leak_risk}; patient memory unknown"
+    apart = "no patient in two of them" if split.leak_risk is None else f"may leak: {split.leak_risk}"
+    memory = split.patient_memory_auc
+    meaning = "nothing leaks" if abs(memory - 0.5) < 0.005 else "patients leak: read every figure with that"
+    return f"{sizes}, {apart}; patient memory {short(memory, 2)} ({meaning})"
+
+
+def model(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    names = experiment.choices
+    lr = experiment.optimizer.resolved_lr(effective_batch)
+    frozen = f", {experiment.model.freeze} frozen" if experiment.model.freeze != "none" else ""
+    return (
+        f"{names['model']}, 1 channel, {count(trainable)} trainable parameters{frozen} · {names['loss']} · "
+        f"{names['optimizer']} {rate(lr)} · {names['schedule']} · augment {names['augment']}"
+    )
+
+
+def device(fit: Fit) -> str:
+    device, settings, processes = fit.machine.device, fit.settings, fit.processes.count
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    several = f" x {processes} processes" if processes > 1 else ""
+    return (
+        f"{name}, {str(fit.machine.dtype).removeprefix('torch.')} · effective batch "
+        f"{fit.effective_batch} = {settings.batch_size} x {settings.accumulation_steps}{several}"
+    )
+
+
+def smaller_batch(fit: Fit, micro_batch: int) -> str:
+    return (
+        f"Out of memory with {fit.settings.batch_size} images at once: {micro_batch} from now on, and more "
+        f"accumulation; the effective batch is still {fit.effective_batch}."
+    )
+
+
+def resumed(state: dict[str, Any]) -> str:
+    done, before, now = len(state["history"]), state["threads"], torch.get_num_threads()
+    threads = f"; then on {before} threads, now on {now}: not bit-equal" if before != now else ""
+    windows = state["within"]["windows"] if state["within"] else 0
+    further = f" and {windows} steps of the next" if windows else ""
+    return f"after epoch {done}{further}{threads}"
+
+
+def epoch(report: EpochReport, epochs: int) -> str:
+    figures = report.figures
+    auroc = short(figures["val/auroc"]) + (" best" if report.is_best else "")
+    return EPOCH.format(
+        f"{report.epoch}/{epochs}",
+        short(figures["train/loss"]),
+        short(figures["val/loss"]),
+        auroc,
+        rate(figures["lr"]),
+        f"{figures['images_per_second']:,.0f}",
+    )
+
+
+def since_best(training: Training) -> str:
+    waited = len(training.history) - training.best_epoch
+    return f"{waited} epochs after the best, epoch {training.best_epoch}"
+
+
+def stopped(training: Training, run_id: str) -> str:
+    if not training.history and not training.within:
+        return "Stopped before the first epoch was finished: there is nothing to resume."
+    return f"Stopped after epoch {len(training.history)}. To go on: the same command and resume={run_id}"
+
+
+def unfinished(training: Training, run_id: str, folder: Path) -> str:
+    """Of a run that MLflow could not be told the rest of."""
+    if not training.history:
+        return "MLflow went away before the first epoch was finished: there is nothing to resume."
+    return (
+        f"MLflow does not have the whole run; all of it is kept in {folder}.\n"
+        f"To send it, once MLflow is back: the same command and resume={run_id}"
+    )
+
+
+ROWS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "sensitivity_at_90_specificity": "sensitivity at 90% spec.",
+    "sensitivity_at_95_specificity": "sensitivity at 95% spec.",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall (sensitivity)",
+    "specificity": "specificity",
+    "f1": "F1",
+    "hard_auroc": "hard AUROC *",
+}
+
+
+def result(scored: Scored, part: str, patients_known: bool) -> tuple[list[str], list[list[str]], str]:
+    """Columns, rows and title of the last table; `patients_known`: or each image counts
+    as a patient of its own."""
+    labels, patients = scored.predictions.labels, scored.patients
+    of = f"{len(np.unique(patients)):,} patients" if patients_known else "unknown patients"
+    positive = len(np.unique(patients[labels == 1]))
+    title = f"{part}, {len(labels):,} images of {of}, {int(labels.sum()):,} positive"
+    if patients_known and positive < FEW_PATIENTS:
+        rest = f"only {positive} patients are" if positive > 1 else "a single patient is"
+        title += f"\n{rest} positive: these figures rest on that alone"
+    rows = [[name, known(scored.figures[key]), between(scored.intervals[key])] for key, name in ROWS.items()]
+    return ["", "", f"95% interval ({'patients' if patients_known else 'images'} resampled)"], rows, title
+
+
+def operating_point(scored: Scored) -> str:
+    return (
+        f"accuracy to F1 at threshold {short(scored.threshold, 2)}, the best F1 on validation\n"
+        "* of the 0/1 answers, as the report gives it; it says nothing of the ranking"
+    )
+
+
+def clock(duration: float) -> str:
+    """4 s, 2:09 or 3:37:20"""
+    whole = round(duration)
+    hours, rest = divmod(whole, 3600)
+    minutes, seconds = divmod(rest, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{minutes}:{seconds:02}" if minutes else f"{seconds} s"
+
+
+def short(value: float, digits: int = 3) -> str:
+    """.957, as in the literature."""
+    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
+
+
+def known(value: float) -> str:
+    """.957, or - where it is not known."""
+    return short(value) if np.isfinite(value) else "-"
+
+
+def between(interval: Interval) -> str:
+    """.916 - .987, or nothing where neither end is known."""
+    return f"{known(interval[0])} - {known(interval[1])}" if np.isfinite(interval).any() else ""
+
+
+def rate(value: float) -> str:
+    """1.2e-3"""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def count(number: int) -> str:
+    """307,793 -> 0.31 M"""
+    return f"{number / 1e6:.2g} M" if number >= 1e5 else f"{number:,}"
