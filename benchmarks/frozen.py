@@ -9,7 +9,7 @@ from pathlib import Path
 from rows import Row, end
 from runs import trained
 
-from pneumo.runs.messages import short
+from pneumo.display.format import short
 
 RUN = ["model=resnet18", "model.freeze=backbone", "augment=none", "fit.pictures=false"]
 

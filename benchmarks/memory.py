@@ -20,7 +20,7 @@ from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.runs.messages import short
+from pneumo.display.format import short
 from pneumo.training.device import Machine
 from pneumo.training.settings import FitSettings
 from pneumo.training.state import Training

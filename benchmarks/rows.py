@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from pneumo.runs.messages import short
+from pneumo.display.format import short
 
 HEADER = ("what", "ours", "the other side", "ratio", "asked for")
 NOT_MEASURED = "not measured"

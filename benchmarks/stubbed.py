@@ -17,8 +17,8 @@ from runs import ROOT
 from pneumo.runs import config
 from pneumo.sweep.objective import job
 from pneumo.training.predict import Predictions
-from pneumo.training.state import Training
-from pneumo.training.trainer import EpochReport, Fit
+from pneumo.training.state import EpochReport, Training
+from pneumo.training.trainer import Fit
 
 SECONDS = "STUB_SECONDS"
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"]

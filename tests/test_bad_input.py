@@ -15,9 +15,10 @@ from conditions import fill, nobody, small_disk
 from conftest import ROOT, SMALL
 from PIL import Image
 
-from pneumo.data.cohort import Cohort, read_table
-from pneumo.data.sources import Table
+from pneumo.data.cohort import Cohort
+from pneumo.data.sources.table import Table
 from pneumo.data.store import FORMAT, ROOM_TO_SPARE_BYTES, Store, open_store
+from pneumo.data.tables import read_table
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
 

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pneumo.data.cohort import Cohort, read_table, sexes, years
-from pneumo.data.sources import Table
+from pneumo.data.cohort import Cohort
+from pneumo.data.sources.table import Table
+from pneumo.data.tables import read_table, sexes, years
 from pneumo.errors import InputError
 
 COLUMNS = {"image": "image", "label": "label", "patient": "patient"}

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pneumo.data.cohort import Cohort
-from pneumo.data.decode.images import UnreadableError, decode_rle, load_grey
-from pneumo.data.sources import Table
+from pneumo.data.decode.images import UnreadableError, load_grey
+from pneumo.data.decode.rle import decode_rle
+from pneumo.data.sources.table import Table
 from pneumo.errors import InputError
 
 TARGETS = 6

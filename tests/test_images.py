@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
-from pneumo.data.decode.images import (
-    Files,
-    Picture,
-    decode_rle,
-    load_grey,
-    resized,
-    resized_mask,
-)
+from pneumo.data.decode.images import Files, Picture, load_grey, resized, resized_mask
+from pneumo.data.decode.rle import decode_rle
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 

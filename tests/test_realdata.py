@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pneumo.data.cohort import Cohort, with_patients
+from pneumo.data.cohort import Cohort
 from pneumo.data.decode.dicom import header, stored
-from pneumo.data.decode.images import decode_rle, load_grey
-from pneumo.data.sources import SIIM_SIDE_PX, Nih, SiimDicom, SiimPng
-from pneumo.data.sources.siim import parse_rle
+from pneumo.data.decode.images import load_grey
+from pneumo.data.decode.rle import decode_rle
+from pneumo.data.sources.nih import Nih
+from pneumo.data.sources.siim import SIIM_SIDE_PX, SiimDicom, SiimPng, parse_rle
 from pneumo.data.split import split_cohort
 from pneumo.data.store import open_store
+from pneumo.data.validate import with_patients
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.run import run
 

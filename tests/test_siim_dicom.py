@@ -12,8 +12,7 @@ import pytest
 from pneumo.data.decode.dicom import Header, header
 from pneumo.data.decode.images import Files
 from pneumo.data.files import found
-from pneumo.data.sources import SiimDicom
-from pneumo.data.sources.siim import read_rle
+from pneumo.data.sources.siim import SiimDicom, read_rle
 from pneumo.errors import InputError
 
 HEADER = "ImageId, EncodedPixels\n"
@@ -166,7 +165,7 @@ def test_links_out_of_the_root_are_refused_and_not_opened(
         opened.extend(paths)
         return [header(folder, path) for path in paths]
 
-    monkeypatch.setattr("pneumo.data.sources.siim.headers", headers)
+    monkeypatch.setattr("pneumo.data.decode.dicom.headers", headers)
     assert "b.dcm is a link that leads out of" in refused(root)
     assert opened == ["dicom-images-train/1.0/2.0/a.dcm", "dicom-images-train/1.2/2.2/c.dcm"]
 

@@ -10,8 +10,10 @@ from PIL import Image
 
 from pneumo.data.cohort import CORE, Cohort
 from pneumo.data.decode.images import Files, Picture
-from pneumo.data.sources import Nih, Phantom, SiimPng, Table
-from pneumo.data.sources.siim import parse_rle
+from pneumo.data.sources.nih import Nih
+from pneumo.data.sources.phantom import Phantom
+from pneumo.data.sources.siim import SiimPng, parse_rle
+from pneumo.data.sources.table import Table
 from pneumo.errors import InputError
 
 

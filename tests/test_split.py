@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from pneumo.data.cohort import Cohort
-from pneumo.data.sources import Phantom
+from pneumo.data.sources.phantom import Phantom
 from pneumo.data.split import BINS, Split, deal, split_cohort
 from pneumo.errors import InputError
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pneumo.data.cohort import Block, Cohort
-from pneumo.data.sources import Table
+from pneumo.data.sources.table import Table
 from pneumo.data.store import Store, open_store
 from pneumo.errors import InputError
 

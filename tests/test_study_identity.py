@@ -109,7 +109,7 @@ def as_before_studies_had_ids(one):
     older = Path("outputs/studies/s")
     shutil.move(folder_of(one), older)
     settings = one.user_attrs["identity"]["settings"]
-    settings["data._target_"] = "pneumo.data.sources.Phantom"
+    settings["data._target_"] = "pneumo.data.sources.phantom.Phantom"
     del settings["fit.mask_weight"]
     one.set_user_attr("identity", {**one.user_attrs["identity"], "settings": settings})
     with sqlite3.connect("study.db") as connection:

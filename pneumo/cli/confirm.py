@@ -15,14 +15,15 @@ from optuna.trial import FrozenTrial
 from pneumo.data.dataset import Material, prepared
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
+from pneumo.display.format import short
 from pneumo.errors import InputError, listed
+from pneumo.inference.evaluation_count import count_look
 from pneumo.inference.model import trained
-from pneumo.inference.test_looks import count_look
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import Watch
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES, Images
-from pneumo.runs.messages import ROWS, short
+from pneumo.runs.messages import ROWS
 from pneumo.runs.restore import experiment_of, revisit
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run

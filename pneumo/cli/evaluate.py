@@ -15,10 +15,10 @@ from pneumo.evaluation import report
 from pneumo.evaluation.results import Answers, Evaluation, compared
 from pneumo.evaluation.subgroups import subgroups
 from pneumo.inference.dataset_predictions import Asked, Looked, look
+from pneumo.inference.evaluation_count import count_look
 from pneumo.inference.gallery import gallery
 from pneumo.inference.localisation import localised, sections
 from pneumo.inference.model import Trained, trained
-from pneumo.inference.test_looks import count_look
 from pneumo.runs import query, tracking
 from pneumo.training.predict import Predictions
 

@@ -8,11 +8,11 @@ import torch
 from pneumo.data.dataset import Material, limited, prepared
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
+from pneumo.display.format import short
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.callback import Watch
 from pneumo.runs.identity import Images
-from pneumo.runs.messages import short
 from pneumo.runs.restore import experiment_of
 from pneumo.runs.resume import RUN_ID
 from pneumo.runs.run import run

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from pneumo.data.cohort import LABELS, flags, known, need_columns, of_images, read_table, sexes, years
 from pneumo.data.split import COLUMN_VALUES
+from pneumo.data.tables import flags, known, need_columns, of_images, read_table, sexes, years
+from pneumo.data.validate import LABELS
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, listed

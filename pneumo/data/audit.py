@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pneumo.data.cohort import Cohort, Pixel
+from pneumo.data.cohort import Cohort
+from pneumo.data.decode.grayscale import Pixel
 from pneumo.data.split import Rows, Split
 from pneumo.data.store import Store
 

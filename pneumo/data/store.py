@@ -25,7 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from pneumo.data.cohort import Cohort, Digests, Pixel, refusal
+from pneumo.data.cohort import Cohort, Digests
+from pneumo.data.decode.grayscale import Pixel
+from pneumo.data.validate import refusal
 from pneumo.errors import InputError
 
 FORMAT = 2  # another whenever the same bytes come to be read as other pixels

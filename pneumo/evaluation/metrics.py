@@ -14,6 +14,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
+FEW_PATIENTS = 10  # of one class: an interval over so few says little
+
 
 @dataclass(frozen=True)
 class Ranking:

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
+from pneumo.display.format import between, known, short, signed
 from pneumo.display.pages import Section
 from pneumo.evaluation import plots
 from pneumo.evaluation.metrics import Interval
 from pneumo.evaluation.results import LEVELS, PREVALENCES, Comparison, Evaluation
 from pneumo.evaluation.subgroups import Subgroup
-from pneumo.runs.messages import between, known, short
 
 RANKING = {
     "auroc": "AUROC",
@@ -187,7 +187,3 @@ def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
 
 def with_interval(value: float, interval: Interval) -> str:
     return f"{known(value)} ({between(interval)})" if np.isfinite(value) else "-"
-
-
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + short(abs(value))

@@ -9,14 +9,16 @@ import pandas as pd
 import torch
 
 from pneumo.data.batches import Batches
-from pneumo.data.cohort import Cohort, flags, need_columns, of_images
+from pneumo.data.cohort import Cohort
 from pneumo.data.dataset import Material, limited, prepared, undivided
 from pneumo.data.sources.base import Source
+from pneumo.data.tables import flags, need_columns, of_images
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import Array, best_f1_threshold
 from pneumo.evaluation.results import Answers
+from pneumo.inference.evaluation_count import in_test_of, looked_at_test
 from pneumo.inference.model import Trained
 from pneumo.inference.own_images import (
     as_trained,
@@ -25,7 +27,6 @@ from pneumo.inference.own_images import (
     refuse_other_splits,
     validation_rows,
 )
-from pneumo.inference.test_looks import in_test_of, looked_at_test
 from pneumo.runs import config, identity
 from pneumo.runs.identity import VAL, Images
 from pneumo.runs.restore import experiment_of

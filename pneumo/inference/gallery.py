@@ -5,11 +5,11 @@ import torch
 from matplotlib.figure import Figure
 
 from pneumo.data.dataset import Material
+from pneumo.display.format import short
 from pneumo.evaluation import plots
 from pneumo.evaluation.plots import Tiles
 from pneumo.inference.model import Trained
 from pneumo.inference.saliency import MAPS, NAMES
-from pneumo.runs.messages import short
 from pneumo.training.predict import Predictions
 
 SHOWN = 12  # of each class in each figure

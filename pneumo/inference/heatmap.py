@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pneumo.data.cohort import Pixel
+from pneumo.data.decode.grayscale import Pixel
 from pneumo.data.decode.images import as_png
 
 SMALLEST_SIDE_PX = 512

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pneumo.data.dataset import Material
+from pneumo.display.format import short
 from pneumo.display.pages import Section
 from pneumo.evaluation import metrics
 from pneumo.evaluation.map_overlap import FIGURES, TOLERANCE, inside, judged, within
-from pneumo.evaluation.metrics import Interval
+from pneumo.evaluation.metrics import FEW_PATIENTS, Interval
 from pneumo.inference.model import Trained
 from pneumo.inference.saliency import NAMES, Map, maps_of
-from pneumo.runs.messages import FEW_PATIENTS, short
 
 N_RANDOMISED = 3
 SIZES = {"small": (0.0, 0.0051), "medium": (0.0051, 0.0131), "large": (0.0131, 1.0)}  # SIIM-ACR's tertiles

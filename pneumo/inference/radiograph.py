@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumo.data.cohort import Pixel
+from pneumo.data.decode.grayscale import Pixel
 from pneumo.data.decode.images import header_flag, load_grey_and_colour, resized
 
 LOOKED_AT_PX = 64  # side; of 1,014 NIH films the nearest to each limit is named beside it

@@ -2,10 +2,10 @@
 
 The numbers are the items of CLAIM (2024 update) and of TRIPOD+AI (2024); the words are ours."""
 
+from pneumo.display.format import count, short
 from pneumo.display.pages import Section
 from pneumo.report2024.comparison import commit, leak, size
 from pneumo.report2024.model_card import NOT_KNOWN
-from pneumo.runs.messages import count, short
 from pneumo.runs.query import Logged
 
 SAMPLE = "all that there were: not calculated"

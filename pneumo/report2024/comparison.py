@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
+from pneumo.display.format import clock, short
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.report2024.collect import CONTROL, Gathered, Pair
 from pneumo.report2024.decoded import Reading
 from pneumo.report2024.published import SPLITS, row_of
 from pneumo.report2024.rescored import Measured
-from pneumo.runs.messages import clock, short
 from pneumo.runs.query import Logged, epochs_of
 
 NOT_RUN = "not run yet"

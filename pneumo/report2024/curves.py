@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
+from pneumo.display.format import short
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
 from pneumo.report2024.collect import CONTROL, Gathered, Pair
 from pneumo.report2024.comparison import NOT_RUN
 from pneumo.report2024.published import FIGURES
-from pneumo.runs.messages import short
 from pneumo.runs.query import Logged, epochs_of
 
 NAMES = ("as it is", f"augment={CONTROL}")

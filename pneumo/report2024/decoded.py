@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pneumo.display.format import short
 from pneumo.display.pages import Section
 from pneumo.report2024.confusion_search import Matrix, decoded, ruled_out, shared_positives
 from pneumo.report2024.published import IMAGES, ROWS, SIIM_POSITIVES, SPLITS
-from pneumo.runs.messages import short
 
 ALL = "all"
 

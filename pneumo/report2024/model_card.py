@@ -1,10 +1,10 @@
 """A model card of the recommended run."""
 
+from pneumo.display.format import count, short
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
 from pneumo.report2024.comparison import answers, commit, epochs, leak, size
 from pneumo.report2024.rescored import Measured, logged
-from pneumo.runs.messages import count, short
 from pneumo.runs.query import Logged
 
 NOT_KNOWN = "not known"

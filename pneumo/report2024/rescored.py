@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pneumo.display.format import between, short
 from pneumo.errors import InputError
 from pneumo.evaluation import metrics
 from pneumo.evaluation.metrics import Interval
 from pneumo.runs import query
-from pneumo.runs.messages import between, short
 from pneumo.runs.query import Logged
 
 AT = 0.5

@@ -11,8 +11,7 @@ from pneumo.components.weights import read_tensors
 from pneumo.errors import InputError, listed
 from pneumo.runs import identity
 from pneumo.runs.identity import Images, Seen
-from pneumo.training.state import Training
-from pneumo.training.trainer import EpochReport
+from pneumo.training.state import EpochReport, Training
 
 LAST, BEST = "last.pt", "best.pt"
 FORMAT = 1  # 0, without a number: before checkpoints knew the images of their run

@@ -17,6 +17,7 @@ from pneumo.data.batches import Batches
 from pneumo.data.dataset import Material, limited, prepared
 from pneumo.data.normalise import normaliser
 from pneumo.display.console import Terminal
+from pneumo.display.format import clock
 from pneumo.errors import InputError, PrunedError
 from pneumo.evaluation.metrics import best_f1_threshold
 from pneumo.runs import checkpoint, diagnosis, messages, plots, query, tracking
@@ -155,7 +156,7 @@ def lead(
         terminal.line()
         terminal.warn(messages.unfinished(training, tracker.run_id, folder))
         raise tracking.away(error) from None
-    terminal.line(f"{messages.clock(time.perf_counter() - began)} · {tracker.address()}")
+    terminal.line(f"{clock(time.perf_counter() - began)} · {tracker.address()}")
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.runs.messages import clock, rate, short
+from pneumo.display.format import clock, rate, short
 from pneumo.sweep.search_space import Value
 
 STATE = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}

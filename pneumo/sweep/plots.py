@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from pneumo.display.format import rate
 from pneumo.evaluation.plots import GREY, NEGATIVE, POSITIVE, plain, tidy
-from pneumo.runs.messages import rate
 from pneumo.sweep import labels
 from pneumo.sweep.search_space import Value
 from pneumo.sweep.summary import best_first, importance

@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display import pages
 from pneumo.display.console import Terminal
+from pneumo.display.format import clock, short
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
-from pneumo.runs.messages import clock, short
 from pneumo.sweep import labels, plots
 from pneumo.sweep.storage import COUNTED, Ledger
 from pneumo.sweep.summary import best_first, importance, saved_seconds, summary

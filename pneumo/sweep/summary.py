@@ -7,8 +7,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from pneumo.display.format import clock, short
 from pneumo.display.pages import Section
-from pneumo.runs.messages import clock, short
 from pneumo.sweep import labels
 from pneumo.sweep.ablation import Design
 from pneumo.sweep.paired_effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio

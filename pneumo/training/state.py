@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pneumo.components.models import Classifier
 from pneumo.components.schedules import Pace
 from pneumo.training.ema import Average
+from pneumo.training.predict import Predictions
 
 Sums = tuple[float, float, float]  # loss, right answers and number, over images
 
@@ -100,3 +101,13 @@ def _quality(figures: Mapping[str, float]) -> tuple[float, float]:
 
 def _first_highest_auroc(history: list[dict[str, float]]) -> int:
     return int(np.argmax([figures["val/auroc"] for figures in history])) + 1 if history else 0
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """`epoch` from 1; `figures` by their MLflow names; `predictions` on the validation split."""
+
+    epoch: int
+    figures: dict[str, float]
+    predictions: Predictions
+    is_best: bool

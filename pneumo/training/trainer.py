@@ -27,17 +27,7 @@ from pneumo.training.distributed import ALONE, Processes
 from pneumo.training.meter import Tally, total
 from pneumo.training.predict import Predictions, View, Viewer, predict, views_of
 from pneumo.training.settings import FitSettings
-from pneumo.training.state import Training, Within
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """`epoch` from 1; `figures` by their MLflow names; `predictions` on the validation split."""
-
-    epoch: int
-    figures: dict[str, float]
-    predictions: Predictions
-    is_best: bool
+from pneumo.training.state import EpochReport, Training, Within
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,9 +28,8 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
-from pneumo.data.cohort import Pixel
 from pneumo.data.decode import body_part, gdcm_process
-from pneumo.data.decode.grayscale import UnreadableError, detector_top, eight_bits, need_size
+from pneumo.data.decode.grayscale import Pixel, UnreadableError, detector_top, eight_bits, need_size
 from pneumo.errors import one_line
 
 Floats = npt.NDArray[np.float64]

@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from pneumo.data.cohort import Pixel
-
 DETECTOR_BITS = (8, 10, 12, 14, 16)
 MAX_PIXELS = 2**26  # 8,192 x 8,192, four times the largest detectors; a forged header can claim far more
+
+Pixel = npt.NDArray[np.uint8]
 
 
 class UnreadableError(Exception):

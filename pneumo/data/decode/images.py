@@ -15,7 +15,6 @@ only a picture smaller than the square is interpolated.
 # H, W of a file; b images of a block, m masks of a block
 
 import io
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,12 +25,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from pneumo.data.cohort import NO_LESION, Block, Digests, Pixel
+from pneumo.data.cohort import Block, Digests
 from pneumo.data.contents import contents, cores, hash_of
-from pneumo.data.decode.grayscale import UnreadableError, detector_top, eight_bits, need_size
+from pneumo.data.decode.grayscale import Pixel, UnreadableError, detector_top, eight_bits, need_size
+from pneumo.data.decode.rle import NO_LESION, _size, decode_rle
 from pneumo.errors import one_line
 
-WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
 BLOCK_ROWS = 16  # two blocks in flight: at 512 px at most 16 MB, and what is written is still in the cache
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP", "GIF")
 DICOM = (".dcm", ".dicom")
@@ -190,38 +189,6 @@ def resized_mask(mask: Pixel, side_px: int) -> Pixel:
     return small
 
 
-def decode_rle(texts: Sequence[str], height: int, width: int) -> Pixel:
-    """SIIM-ACR run-length codes, united -> (height, width) of 0 and 255.
-
-    A code is pairs of (offset from the end of the run before, length), 0-based, column by column;
-    "-1" is no lesion. Raises UnreadableError where a code has half a pair or leaves the image.
-    """
-    flat = np.zeros(height * width, np.uint8)
-    for text in texts:
-        if text.strip() in NO_LESION:
-            continue
-        try:
-            if not WHOLE_NUMBERS.fullmatch(text):  # int() would take "1_0" for 10
-                raise ValueError
-            numbers = [int(number) for number in text.split()]
-        except ValueError:
-            raise UnreadableError(
-                f'the run-length code "{text[:20]}..." is not made of whole numbers'
-            ) from None
-        if len(numbers) % 2:
-            raise UnreadableError(f"the run-length code has {len(numbers):,} numbers, must be pairs")
-        end = 0
-        for offset, length in zip(numbers[::2], numbers[1::2], strict=True):
-            start, end = end + offset, end + offset + length
-            if offset < 0 or length < 0 or end > flat.size:
-                raise UnreadableError(
-                    f"the run-length code has a run {start:,} to {end:,}, out of the range of the "
-                    f"{flat.size:,} pixels of {_size((height, width))}"
-                )
-            flat[start:end] = 255
-    return flat.reshape(width, height).T
-
-
 def _need_one_frame(picture: Image.Image) -> None:
     """Raises UnreadableError. MPO is a JPEG with other views behind it, which viewers do not show."""
     frames = getattr(picture, "n_frames", 1)
@@ -288,7 +255,3 @@ def _hash_of_codes(picture: Picture) -> int:
     """0 where they draw nothing."""
     drawn = [code for code in picture.rle if code.strip() not in NO_LESION]
     return hash_of(repr((drawn, picture.rle_side_px)).encode()) if drawn else 0
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[1]}x{shape[0]}"

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pneumo.data.cohort import CORE, Cohort, checked, need_columns, with_patients
+from pneumo.data.cohort import CORE, Cohort
+from pneumo.data.decode.rle import NO_LESION
+from pneumo.data.tables import known, need_columns, sexes, years
+from pneumo.data.validate import checked, with_patients
 from pneumo.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,3 +128,13 @@ def need_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 def need_whole(name: str, value: object, smallest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
         raise InputError(f'data.{name} is "{value}", must be a whole number of at least {smallest}')
+
+
+def _has_lesion(codes: pd.Series) -> pd.Series:
+    return (~codes.isin(list(NO_LESION))).map({True: "1", False: "0"})
+
+
+def _described(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
+    """View, age and sex from the named columns, where the table has them."""
+    readers = {"view": known, "age": years, "sex": sexes}
+    return {role: readers[role](table[column]) for role, column in columns.items() if column in table}

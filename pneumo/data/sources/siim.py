@@ -1,17 +1,23 @@
-"""SIIM-ACR's run-length codes and DICOM folders, as tables."""
+"""SIIM-ACR, as its PNG release and as the DICOM files and run-length codes it was first released as."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
 
-from pneumo.data.cohort import NO_LESION, known, need_columns, path_problems, read_table, sexes, years
+from pneumo.data.cohort import Cohort
 from pneumo.data.decode.body_part import names_chest
-from pneumo.data.decode.dicom import Header, headers
-from pneumo.errors import one_line
+from pneumo.data.decode.rle import NO_LESION
+from pneumo.data.files import found
+from pneumo.data.sources.base import OnDisk, _has_lesion
+from pneumo.data.tables import known, need_columns, read_table, sexes, years
+from pneumo.data.validate import LABELS, path_problems
+from pneumo.errors import InputError, listed, one_line
 
 Places = Mapping[str, Sequence[str]]  # where the files of an image id lie
+
+SIIM_SIDE_PX = 1024
 
 
 def table_path(path: Path) -> Path:
@@ -65,6 +71,8 @@ def with_headers(draft: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, tuple[s
 
     A file that leads out of the root is not opened.
     """
+    from pneumo.data.decode.dicom import Header, headers  # costs half a second, which others need not pay
+
     files = draft["image"].drop_duplicates()
     files = files[path_problems(root, files) == ""]
     names = [field.name for field in fields(Header)]
@@ -89,3 +97,67 @@ def _other_parts(parts: pd.Series) -> tuple[str, ...]:
         f"{one_line(str(part))} ({count:,})" for part, count in other.value_counts().head(5).items()
     )
     return (f"{len(other):,} headers name another body part than the chest: {names}",)
+
+
+@dataclass(kw_only=True)
+class SiimPng(OnDisk):
+    """The PNG release of SIIM-ACR; its own division is the column `release` (train, test)."""
+
+    def __call__(self) -> Cohort:
+        parts = []
+        for release in ("train", "test"):
+            path = self.folder() / f"stage_1_{release}_images.csv"
+            table = read_table(path)
+            need_columns(table, path, ["new_filename", "ImageId", "has_pneumo"])
+            table["release"] = release
+            positive = table["has_pneumo"].map(LABELS) == 1
+            parts.append(
+                self._draft(table, path.name, image="png_images/" + table["new_filename"]).assign(
+                    image_id=table["ImageId"],
+                    label=table["has_pneumo"],  # never the file name, which gives it away
+                    mask=("png_masks/" + table["new_filename"]).where(positive),
+                )
+            )
+        return self._from_draft("siim_png", pd.concat(parts, ignore_index=True), "has_pneumo")
+
+
+@dataclass(kw_only=True)
+class SiimDicom(OnDisk):
+    """SIIM-ACR as first released: DICOM files in folders of any depth, each named by its ImageId, and a table
+    of run-length codes. Patient, view, age and sex come from the headers."""
+
+    images: str
+    table: str
+
+    def __call__(self) -> Cohort:
+        path = table_path(self.folder() / self.table)
+        table = read_rle(path)
+        places, closed = self._places()
+        ids, codes = table["ImageId"], table["EncodedPixels"]
+        nowhere = f"{self.images}/**/"
+        image = ids.map(lambda name: places.get(name, [f"{nowhere}{name}.dcm"])[0] if name else "")
+        draft = self._draft(table, path.name, image).assign(
+            image_id=ids, rle=codes, label=_has_lesion(codes), problem=doubled(ids, places)
+        )
+        draft, other_parts = with_headers(draft, self.folder())
+        cohort = self._from_draft("siim_dicom", draft, "EncodedPixels", SIIM_SIDE_PX)
+        notes = (*closed, *unnamed(ids, places, path.name), *other_parts)
+        return replace(cohort, notes=notes + cohort.notes)
+
+    def _places(self) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+        """Where the file of each image id lies, and what to say of folders that were not looked into."""
+        root = self.folder()
+        if Path(self.images).is_absolute():
+            raise InputError(f'data.images is "{self.images}", must be relative to data.root')
+        if not (root / self.images).is_dir():
+            raise InputError(f'data.images: no folder "{self.images}" in {root}')
+        there = found(root, self.images, ".dcm")
+        closed = tuple(f"not looked into: {one_line(folder)}" for folder in there.closed)
+        if closed and self.on_error == "raise":
+            raise InputError(listed(f"{root}: {len(closed):,} folders could not be looked into:", closed))
+        if not there.files:
+            raise InputError(f'data.images: no .dcm file below "{self.images}" in {root}')
+        places: dict[str, list[str]] = {}
+        for file in there.files:
+            places.setdefault(Path(file).stem, []).append(file)
+        return places, closed
