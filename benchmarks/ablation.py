@@ -24,12 +24,12 @@ from rich.table import Table
 from runs import ROOT, surroundings
 
 from pneumo.data.batches import Batches
-from pneumo.data.dataset import Material, prepared
+from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.evaluation import metrics
-from pneumo.inference.model import Trained, trained
+from pneumo.inference.model import LoadedModel, load_model
 from pneumo.runs import config, tracking
 from pneumo.sweep.paired_effects import paired
-from pneumo.training.predict import views_of
+from pneumo.training.predict import tta_transforms
 
 VARIANTS = {
     "the defaults": [],
@@ -60,20 +60,20 @@ def train(folder: Path, seed: int, overrides: list[str]) -> tuple[str, float]:
     return run.info.run_id, time.time() - began
 
 
-def judged(model: Trained, n_images: int, views: str) -> np.ndarray:
+def judged(model: LoadedModel, n_images: int, transforms: str) -> np.ndarray:
     """Log odds of the judging images, (N,)."""
     judges = judging(model.side_px, n_images)
-    batches = Batches(judges.store, judges.labels, model.machine.device, 0)
-    logits = model.logits(batches, np.arange(len(judges.labels)), views_of(views))
+    batches = Batches(judges.store, judges.labels, model.accelerator.device, 0)
+    logits = model.logits(batches, np.arange(len(judges.labels)), tta_transforms(transforms))
     return torch.logit(model.loss.probability(logits), eps=1e-9).numpy()
 
 
-def judging(side_px: int, n_images: int) -> Material:
+def judging(side_px: int, n_images: int) -> Dataset:
     overrides = [f"data.image_side_px={side_px}", f"data.n_images={n_images}", f"data.seed={JUDGES_SEED}"]
-    return prepared(config.load(config.composed(overrides)).data, lambda done, total: None)
+    return load_dataset(config.load(config.composed(overrides)).data, lambda done, total: None)
 
 
-def figures(log_odds: np.ndarray, judges: Material) -> tuple[float, float]:
+def aurocs(log_odds: np.ndarray, judges: Dataset) -> tuple[float, float]:
     """AUROC over all, and of small lesions against all negatives."""
     labels, store = judges.labels, judges.store
     share = np.zeros(len(labels))
@@ -106,17 +106,17 @@ def main() -> None:
             for name in options.variants:
                 run_id, spent = train(Path(temporary), seed, [*VARIANTS[name], *options.overrides])
                 seconds[name].append(spent)
-                model = trained(run_id)
-                for views in ("none", "hflip") if name in (BASE, TOGETHER) else ("none",):
-                    title = name if views == "none" else f"{name}; mirrored view"
-                    log_odds[title].append(judged(model, options.judges, views))
-                    found[title].append(figures(log_odds[title][-1], judges))
+                model = load_model(run_id)
+                for transforms in ("none", "hflip") if name in (BASE, TOGETHER) else ("none",):
+                    title = name if transforms == "none" else f"{name}; mirrored view"
+                    log_odds[title].append(judged(model, options.judges, transforms))
+                    found[title].append(aurocs(log_odds[title][-1], judges))
                     whole, small = found[title][-1]
                     console.print(f"seed {seed}  {title}: {whole:.4f} {small:.4f}")
                 if options.out:
                     options.out.write_text(json.dumps({"found": found, "seconds": seconds}))
         for title in [title for title in found if title.startswith((BASE, TOGETHER))]:
-            whole, small = figures(np.mean(log_odds[title], axis=0), judges)
+            whole, small = aurocs(np.mean(log_odds[title], axis=0), judges)
             console.print(f"ensemble of {options.seeds} seeds of {title}: {whole:.4f} {small:.4f}")
         console.print(table(found, seconds))
 

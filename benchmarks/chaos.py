@@ -45,7 +45,7 @@ def marked() -> None:
     from pneumo.data import store
     from pneumo.runs import checkpoint
     from pneumo.runs.tracking import Tracker
-    from pneumo.training.trainer import Fit
+    from pneumo.training.trainer import Trainer
 
     def tells(phase: str, owner: Any, name: str) -> None:
         call: Callable[..., Any] = getattr(owner, name)
@@ -62,7 +62,7 @@ def marked() -> None:
 
     marks = int(os.environ[MARKS])
     tells("store build", store, "_build")
-    tells("training", Fit, "train_epoch")
+    tells("training", Trainer, "train_epoch")
     tells("checkpoint", checkpoint, "write")
     tells("logging", Tracker, "log")
     sys.argv = [str(ROOT / "train.py"), *sys.argv[2:]]

@@ -8,7 +8,7 @@ import numpy as np
 from rows import Row, end
 from scipy.special import expit
 
-from pneumo.evaluation.results import Answers, Evaluation
+from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 
 IMAGES, PATIENTS = 12_047, 8_000
 
@@ -17,14 +17,14 @@ def main() -> None:
     random = np.random.default_rng(0)
     log_odds = random.normal(-2, 2, IMAGES)
     labels = (random.random(IMAGES) < expit(log_odds)).astype(int)
-    answers = Answers(labels, log_odds, random.integers(0, PATIENTS, IMAGES), 0.0, 1.2)
+    predictions = LogOddsPredictions(labels, log_odds, random.integers(0, PATIENTS, IMAGES), 0.0, 1.2)
     began = time.perf_counter()
-    found = Evaluation.of(answers)
+    found = Evaluation.of(predictions)
     seconds = time.perf_counter() - began
     end(
         [
             Row(
-                f"an evaluation's {len(found.figures)} figures, 2,000 draws over {IMAGES:,} images, s",
+                f"an evaluation's {len(found.metrics)} figures, 2,000 draws over {IMAGES:,} images, s",
                 f"{seconds:.2f}",
                 "5",
                 seconds / 5,

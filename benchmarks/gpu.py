@@ -22,32 +22,34 @@ from step import ROUNDS, bare, bare_step, compared, drawn, ours
 from timing import taking_turns
 
 from pneumo.components.augment import Augment
-from pneumo.components.models import Model, Tiny, Torchvision
-from pneumo.training.device import Machine
+from pneumo.components.models import ModelConfig, Tiny, Torchvision
+from pneumo.training.device import Accelerator
 
 REPORT_SECONDS = 117_413
 
 
-def steady(model: Model, labels: np.ndarray, side: int, batch: int) -> Callable[[], None]:
+def steady(model: ModelConfig, labels: np.ndarray, side: int, batch: int) -> Callable[[], None]:
     """As many steps as an epoch has, all on one batch that lies ready."""
-    machine = Machine.chosen("auto", "auto")
+    accelerator = Accelerator.chosen("auto", "auto")
     torch.manual_seed(0)
-    network = model(1).to(machine.device, memory_format=torch.channels_last)
+    network = model(1).to(accelerator.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
-    x = torch.randn(batch, 1, side, side, device=machine.device).contiguous(memory_format=torch.channels_last)
-    targets = torch.from_numpy(labels[:batch]).float().to(machine.device)
+    x = torch.randn(batch, 1, side, side, device=accelerator.device).contiguous(
+        memory_format=torch.channels_last
+    )
+    targets = torch.from_numpy(labels[:batch]).float().to(accelerator.device)
 
     def epoch() -> None:
         network.train()
         for _ in range(len(labels) // batch):
-            bare_step(network, optimizer, x, targets, machine)
-        if machine.device.type == "cuda":
+            bare_step(network, optimizer, x, targets, accelerator)
+        if accelerator.device.type == "cuda":
             torch.cuda.synchronize()
 
     return epoch
 
 
-def steps(name: str, model: Model, side: int, batch: int, n: int) -> list[Row]:
+def steps(name: str, model: ModelConfig, side: int, batch: int, n: int) -> list[Row]:
     pixels, labels = drawn(n, side)
     took = taking_turns(
         {

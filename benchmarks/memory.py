@@ -21,10 +21,10 @@ from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
 from pneumo.display.format import short
-from pneumo.training.device import Machine
-from pneumo.training.settings import FitSettings
-from pneumo.training.state import Training
-from pneumo.training.trainer import Fit
+from pneumo.training.device import Accelerator
+from pneumo.training.settings import TrainerSettings
+from pneumo.training.state import TrainState
+from pneumo.training.trainer import Trainer
 
 N, SIDE_PX = 12047, 512
 
@@ -42,29 +42,29 @@ def trained(pixels: np.ndarray) -> float:
     store = Store(
         pixels, np.full(n, -1), pixels[:0], np.zeros((n, 2), int), key="", folder=Path(), build_seconds=None
     )
-    machine = Machine.chosen("auto", "auto")
-    fit = Fit(
-        settings=FitSettings(epochs=1, batch_size=16),
-        machine=machine,
+    accelerator = Accelerator.chosen("auto", "auto")
+    trainer = Trainer(
+        settings=TrainerSettings(epochs=1, batch_size=16),
+        accelerator=accelerator,
         loss=Bce(),
         augment=Augment(rotation_degrees=15, flip=0.5, crop=224 / 512),
         normalise=FIXED["half"],
-        batches=Batches(store, labels, machine.device, num_workers=0),
+        batches=Batches(store, labels, accelerator.device, num_workers=0),
         split=Split(rows, rows, rows, "", None, (), 0.5, 0.5, {}),
         image_ids=rows.astype(str),
         seed=0,
     )
     torch.manual_seed(0)
-    network = Tiny(width=4)(1).to(machine.device, memory_format=fit.memory_format)
+    network = Tiny(width=4)(1).to(accelerator.device, memory_format=trainer.memory_format)
     optimizer = AdamW()(network, 16)
-    training = Training(network, optimizer, Constant()(optimizer, 1), machine.scaler(), 16)
+    train_state = TrainState(network, optimizer, Constant()(optimizer, 1), accelerator.scaler(), 16)
     most = 0.0
 
     def look(done: int, total: int) -> None:
         nonlocal most
         most = max(most, anonymous_gib())
 
-    fit.train_epoch(training, 1, look)
+    trainer.train_epoch(train_state, 1, look)
     return most
 
 

@@ -23,7 +23,7 @@ HOW = "How it is measured"
 SCRIPTS = ("step.py", "pipeline.py", "frozen.py", "memory.py", "evaluation.py", "predict.py", "gpu.py")
 
 
-def machine() -> str:
+def accelerator() -> str:
     memory = psutil.virtual_memory().total / 2**30
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     bf16 = "" if has_bf16() else " without AVX512-BF16"
@@ -34,7 +34,7 @@ def processor() -> str:
     try:
         (name, *_) = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     except (OSError, ValueError):
-        return platform.processor() or platform.machine()
+        return platform.processor() or platform.accelerator()
     return str(name)
 
 
@@ -68,7 +68,7 @@ def main() -> None:
         print(done.stdout + (done.stderr if done.returncode else ""), flush=True)
         missed += done.returncode != 0
         rows += cells(done.stdout) or [[script, "**failed**", "", "", ""]]
-    PAGE.write_text(with_section(PAGE.read_text(), machine(), table(rows)))
+    PAGE.write_text(with_section(PAGE.read_text(), accelerator(), table(rows)))
     sys.exit(missed)
 
 

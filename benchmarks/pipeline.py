@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 
 from pneumo.components.augment import Augment
 from pneumo.data.cohort import Cohort
-from pneumo.data.decode.images import Files, Picture
+from pneumo.data.decode.images import FilePixels, ImageFile
 from pneumo.data.normalise import FIXED
 from pneumo.data.phantom import draw, studies
 from pneumo.data.store import open_store
@@ -39,17 +39,17 @@ def quiet(done: int, total: int) -> None:
     pass
 
 
-def files_of_radiographs(folder: Path) -> Files:
+def files_of_radiographs(folder: Path) -> FilePixels:
     """Drawn ones, 1024 px, as 8-bit PNG."""
     number = 0
     for pixels, _ in draw(studies(N_FILES, 0), 1024, 0):
         for image in pixels:
             Image.fromarray(image).save(folder / f"{number}.png")
             number += 1
-    return Files(folder, [Picture(f"{i}.png") for i in range(number)])
+    return FilePixels(folder, [ImageFile(f"{i}.png") for i in range(number)])
 
 
-def theirs(files: Files, mode: str) -> Callable[[], None]:
+def theirs(files: FilePixels, mode: str) -> Callable[[], None]:
     chain = v2.Compose(
         [
             v2.Resize(SIDE_PX),
@@ -84,28 +84,28 @@ def ours(pixels: np.ndarray) -> Callable[[], None]:
     return prepare
 
 
-def cohort_of(files: Files) -> Cohort:
+def cohort_of(files: FilePixels) -> Cohort:
     n = len(files.pictures)
     columns = {"image_id": [str(i) for i in range(n)], "where": [f"row {i}" for i in range(n)]}
     unknown = dict.fromkeys(("patient_id", "view", "age", "sex"), None)
     return Cohort("files", pd.DataFrame({**columns, "label": np.arange(n) % 2, **unknown}), files)
 
 
-def building(files: Files, folder: Path) -> Callable[[], object]:
+def building(files: FilePixels, folder: Path) -> Callable[[], object]:
     cohort, number = cohort_of(files), count()
     return lambda: open_store(cohort, SIDE_PX, folder / f"store{next(number)}", "raise", quiet)
 
 
-def decoding(files: Files) -> Callable[[], object]:
+def decoding(files: FilePixels) -> Callable[[], object]:
     return lambda: decoded(files)
 
 
-def decoded(files: Files) -> int:
+def decoded(files: FilePixels) -> int:
     return sum(len(files._decoded(picture, SIDE_PX)) for picture in files.pictures)
 
 
-def decoding_apart(files: Files, pool: ProcessPoolExecutor, cores: int) -> Callable[[], object]:
-    parts = [Files(files.root, files.pictures[first::cores]) for first in range(cores)]
+def decoding_apart(files: FilePixels, pool: ProcessPoolExecutor, cores: int) -> Callable[[], object]:
+    parts = [FilePixels(files.root, files.pictures[first::cores]) for first in range(cores)]
     return lambda: list(pool.map(decoded, parts))
 
 
@@ -114,7 +114,7 @@ def bootstrapping() -> Callable[[], object]:
     patients = np.concatenate([np.arange(6171), random.integers(0, 6171, 12047 - 6171)])
     labels = (random.random(12047) < 0.2215).astype(int)
     scores = random.random(12047) + 0.5 * labels
-    return lambda: metrics.bootstrap(labels, scores, patients, 0.5)
+    return lambda: metrics.bootstrap_intervals(labels, scores, patients, 0.5)
 
 
 def main() -> None:
@@ -128,7 +128,7 @@ def main() -> None:
         sides = {"ours": ours(store.pixels), "colour": theirs(files, "RGB"), "grey": theirs(files, "L")}
         took = taking_turns(sides, ROUNDS)
         torch.set_num_threads(cores)
-        often = Files(folder, files.pictures * TIMES)
+        often = FilePixels(folder, files.pictures * TIMES)
         with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
             stored = taking_turns(
                 {

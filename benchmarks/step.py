@@ -17,83 +17,83 @@ from torch import Tensor, nn
 
 from pneumo.components.augment import Augment
 from pneumo.components.losses import Bce
-from pneumo.components.models import Model, Tiny, Torchvision
+from pneumo.components.models import ModelConfig, Tiny, Torchvision
 from pneumo.components.optimizers import AdamW
 from pneumo.components.schedules import Constant
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.training.device import Machine, fast_dtype
-from pneumo.training.settings import FitSettings
-from pneumo.training.state import Training
-from pneumo.training.trainer import Fit
+from pneumo.training.device import Accelerator, fastest_dtype
+from pneumo.training.settings import TrainerSettings
+from pneumo.training.state import TrainState
+from pneumo.training.trainer import Trainer
 
 ROUNDS = 8
 SAFE = Augment(rotation_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.2, contrast=0.2, gamma=0.2)
-CASES: list[tuple[str, Model, int, int, int]] = [  # name, model, side, batch, images an epoch
+CASES: list[tuple[str, ModelConfig, int, int, int]] = [  # name, model, side, batch, images an epoch
     ("tiny, 128 px, batch 16", Tiny(), 128, 16, 640),
     ("resnet18, 128 px, batch 16", Torchvision(arch="resnet18"), 128, 16, 160),
 ]
 
 
 def ours(
-    model: Model, pixels: np.ndarray, labels: np.ndarray, batch: int, augment: Augment
+    model: ModelConfig, pixels: np.ndarray, labels: np.ndarray, batch: int, augment: Augment
 ) -> Callable[[], None]:
     n = len(labels)
     none = np.full(n, -1)
     store = Store(
         pixels, none, pixels[:0], np.zeros((len(pixels), 2), int), key="", folder=Path(), build_seconds=None
     )
-    settings = FitSettings(epochs=1, batch_size=batch)
-    machine = Machine.chosen("auto", "auto")
+    settings = TrainerSettings(epochs=1, batch_size=batch)
+    accelerator = Accelerator.chosen("auto", "auto")
     rows = np.arange(n)
     split = Split(rows, rows, rows, "", None, (), 0.5, 0.5, {})
-    fit = Fit(
+    trainer = Trainer(
         settings=settings,
-        machine=machine,
+        accelerator=accelerator,
         loss=Bce(),
         augment=augment,
         normalise=FIXED["half"],
-        batches=Batches(store, labels, machine.device, num_workers=0),
+        batches=Batches(store, labels, accelerator.device, num_workers=0),
         split=split,
         image_ids=rows.astype(str),
         seed=0,
     )
     torch.manual_seed(0)
-    network = model(1).to(machine.device, memory_format=fit.memory_format)
+    network = model(1).to(accelerator.device, memory_format=trainer.memory_format)
     optimizer = AdamW()(network, batch)
-    training = Training(network, optimizer, Constant()(optimizer, 1), machine.scaler(), batch)
-    return lambda: fit.train_epoch(training, 1)
+    train_state = TrainState(network, optimizer, Constant()(optimizer, 1), accelerator.scaler(), batch)
+    return lambda: trainer.train_epoch(train_state, 1)
 
 
 def bare(
-    model: Model, pixels: np.ndarray, labels: np.ndarray, batch: int, plain: bool = False
+    model: ModelConfig, pixels: np.ndarray, labels: np.ndarray, batch: int, plain: bool = False
 ) -> Callable[[], None]:
     """`plain`: fp32 and NCHW."""
-    machine = Machine.chosen("auto", "fp32" if plain else "auto")
+    accelerator = Accelerator.chosen("auto", "fp32" if plain else "auto")
     layout = torch.contiguous_format if plain else torch.channels_last
     torch.manual_seed(0)
-    network = model(1).to(machine.device, memory_format=layout)
+    network = model(1).to(accelerator.device, memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
-    images = torch.from_numpy(pixels)[:, None].to(machine.device)
-    targets = torch.from_numpy(labels).float().to(machine.device)
+    images = torch.from_numpy(pixels)[:, None].to(accelerator.device)
+    targets = torch.from_numpy(labels).float().to(accelerator.device)
 
     def epoch() -> None:
         network.train()
-        for rows in torch.randperm(len(targets)).to(machine.device).split(batch):
+        for rows in torch.randperm(len(targets)).to(accelerator.device).split(batch):
             x = ((images[rows].float() / 255 - 0.5) / 0.5).contiguous(memory_format=layout)
-            bare_step(network, optimizer, x, targets[rows], machine)
-        if machine.device.type == "cuda":
+            bare_step(network, optimizer, x, targets[rows], accelerator)
+        if accelerator.device.type == "cuda":
             torch.cuda.synchronize()
 
     return epoch
 
 
 def bare_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, targets: Tensor, machine: Machine
+    network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, targets: Tensor, accelerator: Accelerator
 ) -> None:
-    with machine.precision():
+    with accelerator.precision():
         logits = network(x)
     loss = F.binary_cross_entropy_with_logits(logits.float().squeeze(1), targets)
     optimizer.zero_grad(set_to_none=True)
@@ -145,14 +145,15 @@ def images(rate: float) -> str:
 
 
 def has_bf16() -> bool:
-    return fast_dtype(torch.device("cpu")) == torch.bfloat16
+    return fastest_dtype(torch.device("cpu")) == torch.bfloat16
 
 
 def main() -> None:
-    machine = Machine.chosen("auto", "auto")
+    accelerator = Accelerator.chosen("auto", "auto")
     end(
         list(rows()),
-        f"{machine.device}, {machine.dtype}, {torch.get_num_threads()} threads; medians of {ROUNDS} epochs",
+        f"{accelerator.device}, {accelerator.dtype}, {torch.get_num_threads()} threads; "
+        f"medians of {ROUNDS} epochs",
     )
 
 

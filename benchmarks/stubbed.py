@@ -17,8 +17,8 @@ from runs import ROOT
 from pneumo.runs import config
 from pneumo.sweep.objective import job
 from pneumo.training.predict import Predictions
-from pneumo.training.state import EpochReport, Training
-from pneumo.training.trainer import Fit
+from pneumo.training.state import EpochReport, TrainState
+from pneumo.training.trainer import Trainer
 
 SECONDS = "STUB_SECONDS"
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"]
@@ -26,22 +26,22 @@ BY_LOSS = {"Bce": 0.02, "Focal": 0.01, "CrossEntropy": 0.0}
 
 
 def one_epoch(
-    fit: Fit, training: Training, on_batch: Callable[[int, int], None] = lambda done, total: None
+    trainer: Trainer, train_state: TrainState, on_batch: Callable[[int, int], None] = lambda done, total: None
 ) -> Iterator[EpochReport]:
     """In place of Fit.epochs."""
     seconds = float(os.environ.get(SECONDS, "0"))
     time.sleep(seconds)
-    lr = training.optimizer.param_groups[0]["lr"]
-    batch = fit.settings.effective_batch
+    lr = train_state.optimizer.param_groups[0]["lr"]
+    batch = trainer.settings.effective_batch
     auroc = 0.95 - 0.03 * (math.log10(lr) + 3.5) ** 2 - 0.005 * (math.log2(batch) - 5) ** 2
-    auroc += BY_LOSS.get(type(fit.loss).__name__, -0.01)
-    figures = {"train/loss": 1 - auroc, "train/accuracy": auroc, "images_per_second": 0.0, "lr": lr}
-    figures |= {"val/auroc": auroc, "val/auprc": auroc, "val/accuracy": auroc, "val/loss": 1 - auroc}
-    training.history.append({**figures, "epoch_seconds": seconds})
-    rows = fit.split.val
+    auroc += BY_LOSS.get(type(trainer.loss).__name__, -0.01)
+    metrics = {"train/loss": 1 - auroc, "train/accuracy": auroc, "images_per_second": 0.0, "lr": lr}
+    metrics |= {"val/auroc": auroc, "val/auprc": auroc, "val/accuracy": auroc, "val/loss": 1 - auroc}
+    train_state.history.append({**metrics, "epoch_seconds": seconds})
+    rows = trainer.split.val
     none = np.zeros(len(rows))
     yield EpochReport(
-        1, training.history[-1], Predictions(rows, none, none[:, None], none, 0.0), is_best=True
+        1, train_state.history[-1], Predictions(rows, none, none[:, None], none, 0.0), is_best=True
     )
 
 
@@ -50,7 +50,7 @@ def main(composed: DictConfig) -> float | list[float] | None:
     return job(composed)
 
 
-Fit.epochs = one_epoch
+Trainer.epochs = one_epoch
 
 if __name__ == "__main__":
     main()

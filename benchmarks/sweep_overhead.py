@@ -28,13 +28,13 @@ from stubbed import SMALL, main
 import pneumo.runs.run
 import pneumo.sweep.objective
 from pneumo.runs import tracking
-from pneumo.runs.checkpoint import Keeper
+from pneumo.runs.checkpoint import CheckpointWriter
 from pneumo.runs.tracking import Tracker
 from pneumo.sweep.controller import StudyRun
-from pneumo.sweep.search_space import Space
+from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import StudySettings
-from pneumo.sweep.storage import Ledger
-from pneumo.sweep.trial import StudyTrial
+from pneumo.sweep.storage import StudyStorage
+from pneumo.sweep.trial import TrialCallback
 
 AT_MOST_SECONDS = 1.0
 FLAT = 1.2  # the last trials over the first
@@ -44,15 +44,15 @@ DATABASE = [
 PARTS: list[tuple[str, Any, Sequence[str]]] = [  # name, whose, methods
     ("composing, twice", StudyRun, ["experiment"]),
     ("composing, twice", ConfigLoaderImpl, ["load_sweep_config"]),
-    ("sampling", Ledger, ["take"]),
-    ("sampling", Space, ["suggest"]),
+    ("sampling", StudyStorage, ["take"]),
+    ("sampling", SearchSpace, ["suggest"]),
     ("study's database", RDBStorage, DATABASE),
     ("study's database, opening", StudySettings, ["ledger"]),
     ("MLflow", Tracker, ["start", "log", "tag", "keep_text", "__exit__"]),
     ("MLflow", tracking, ["connect", "tag_run"]),
-    ("data and model", StudyTrial, ["material"]),
+    ("data and model", TrialCallback, ["material"]),
     ("data and model", pneumo.runs.run, ["built_model", "assembled", "begun"]),
-    ("checkpoint", Keeper, ["offer", "best_weights"]),
+    ("checkpoint", CheckpointWriter, ["offer", "best_weights"]),
     ("judging", pneumo.runs.run, ["judged"]),
     ("forgetting", pneumo.sweep.objective, ["forget"]),
 ]
@@ -95,7 +95,7 @@ class Stopwatch:
 
         return counted
 
-    def watch(self) -> None:
+    def callback(self) -> None:
         for part, owner, names in PARTS:
             for name in names:
                 timed = self.around(part, getattr(owner, name))
@@ -115,7 +115,7 @@ def run() -> None:
     parser.add_argument("--window", type=int, default=50)
     options = parser.parse_args()
     stopwatch = Stopwatch()
-    stopwatch.watch()
+    stopwatch.callback()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         kept = surroundings()

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from runs import ROOT, surroundings
 
-from pneumo.data.dataset import prepared
+from pneumo.data.dataset import load_dataset
 from pneumo.runs import config
 
 AT_MOST = 0.5
@@ -118,7 +118,7 @@ def main() -> None:
         os.environ.update(kept)
         with initialize_config_dir(str(ROOT / "conf")):
             data = config.load(compose("train", both)).data
-        prepared(data, lambda done, total: None)
+        load_dataset(data, lambda done, total: None)
         for seed in options.seeds:
             there, here = (Path(temporary, f"{side}-{seed}") for side in ("stock", "ours"))
             there.mkdir()
@@ -127,14 +127,14 @@ def main() -> None:
             a = stock(there, options.trials, given)
             b = ours(here, options.trials, a.best, given)
             ratios.append(b.seconds / a.seconds)
-            within = f"{b.trial} of {b.n_trials}" if b.trial is not None else f"none of {b.n_trials}"
+            of_trials = f"{b.trial} of {b.n_trials}" if b.trial is not None else f"none of {b.n_trials}"
             table.add_row(
                 str(seed),
                 f"{a.best:.4f}",
                 f"{a.seconds:.0f}",
                 f"{a.best_after_seconds:.0f}",
                 f"{b.seconds:.0f}",
-                within,
+                of_trials,
                 f"{b.best:.4f}",
                 f"{ratios[-1]:.2f}",
             )

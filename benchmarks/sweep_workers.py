@@ -21,7 +21,7 @@ from rich.table import Table
 from runs import ROOT, surroundings
 from stubbed import SECONDS, SMALL
 
-from pneumo.sweep.storage import opened
+from pneumo.sweep.storage import open_study
 
 sys.path.insert(0, str(ROOT / "tests"))
 from postgres import NotInstalledError, Server, running
@@ -44,7 +44,7 @@ def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna
         )
     if done.returncode:
         sys.exit(done.stdout[-2000:] + done.stderr[-4000:])
-    return opened(server.url(name), name, directions=None).study
+    return open_study(server.url(name), name, directions=None).study
 
 
 def trials_a_minute(study: optuna.Study, workers: int) -> float:

@@ -18,15 +18,15 @@ from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
 from pneumo.runs import config
-from pneumo.runs.callback import Watch
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.run import run
-from pneumo.training.device import Machine
-from pneumo.training.distributed import ALONE
-from pneumo.training.ema import Average
-from pneumo.training.settings import FitSettings
-from pneumo.training.state import Training
-from pneumo.training.trainer import Fit
+from pneumo.training.device import Accelerator
+from pneumo.training.distributed import SINGLE_PROCESS
+from pneumo.training.ema import ModelEma
+from pneumo.training.settings import TrainerSettings
+from pneumo.training.state import TrainState
+from pneumo.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=8", "fit.pictures=false"]
@@ -57,8 +57,8 @@ def composed():
     return load
 
 
-class Named(Watch):
-    def begins(self, run_id, split_hash, history):
+class Named(RunCallback):
+    def on_start(self, run_id, split_hash, history):
         self.run_id = run_id
 
 
@@ -72,11 +72,11 @@ def one_run(tmp_path_factory):
     try:
         with initialize_config_dir(str(ROOT / "conf")):
             experiment = config.load(compose("train", [*SMALL, "model.width=4", "fit.epochs=1"]))
-        watch = Named()
-        run(experiment, folder / "out", watch)
+        callback = Named()
+        run(experiment, folder / "out", callback)
     finally:
         os.chdir(before)
-    return folder, watch.run_id, experiment
+    return folder, callback.run_id, experiment
 
 
 @pytest.fixture
@@ -113,7 +113,14 @@ def parts(n_train: int, n_val: int) -> Split:
 
 
 def fit_on_squares(
-    n_train=32, n_val=16, side=16, model=None, optimizer=None, schedule=None, processes=ALONE, **options
+    n_train=32,
+    n_val=16,
+    side=16,
+    model=None,
+    optimizer=None,
+    schedule=None,
+    processes=SINGLE_PROCESS,
+    **options,
 ):
     """(Fit, Training) on a few bright and dark squares, in fp32 on the CPU."""
     random = np.random.default_rng(0)
@@ -127,15 +134,15 @@ def fit_on_squares(
         "device": "cpu",
         "channels_last": False,
     }
-    settings = FitSettings(**fit_options | options.pop("settings", {}))
-    machine = options.pop("machine", Machine.chosen("cpu", settings.precision))
-    fit = Fit(
+    settings = TrainerSettings(**fit_options | options.pop("settings", {}))
+    accelerator = options.pop("machine", Accelerator.chosen("cpu", settings.precision))
+    trainer = Trainer(
         settings=settings,
-        machine=machine,
+        accelerator=accelerator,
         loss=options.pop("loss", Bce()),
         augment=options.pop("augment", Augment()),
         normalise=FIXED["half"],
-        batches=Batches(options.pop("store", store_of(pixels)), labels, machine.device, num_workers=0),
+        batches=Batches(options.pop("store", store_of(pixels)), labels, accelerator.device, num_workers=0),
         split=options.pop("split", parts(n_train, n_val)),
         image_ids=np.array([f"image-{i}" for i in range(len(labels))]),
         seed=options.pop("seed", 0),
@@ -143,12 +150,12 @@ def fit_on_squares(
     )
     assert not options
     torch.manual_seed(0)
-    network = (model or Tiny(width=4))(fit.loss.n_outputs).to(machine.device)
-    rate = (optimizer or AdamW(lr=1e-2))(network, fit.effective_batch)
-    pace = (schedule or Constant())(rate, settings.epochs * fit.steps_per_epoch())
+    network = (model or Tiny(width=4))(trainer.loss.n_outputs).to(accelerator.device)
+    rate = (optimizer or AdamW(lr=1e-2))(network, trainer.effective_batch)
+    lr_controller = (schedule or Constant())(rate, settings.epochs * trainer.steps_per_epoch())
     decay = settings.ema_decay
-    average = None if decay is None else Average(network, decay)
-    return fit, Training(network, rate, pace, machine.scaler(), settings.batch_size, average)
+    ema = None if decay is None else ModelEma(network, decay)
+    return trainer, TrainState(network, rate, lr_controller, accelerator.scaler(), settings.batch_size, ema)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from postgres import PASSWORD, USER, free_port
 from pneumo.display.address import apart, hidden, parsed, refuse_passwords, shown
 from pneumo.errors import InputError
 from pneumo.runs import tracking
-from pneumo.sweep.storage import opened
+from pneumo.sweep.storage import open_study
 from pneumo.sweep.trial import Outcome
 
 SECRET = "s3c/r@t:#?%é"
@@ -48,7 +48,7 @@ def test_of_a_well_formed_address_kind_host_and_name_are_shown(address):
 def test_of_a_malformed_address_nothing_secret_is_shown_and_it_is_refused_without_repeating_it(address):
     assert "s3c" not in shown(address)
     with pytest.raises(InputError) as refused:
-        opened(address, "s", None)
+        open_study(address, "s", None)
     assert "s3c" not in str(refused.value)
     assert "\n" not in str(refused.value)
 

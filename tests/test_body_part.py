@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from pneumo.data.decode.body_part import names_chest, not_frontal_chest
 from pneumo.data.decode.dicom import header
-from pneumo.inference.radiograph import film
+from pneumo.inference.radiograph import read_radiograph
 
 FILM = np.tile(np.linspace(40, 250, 80).astype(np.uint8), (80, 1))
 
@@ -139,11 +139,11 @@ def test_a_lateral_view_is_heard_where_nothing_says_frontal(said: dict[str, str]
 
 
 def test_a_hip_with_the_pixels_of_a_film_is_flagged_by_its_header(tmp_path: Path) -> None:
-    assert film(save(tmp_path / "a.dcm", FILM, BodyPartExamined="CHEST"), 64).flag == ""
+    assert read_radiograph(save(tmp_path / "a.dcm", FILM, BodyPartExamined="CHEST"), 64).flag == ""
     hip = save(tmp_path / "b.dcm", FILM, BodyPartExamined="HIP")
-    assert film(hip, 64).flag == 'header: BodyPartExamined "HIP"'
+    assert read_radiograph(hip, 64).flag == 'header: BodyPartExamined "HIP"'
     blank = save(tmp_path / "c.dcm", np.full_like(FILM, 100), StudyDescription="Hand")
-    assert film(blank, 64).flag == 'header: StudyDescription "Hand"; nearly one shade'
+    assert read_radiograph(blank, 64).flag == 'header: StudyDescription "Hand"; nearly one shade'
 
 
 def test_codes_in_sequences_and_texts_in_other_alphabets_are_read(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ Y = (RANDOM.random(4000) < expit(0.6 * X + 0.4)).astype(int)
 
 
 def test_brier_slope_and_intercept_are_scikit_learn_s():
-    found = {name: value[0] for name, value in calibration.figures(X, Y).items()}
+    found = {name: value[0] for name, value in calibration.calibration_metrics(X, Y).items()}
     fitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(X[:, None], Y)
     assert found["brier"] == pytest.approx(brier_score_loss(Y, expit(X)), abs=1e-12)
     assert found["slope"] == pytest.approx(fitted.coef_[0, 0], abs=1e-6)
@@ -29,14 +29,16 @@ def test_ece_of_ten_bins_is_that_of_a_loop():
     total = 0.0
     for members in np.array_split(np.argsort(X), 10):
         total += len(members) / len(X) * abs(expit(X[members]).mean() - Y[members].mean())
-    assert calibration.figures(X, Y)["ece"][0] == pytest.approx(total, abs=1e-12)
+    assert calibration.calibration_metrics(X, Y)["ece"][0] == pytest.approx(total, abs=1e-12)
 
 
 def test_weights_count_as_repeated_images():
     times = RANDOM.integers(0, 4, (3, 300))
-    weighted = calibration.figures(X[:300], Y[:300], times.astype(float))
+    weighted = calibration.calibration_metrics(X[:300], Y[:300], times.astype(float))
     for draw in range(3):
-        repeated = calibration.figures(np.repeat(X[:300], times[draw]), np.repeat(Y[:300], times[draw]))
+        repeated = calibration.calibration_metrics(
+            np.repeat(X[:300], times[draw]), np.repeat(Y[:300], times[draw])
+        )
         assert weighted["brier"][draw] == pytest.approx(repeated["brier"][0], abs=1e-12)
         for name in ("slope", "intercept"):
             assert weighted[name][draw] == pytest.approx(repeated[name][0], abs=2e-3), "groups of neighbours"
@@ -62,21 +64,21 @@ def test_the_temperature_has_the_least_log_loss():
 def test_perfect_probabilities_are_called_perfect():
     p = np.repeat([0.2, 0.8], 500)
     labels = np.r_[np.repeat([1, 0], [100, 400]), np.repeat([1, 0], [400, 100])]
-    found = calibration.figures(logit(p), labels)
+    found = calibration.calibration_metrics(logit(p), labels)
     assert [found[name][0] for name in ("slope", "intercept", "ece")] == pytest.approx([1, 0, 0], abs=1e-9)
 
 
 def test_scores_that_separate_the_classes_have_no_slope():
     x, y = np.array([-3.0, -2, -1, 1, 2, 3]), np.array([0, 0, 0, 1, 1, 1])
-    assert np.isnan(calibration.figures(x, y)["slope"][0])
+    assert np.isnan(calibration.calibration_metrics(x, y)["slope"][0])
     weights = np.array([[1, 1, 0, 1, 1, 0], [1, 1, 1, 1, 1, 1.0]])  # the first leaves the crossing out
-    crossed = calibration.figures(np.array([-3.0, -2, 2, 1, -1, 3]), y, weights)["slope"]
+    crossed = calibration.calibration_metrics(np.array([-3.0, -2, 2, 1, -1, 3]), y, weights)["slope"]
     assert np.isnan(crossed).tolist() == [True, False]
 
 
 def test_a_draw_without_a_class_has_no_slope():
     weights = np.stack([Y == 1, np.ones(len(Y))]).astype(float)
-    assert np.isnan(calibration.figures(X, Y, weights)["slope"]).tolist() == [True, False]
+    assert np.isnan(calibration.calibration_metrics(X, Y, weights)["slope"]).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("spread", [2.0, 0.01, 0.003, 1e-5])
@@ -87,9 +89,9 @@ def test_the_slope_of_scores_that_hardly_vary_is_that_of_a_converged_fit(spread)
     fitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(standard[:, None], labels)
     expected = fitted.coef_[0, 0] / spread
     log_odds = -1 + spread * standard
-    assert calibration.figures(log_odds, labels)["slope"][0] == pytest.approx(expected, rel=1e-5)
+    assert calibration.calibration_metrics(log_odds, labels)["slope"][0] == pytest.approx(expected, rel=1e-5)
     times = random.integers(0, 3, (2, 2000)).astype(float)
-    drawn = calibration.figures(log_odds, labels, times)["slope"]
+    drawn = calibration.calibration_metrics(log_odds, labels, times)["slope"]
     for slope, weights in zip(drawn, times, strict=True):
         refitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000)
         refitted.fit(standard[:, None], labels, sample_weight=weights)
@@ -104,9 +106,9 @@ def test_a_steep_slope_over_a_small_overlap_is_that_of_an_independent_minimiser(
         return np.logaddexp(0, np.where(y, -1, 1) * (beta[0] + beta[1] * 50 * x)).sum()
 
     found = minimize(log_loss, [0, 1], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14})
-    assert calibration.figures(x, y)["slope"][0] == pytest.approx(found.x[1] * 50, rel=1e-5)
+    assert calibration.calibration_metrics(x, y)["slope"][0] == pytest.approx(found.x[1] * 50, rel=1e-5)
 
 
 @pytest.mark.parametrize("x", [[-1.0, 0, 0, 1], [1.0, 0, 0, -1], [0.3, 0.3, 0.3, 0.3]])
 def test_classes_that_meet_in_one_score_alone_have_no_slope(x):
-    assert np.isnan(calibration.figures(np.array(x), np.array([0, 0, 1, 1]))["slope"][0])
+    assert np.isnan(calibration.calibration_metrics(np.array(x), np.array([0, 0, 1, 1]))["slope"][0])

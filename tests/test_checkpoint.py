@@ -71,5 +71,5 @@ def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
     (tmp_path / ".last.pt.4711").write_bytes(b"half of it")
     nothing = Seen.nothing()
     images = Images(*(np.zeros(0, np.int64) for _ in range(6)))
-    checkpoint.Keeper(tmp_path, {}, "split", "run", images, nothing)
+    checkpoint.CheckpointWriter(tmp_path, {}, "split", "run", images, nothing)
     assert list(tmp_path.iterdir()) == []

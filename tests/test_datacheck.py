@@ -12,7 +12,7 @@ from pneumo.cli.data_check import check, share_lost
 from pneumo.cli.main import told
 from pneumo.components.augment import Augment
 from pneumo.data import contents
-from pneumo.data.audit import twins_in
+from pneumo.data.audit import duplicate_rows
 from pneumo.errors import InputError
 from pneumo.runs import config
 
@@ -22,8 +22,8 @@ def test_pictures_equal_to_the_last_bit_are_twins_and_others_are_not() -> None:
     pixels[5], pixels[4], pixels[6] = pixels[1], pixels[0], pixels[1]
     pixels[2] = pixels[1]
     pixels[2, 7, 7] ^= 1
-    assert [rows.tolist() for rows in twins_in(pixels)] == [[0, 4], [1, 5, 6]]
-    assert twins_in(pixels[:3]) == ()
+    assert [rows.tolist() for rows in duplicate_rows(pixels)] == [[0, 4], [1, 5, 6]]
+    assert duplicate_rows(pixels[:3]) == ()
 
 
 def corner_lesion() -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from pneumo.report2024 import decoded as decoded_tables
-from pneumo.report2024.confusion_search import decoded, ruled_out
+from pneumo.report2024.confusion_search import matching_matrices, ruled_out
 from pneumo.report2024.published import IMAGES, ROWS, SPLITS
 
 KNOWN = {  # split, positives, true positives, false positives
@@ -25,7 +25,7 @@ BY_HAND = {"cut off": ROUND_DOWN, "rounded": ROUND_HALF_EVEN}
 
 @pytest.fixture(scope="module")
 def reading():
-    return decoded_tables.read()
+    return decoded_tables.decode_tables()
 
 
 def key(matrix):
@@ -92,7 +92,7 @@ def test_scikit_learn_prints_the_row_from_its_matrix(row, reading):
         "f1": metrics.f1_score(labels, answers),
         "hard_auroc": metrics.roc_auc_score(labels, answers),  # of 0/1 answers
     }
-    for name, text in row.figures.items():
+    for name, text in row.metrics.items():
         assert abs(scores[name] - float(text)) < 10 ** -max(4, len(text) - 2), name
 
 
@@ -112,10 +112,10 @@ def test_the_search_finds_exactly_what_trying_every_matrix_finds(data):
         for f in range(images - p + 1)
         if prints_like(figures_of(images, p, t, f), row)
     }
-    assert {key(one) for one in decoded(row, {"here": images})} == tried
+    assert {key(one) for one in matching_matrices(row, {"here": images})} == tried
     assert ("here", positives, tp, fp) in tried
 
 
 def test_figures_that_no_matrix_has_are_found_nowhere():
-    row = dict(ROWS[0].figures, accuracy="0.9")
-    assert decoded(row, SPLITS) == []
+    row = dict(ROWS[0].metrics, accuracy="0.9")
+    assert matching_matrices(row, SPLITS) == []

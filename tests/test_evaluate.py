@@ -21,13 +21,13 @@ def trained_runs(workdir, composed):
     def make(*overrides):
         ids = []
         for given in overrides:
-            watch = Named()
+            callback = Named()
             run(
                 composed(*SMALL, "model.width=4", "fit.epochs=1", *given),
                 workdir / f"out-{len(list(workdir.iterdir()))}",
-                watch,
+                callback,
             )
-            ids.append(watch.run_id)
+            ids.append(callback.run_id)
         return ids
 
     return make
@@ -50,10 +50,10 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     own = csv_of(one, "predictions.csv").query("split == 'test'")
     found = json_of(one, "phantom-test-none")
     assert found["figures"]["auroc"] == pytest.approx(roc_auc_score(own["label"], own["score"]), abs=1e-9)
-    figures = query.figures_of(one)
-    assert figures["eval/test/auroc"] == pytest.approx(figures["test/auroc"])
-    assert figures["eval/test/recall"] == pytest.approx(figures["test/recall"])
-    assert figures["eval/test/auroc_low"] == pytest.approx(figures["test/auroc_low"])
+    metrics = query.metrics_of(one)
+    assert metrics["eval/test/auroc"] == pytest.approx(metrics["test/auroc"])
+    assert metrics["eval/test/recall"] == pytest.approx(metrics["test/recall"])
+    assert metrics["eval/test/auroc_low"] == pytest.approx(metrics["test/auroc_low"])
 
     told(["evaluate", one, two, "split=val", "tta=hflip"])
     (ensemble,) = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
@@ -102,9 +102,9 @@ def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, cap
     assert found["n_images"] == 120
     assert (found["threshold"], found["temperature"]) == (own["threshold"], own["temperature"])
     assert "patients" in capsys.readouterr().out
-    figures = query.figures_of(run_id)
-    assert figures["eval/phantom-all-none/auroc"] == pytest.approx(found["figures"]["auroc"])
-    assert figures["eval/val/auroc"] == pytest.approx(own["figures"]["auroc"])
+    metrics = query.metrics_of(run_id)
+    assert metrics["eval/phantom-all-none/auroc"] == pytest.approx(found["figures"]["auroc"])
+    assert metrics["eval/val/auroc"] == pytest.approx(own["figures"]["auroc"])
     told(["evaluate", run_id, "data=phantom", "data.seed=5", "data.n_images=20"])  # too few to be divided
     assert json_of(run_id, "phantom-all-none")["n_images"] == 20
     assert {one["kind"] for one in found["subgroups"]} == {"lesion", "view", "sex", "age"}

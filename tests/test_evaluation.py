@@ -15,20 +15,22 @@ from sklearn.metrics import (
 )
 
 from pneumo.evaluation import report, results, subgroups
-from pneumo.evaluation.results import Answers, Evaluation
+from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 
 RANDOM = np.random.default_rng(0)
 
 
 def sample(n=400, shift=1.5):
     labels = (RANDOM.random(n) < 0.3).astype(int)
-    return Answers(labels, RANDOM.normal(-1, 1, n) + shift * labels, RANDOM.integers(0, n // 2, n), 0.2, 1.5)
+    return LogOddsPredictions(
+        labels, RANDOM.normal(-1, 1, n) + shift * labels, RANDOM.integers(0, n // 2, n), 0.2, 1.5
+    )
 
 
 def test_the_figures_are_scikit_learn_s():
-    answers = sample()
-    found = Evaluation.of(answers, draws=5).figures
-    y, x = answers.labels, answers.log_odds
+    predictions = sample()
+    found = Evaluation.of(predictions, draws=5).metrics
+    y, x = predictions.labels, predictions.log_odds
     false_alarms, hits, _ = roc_curve(y, x, drop_intermediate=False)
     tn, fp, fn, tp = confusion_matrix(y, x >= 0.2).ravel()
     expected = {
@@ -60,12 +62,12 @@ def test_predictive_values_by_hand():
 
 
 def test_intervals_hold_their_figures_and_calibrated_ones_keep_the_ranking():
-    answers = sample()
-    found = Evaluation.of(answers, draws=200)
+    predictions = sample()
+    found = Evaluation.of(predictions, draws=200)
     for name, (low, high) in found.intervals.items():
         if name not in ("ece", "calibrated_ece"):  # resampling adds to a sum of absolute gaps
-            assert low <= found.figures[name] <= high, name
-    assert found.figures["calibrated_slope"] == pytest.approx(1.5 * found.figures["slope"])
+            assert low <= found.metrics[name] <= high, name
+    assert found.metrics["calibrated_slope"] == pytest.approx(1.5 * found.metrics["slope"])
     named = found.named("eval/test")
     assert named["eval/test/auroc_low"] < named["eval/test/auroc"] < named["eval/test/auroc_high"]
 
@@ -73,18 +75,18 @@ def test_intervals_hold_their_figures_and_calibrated_ones_keep_the_ranking():
 def test_two_models_are_compared_on_the_same_patients():
     good, labels = sample(600), None
     labels = good.labels
-    worse = Answers(labels, good.log_odds + RANDOM.normal(0, 2, 600), good.patients, 0.0, 1.0)
-    found = results.compared(worse, good, draws=400)
+    worse = LogOddsPredictions(labels, good.log_odds + RANDOM.normal(0, 2, 600), good.patients, 0.0, 1.0)
+    found = results.compare_auroc(worse, good, draws=400)
     assert found.aurocs[1] - found.aurocs[0] == pytest.approx(found.by_delong.value)
     assert 0 < found.by_patients[0] < found.by_delong.value < found.by_patients[1]
-    itself = results.compared(good, good, draws=50)
+    itself = results.compare_auroc(good, good, draws=50)
     assert itself.by_patients == (0, 0)
     assert itself.by_delong.p == 1
 
 
 def test_subgroups_hold_whom_they_name():
-    answers = sample(300)
-    labels = answers.labels
+    predictions = sample(300)
+    labels = predictions.labels
     table = pd.DataFrame(
         {
             "lesion_share": np.where(labels == 1, RANDOM.choice([0.004, 0.01, 0.1], 300), np.nan),
@@ -102,7 +104,7 @@ def test_subgroups_hold_whom_they_name():
     hard, others = found["negatives", "hard ones"], found["negatives", "others"]
     assert (hard & others == (labels == 1)).all()
     assert (hard | others).all()
-    for one in subgroups.subgroups(answers, table, draws=50):
+    for one in subgroups.subgroups(predictions, table, draws=50):
         assert one.n_images == found[one.kind, one.name].sum()
 
 
@@ -112,13 +114,15 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
     view = np.where(np.arange(n) < 12, "AP", np.where(np.arange(n) < 200, "PA", "LL"))
     log_odds = np.where(view == "LL", RANDOM.normal(size=n), labels + RANDOM.normal(0, 0.3, n))
     view[-3:-1], labels[-3:-1] = "OB", 0
-    answers = Answers(labels, log_odds, np.arange(n), 0.5, 1.0)
-    found = {one.name: one for one in subgroups.subgroups(answers, pd.DataFrame({"view": view}), draws=300)}
+    predictions = LogOddsPredictions(labels, log_odds, np.arange(n), 0.5, 1.0)
+    found = {
+        one.name: one for one in subgroups.subgroups(predictions, pd.DataFrame({"view": view}), draws=300)
+    }
     assert found["AP"].verdict == "only 6 patients of a class"
     assert found["LL"].verdict == "lower"
     assert found["PA"].verdict == "higher"
     assert (found["OB"].n_images, found["OB"].verdict) == (2, "none is positive")
-    evaluation_ = Evaluation.of(answers, draws=20)
+    evaluation_ = Evaluation.of(predictions, draws=20)
     content = json.loads(report.as_json(evaluation_, list(found.values())), parse_constant=pytest.fail)
     assert content["subgroups"][2]["figures"]["auroc"] is None
     groups = report.sections(evaluation_, list(found.values()), "", [])[-1]
@@ -127,7 +131,7 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
 
 def test_the_page_says_how_many_draws_were_left_out_of_an_interval():
     labels, log_odds = np.array([1, 1, 0, 0, 0, 0]), np.array([2.0, 1, 1.5, -1, -2, -3])
-    found = Evaluation.of(Answers(labels, log_odds, np.arange(6), 0.0, 1.0), draws=200)
+    found = Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(6), 0.0, 1.0), draws=200)
     drawn = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), 200)
     one_class = (drawn[:, :2].sum(axis=1) % 6 == 0).sum()  # none or all of the six are positive
     assert found.left_out["f1"] == found.left_out["precision"] == found.left_out["auroc"] == one_class > 0

@@ -11,24 +11,24 @@ from pneumo.components.models import Tiny
 from pneumo.components.optimizers import Sgd
 from pneumo.components.schedules import OneCycle
 from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
-from pneumo.training.predict import VIEWS, views_of
-from pneumo.training.state import Within
+from pneumo.training.predict import TTA, tta_transforms
+from pneumo.training.state import EpochProgress
 
 JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
 
 
-def weights(training):
-    return torch.cat([p.detach().flatten() for p in training.model.parameters()])
+def weights(train_state):
+    return torch.cat([p.detach().flatten() for p in train_state.model.parameters()])
 
 
-def finished(fit, training):
-    return list(fit.epochs(training))
+def finished(trainer, train_state):
+    return list(trainer.epochs(train_state))
 
 
 @pytest.mark.parametrize("loss", [Bce(), CrossEntropy(), Focal(), WeightedBce(positive_weight=3)], ids=repr)
 def test_accumulating_4x8_equals_one_batch_of_32(small_fit, loss):
     def trained(batch_size, accumulation_steps):
-        fit, training = small_fit(
+        trainer, train_state = small_fit(
             n_train=76,  # the last window is a short one: 12 images, in batches of 8 and 4
             model=Tiny(width=4, freeze="batchnorm"),
             optimizer=Sgd(lr=0.05),
@@ -36,32 +36,34 @@ def test_accumulating_4x8_equals_one_batch_of_32(small_fit, loss):
             loss=loss,
             settings={"batch_size": batch_size, "accumulation_steps": accumulation_steps, "clip_norm": 1.0},
         )
-        finished(fit, training)
-        return weights(training)
+        finished(trainer, train_state)
+        return weights(train_state)
 
     assert torch.allclose(trained(8, 4), trained(32, 1), atol=1e-6)
 
 
 def test_the_last_short_window_is_stepped(small_fit):
-    fit, training = small_fit(n_train=20, settings={"batch_size": 8, "accumulation_steps": 2, "epochs": 1})
+    trainer, train_state = small_fit(
+        n_train=20, settings={"batch_size": 8, "accumulation_steps": 2, "epochs": 1}
+    )
     steps = []
-    training.optimizer.register_step_post_hook(lambda *_: steps.append(1))
-    finished(fit, training)
-    assert len(steps) == fit.steps_per_epoch() == 2
+    train_state.optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    finished(trainer, train_state)
+    assert len(steps) == trainer.steps_per_epoch() == 2
 
 
 @pytest.mark.parametrize("loss", [Bce(), CrossEntropy(), Focal(), Combined()], ids=repr)
 def test_eight_images_can_be_learned_by_heart(small_fit, loss):
-    fit, training = small_fit(n_train=8, n_val=8, loss=loss, settings={"epochs": 100, "batch_size": 8})
-    finished(fit, training)
-    assert training.history[-1]["train/accuracy"] == 1
-    assert training.history[-1]["train/loss"] < 0.5 * training.history[0]["train/loss"]
+    trainer, train_state = small_fit(n_train=8, n_val=8, loss=loss, settings={"epochs": 100, "batch_size": 8})
+    finished(trainer, train_state)
+    assert train_state.history[-1]["train/accuracy"] == 1
+    assert train_state.history[-1]["train/loss"] < 0.5 * train_state.history[0]["train/loss"]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(small_fit):
     one, two, other = (small_fit(augment=JITTER, seed=seed) for seed in (0, 0, 1))
-    for fit, training in (one, two, other):
-        finished(fit, training)
+    for trainer, train_state in (one, two, other):
+        finished(trainer, train_state)
     assert torch.equal(weights(one[1]), weights(two[1]))
     assert not torch.equal(weights(one[1]), weights(other[1]))
 
@@ -73,20 +75,20 @@ def test_two_plus_two_epochs_equal_four(small_fit):
         "schedule": OneCycle(),
         "settings": {"epochs": 4},
     }
-    fit, whole = small_fit(**options)
-    finished(fit, whole)
+    trainer, whole = small_fit(**options)
+    finished(trainer, whole)
 
-    fit, first = small_fit(**options)
-    reports = fit.epochs(first)
+    trainer, first = small_fit(**options)
+    reports = trainer.epochs(first)
     next(reports), next(reports)
     state = copy.deepcopy(first.state_dict())
-    fit, second = small_fit(**options)
+    trainer, second = small_fit(**options)
     torch.rand(7)  # whatever else drew random numbers in between
     second.load_state_dict(state)
-    finished(fit, second)
+    finished(trainer, second)
     assert torch.equal(weights(whole), weights(second))
     clockless = [
-        {k: v for k, v in figures.items() if "second" not in k} for figures in whole.history + second.history
+        {k: v for k, v in metrics.items() if "second" not in k} for metrics in whole.history + second.history
     ]
     assert clockless[:4] == clockless[4:]
 
@@ -100,18 +102,20 @@ def test_a_training_left_within_an_epoch_goes_on_bit_equal(small_fit, at_step):
         "settings": {"epochs": 2, "checkpoint_minutes": 1e-9, "ema_decay": 0.9},
     }
     states = []
-    fit, whole = small_fit(**options)
-    for _ in fit.epochs(whole, keep=lambda training: states.append(copy.deepcopy(training.state_dict()))):
+    trainer, whole = small_fit(**options)
+    for _ in trainer.epochs(
+        whole, keep=lambda train_state: states.append(copy.deepcopy(train_state.state_dict()))
+    ):
         pass
     assert len(states) == 2 * 3  # 4 steps an epoch; after the last the epoch is done
 
-    fit, second = small_fit(**options)
+    trainer, second = small_fit(**options)
     second.load_state_dict(states[at_step - 1])
-    finished(fit, second)
+    finished(trainer, second)
     assert torch.equal(weights(whole), weights(second))
     for one, other in zip(whole.history, second.history, strict=True):
         assert all(one[name] == other[name] for name in one if "second" not in name)
-    averages = [training.average.state_dict()["model"] for training in (whole, second)]
+    averages = [train_state.ema.state_dict()["model"] for train_state in (whole, second)]
     assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
 
 
@@ -128,7 +132,7 @@ class Gpu(Bce):
 
 def test_a_batch_that_does_not_fit_is_halved_and_learns_the_same(small_fit):
     def trained(loss):
-        fit, training = small_fit(
+        trainer, train_state = small_fit(
             n_train=44,  # the last window is a short one
             model=Tiny(width=4, freeze="batchnorm"),
             optimizer=Sgd(lr=0.05),
@@ -136,12 +140,12 @@ def test_a_batch_that_does_not_fit_is_halved_and_learns_the_same(small_fit):
             loss=loss,
             settings={"batch_size": 10, "accumulation_steps": 2, "clip_norm": 1.0},
         )
-        finished(fit, training)
-        return training
+        finished(trainer, train_state)
+        return train_state
 
     roomy, narrow = trained(Bce()), trained(Gpu())
     assert torch.allclose(weights(roomy), weights(narrow), atol=1e-6)
-    assert [figures["micro_batch"] for figures in narrow.history] == [3, 3]
+    assert [metrics["micro_batch"] for metrics in narrow.history] == [3, 3]
     assert roomy.history[-1]["train/loss"] == pytest.approx(narrow.history[-1]["train/loss"], abs=1e-6)
     _fit, again = small_fit(optimizer=Sgd(lr=0.05))
     again.load_state_dict({**again.state_dict(), "micro_batch": narrow.state_dict()["micro_batch"]})
@@ -150,7 +154,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_learns_the_same(small_fit):
 
 def test_a_loss_over_the_batch_does_not_change_where_the_batch_is_halved(small_fit, monkeypatch):
     def trained(room):
-        fit, training = small_fit(
+        trainer, train_state = small_fit(
             n_train=44,
             model=Tiny(width=4, freeze="batchnorm", dropout=0),
             optimizer=Sgd(lr=0.05),
@@ -158,16 +162,16 @@ def test_a_loss_over_the_batch_does_not_change_where_the_batch_is_halved(small_f
             loss=Combined(),
             settings={"batch_size": 10, "accumulation_steps": 2},
         )
-        forward = training.model.forward
+        forward = train_state.model.forward
 
         def narrow(images, **options):
             if torch.is_grad_enabled() and len(images) > room:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return forward(images, **options)
 
-        monkeypatch.setattr(training.model, "forward", narrow)
-        finished(fit, training)
-        return training
+        monkeypatch.setattr(train_state.model, "forward", narrow)
+        finished(trainer, train_state)
+        return train_state
 
     roomy, tight = trained(room=10), trained(room=3)
     assert tight.micro_batch == 3
@@ -176,7 +180,7 @@ def test_a_loss_over_the_batch_does_not_change_where_the_batch_is_halved(small_f
 
 
 def test_train_and_validation_loss_of_the_same_images_are_the_same_though_it_is_over_batches(small_fit):
-    fit, training = small_fit(
+    trainer, train_state = small_fit(
         n_train=256,
         n_val=0,
         model=Tiny(width=4, freeze="backbone"),
@@ -184,18 +188,18 @@ def test_train_and_validation_loss_of_the_same_images_are_the_same_though_it_is_
         loss=Combined(),
         settings={"batch_size": 2, "epochs": 1},
     )
-    object.__setattr__(fit.split, "val", fit.split.train)
-    (report,) = finished(fit, training)
-    assert report.figures["val/loss"] == pytest.approx(report.figures["train/loss"], abs=0.01)
+    object.__setattr__(trainer.split, "val", trainer.split.train)
+    (report,) = finished(trainer, train_state)
+    assert report.metrics["val/loss"] == pytest.approx(report.metrics["train/loss"], abs=0.01)
 
 
 def test_a_single_image_that_does_not_fit_is_said_clearly(small_fit):
     class Full(Gpu):
         room = 0
 
-    fit, training = small_fit(loss=Full(), model=Tiny(width=4, freeze="batchnorm"))
+    trainer, train_state = small_fit(loss=Full(), model=Tiny(width=4, freeze="batchnorm"))
     with pytest.raises(TooLittleMemoryError, match="Out of memory with a single image on cpu: a smaller"):
-        finished(fit, training)
+        finished(trainer, train_state)
 
 
 def test_another_error_is_not_taken_for_too_little_memory(small_fit):
@@ -203,104 +207,106 @@ def test_another_error_is_not_taken_for_too_little_memory(small_fit):
         def __call__(self, logits, labels):
             raise RuntimeError("shapes do not match")
 
-    fit, training = small_fit(loss=Broken())
+    trainer, train_state = small_fit(loss=Broken())
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        finished(fit, training)
-    assert training.micro_batch == 8
+        finished(trainer, train_state)
+    assert train_state.micro_batch == 8
 
 
 def test_a_prediction_that_does_not_fit_is_made_in_smaller_batches(small_fit, monkeypatch):
-    fit, training = small_fit()
-    whole = fit.predict(training.model, fit.split.val, views_of("none"))
-    forward = training.model.forward
+    trainer, train_state = small_fit()
+    whole = trainer.predict(train_state.model, trainer.split.val, tta_transforms("none"))
+    forward = train_state.model.forward
 
     def narrow(images):
         if len(images) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(images)
 
-    monkeypatch.setattr(training.model, "forward", narrow)
-    again = fit.predict(training.model, fit.split.val, views_of("none"))
+    monkeypatch.setattr(train_state.model, "forward", narrow)
+    again = trainer.predict(train_state.model, trainer.split.val, tta_transforms("none"))
     assert again.scores == pytest.approx(whole.scores, abs=1e-6)
 
 
 def test_the_moving_average_is_what_a_naive_loop_makes_of_the_steps(small_fit):
-    fit, training = small_fit(settings={"ema_decay": 0.5, "epochs": 2})
-    expected, n = [value.clone() for value in training.model.state_dict().values()], 0
+    trainer, train_state = small_fit(settings={"ema_decay": 0.5, "epochs": 2})
+    expected, n = [value.clone() for value in train_state.model.state_dict().values()], 0
 
     def follow(*_):
         nonlocal n
         n += 1
         decay = min(0.5, (1 + n) / (10 + n))
-        for index, value in enumerate(training.model.state_dict().values()):
+        for index, value in enumerate(train_state.model.state_dict().values()):
             averaged = decay * expected[index] + (1 - decay) * value
             expected[index] = averaged if value.is_floating_point() else value.clone()
 
-    training.optimizer.register_step_post_hook(follow)
-    finished(fit, training)
-    for own, wanted in zip(training.evaluated.state_dict().values(), expected, strict=True):
+    train_state.optimizer.register_step_post_hook(follow)
+    finished(trainer, train_state)
+    for own, wanted in zip(train_state.evaluated.state_dict().values(), expected, strict=True):
         assert torch.allclose(own.double(), wanted.double(), atol=1e-6)
 
 
 def test_reports_come_one_an_epoch_and_the_best_is_marked(small_fit):
-    fit, training = small_fit(settings={"epochs": 3})
-    reports = finished(fit, training)
+    trainer, train_state = small_fit(settings={"epochs": 3})
+    reports = finished(trainer, train_state)
     assert [report.epoch for report in reports] == [1, 2, 3]
-    aurocs = [report.figures["val/auroc"] for report in reports]
-    assert aurocs[training.best_epoch - 1] == max(aurocs)
-    assert reports[training.best_epoch - 1].is_best
+    aurocs = [report.metrics["val/auroc"] for report in reports]
+    assert aurocs[train_state.best_epoch - 1] == max(aurocs)
+    assert reports[train_state.best_epoch - 1].is_best
     assert {"train/loss", "train/accuracy", "val/loss", "val/hard_auroc", "lr", "images_per_second"} <= set(
-        reports[0].figures
+        reports[0].metrics
     )
 
 
 def test_of_epochs_with_the_same_auroc_the_one_with_the_lower_loss_is_the_best(small_fit):
-    _, training = small_fit(schedule=OneCycle(stop_patience=2), settings={"epochs": 9})
+    _, train_state = small_fit(schedule=OneCycle(stop_patience=2), settings={"epochs": 9})
     told = []
     for auroc, loss in ((0.9, 0.1), (1.0, 0.6), (1.0, 0.3), (1.0, 0.3), (0.9, 0.1)):
-        assert not training.stopped
-        told.append(training.finish_epoch({"val/auroc": auroc, "val/loss": loss}))
+        assert not train_state.stopped
+        told.append(train_state.finish_epoch({"val/auroc": auroc, "val/loss": loss}))
     assert told == [True, True, True, False, False]
-    assert training.best_epoch == 3
-    assert training.stopped
+    assert train_state.best_epoch == 3
+    assert train_state.stopped
 
 
 def test_a_checkpoint_without_a_best_epoch_goes_on_from_the_first_of_the_highest_auroc(small_fit):
-    _, training = small_fit()
-    state = training.state_dict()
+    _, train_state = small_fit()
+    state = train_state.state_dict()
     del state["best_epoch"]
     state["history"] = [{"val/auroc": auroc, "val/loss": loss} for auroc, loss in ((0.9, 2.0), (0.9, 1.0))]
-    training.load_state_dict(state)
-    assert training.best_epoch == 1, "whose weights best.pt holds"
-    assert training.finish_epoch({"val/auroc": 0.9, "val/loss": 1.5})
+    train_state.load_state_dict(state)
+    assert train_state.best_epoch == 1, "whose weights best.pt holds"
+    assert train_state.finish_epoch({"val/auroc": 0.9, "val/loss": 1.5})
 
 
 def test_a_checkpoint_within_an_epoch_of_one_sum_for_all_processes_goes_on(small_fit):
     before = {"windows": 2, "lr": 0.1, "seconds": 3.0, "loss": 8.0, "right": 9.0, "images": 16.0}
-    assert Within.of(before) == Within(2, 0.1, 3.0, [(8.0, 9.0, 16.0)])
-    fit, whole = small_fit(settings={"checkpoint_minutes": 1e-9, "epochs": 1})
+    assert EpochProgress.of(before) == EpochProgress(2, 0.1, 3.0, [(8.0, 9.0, 16.0)])
+    trainer, whole = small_fit(settings={"checkpoint_minutes": 1e-9, "epochs": 1})
     states = []
-    for _ in fit.epochs(whole, keep=lambda training: states.append(copy.deepcopy(training.state_dict()))):
+    for _ in trainer.epochs(
+        whole, keep=lambda train_state: states.append(copy.deepcopy(train_state.state_dict()))
+    ):
         pass
     state = states[1]
     loss, right, images = state["within"].pop("sums")[0]
     state["within"] |= {"loss": loss, "right": right, "images": images}
-    fit, second = small_fit(settings={"epochs": 1})
+    trainer, second = small_fit(settings={"epochs": 1})
     second.load_state_dict(state)
-    finished(fit, second)
+    finished(trainer, second)
     assert second.history[0]["train/loss"] == whole.history[0]["train/loss"]
 
 
 def test_a_schedule_that_stops_ends_the_training(small_fit):
-    fit, training = small_fit(
+    trainer, train_state = small_fit(
         model=Tiny(width=4, freeze="backbone"),
         optimizer=Sgd(lr=1e-12),
         schedule=OneCycle(stop_patience=2),
         settings={"epochs": 50},
     )
-    finished(fit, training)
-    assert training.stopped
-    assert len(training.history) == 3
+    finished(trainer, train_state)
+    assert train_state.stopped
+    assert len(train_state.history) == 3
 
 
 def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(small_fit):
@@ -308,33 +314,36 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_images(small_fit):
         def __call__(self, logits, labels):
             return super().__call__(logits, labels) * (float("nan") if len(logits) == 4 else 1)
 
-    fit, training = small_fit(n_train=36, loss=Broken())  # four batches of 8 and one of 4
+    trainer, train_state = small_fit(n_train=36, loss=Broken())  # four batches of 8 and one of 4
     with pytest.raises(NonFiniteLossError, match=r"nan in epoch 1, batch 5: images image-\d+, image-"):
-        finished(fit, training)
+        finished(trainer, train_state)
 
 
 def test_any_number_of_batches_an_epoch_is_fine(small_fit):
     for n_batches in (19, 20, 21, 40):
-        fit, training = small_fit(n_train=2 * n_batches, settings={"batch_size": 2, "epochs": 1})
-        assert np.isfinite(finished(fit, training)[0].figures["train/loss"])
+        trainer, train_state = small_fit(n_train=2 * n_batches, settings={"batch_size": 2, "epochs": 1})
+        assert np.isfinite(finished(trainer, train_state)[0].metrics["train/loss"])
 
 
 def test_the_best_model_does_not_depend_on_the_batch_it_is_evaluated_in(small_fit):
-    fit, training = small_fit()
-    finished(fit, training)
-    together = fit.predict(training.model, fit.split.val, views_of("none"))
+    trainer, train_state = small_fit()
+    finished(trainer, train_state)
+    together = trainer.predict(train_state.model, trainer.split.val, tta_transforms("none"))
     alone = [
-        fit.predict(training.model, fit.split.val[i : i + 1], views_of("none")).scores[0] for i in range(16)
+        trainer.predict(train_state.model, trainer.split.val[i : i + 1], tta_transforms("none")).scores[0]
+        for i in range(16)
     ]
     assert together.scores == pytest.approx(np.array(alone), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", TTA)
 def test_views_are_deterministic_and_averaged_on_logits(small_fit, name):
-    fit, training = small_fit()
-    first, again = (fit.predict(training.model, fit.split.val, views_of(name)) for _ in range(2))
+    trainer, train_state = small_fit()
+    first, again = (
+        trainer.predict(train_state.model, trainer.split.val, tta_transforms(name)) for _ in range(2)
+    )
     assert np.array_equal(first.scores, again.scores)
-    each = [fit.predict(training.model, fit.split.val, [view]).logits for view in VIEWS[name]]
+    each = [trainer.predict(train_state.model, trainer.split.val, [view]).logits for view in TTA[name]]
     assert first.logits == pytest.approx(np.mean(each, axis=0), abs=1e-6)
 
 
@@ -351,13 +360,13 @@ def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
 
     for relabel in (False, True):
         seen.clear()
-        fit, training = small_fit(
+        trainer, train_state = small_fit(
             augment=Augment(crop=0.5, relabel=relabel),
             store=store_of(pixels, masks),
             loss=Watching(),
             settings={"epochs": 1},
         )
-        finished(fit, training)
+        finished(trainer, train_state)
         labels = torch.cat(seen[:4])
         assert not labels.isnan().any()
         assert (labels.sum() == 16) == (not relabel)
@@ -366,9 +375,9 @@ def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
 
 
 def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradient(small_fit):
-    fit, training = small_fit(settings={"accumulation_steps": 2, "epochs": 1})
+    trainer, train_state = small_fit(settings={"accumulation_steps": 2, "epochs": 1})
     numbers, told = iter(range(100)), []
-    inputs, dropping = fit.inputs, training.optimizer.zero_grad
+    inputs, dropping = trainer.inputs, train_state.optimizer.zero_grad
 
     def without_some(batch, draws):
         images, labels, decided = inputs(batch, draws)
@@ -379,34 +388,34 @@ def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradien
         told.append("drop")
         dropping(**options)
 
-    object.__setattr__(fit, "inputs", without_some)
-    training.optimizer.zero_grad = told_to_drop
-    training.optimizer.register_step_pre_hook(lambda *_: told.append("step"))
-    finished(fit, training)
+    object.__setattr__(trainer, "inputs", without_some)
+    train_state.optimizer.zero_grad = told_to_drop
+    train_state.optimizer.register_step_pre_hook(lambda *_: told.append("step"))
+    finished(trainer, train_state)
     assert told == ["drop", "step", "drop", "step"]
 
 
 def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
-    fit, _training = small_fit(augment=Augment(crop=0.5, relabel=True))
-    _images, labels, _ = fit.inputs(next(fit.batches.of(fit.split.train, 8)), torch.rand(8, 14))
+    trainer, _training = small_fit(augment=Augment(crop=0.5, relabel=True))
+    _images, labels, _ = trainer.inputs(next(trainer.batches.of(trainer.split.train, 8)), torch.rand(8, 14))
     assert labels.tolist() == [0, 1] * 4
 
 
 def test_batches_through_loader_processes_are_the_same(small_fit):
-    fit, training = small_fit(augment=JITTER)
-    finished(fit, training)
+    trainer, train_state = small_fit(augment=JITTER)
+    finished(trainer, train_state)
     fit_again, again = small_fit(augment=JITTER)
     fit_again.batches._workers = 2
     finished(fit_again, again)
-    assert torch.equal(weights(training), weights(again))
+    assert torch.equal(weights(train_state), weights(again))
 
 
 def test_bf16_learns_too(small_fit):
-    fit, training = small_fit(settings={"precision": "bf16", "epochs": 8})
-    finished(fit, training)
-    assert training.history[-1]["val/auroc"] > 0.9
+    trainer, train_state = small_fit(settings={"precision": "bf16", "epochs": 8})
+    finished(trainer, train_state)
+    assert train_state.history[-1]["val/auroc"] > 0.9
 
 
 def test_an_unknown_view_is_refused_with_those_there_are():
     with pytest.raises(InputError, match="none, hflip, scales, hflip_scales, got 'vflip'"):
-        views_of("vflip")
+        tta_transforms("vflip")

@@ -1,8 +1,8 @@
 """Which runs are the report's, from runs made by hand."""
 
-from pneumo.report2024.collect import gathered
+from pneumo.report2024.collect import collect_runs
 from pneumo.report2024.published import EXPERIMENTS
-from pneumo.runs.query import Logged
+from pneumo.runs.query import RunRecord
 
 DONE = {"threshold": 0.5}
 
@@ -20,12 +20,12 @@ def made(run_id, typed, augment="report", **changes):
     for name, value in changes.items():
         target = parameters if name in parameters or "." in name else tags
         target[name] = value
-    return Logged(run_id, run_id, f"http://at/{run_id}", tags, parameters, DONE)
+    return RunRecord(run_id, run_id, f"http://at/{run_id}", tags, parameters, DONE)
 
 
 def raw(runs):
     """The pair of report_raw."""
-    return next(pair for pair in gathered(runs).pairs if pair.experiment == "report_raw")
+    return next(pair for pair in collect_runs(runs).pairs if pair.experiment == "report_raw")
 
 
 def test_the_latest_run_of_a_name_is_taken_and_the_latest_control():
@@ -69,14 +69,14 @@ def test_a_missing_control_s_command_is_its_run_s_and_the_augment():
 
 
 def test_a_missing_run_s_command_is_like_those_that_are_there():
-    found = gathered([made("own", "experiment=report_raw model=tiny data=nih seed=3")])
+    found = collect_runs([made("own", "experiment=report_raw model=tiny data=nih seed=3")])
     assert "python train.py experiment=report_bce model=tiny data=nih seed=3" in found.missing
     assert "python train.py experiment=report_bce model=tiny data=nih seed=3 augment=safe" in found.missing
     assert found.recommended_command == "python train.py experiment=recommended data=nih"
 
 
 def test_with_no_run_at_all_every_name_has_its_two_commands():
-    found = gathered([])
+    found = collect_runs([])
     assert found.runs == []
     assert len(found.missing) == 2 * len(EXPERIMENTS) + 1
     for name in EXPERIMENTS:
@@ -85,4 +85,4 @@ def test_with_no_run_at_all_every_name_has_its_two_commands():
 
 
 def test_a_run_of_the_recommended_recipe_is_found_with_any_augment():
-    assert gathered([made("best", "experiment=recommended", "safe")]).recommended.run_id == "best"
+    assert collect_runs([made("best", "experiment=recommended", "safe")]).recommended.run_id == "best"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
-from pneumo.data.decode.images import Files, Picture, load_grey, resized, resized_mask
+from pneumo.data.decode.images import FilePixels, ImageFile, load_grey, resized, resized_mask
 from pneumo.data.decode.rle import decode_rle
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
@@ -177,7 +177,7 @@ def test_a_mask_is_turned_as_its_own_exif_says(tmp_path: Path) -> None:
     lesion[:2, :3] = 255
     turned(tmp_path / "a.png", RAMP, 8)
     turned(tmp_path / "m.png", lesion, 8)
-    (block,) = Files(tmp_path, [Picture("a.png", mask="m.png")]).blocks(8)
+    (block,) = FilePixels(tmp_path, [ImageFile("a.png", mask="m.png")]).blocks(8)
     assert (block.pixels[0] == UPRIGHT[8](RAMP)).all()
     assert (block.masks[0] == UPRIGHT[8](lesion)).all()
 
@@ -300,9 +300,9 @@ def test_blocks_come_in_row_order_and_tell_their_problems(tmp_path: Path) -> Non
     rows = []
     for number in range(150):
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / f"{number}.png")
-        rows.append(Picture(f"{number}.png", rle=("0 8",) if number % 50 == 1 else ()))
+        rows.append(ImageFile(f"{number}.png", rle=("0 8",) if number % 50 == 1 else ()))
     (tmp_path / "70.png").write_bytes(b"")
-    blocks = list(Files(tmp_path, rows).blocks(8))
+    blocks = list(FilePixels(tmp_path, rows).blocks(8))
     pixels = np.concatenate([block.pixels for block in blocks])
     has_mask = np.concatenate([block.has_mask for block in blocks])
     assert pixels[:, 0, 0].tolist() == [number if number != 70 else 0 for number in range(150)]
@@ -319,21 +319,21 @@ def test_a_mask_may_be_drawn_with_ones_or_with_255(tmp_path: Path, value: int) -
     mask = np.zeros((8, 8), np.uint8)
     mask[2, 3] = value
     Image.fromarray(mask).save(tmp_path / "m.png")
-    (block,) = Files(tmp_path, [Picture("a.png", mask="m.png")]).blocks(8)
+    (block,) = FilePixels(tmp_path, [ImageFile("a.png", mask="m.png")]).blocks(8)
     assert (block.masks[0] == (mask > 0) * 255).all()
 
 
 def test_a_mask_of_another_size_than_its_image_is_a_problem(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.png")
     Image.fromarray(RAMP[:4]).save(tmp_path / "m.png")
-    (block,) = Files(tmp_path, [Picture("a.png", mask="m.png")]).blocks(8)
+    (block,) = FilePixels(tmp_path, [ImageFile("a.png", mask="m.png")]).blocks(8)
     assert block.problems == {0: "m.png is 8x4, its image 8x8"}
 
 
 def test_a_code_drawn_at_another_size_fits_its_image(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.png")
     half = encoded(np.repeat([[0, 255]], 16, axis=0).repeat(8, axis=1))
-    (block,) = Files(tmp_path, [Picture("a.png", rle=(half,), rle_side_px=16)]).blocks(8)
+    (block,) = FilePixels(tmp_path, [ImageFile("a.png", rle=(half,), rle_side_px=16)]).blocks(8)
     assert block.masks[0].tolist() == [[0] * 4 + [255] * 4] * 8
 
 

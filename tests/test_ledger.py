@@ -13,13 +13,13 @@ from optuna.trial import TrialState
 from pneumo.errors import InputError
 from pneumo.sweep.ablation import design_of
 from pneumo.sweep.heartbeat import beating
-from pneumo.sweep.storage import differences, opened
-from pneumo.sweep.trial import Outcome, StudyTrial, stands_for, tell_untold, told
+from pneumo.sweep.storage import differences, open_study
+from pneumo.sweep.trial import Outcome, TrialCallback, stands_for, tell_untold, told
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    return opened(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], heartbeat_seconds=1, retries=2)
+    return open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], heartbeat_seconds=1, retries=2)
 
 
 def sampler(n_there):
@@ -38,7 +38,7 @@ def states(ledger):
 
 
 def test_no_more_trials_are_taken_than_there_shall_be_whoever_asks(ledger, tmp_path):
-    other = opened(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], heartbeat_seconds=60)
+    other = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], heartbeat_seconds=60)
     won = []
 
     def greedy(own):
@@ -149,7 +149,7 @@ def test_a_design_has_each_arm_once_where_processes_died_before_they_asked(tmp_p
     question = {"before": {"optimizer.lr": 1e-3}, "after": {"optimizer.lr": 1e-4}}
     spec = {"seeds": 2, "needs": {}, "recipes": {"report": {}}, "questions": [question]}
     design = design_of(spec, [], "phantom")
-    ledger = opened(url, "s", ["maximize"], heartbeat_seconds=1, retries=retries)
+    ledger = open_study(url, "s", ["maximize"], heartbeat_seconds=1, retries=retries)
     ledger.study.enqueue_trial(design.queue[0])  # so far a process had come that was killed, too
     ledger.prepare(design.queue, {"settings": {}}, {}, {})
     for _ in range(4):
@@ -199,7 +199,7 @@ def test_a_copy_takes_over_result_and_curve(ledger):
     first.set_user_attr("config_hash", "h")
     first.set_user_attr("run_id", "abc")
     first.report(0.7, 1)
-    told(ledger, first._trial_id, Outcome("COMPLETE", values=[0.8], figures={"best/val_auroc": 0.8}))
+    told(ledger, first._trial_id, Outcome("COMPLETE", values=[0.8], metrics={"best/val_auroc": 0.8}))
     second = taken(ledger)
     ledger.copy(ledger.equal("h"), second)
     copied = ledger.trials()[1]
@@ -226,7 +226,7 @@ def test_a_result_the_storage_did_not_take_is_told_at_the_next_start(ledger, tmp
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are(ledger, tmp_path):
     with pytest.raises(InputError, match="has no study t; it has s"):
-        opened(f"sqlite:///{tmp_path}/study.db", "t", directions=None)
+        open_study(f"sqlite:///{tmp_path}/study.db", "t", directions=None)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(ledger, tmp_path
 )
 def test_a_storage_that_cannot_be_used_is_refused_in_one_line_without_its_password(url, message):
     with pytest.raises(InputError) as refused:
-        opened(url, "s", ["maximize"])
+        open_study(url, "s", ["maximize"])
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "secret" not in str(refused.value)
@@ -257,17 +257,17 @@ def test_differences_name_what_changed():
 @pytest.mark.parametrize("is_last", [False, True])
 def test_a_trial_that_is_worse_is_stopped_unless_all_of_it_is_paid_already(tmp_path, is_last):
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=0)
-    ledger = opened(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], pruner)
-    good = StudyTrial(ledger, taken(ledger).number, "val/auroc", {})
-    good.sees(1, {"val/auroc": 0.9}, is_last=True)
+    ledger = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], pruner)
+    good = TrialCallback(ledger, taken(ledger).number, "val/auroc", {})
+    good.on_epoch_end(1, {"val/auroc": 0.9}, is_last=True)
     told(ledger, good.trial_id, Outcome("COMPLETE", [0.9]))
-    worse = StudyTrial(ledger, taken(ledger).number, "val/auroc", {})
+    worse = TrialCallback(ledger, taken(ledger).number, "val/auroc", {})
 
-    def run(watch):
-        watch.sees(1, {"val/auroc": 0.1}, is_last)
+    def run(callback):
+        callback.on_epoch_end(1, {"val/auroc": 0.1}, is_last)
         return {"best/val_auroc": 0.1}
 
-    outcome = worse.carry_out(run, lambda figures: [figures["best/val_auroc"]])
+    outcome = worse.carry_out(run, lambda metrics: [metrics["best/val_auroc"]])
     told(ledger, worse.trial_id, outcome)
     assert states(ledger) == ["COMPLETE", "COMPLETE" if is_last else "PRUNED"]
     assert (outcome.values == [0.1]) == is_last

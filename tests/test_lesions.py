@@ -75,15 +75,15 @@ def test_masks_change_what_is_learned_and_how_images_are_batched_does_not(small_
     masks[1::2, 2:6, 2:6] = 255
     weights = {}
     for name, head, batch, steps in (("8", True, 8, 1), ("4x2", True, 4, 2), ("none", False, 8, 1)):
-        fit, training = small_fit(
+        trainer, train_state = small_fit(
             model=Tiny(width=4, mask_head=head),
             optimizer=Sgd(lr=0.3),
             store=store_of(pixels, masks),
             settings={"batch_size": batch, "accumulation_steps": steps},
         )
-        training.model.eval().train = lambda mode=True, own=training.model: own
-        list(fit.epochs(training))
-        weights[name] = training.model.head.weight.detach().clone()
+        train_state.model.eval().train = lambda mode=True, own=train_state.model: own
+        list(trainer.epochs(train_state))
+        weights[name] = train_state.model.head.weight.detach().clone()
     assert torch.allclose(weights["8"], weights["4x2"], atol=1e-5)
     assert not torch.allclose(weights["8"], weights["none"], atol=1e-4)
 
@@ -102,9 +102,9 @@ def test_an_epoch_has_the_share_of_positives_and_every_image_as_often_as_it_can(
 
 def test_the_share_falls_in_equal_steps_to_the_natural_one(small_fit):
     assert [falling(0.8, 0.2, epoch, 4) for epoch in (1, 2, 3, 4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    fit, _ = small_fit(settings={"positive_share": 0.75, "epochs": 3})
-    labels = fit.batches.labels(np.arange(48)).numpy()
-    shares = [labels[fit.order(epoch, np.random.default_rng(0))].mean() for epoch in (1, 2, 3)]
+    trainer, _ = small_fit(settings={"positive_share": 0.75, "epochs": 3})
+    labels = trainer.batches.labels(np.arange(48)).numpy()
+    shares = [labels[trainer.order(epoch, np.random.default_rng(0))].mean() for epoch in (1, 2, 3)]
     assert shares == pytest.approx([0.75, 0.625, 0.5], abs=1 / 32)
 
 

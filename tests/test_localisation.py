@@ -12,10 +12,18 @@ from sklearn.metrics import average_precision_score
 from test_saliency import made  # noqa: F401, a fixture
 from torch import nn
 
-from pneumo.data.dataset import Material, prepared
+from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.display.pages import markdown
 from pneumo.evaluation import metrics
-from pneumo.evaluation.map_overlap import TOLERANCE, energy, inside, judged, pixel_auprc, pointing, within
+from pneumo.evaluation.map_overlap import (
+    TOLERANCE,
+    energy,
+    inside,
+    judged,
+    near_lesion,
+    pixel_auprc,
+    pointing,
+)
 from pneumo.inference import localisation, saliency
 from pneumo.inference.gallery import gallery
 from pneumo.inference.localisation import localised, randomly, sections
@@ -45,7 +53,7 @@ def test_the_figures_are_those_of_a_naive_loop(seed, levels):
         distances = [np.hypot(place[0] - r, place[1] - c) for r, c in places if lesion[r, c]]
         return min(distances) <= TOLERANCE * size
 
-    assert pointing(map_, within(lesion)) == pytest.approx(np.mean([hits(place) for place in highest]))
+    assert pointing(map_, near_lesion(lesion)) == pytest.approx(np.mean([hits(place) for place in highest]))
     inner = sum(map_[p] for p in places if lesion[p])
     assert energy(map_, lesion) == pytest.approx(inner / sum(map_[p] for p in places), rel=1e-5)
     assert pixel_auprc(map_, lesion) == pytest.approx(average_precision_score(lesion.ravel(), map_.ravel()))
@@ -53,14 +61,14 @@ def test_the_figures_are_those_of_a_naive_loop(seed, levels):
 
 def test_a_perfect_map_has_all_and_an_even_one_the_lesion_s_share():
     lesions = square(4, 6, 8)[None] > 0
-    near = within(lesions[0])[None]
+    near = near_lesion(lesions[0])[None]
     assert np.allclose(judged(lesions.astype(np.float32), lesions, near), 1)
     even = judged(np.ones((1, SIDE, SIDE), np.float32), lesions, near)
     assert np.allclose(even, [[near.mean(), 64 / SIDE**2, 64 / SIDE**2]])
 
 
 def test_a_maximum_beside_the_lesion_is_a_hit_within_three_hundredths_of_the_side():
-    near = within(square(40, 40, 10, size=100) > 0)
+    near = near_lesion(square(40, 40, 10, size=100) > 0)
     found = {gap: near[45, 49 + gap] for gap in (0, 1, 3, 4)}
     assert found == {0: True, 1: True, 3: True, 4: False}
 
@@ -116,20 +124,20 @@ def squares(made, composed, workdir):  # noqa: F811
         for i in range(n_masked):
             masks[i] = square(*random.integers(2, 24, 2), 2 + i % 4)
         pixels[masks > 0] = 250
-        whole = prepared(composed("data.n_images=160", "data.image_side_px=64").data, lambda *_: None)
+        whole = load_dataset(composed("data.n_images=160", "data.image_side_px=64").data, lambda *_: None)
         table = whole.cohort.table[: len(pixels)].assign(label=masks.any(axis=(1, 2)).astype(int))
-        material = Material(replace(whole.cohort, table=table), store_of(pixels, masks), whole.split)
+        dataset = Dataset(replace(whole.cohort, table=table), store_of(pixels, masks), whole.split)
         trained = made("model.width=4", backbone=Bright())
         with torch.no_grad():
             trained.model.head.weight.fill_(4.0)
-        return trained, material
+        return trained, dataset
 
     return make
 
 
 def test_a_model_that_looks_at_lesions_is_told_from_randomised_ones(squares):
-    trained, material = squares()
-    found = localised(trained, material, np.arange(30))
+    trained, dataset = squares()
+    found = localised(trained, dataset, np.arange(30))
     assert (found.n_images, found.n_unmasked) == (20, 0)
     for map_ in saliency.MAPS:
         for one in found.of(map_):
@@ -140,17 +148,17 @@ def test_a_model_that_looks_at_lesions_is_told_from_randomised_ones(squares):
 
 
 def test_randomised_weights_are_no_better_than_randomised_weights_and_it_says_so(squares):
-    trained, material = squares()
-    found = localised(randomly(trained, 99), material, np.arange(30))
+    trained, dataset = squares()
+    found = localised(randomly(trained, 99), dataset, np.arange(30))
     said = markdown(sections(found))
     assert said.count("SHOWN to be") == len(saliency.MAPS)
     assert "no better than randomised" in said
 
 
 def test_an_empty_map_counts_as_chance(squares, monkeypatch):
-    trained, material = squares()
+    trained, dataset = squares()
     monkeypatch.setitem(saliency.MAPS, "grad_cam", lambda _, images: np.zeros((len(images), SIDE, SIDE)))
-    found = localised(trained, material, np.arange(30))
+    found = localised(trained, dataset, np.arange(30))
     assert found.empty["grad_cam"] == (20, 20)
     for one in found.of("grad_cam"):
         assert one.trained.value == pytest.approx(one.chance)
@@ -159,8 +167,8 @@ def test_an_empty_map_counts_as_chance(squares, monkeypatch):
 
 
 def test_every_lesion_is_of_one_size(squares):
-    trained, material = squares()
-    found = localised(trained, material, np.arange(30))
+    trained, dataset = squares()
+    found = localised(trained, dataset, np.arange(30))
     for map_ in saliency.MAPS:
         by_size = {size: found.of(map_, size) for size in localisation.SIZES}
         assert sum(ones[0].n_images for ones in by_size.values() if ones) == 20
@@ -179,16 +187,16 @@ def test_randomised_models_are_the_same_each_time_and_leave_the_random_state(squ
 
 
 def test_without_drawn_lesions_it_is_skipped_and_said(squares):
-    trained, material = squares(n_masked=0)
-    assert localised(trained, material, np.arange(10)) is None
+    trained, dataset = squares(n_masked=0)
+    assert localised(trained, dataset, np.arange(10)) is None
     assert localised(trained, squares()[1], np.arange(20, 30)) is None
     assert "Skipped: none of these images has a lesion" in markdown(sections(None))
 
 
 def test_positives_that_nobody_drew_are_counted_as_left_out(squares):
-    trained, material = squares()
-    table = material.cohort.table.assign(label=1)
-    more = replace(material, cohort=replace(material.cohort, table=table))
+    trained, dataset = squares()
+    table = dataset.cohort.table.assign(label=1)
+    more = replace(dataset, cohort=replace(dataset.cohort, table=table))
     found = localised(trained, more, np.arange(30))
     assert found.n_unmasked == 10
     assert "Left out: 10 positives whose lesion nobody drew." in markdown(sections(found))
@@ -203,15 +211,15 @@ def captions(figure):
 
 
 def test_the_gallery_shows_the_most_wrong_first(squares):
-    trained, material = squares(n_masked=30, n_other=26)
-    labels = material.labels
+    trained, dataset = squares(n_masked=30, n_other=26)
+    labels = dataset.labels
     random = np.random.default_rng(0)
     scores = (2 * labels + 3 * random.random(len(labels))) / 5
     rows = random.permutation(len(labels))
     predictions = Predictions(rows, labels[rows], np.zeros((len(rows), 1)), scores[rows], 0.0)
-    found = gallery(trained, material, predictions)
+    found = gallery(trained, dataset, predictions)
     assert list(found) == ["The 24 most wrong", "The 24 most right"]
-    ids = material.cohort.table["image_id"].to_numpy()
+    ids = dataset.cohort.table["image_id"].to_numpy()
     positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     error = np.abs(labels - scores)
     for caption, sign in (("The 24 most wrong", -1), ("The 24 most right", 1)):
@@ -229,10 +237,10 @@ def test_the_gallery_shows_the_most_wrong_first(squares):
 
 
 def test_of_few_images_none_is_shown_twice(squares):
-    trained, material = squares(n_masked=3, n_other=1)
-    labels = material.labels
+    trained, dataset = squares(n_masked=3, n_other=1)
+    labels = dataset.labels
     predictions = Predictions(np.arange(4), labels, np.zeros((4, 1)), np.array([0.1, 0.6, 0.9, 0.2]), 0.0)
     shown = [
-        name for figure in gallery(trained, material, predictions).values() for name, _ in captions(figure)
+        name for figure in gallery(trained, dataset, predictions).values() for name, _ in captions(figure)
     ]
-    assert sorted(shown) == sorted(material.cohort.table["image_id"])
+    assert sorted(shown) == sorted(dataset.cohort.table["image_id"])

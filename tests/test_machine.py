@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_leaves
 from pneumo.components.augment import Augment
 from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.components.models import Tiny
-from pneumo.training.device import Machine
-from pneumo.training.predict import VIEWS, mean_logits
+from pneumo.training.device import Accelerator
+from pneumo.training.predict import TTA, mean_logits
 
 LOSSES = [
     Bce(),
@@ -34,7 +34,7 @@ class NoFloat64(TorchDispatchMode):
         return made
 
 
-class Shapes(Machine):
+class Shapes(Accelerator):
     """A device that works out shapes and types alone."""
 
     def precision(self):
@@ -44,8 +44,8 @@ class Shapes(Machine):
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 def test_training_and_its_answers_make_no_float64_on_a_device(small_fit, loss):
     with NoFloat64():
-        fit, training = small_fit(
-            machine=Shapes(torch.device("meta"), torch.float32),
+        trainer, train_state = small_fit(
+            accelerator=Shapes(torch.device("meta"), torch.float32),
             loss=loss,
             model=Tiny(width=4, dropout=0.1),
             augment=Augment(
@@ -53,12 +53,12 @@ def test_training_and_its_answers_make_no_float64_on_a_device(small_fit, loss):
             ),
             settings={"ema_decay": 0.9, "clip_norm": 1.0},
         )
-        (batch,) = fit.batches.of(fit.split.train[:8], 8)
-        draws = fit.augment.draw(8, torch.Generator())
-        (seen,) = fit._gradients(training, [(batch, draws)], in_window=8)
+        (batch,) = trainer.batches.of(trainer.split.train[:8], 8)
+        draws = trainer.augment.draw(8, torch.Generator())
+        (seen,) = trainer._gradients(train_state, [(batch, draws)], in_window=8)
         assert seen[1].device.type == "meta"
-        fit.step(training, correction=0.5)
-        fit.augment.surviving(batch.images, draws.to("meta"))
-        for views in VIEWS.values():
-            logits = mean_logits(training.evaluated, batch.images, fit.viewer, views)
-            fit.loss.probability(logits)
+        trainer.step(train_state, correction=0.5)
+        trainer.augment.surviving(batch.images, draws.to("meta"))
+        for views in TTA.values():
+            logits = mean_logits(train_state.evaluated, batch.images, trainer.eval_transform, views)
+            trainer.loss.probability(logits)

@@ -21,7 +21,7 @@ def split_up(pairs):
 @given(TWO_CLASSES)
 def test_figures_agree_with_scikit_learn_also_with_ties(pairs):
     labels, scores = split_up(pairs)
-    ours = metrics.score(labels, scores, threshold=0.5)
+    ours = metrics.compute_metrics(labels, scores, threshold=0.5)
     called = scores >= 0.5
     assert ours["auroc"] == pytest.approx(sk.roc_auc_score(labels, scores), abs=1e-12)
     assert ours["auprc"] == pytest.approx(sk.average_precision_score(labels, scores), abs=1e-12)
@@ -46,7 +46,7 @@ def test_sensitivity_at_a_specificity_is_the_best_of_all_thresholds(pairs, speci
 
 def test_hand_worked_figures():
     labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])
-    ours = metrics.score(labels, scores, threshold=0.75)
+    ours = metrics.compute_metrics(labels, scores, threshold=0.75)
     assert ours["auroc"] == 0.75  # three of four pairs in order
     assert ours["auprc"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     assert (ours["recall"], ours["specificity"], ours["precision"], ours["hard_auroc"]) == (0.5,) * 4
@@ -56,7 +56,7 @@ def test_the_reports_roc_auc_is_the_mean_of_sensitivity_and_specificity():
     # its normalised run on 8,440 training images: 5 true positives of 1,846, no false one
     labels = np.r_[np.ones(1846, int), np.zeros(6594, int)]
     answers = np.r_[np.ones(5), np.zeros(8435)]
-    ours = metrics.score(labels, answers)
+    ours = metrics.compute_metrics(labels, answers)
     assert round(ours["accuracy"], 4) == 0.7819  # printed as .7818
     assert ours["precision"] == 1.0
     assert round(ours["recall"], 4) == 0.0027
@@ -68,8 +68,8 @@ def test_weights_are_repetitions():
     random = np.random.default_rng(1)
     labels, scores = np.arange(30) % 2, random.random(30).round(1)
     times = random.integers(0, 4, 30)
-    weighted = metrics.figures(Ranking.of(labels, scores, times[None].astype(float)), 0.5)
-    repeated = metrics.score(labels.repeat(times), scores.repeat(times), 0.5)
+    weighted = metrics.all_metrics(Ranking.of(labels, scores, times[None].astype(float)), 0.5)
+    repeated = metrics.compute_metrics(labels.repeat(times), scores.repeat(times), 0.5)
     for name, value in repeated.items():
         assert weighted[name][0] == pytest.approx(value), name
 
@@ -89,7 +89,7 @@ def test_the_bootstrap_agrees_with_a_naive_loop_over_patients():
     patients = random.integers(0, 40, 150)
     labels = ((patients % 4 == 0) ^ (random.random(150) < 0.1)).astype(int)
     scores = labels * 0.5 + random.random(150)
-    ours = metrics.bootstrap(labels, scores, patients, 0.5, draws=4000, seed=1)["auroc"]
+    ours = metrics.bootstrap_intervals(labels, scores, patients, 0.5, draws=4000, seed=1)["auroc"]
     naive = []
     groups = [np.flatnonzero(patients == p) for p in np.unique(patients)]
     for _ in range(1500):
@@ -103,7 +103,7 @@ def test_intervals_are_wider_when_one_patient_has_many_images():
     truth = np.repeat(random.random(30) < 0.5, 10).astype(int)
     scores = np.repeat(random.random(30), 10) + truth * 0.3 + random.random(300) * 0.01
     width = {
-        name: np.ptp(metrics.bootstrap(truth, scores, patients, 0.5)["auroc"])
+        name: np.ptp(metrics.bootstrap_intervals(truth, scores, patients, 0.5)["auroc"])
         for name, patients in {"patients": np.repeat(np.arange(30), 10), "images": np.arange(300)}.items()
     }
     assert width["patients"] > 2 * width["images"]
@@ -111,7 +111,7 @@ def test_intervals_are_wider_when_one_patient_has_many_images():
 
 def test_the_same_seed_gives_the_same_interval():
     labels, scores, patients = np.arange(60) % 2, np.linspace(0, 1, 60), np.arange(60) // 3
-    first, second = (metrics.bootstrap(labels, scores, patients, 0.5, seed=7) for _ in range(2))
+    first, second = (metrics.bootstrap_intervals(labels, scores, patients, 0.5, seed=7) for _ in range(2))
     assert first == second
 
 
@@ -151,7 +151,7 @@ def test_reliability_of_a_calibrated_score_is_the_diagonal():
 def test_a_draw_without_a_class_is_left_out_of_every_figure_that_needs_both():
     labels, scores = np.array([1, 0, 0]), np.array([0.9, 0.8, 0.1])
     draws = np.array([[1.0, 1, 1], [0, 2, 1], [3, 0, 0], [2, 0, 1]])  # whole, no positive, no negative, whole
-    found = metrics.figures(Ranking.of(labels, scores, draws), 0.5, resampled=True)
+    found = metrics.all_metrics(Ranking.of(labels, scores, draws), 0.5, resampled=True)
     by_hand = {
         "precision": [1 / 2, np.nan, np.nan, 1],
         "f1": [2 / 3, np.nan, np.nan, 1],
@@ -171,10 +171,12 @@ def test_a_draw_without_a_class_is_left_out_of_every_figure_that_needs_both():
 
 def test_a_draw_in_which_nothing_is_called_positive_has_no_precision_but_an_f1_of_0():
     labels, scores = np.array([1, 1, 0]), np.array([0.9, 0.2, 0.1])
-    found = metrics.figures(Ranking.of(labels, scores, np.array([[0.0, 2, 1]])), 0.5, resampled=True)
+    found = metrics.all_metrics(Ranking.of(labels, scores, np.array([[0.0, 2, 1]])), 0.5, resampled=True)
     assert np.isnan(found["precision"][0])
     assert (found["f1"][0], found["recall"][0], found["specificity"][0]) == (0, 0, 1)
-    assert metrics.score(labels[1:], scores[1:], 0.5)["precision"] == 0, "of images, as scikit-learn has it"
+    assert metrics.compute_metrics(labels[1:], scores[1:], 0.5)["precision"] == 0, (
+        "of images, as scikit-learn has it"
+    )
 
 
 def test_an_interval_is_that_of_the_draws_in_which_the_figure_is_defined():
@@ -187,7 +189,7 @@ def test_an_interval_is_that_of_the_draws_in_which_the_figure_is_defined():
         if found and alarms + cleared:
             precision.append(found / (found + alarms))
             f1.append(2 * found / (2 * found + alarms))
-    intervals = metrics.bootstrap(labels, scores, patients, 0.5, draws=2000, seed=5)
+    intervals = metrics.bootstrap_intervals(labels, scores, patients, 0.5, draws=2000, seed=5)
     assert intervals["precision"] == pytest.approx(np.quantile(precision, [0.025, 0.975]))
     assert intervals["f1"] == pytest.approx(np.quantile(f1, [0.025, 0.975]))
     assert intervals["precision"][0] > 0, "a draw without the positive image is no precision of 0"

@@ -13,13 +13,17 @@ from sklearn.datasets import load_sample_images
 from pneumo.data import phantom
 from pneumo.data.decode.grayscale import UnreadableError
 from pneumo.data.decode.images import load_grey, load_grey_and_colour
-from pneumo.inference.radiograph import film, oddity
+from pneumo.inference.radiograph import oddity, read_radiograph
 
 REAL = os.environ.get("PNEUMO_REALDATA")
 
 
 def test_the_phantom_s_drawings_pass():
-    drawn = [film for pixels, _ in phantom.draw(phantom.studies(60, 3), 64, 3) for film in pixels]
+    drawn = [
+        read_radiograph
+        for pixels, _ in phantom.draw(phantom.studies(60, 3), 64, 3)
+        for read_radiograph in pixels
+    ]
     assert [oddity(one, 0.0) for one in drawn] == [""] * 60
 
 
@@ -34,11 +38,14 @@ def test_real_frontal_films_pass():
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_colour_photograph_is_flagged(number, tmp_path):
     Image.fromarray(load_sample_images().images[number]).save(tmp_path / "photo.jpg")
-    assert film(tmp_path / "photo.jpg", 64).flag == "in colour"
+    assert read_radiograph(tmp_path / "photo.jpg", 64).flag == "in colour"
 
 
 def test_a_portrait_in_colour_is_flagged():
-    assert film(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)), 64).flag == "in colour"
+    assert (
+        read_radiograph(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)), 64).flag
+        == "in colour"
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -65,7 +72,7 @@ def test_a_body_that_reaches_no_edge_is_flagged():
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
 def test_a_real_slice_in_dicom_is_refused_by_its_modality(name):
     with pytest.raises(UnreadableError, match=f"{name} has the modality"):
-        film(Path(pydicom.data.get_testdata_file(name, download=False)), 64)
+        read_radiograph(Path(pydicom.data.get_testdata_file(name, download=False)), 64)
 
 
 def test_what_the_check_misses_is_known():

@@ -12,12 +12,12 @@ from PIL import Image
 
 from pneumo.cli import main
 from pneumo.cli.predict import AHEAD, decoded
-from pneumo.data.dataset import prepared
+from pneumo.data.dataset import load_dataset
 from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
 from pneumo.inference.decision import Decision
-from pneumo.inference.model import trained
-from pneumo.inference.paths import counted, films
+from pneumo.inference.model import load_model
+from pneumo.inference.paths import counted, image_files
 from pneumo.runs import query
 
 
@@ -37,15 +37,15 @@ def table(path):
 
 
 def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, tmp_path):
-    material = prepared(one_run[2].data, lambda done, total: None)
-    ids = material.cohort.table["image_id"].to_numpy()
+    dataset = load_dataset(one_run[2].data, lambda done, total: None)
+    ids = dataset.cohort.table["image_id"].to_numpy()
     known = pd.read_csv(io.StringIO(query.text_of(there, "predictions.csv"))).set_index("image_id")
     for row in np.flatnonzero(np.isin(ids, known.index)):
-        png(tmp_path / "films" / f"{ids[row]}.png", np.asarray(material.store.pixels[row]))
+        png(tmp_path / "films" / f"{ids[row]}.png", np.asarray(dataset.store.pixels[row]))
     main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
     rows = table(tmp_path / "out.csv")
     assert len(rows) == len(known) > 40
-    threshold = trained(there).threshold
+    threshold = load_model(there).threshold
     for row in rows:
         expected = known.loc[os.path.basename(row["path"])[:-4], "score"]  # noqa: PTH119
         assert float(row["score"]) == pytest.approx(expected, abs=2e-6)
@@ -149,7 +149,7 @@ def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_document
     for name in ("b/1.gif", "b/1.bmp", "a/x.TXT", "a/y.tar.gz"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "a" / "gone.png").symlink_to("nowhere.png")
-    paths, left_out = films([str(tmp_path)])
+    paths, left_out = image_files([str(tmp_path)])
     found = [path.removeprefix(f"{tmp_path}/") for path in paths]
     assert found == ["a/1.2.840.99", "a/IM0001", "b/1.bmp", "b/1.gif", "b/10.PNG", "b/2.png"]
     assert counted(left_out) == "2 .txt, 1 broken link, 1 pipe or device, 1 .gz, 1 linked folder"

@@ -108,8 +108,8 @@ def test_two_processes_equal_accumulation_two(workdir, stores, augment):
     assert "effective batch 16 = 8 x 1 x 2 processes" in two.stdout
     (state, alone), (shared_state, shared) = parameters(workdir / "one"), parameters(workdir / "two")
     assert max(float((alone[name] - shared[name]).abs().max()) for name in alone) < 1e-6
-    for figures, others in zip(state["history"], shared_state["history"], strict=True):
-        assert figures["train/loss"] == pytest.approx(others["train/loss"], abs=1e-6)
+    for metrics, others in zip(state["history"], shared_state["history"], strict=True):
+        assert metrics["train/loss"] == pytest.approx(others["train/loss"], abs=1e-6)
 
     mlflow.set_tracking_uri(f"sqlite:///{workdir}/two/mlflow.db")
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")

@@ -19,7 +19,7 @@ from pneumo.components.losses import CrossEntropy, Focal, WeightedBce
 from pneumo.components.models import Tiny
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
-from pneumo.inference.model import trained
+from pneumo.inference.model import load_model
 from pneumo.inference.onnx_export import Network, export, noise
 from pneumo.inference.registry import need_names
 from pneumo.runs import tracking
@@ -75,7 +75,7 @@ def test_the_registered_model_scores_as_predict_does_in_a_process_without_reposi
         [sys.executable, "-P", "-c", program], cwd=tmp_path, env=clean, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    fp32 = 1e-5 if trained(promoted).machine.dtype == torch.float32 else 0.02
+    fp32 = 1e-5 if load_model(promoted).accelerator.dtype == torch.float32 else 0.02
     assert float(done.stdout) == pytest.approx(float(table(tmp_path / "out.csv")[0]["score"]), abs=fp32)
 
 

@@ -21,33 +21,35 @@ from pneumo.display.pages import Link, Section
 from pneumo.errors import AwayError, InputError
 from pneumo.report2024 import page
 from pneumo.report2024.checklist import ASKED
-from pneumo.report2024.collect import gathered
-from pneumo.report2024.rescored import measured
+from pneumo.report2024.collect import collect_runs
+from pneumo.report2024.rescored import rescore
 from pneumo.runs import config, query, tracking
-from pneumo.runs.callback import Watch
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.run import run
 
 sys.path.insert(0, str(ROOT / "docs"))
 PAIR = "experiment=report_normalised"
 
 
-class Named(Watch):
+class Named(RunCallback):
     terminal = Terminal(quiet=True)
 
     def __init__(self):
         pass
 
-    def begins(self, run_id, split_hash, history):
+    def on_start(self, run_id, split_hash, history):
         self.run_id = run_id
 
 
 def trained(folder, augment, *typed):
     """A run as train.py would have made it."""
-    watch = Named()
+    callback = Named()
     with initialize_config_dir(str(ROOT / "conf")):
         experiment = config.load(compose("train", [*typed, *SMALL, "model.width=4", "fit.epochs=2"]))
-    run(experiment, folder / "out" / "-".join(typed), watch)
-    tracking.tag_run(watch.run_id, overrides=" ".join(typed), augment=augment, data="phantom", model="tiny")
+    run(experiment, folder / "out" / "-".join(typed), callback)
+    tracking.tag_run(
+        callback.run_id, overrides=" ".join(typed), augment=augment, data="phantom", model="tiny"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +100,12 @@ def test_answers_are_counted_at_one_half_as_scikit_learn_counts_them(runs):
         table = pd.read_csv(io.StringIO(query.text_of(one.run_id, "predictions.csv")))
         test = table[table["split"] == "test"]
         called = test["score"] >= 0.5
-        found = measured(one)
-        assert found.figures["recall"] == pytest.approx(metrics.recall_score(test["label"], called))
-        assert found.figures["accuracy"] == pytest.approx(metrics.accuracy_score(test["label"], called))
-        assert found.figures["hard_auroc"] == pytest.approx(metrics.roc_auc_score(test["label"], called))
-        assert found.figures["auroc"] == one.figures["test/auroc"]
-        assert found.intervals["auroc"] == (one.figures["test/auroc_low"], one.figures["test/auroc_high"])
+        found = rescore(one)
+        assert found.metrics["recall"] == pytest.approx(metrics.recall_score(test["label"], called))
+        assert found.metrics["accuracy"] == pytest.approx(metrics.accuracy_score(test["label"], called))
+        assert found.metrics["hard_auroc"] == pytest.approx(metrics.roc_auc_score(test["label"], called))
+        assert found.metrics["auroc"] == one.metrics["test/auroc"]
+        assert found.intervals["auroc"] == (one.metrics["test/auroc_low"], one.metrics["test/auroc_high"])
 
 
 def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkeypatch):
@@ -115,8 +117,8 @@ def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkey
     text = (store / "gone.md").read_text()
     assert "its predictions are gone" in text
     assert "not known: Run" in text
-    assert measured(runs[0]).said("auroc") in text
-    assert measured(runs[0]).said("recall") == "-"
+    assert rescore(runs[0]).said("auroc") in text
+    assert rescore(runs[0]).said("recall") == "-"
 
 
 def test_a_study_s_conclusions_stand_on_the_page(runs, store):
@@ -221,7 +223,7 @@ def test_runs_on_a_server_are_linked_there_without_a_password(monkeypatch):
 
 
 def test_gathering_finds_the_pair_and_the_recommended_run(runs):
-    found = gathered(runs)
+    found = collect_runs(runs)
     (pair,) = [pair for pair in found.pairs if pair.own]
     assert pair.experiment == "report_normalised"
     assert pair.control is not None

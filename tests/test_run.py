@@ -134,8 +134,8 @@ def test_relabelling_without_any_mask_is_refused(composed, workdir, monkeypatch)
     from pneumo.runs import callback as module
 
     def maskless(*_):
-        material = prepared(*_)
-        return type(material)(material.cohort, store_of(np.asarray(material.store.pixels)), material.split)
+        dataset = prepared(*_)
+        return type(dataset)(dataset.cohort, store_of(np.asarray(dataset.store.pixels)), dataset.split)
 
     prepared = module.prepared
     monkeypatch.setattr(module, "prepared", maskless)
@@ -156,10 +156,10 @@ def test_epochs_that_were_kept_but_not_logged_are_logged_on_resume(composed, wor
 
     logging = tracking.Tracker.log
 
-    def dying(self, figures, step=0):
+    def dying(self, metrics, step=0):
         if step == 2:
             raise Stopped
-        logging(self, figures, step)
+        logging(self, metrics, step)
 
     monkeypatch.setattr(tracking.Tracker, "log", dying)
     with pytest.raises(Stopped):

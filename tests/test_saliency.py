@@ -9,9 +9,9 @@ from torch import nn
 from pneumo.components.models import Classifier
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
-from pneumo.inference.model import Trained
+from pneumo.inference.model import LoadedModel
 from pneumo.inference.saliency import MAPS, drawn, grad_cam, hires_cam, maps_of, saliency
-from pneumo.training.device import Machine
+from pneumo.training.device import Accelerator
 
 ARCHITECTURES = {
     **dict.fromkeys(
@@ -30,14 +30,14 @@ def made(composed):
         n_outputs = experiment.loss.n_outputs
         torch.manual_seed(0)
         model = Classifier(backbone, n_features, n_outputs, 0, "none") if backbone else None
-        return Trained(
+        return LoadedModel(
             run_id="0" * 32,
             experiment=experiment,
             model=(model or experiment.model(n_outputs)).eval(),
             loss=experiment.loss.fitted(0.2),
             normalise=FIXED["half"],
             threshold=0.5,
-            machine=Machine.chosen("cpu", "bf16"),
+            accelerator=Accelerator.chosen("cpu", "bf16"),
             images=None,
             seen=None,
             split_hash="",

@@ -13,12 +13,12 @@ def optimizer(lr=1.0):
 
 def rates(schedule, steps):
     own = optimizer()
-    pace = schedule(own, steps)
+    lr_controller = schedule(own, steps)
     seen = []
     for _ in range(steps):
         seen.append(own.param_groups[0]["lr"])
         own.step()
-        pace.after_step()
+        lr_controller.after_step()
     return seen
 
 
@@ -57,37 +57,42 @@ def test_every_rate_is_positive_however_short_the_training(schedule, steps):
 
 def test_the_rate_drops_after_the_plateau_and_training_stops_later():
     own = optimizer()
-    pace = Plateau(factor=0.1, plateau_patience=2, stop_patience=4)(own, 100)
+    lr_controller = Plateau(factor=0.1, plateau_patience=2, stop_patience=4)(own, 100)
     told = []
     for is_best in (True, True, False, False, False, False):
-        stop = pace.after_epoch(is_best)
+        stop = lr_controller.after_epoch(is_best)
         told.append((round(own.param_groups[0]["lr"], 6), stop))
     assert told == [(1.0, False), (1.0, False), (1.0, False), (1.0, False), (0.1, False), (0.1, True)]
 
 
 def test_any_schedule_stops_when_asked_to():
-    pace = OneCycle(stop_patience=2)(optimizer(), 10)
-    assert [pace.after_epoch(best) for best in (True, True, False, False)] == [False, False, False, True]
+    lr_controller = OneCycle(stop_patience=2)(optimizer(), 10)
+    assert [lr_controller.after_epoch(best) for best in (True, True, False, False)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_without_patience_training_never_stops():
-    pace = Constant()(optimizer(), 10)
-    assert not any(pace.after_epoch(False) for _ in range(50))
+    lr_controller = Constant()(optimizer(), 10)
+    assert not any(lr_controller.after_epoch(False) for _ in range(50))
 
 
 @pytest.mark.parametrize("schedule", [OneCycle(), Cosine(), Constant(), Plateau()], ids=repr)
 def test_a_schedule_goes_on_from_its_saved_state(schedule, tmp_path):
-    def advance(pace, own, n):
+    def advance(lr_controller, own, n):
         for _ in range(n):
             own.step()
-            pace.after_step()
-        pace.after_epoch(True)
+            lr_controller.after_step()
+        lr_controller.after_epoch(True)
 
     own = optimizer()
-    pace = schedule(own, 20)
-    advance(pace, own, 7)
-    torch.save({"pace": pace.state_dict(), "optimizer": own.state_dict()}, tmp_path / "state.pt")
-    advance(pace, own, 5)
+    lr_controller = schedule(own, 20)
+    advance(lr_controller, own, 7)
+    torch.save({"pace": lr_controller.state_dict(), "optimizer": own.state_dict()}, tmp_path / "state.pt")
+    advance(lr_controller, own, 5)
 
     again = optimizer()
     resumed = schedule(again, 20)
@@ -96,20 +101,20 @@ def test_a_schedule_goes_on_from_its_saved_state(schedule, tmp_path):
     resumed.load_state_dict(state["pace"])
     advance(resumed, again, 5)
     assert again.param_groups[0]["lr"] == own.param_groups[0]["lr"]
-    assert resumed.state_dict() == pace.state_dict()
+    assert resumed.state_dict() == lr_controller.state_dict()
 
 
 def test_a_schedule_goes_on_from_a_state_that_holds_its_best_auroc():
     own = optimizer()
-    pace = Plateau(factor=0.1, plateau_patience=2, stop_patience=4)(own, 100)
+    lr_controller = Plateau(factor=0.1, plateau_patience=2, stop_patience=4)(own, 100)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer(), mode="max", factor=0.1, patience=2, threshold=0
     )
     for auroc in (0.7, 0.7, 0.6):
         theirs.step(auroc)
-    pace.load_state_dict({"scheduler": theirs.state_dict(), "best": 0.7, "epochs_since_best": 2})
-    assert [pace.after_epoch(False), own.param_groups[0]["lr"]] == [False, pytest.approx(0.1)]
-    assert pace.after_epoch(False)
+    lr_controller.load_state_dict({"scheduler": theirs.state_dict(), "best": 0.7, "epochs_since_best": 2})
+    assert [lr_controller.after_epoch(False), own.param_groups[0]["lr"]] == [False, pytest.approx(0.1)]
+    assert lr_controller.after_epoch(False)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from pneumo.errors import InputError
-from pneumo.training.settings import FitSettings
+from pneumo.training.settings import TrainerSettings
 
 
 @pytest.mark.parametrize(
@@ -17,5 +17,5 @@ from pneumo.training.settings import FitSettings
 )
 def test_settings_out_of_range_are_refused_by_name(options, message):
     with pytest.raises(InputError) as refused:
-        FitSettings(**{"epochs": 1, "batch_size": 1} | options)
+        TrainerSettings(**{"epochs": 1, "batch_size": 1} | options)
     assert str(refused.value) == message

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pneumo.data.decode.dicom import Header, header
-from pneumo.data.decode.images import Files
-from pneumo.data.files import found
+from pneumo.data.decode.images import FilePixels
+from pneumo.data.files import find_files
 from pneumo.data.sources.siim import SiimDicom, read_rle
 from pneumo.errors import InputError
 
@@ -53,7 +53,7 @@ def test_nested_folders_codes_and_headers_become_one_row_an_image(root: Path) ->
     assert table["sex"].isna().tolist() == [False, False, True]
     assert table["age"].tolist() == [61.0] * 3
     assert (cohort.notes, cohort.skipped) == ((), ())
-    assert isinstance(cohort.pixels, Files)
+    assert isinstance(cohort.pixels, FilePixels)
     assert cohort.pixels.pictures[0].rle == ("0 512", "2048 512")
 
 
@@ -241,4 +241,4 @@ def test_hidden_and_other_files_are_no_images(tmp_path: Path) -> None:
     for name in ("x/._a.dcm", "x/a.dcm", "x/y/B.DCM", "x/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert found(tmp_path, "x", ".dcm").files == ("x/a.dcm", "x/y/B.DCM")
+    assert find_files(tmp_path, "x", ".dcm").files == ("x/a.dcm", "x/y/B.DCM")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pneumo.data.cohort import CORE, Cohort
-from pneumo.data.decode.images import Files, Picture
+from pneumo.data.decode.images import FilePixels, ImageFile
 from pneumo.data.sources.nih import Nih
 from pneumo.data.sources.phantom import Phantom
 from pneumo.data.sources.siim import SiimPng, parse_rle
@@ -64,7 +64,7 @@ def test_siim_labels_come_from_the_tables_never_from_file_names(siim: Path) -> N
 
 def test_siim_reads_masks_of_positives_only(siim: Path) -> None:
     pixels = SiimPng(root=str(siim), image_side_px=8)().pixels
-    assert isinstance(pixels, Files)
+    assert isinstance(pixels, FilePixels)
     masks = [picture.mask for picture in pixels.pictures]
     assert masks == [None, "png_masks/1_train_0_.png", None, "png_masks/1_test_0_.png"]
 
@@ -104,8 +104,8 @@ def test_nih_reads_findings_patients_and_twelve_folders(nih: Path) -> None:
     assert cohort.table["view"].tolist() == ["PA", "AP", "AP"]
     assert cohort.table["sex"].tolist() == ["M", "M", "F"]
     np.testing.assert_allclose(cohort.table["age"].to_numpy(float), [58, np.nan, 12])
-    assert isinstance(cohort.pixels, Files)
-    assert cohort.pixels.pictures[2] == Picture("images_002/images/2_0.png")
+    assert isinstance(cohort.pixels, FilePixels)
+    assert cohort.pixels.pictures[2] == ImageFile("images_002/images/2_0.png")
 
 
 def test_any_nih_finding_can_be_asked_for_and_an_unknown_one_names_those_there(nih: Path) -> None:
@@ -144,19 +144,19 @@ def test_a_table_may_call_its_columns_anything(tmp_path: Path) -> None:
     }
     cohort = table_source(tmp_path, text, columns=columns, masks="masks")()
     assert cohort.table["view"].tolist() == ["AP", "PA", "PA"]
-    assert isinstance(cohort.pixels, Files)
+    assert isinstance(cohort.pixels, FilePixels)
     assert list(cohort.pixels.pictures) == [
-        Picture("pictures/a.png", mask="masks/a.png"),
-        Picture("pictures/b.png"),  # a negative has no lesion to draw
-        Picture("pictures/c.png"),
+        ImageFile("pictures/a.png", mask="masks/a.png"),
+        ImageFile("pictures/b.png"),  # a negative has no lesion to draw
+        ImageFile("pictures/c.png"),
     ]
 
 
 def test_columns_a_table_does_not_name_are_not_read(tmp_path: Path) -> None:
     cohort = table_source(tmp_path, "image,label,mask,rle,row,file\na.png,1,x,y,1,z\nb.png,0,,,2,\n")()
     assert cohort.table["where"].tolist() == ["t.csv row 2", "t.csv row 3"]
-    assert isinstance(cohort.pixels, Files)
-    assert list(cohort.pixels.pictures) == [Picture("pictures/a.png"), Picture("pictures/b.png")]
+    assert isinstance(cohort.pixels, FilePixels)
+    assert list(cohort.pixels.pictures) == [ImageFile("pictures/a.png"), ImageFile("pictures/b.png")]
 
 
 def test_codes_of_several_rows_belong_to_one_image_and_can_be_its_label(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_codes_of_several_rows_belong_to_one_image_and_can_be_its_label(tmp_path
     cohort = table_source(tmp_path, text, columns=columns, rle_side_px=1024)()
     assert cohort.table["label"].tolist() == [1, 0]
     assert cohort.notes == ()
-    assert isinstance(cohort.pixels, Files)
-    assert cohort.pixels.pictures[0] == Picture("pictures/a.png", rle=("0 3", "9 2"), rle_side_px=1024)
+    assert isinstance(cohort.pixels, FilePixels)
+    assert cohort.pixels.pictures[0] == ImageFile("pictures/a.png", rle=("0 3", "9 2"), rle_side_px=1024)
 
 
 def test_a_negative_with_a_lesion_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo.data.cohort import Block, Cohort
+from pneumo.data.cohort import Cohort, PixelBlock
 from pneumo.data.sources.table import Table
 from pneumo.data.store import Store, open_store
 from pneumo.errors import InputError
@@ -228,13 +228,13 @@ class Slow:
     def digests(self, store_dir: Path | None = None) -> np.ndarray:
         return np.ones((IMAGES, 2), np.int64)
 
-    def blocks(self, side_px: int) -> Iterator[Block]:
+    def blocks(self, side_px: int) -> Iterator[PixelBlock]:
         for number in range(IMAGES):
             with self.log.open("a") as log:
                 log.write(f"{os.getpid()}\n")
             time.sleep(self.seconds)
             pixels = np.full((1, side_px, side_px), number, np.uint8)
-            yield Block(pixels, pixels[:0], np.zeros(1, bool), {})
+            yield PixelBlock(pixels, pixels[:0], np.zeros(1, bool), {})
 
 
 def build_slowly(root: Path, seconds: float) -> Store:

@@ -23,15 +23,15 @@ from pneumo.errors import InputError
 from pneumo.runs import checkpoint, config, tracking
 from pneumo.runs.restore import experiment_of
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.storage import opened
-from pneumo.sweep.trial import StudyTrial, tell_untold
+from pneumo.sweep.storage import open_study
+from pneumo.sweep.trial import TrialCallback, tell_untold
 
 __all__ = ["swept"]  # a fixture
 BEGIN = "search.enqueue=[{optimizer.lr: 0.003}]"
 
 
 def study():
-    return opened("sqlite:///study.db", "s", directions=None).study
+    return open_study("sqlite:///study.db", "s", directions=None).study
 
 
 def said_by(monkeypatch, capfd, *words):
@@ -84,16 +84,16 @@ def test_a_retry_finds_the_run_of_its_own_study_alone(swept):
         "own": parent,
         "another's": tracking.parent_run("pneumo", "s", {"study": "s"}),
     }.items():
-        ledger = opened(f"sqlite:///{name[0]}.db", "s", ["maximize"])
+        ledger = open_study(f"sqlite:///{name[0]}.db", "s", ["maximize"])
         ledger.study.set_user_attr("parent_run", above)
         ledger.study.enqueue_trial({}, user_attrs={"attempts": [number]})
         trial = ledger.take(1, lambda n_there: optuna.samplers.RandomSampler())
-        found[name] = StudyTrial(ledger, trial.number, "val/auroc", {}).run_id
+        found[name] = TrialCallback(ledger, trial.number, "val/auroc", {}).run_id
     assert found == {"own": run.info.run_id, "another's": None}
 
 
 def test_a_result_that_another_study_could_not_tell_is_left_alone(tmp_path):
-    ledger = opened(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
+    ledger = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
     ledger.take(1, lambda n_there: optuna.samplers.RandomSampler())
     told = {"trial": 0, "state": "COMPLETE", "values": [1.0], "kind": "", "reason": "", "figures": {}}
     untold = tmp_path / "0" / "untold.json"

@@ -31,7 +31,7 @@ def designed(seconds_after, auroc_after):
     axes = {"arm": CategoricalDistribution(ARMS), "seed": CategoricalDistribution([0, 1, 2])}
     for seed, after in enumerate(auroc_after):
         for arm, auroc, seconds in ((ARMS[0], 0.5 + seed / 10, 10), (ARMS[1], after, seconds_after)):
-            figures = {
+            metrics = {
                 "last/val_auroc": auroc,
                 "best/val_auroc": auroc,
                 "fit_seconds": seconds + seed / 10,
@@ -43,7 +43,7 @@ def designed(seconds_after, auroc_after):
                     params={"arm": arm, "seed": seed},
                     distributions=axes,
                     value=auroc,
-                    user_attrs={"figures": figures},
+                    user_attrs={"figures": metrics},
                 )
             )
     return study

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from pneumo.cli import main
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.storage import opened
+from pneumo.sweep.storage import open_study
 
 TINY = [*SMALL, "model.width=4", "fit.epochs=2"]
 LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
@@ -65,7 +65,7 @@ def breaking(tmp_path, monkeypatch):
 
 
 def trials():
-    return opened("sqlite:///study.db", "s", directions=None).study.get_trials()
+    return open_study("sqlite:///study.db", "s", directions=None).study.get_trials()
 
 
 def runs(filter_string=""):
@@ -75,7 +75,7 @@ def runs(filter_string=""):
 
 def folder():
     """That of the study."""
-    return folder_of(opened("sqlite:///study.db", "s", directions=None).study)
+    return folder_of(open_study("sqlite:///study.db", "s", directions=None).study)
 
 
 def files(run_id, folder=None):

@@ -10,12 +10,12 @@ import torch
 from conftest import SMALL, Named
 
 from pneumo.data.batches import Batches
-from pneumo.data.dataset import limited, prepared
+from pneumo.data.dataset import first_images, load_dataset
 from pneumo.errors import InputError
-from pneumo.inference.model import trained
+from pneumo.inference.model import load_model
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.run import run
-from pneumo.training.predict import views_of
+from pneumo.training.predict import tta_transforms
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def finished(workdir, composed):
     """The id of a run."""
 
     def make(*overrides):
-        watch = Named()
+        callback = Named()
         run(
             composed(*SMALL, "model.width=4", "fit.epochs=1", *overrides),
             workdir / f"out-{len(list(workdir.iterdir()))}",
-            watch,
+            callback,
         )
-        return watch.run_id
+        return callback.run_id
 
     return make
 
@@ -46,23 +46,23 @@ def finished(workdir, composed):
 )
 def test_a_run_s_scores_come_out_of_its_id_alone(finished, overrides):
     run_id = finished(*overrides)
-    model = trained(run_id)
+    model = load_model(run_id)
     table = pd.read_csv(io.StringIO(query.text_of(run_id, "predictions.csv"))).query("split == 'test'")
-    material = limited(
-        prepared(model.experiment.data, lambda done, total: None), model.experiment.fit.few_images
+    dataset = first_images(
+        load_dataset(model.experiment.data, lambda done, total: None), model.experiment.fit.few_images
     )
-    batches = Batches(material.store, material.labels, model.machine.device, 0)
-    rows = material.split.test
-    scores = model.loss.probability(model.logits(batches, rows, views_of("none")))
-    assert np.array_equal(material.cohort.table["image_id"].to_numpy()[rows], table["image_id"])
+    batches = Batches(dataset.store, dataset.labels, model.accelerator.device, 0)
+    rows = dataset.split.test
+    scores = model.loss.probability(model.logits(batches, rows, tta_transforms("none")))
+    assert np.array_equal(dataset.cohort.table["image_id"].to_numpy()[rows], table["image_id"])
     assert np.allclose(scores, table["score"], atol=1e-6)
 
 
 def test_the_weight_of_few_images_is_that_of_those_images(finished):
     run_id = finished("loss=weighted_bce", "fit.few_images=10")
-    logged = query.figures_of(run_id)
+    logged = query.metrics_of(run_id)
     assert [logged[f"split/train_{name}"] for name in ("images", "positives", "prevalence")] == [10, 5, 0.5]
-    assert trained(run_id).loss.weight == 1
+    assert load_model(run_id).loss.weight == 1
 
 
 def test_a_run_of_before_is_scored_as_it_was_then(finished):
@@ -71,25 +71,25 @@ def test_a_run_of_before_is_scored_as_it_was_then(finished):
     client.delete_tag(run_id, "score_format")
     for name, value in (("images", 112), ("positives", 25), ("prevalence", 25 / 112)):  # of the whole split
         client.log_metric(run_id, f"split/train_{name}", value)
-    loss = trained(run_id).loss
+    loss = load_model(run_id).loss
     assert loss.weight == 1
     assert float(loss.probability(torch.tensor([[1.5]]))) == pytest.approx(1 / (1 + np.exp(-1.5)))
 
 
 def test_best_is_the_finished_run_of_the_highest_val_auroc(finished):
     runs = [finished(f"seed={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate((1e-6, 3e-3))]
-    best = max(runs, key=lambda run_id: query.figures_of(run_id)["best/val_auroc"])
-    assert trained("best").run_id == best
+    best = max(runs, key=lambda run_id: query.metrics_of(run_id)["best/val_auroc"])
+    assert load_model("best").run_id == best
 
 
 def test_what_is_no_run_of_ours_is_said(finished):
     tracking.connect()
     with pytest.raises(InputError, match="has no finished run"):
-        trained("best")
+        load_model("best")
     with pytest.raises(InputError, match="'nonsense' is not a run"):
-        trained("nonsense")
+        load_model("nonsense")
     with pytest.raises(InputError, match=f"has no run {'0' * 32}"):
-        trained("0" * 32)
+        load_model("0" * 32)
 
 
 def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, workdir):
@@ -98,13 +98,13 @@ def test_a_checkpoint_that_is_gone_broken_or_another_model_s_is_said(finished, w
     state = checkpoint.read(path)
     checkpoint.write({**state, "model": {"head.weight": torch.zeros(3)}}, path)
     with pytest.raises(InputError, match="is of another model than run"):
-        trained(run_id)
+        load_model(run_id)
     path.write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
     with pytest.raises(InputError, match="is not a file of weights"):
-        trained(run_id)
+        load_model(run_id)
     assert not (workdir / "executed").exists()
     path.unlink()
-    assert trained(run_id).threshold > 0, "the copy among the run's files"
+    assert load_model(run_id).threshold > 0, "the copy among the run's files"
 
 
 def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
@@ -112,11 +112,11 @@ def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
     path = query.checkpoint_file(run_id, checkpoint.BEST)
     checkpoint.write({**checkpoint.read(path), "run_id": "f" * 32}, path)
     with pytest.raises(InputError, match="is of another run, ffff"):
-        trained(run_id)
+        load_model(run_id)
 
 
 def test_a_run_without_a_best_model_is_said(finished, monkeypatch):
     run_id = finished()
     monkeypatch.setattr(query, "checkpoint_of", lambda run, file: None)
     with pytest.raises(InputError, match=r"has no best\.pt"):
-        trained(run_id)
+        load_model(run_id)

@@ -32,11 +32,11 @@ def train(world, composed, workdir):
     """Overrides -> the id of a run on the world's data."""
 
     def make(*overrides, data=None):
-        watch = Named()
+        callback = Named()
         given = overrides if data else world.overrides(*overrides)
         folder = workdir / f"out-{len(list(workdir.glob('out-*')))}"
-        run(composed(*given), folder, watch)
-        return watch.run_id
+        run(composed(*given), folder, callback)
+        return callback.run_id
 
     return make
 
@@ -369,8 +369,8 @@ def test_features_of_a_frozen_backbone_are_not_taken_for_other_labels(world, tra
     assert len(cached) == 1
     other = train(*frozen, "data.columns.label=other")
     fresh = train(*frozen, "data.columns.label=other", "data.store_dir=fresh")
-    assert query.figures_of(one)["last/train_loss"] == query.figures_of(again)["last/train_loss"]
-    assert query.figures_of(other)["last/train_loss"] == query.figures_of(fresh)["last/train_loss"]
+    assert query.metrics_of(one)["last/train_loss"] == query.metrics_of(again)["last/train_loss"]
+    assert query.metrics_of(other)["last/train_loss"] == query.metrics_of(fresh)["last/train_loss"]
 
 
 # ---- helpers

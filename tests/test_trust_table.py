@@ -22,7 +22,7 @@ from PIL import Image
 
 from pneumo.cli.main import told
 from pneumo.errors import InputError
-from pneumo.report2024.collect import gathered
+from pneumo.report2024.collect import collect_runs
 from pneumo.runs import config, query
 from pneumo.runs.run import run
 
@@ -67,17 +67,17 @@ class Base:
         named = ["experiment=report_bce", "model=tiny", "model.pretrained=null"] if of_report else []
         own = self.world.overrides()
         words = [*named, *own, *self.overrides, *overrides]
-        watch = Named()
+        callback = Named()
         with initialize_config_dir(str(ROOT / "conf")):
             experiment = config.load(compose("train", words))
         augment = "report" if of_report else "safe"
         experiment = replace(experiment, overrides=words, choices={**experiment.choices, "augment": augment})
         folder = self.folder / f"out-{len(list(self.folder.glob('out-*')))}"
-        run(experiment, folder, watch)
-        return watch.run_id
+        run(experiment, folder, callback)
+        return callback.run_id
 
     def frozen(self, *overrides: str) -> dict[str, float]:
-        return query.figures_of(
+        return query.metrics_of(
             self.train("model.freeze=backbone", "augment=none", "fit.epochs=2", *overrides)
         )
 
@@ -209,7 +209,7 @@ CHANGES = [
 def store(base):
     """Figures of a training on it are those of one that decodes all anew."""
     here, fresh = base.train("seed=7"), base.train("seed=7", "data.store_dir=fresh")
-    assert query.figures_of(here)["last/val_loss"] == query.figures_of(fresh)["last/val_loss"]
+    assert query.metrics_of(here)["last/val_loss"] == query.metrics_of(fresh)["last/val_loss"]
     return "same"
 
 
@@ -263,7 +263,7 @@ def reproduce(base):
 
 def report(base):
     """The report's page takes runs of one data set."""
-    own = next(p.own for p in gathered(query.runs_of_experiments()).pairs if p.experiment == "report_bce")
+    own = next(p.own for p in collect_runs(query.runs_of_experiments()).pairs if p.experiment == "report_bce")
     return "same" if own and own.run_id == base.a else "said"
 
 

@@ -18,13 +18,13 @@ from postgres import free_port
 
 from pneumo.errors import AwayError
 from pneumo.runs import tracking
-from pneumo.runs.offline import UNSENT, Entry, Unsent
+from pneumo.runs.offline import UNSENT, OfflineQueue, QueuedMetrics
 from pneumo.runs.tracking import Tracker
 
 RUN = [sys.executable, str(ROOT / "train.py"), *SMALL, "model.width=4"]
 entries = st.builds(
-    Entry,
-    figures=st.dictionaries(st.text(), st.floats(allow_nan=False)),
+    QueuedMetrics,
+    metrics=st.dictionaries(st.text(), st.floats(allow_nan=False)),
     step=st.integers(0, 10**6),
     at_ms=st.integers(0, 2**42),
 )
@@ -32,27 +32,27 @@ entries = st.builds(
 
 @given(st.lists(entries, max_size=5))
 def test_what_was_added_comes_back_in_order_to_the_last_digit(tmp_path_factory, given_entries):
-    unsent = Unsent(tmp_path_factory.mktemp("unsent") / "run" / UNSENT)
+    offline_queue = OfflineQueue(tmp_path_factory.mktemp("unsent") / "run" / UNSENT)
     for entry in given_entries:
-        unsent.add(entry)
-    assert unsent.entries() == given_entries
-    unsent.clear()
-    assert unsent.entries() == []
-    assert not unsent.path.exists()
+        offline_queue.add(entry)
+    assert offline_queue.entries() == given_entries
+    offline_queue.clear()
+    assert offline_queue.entries() == []
+    assert not offline_queue.path.exists()
 
 
 def test_a_line_that_was_cut_off_is_passed_over(tmp_path):
-    unsent = Unsent(tmp_path / UNSENT)
-    unsent.add(Entry({"a": 1.0}, 1, 5))
-    with unsent.path.open("a") as file:
+    offline_queue = OfflineQueue(tmp_path / UNSENT)
+    offline_queue.add(QueuedMetrics({"a": 1.0}, 1, 5))
+    with offline_queue.path.open("a") as file:
         file.write('{"figures": {"a": 2.')
-    assert unsent.entries() == [Entry({"a": 1.0}, 1, 5)]
+    assert offline_queue.entries() == [QueuedMetrics({"a": 1.0}, 1, 5)]
 
 
 def test_what_is_sent_twice_is_logged_once(workdir):
     tracking.connect("twice")
     run_id = tracking.parent_run("twice", "run", {})
-    twice = [Entry({"a": 0.5, "b": float("nan")}, step, 1000 + step) for step in (1, 2)]
+    twice = [QueuedMetrics({"a": 0.5, "b": float("nan")}, step, 1000 + step) for step in (1, 2)]
     tracking.send(run_id, twice[:1])
     tracking.send(run_id, twice)
     for name in "ab":
@@ -85,14 +85,14 @@ def only_run():
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_an_error_is_not_hidden_by_an_mlflow_that_is_away(workdir, address, error):
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    with pytest.raises(error), Tracker("0" * 32, "run", "0", Unsent(workdir / UNSENT), print):
+    with pytest.raises(error), Tracker("0" * 32, "run", "0", OfflineQueue(workdir / UNSENT), print):
         raise error
 
 
 def test_an_mlflow_that_goes_away_before_the_run_exists_is_said_to_be_away(workdir, address):
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     with pytest.raises(AwayError, match=r"^MLflow at http://127.0.0.1:\d+ cannot be used: Connection ref"):
-        Tracker.start(None, "run", {}, {}, "0" * 32, Unsent(workdir / UNSENT), print)
+        Tracker.start(None, "run", {}, {}, "0" * 32, OfflineQueue(workdir / UNSENT), print)
     assert mlflow.active_run() is None
 
 
@@ -161,7 +161,7 @@ def test_a_run_outlasts_an_mlflow_that_is_away_and_is_stopped_while_it_is_away_a
     logged, (kept,) = only_run().info.run_id, workdir.rglob(UNSENT)
     for metric in ("val/auroc", "train/loss", "lr"):
         sent = [step for step, _ in history_of(logged, metric)]
-        waiting = [entry.step for entry in Unsent(kept).entries() if metric in entry.figures]
+        waiting = [entry.step for entry in OfflineQueue(kept).entries() if metric in entry.metrics]
         assert [*sent, *waiting] == list(range(1, len(sent) + len(waiting) + 1)), "none lost, none doubled"
 
 
@@ -179,9 +179,9 @@ def test_a_run_whose_mlflow_stays_away_is_trained_kept_and_sent_on_resume(
     assert "Traceback" not in run.said
     assert "secret" not in run.said
     (kept,) = workdir.rglob(UNSENT)
-    steps = [entry.step for entry in Unsent(kept).entries() if "val/auroc" in entry.figures]
+    steps = [entry.step for entry in OfflineQueue(kept).entries() if "val/auroc" in entry.metrics]
     assert steps == list(range(steps[0], epochs + 1))
-    times = [entry.at_ms for entry in Unsent(kept).entries()]
+    times = [entry.at_ms for entry in OfflineQueue(kept).entries()]
     (run_id,) = re.findall("resume=([0-9a-f]{32})", run.said)
     last = torch.load(kept.parent / "last.pt", weights_only=True)["model"]
 

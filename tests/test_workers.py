@@ -19,7 +19,7 @@ from postgres import PASSWORD
 
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
-from pneumo.sweep.storage import COUNTED, opened
+from pneumo.sweep.storage import COUNTED, open_study
 from pneumo.sweep.trial import PROCESS
 
 LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
@@ -65,7 +65,7 @@ def said():
 def study_at(url):
     """Its ledger; None while it is not there."""
     try:
-        return opened(url, "s", directions=None)
+        return open_study(url, "s", directions=None)
     except InputError:
         return None
 
@@ -184,7 +184,7 @@ def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
     assert logged_epochs(again) == list(range(1, 61)), "each once"
     last = checkpoint.read(Path(run.data.tags["checkpoints"]) / checkpoint.LAST)
     assert len(last["history"]) == 60
-    assert [figures["val/auroc"] for figures in last["history"]] == [
+    assert [metrics["val/auroc"] for metrics in last["history"]] == [
         again.intermediate_values[epoch] for epoch in sorted(again.intermediate_values)
     ]
 

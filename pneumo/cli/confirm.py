@@ -12,25 +12,25 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from pneumo.data.dataset import Material, prepared
+from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import short
 from pneumo.errors import InputError, listed
 from pneumo.inference.evaluation_count import count_look
-from pneumo.inference.model import trained
+from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
-from pneumo.runs.callback import Watch
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES, Images
 from pneumo.runs.messages import ROWS
-from pneumo.runs.restore import experiment_of, revisit
+from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
 from pneumo.sweep import labels
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.settings import objective_name
-from pneumo.sweep.storage import STUDY_ID, Ledger, opened
+from pneumo.sweep.storage import STUDY_ID, StudyStorage, open_study
 from pneumo.sweep.summary import best_first
 
 FIRST_SEED = 1000  # far from those of searching
@@ -61,29 +61,29 @@ class Confirmed:
         return float(self.trial.values[0]) - self.mean
 
 
-class FreshSeed(Watch):
+class FreshSeed(RunCallback):
     """A run of the configuration of a trial with another seed."""
 
-    def __init__(self, ledger: Ledger, name: str, parent: str, tags: Mapping[str, object]):
+    def __init__(self, ledger: StudyStorage, name: str, parent: str, tags: Mapping[str, object]):
         super().__init__()
         self.terminal = Terminal(quiet=True)
         self.run_name, self.parent, self.tags = name, parent, tags
         self.started, self.study_id = "", ledger.study_id
         self._ledger = ledger
 
-    def material(self, source: Source, advance: Advance) -> Material:
+    def dataset(self, source: Source, advance: Advance) -> Dataset:
         """InputError: the data are not those of the study any more, told before anything is trained."""
-        material = prepared(source, advance)
-        self._ledger.refuse_other_data(Images.of(material), material.split.hash)
-        return material
+        dataset = load_dataset(source, advance)
+        self._ledger.refuse_other_data(Images.of(dataset), dataset.split.hash)
+        return dataset
 
-    def begins(self, run_id: str, split_hash: str, history: object) -> None:
+    def on_start(self, run_id: str, split_hash: str, history: object) -> None:
         self.started = run_id
 
 
 def confirm(url: str, name: str, top: int, seeds: int) -> None:
     """Goes on where it was stopped. InputError: no such study, or nothing in it to confirm."""
-    ledger = opened(url, name, directions=None)
+    ledger = open_study(url, name, directions=None)
     study, terminal = ledger.study, Terminal()
     if study.user_attrs.get("design"):
         raise InputError(
@@ -110,11 +110,11 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     say_test(study, tested, best, terminal)
     tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
     path = write_recipe(study, best, tested, objective)
-    tracking.keep_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
+    tracking.log_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
     terminal.say("written", f"{path}: {COMMAND}")
 
 
-def again(ledger: Ledger, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
+def again(ledger: StudyStorage, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
     """What is taken over was begun by this study's confirm, and is of the same configuration and split."""
     study = ledger.study
     figure = objective_name(study.user_attrs["objective"][0])
@@ -131,21 +131,21 @@ def again(ledger: Ledger, trial: FrozenTrial, seeds: int, terminal: Terminal) ->
         run_id = query.finished_run({**tags, **same})
         if run_id is None:
             run_id = carried_out(ledger, trial, experiment, tags)
-        values.append(query.figures_of(run_id)[figure])
+        values.append(query.metrics_of(run_id)[figure])
         runs.append(run_id)
         terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
     return Confirmed(trial, values, runs)
 
 
 def carried_out(
-    ledger: Ledger, trial: FrozenTrial, experiment: Experiment, tags: Mapping[str, object]
+    ledger: StudyStorage, trial: FrozenTrial, experiment: Experiment, tags: Mapping[str, object]
 ) -> str:
     study, seed = ledger.study, experiment.seed
     name = f"{study.study_name}-{trial.number}-seed-{seed}"
     of_study = {"study": study.study_name, STUDY_ID: ledger.study_id}
-    watch = FreshSeed(ledger, name, study.user_attrs["confirm_run"], {**of_study, **tags})
-    run(experiment, folder_of(study) / "confirm" / f"{trial.number}-{seed}", watch)
-    return watch.started
+    callback = FreshSeed(ledger, name, study.user_attrs["confirm_run"], {**of_study, **tags})
+    run(experiment, folder_of(study) / "confirm" / f"{trial.number}-{seed}", callback)
+    return callback.started
 
 
 def table(results: Sequence[Confirmed], objective: str) -> tuple[list[str], list[list[str]]]:
@@ -170,8 +170,8 @@ def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
     if kept is not None and is_own(study, kept["run_id"]):
         return kept
     run_id = best.runs[int(np.argmax(best.values))]
-    scored = revisit(run_id).judged(test=True)["test"]
-    count_look([trained(run_id)], [len(scored.predictions.labels)])
+    scored = restore(run_id).judged(test=True)["test"]
+    count_look([load_model(run_id)], [len(scored.predictions.labels)])
     tracking.log_run(run_id, scored.named("test"))
     kept = {
         "trial": best.trial.number,
@@ -179,7 +179,7 @@ def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
         "when": date.today().isoformat(),
         "images": len(scored.predictions.labels),
         "patients": len(np.unique(scored.patients)),
-        "figures": {name: scored.figures[name] for name in ROWS},
+        "figures": {name: scored.metrics[name] for name in ROWS},
         "intervals": {name: list(scored.intervals[name]) for name in ROWS},
     }
     study.set_user_attr("tested", kept)

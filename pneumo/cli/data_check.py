@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pneumo.components.augment import Augment
-from pneumo.data.audit import Facts, facts
+from pneumo.data.audit import Audit, audit
 from pneumo.data.cohort import Cohort
 from pneumo.data.contents import contents
 from pneumo.data.sources.base import Source
@@ -41,7 +41,7 @@ def check(overrides: Sequence[str], verify: bool = False) -> None:
     with terminal.progress("data") as advance:
         cohort, store = open_store(cohort, source.image_side_px, folder, source.on_error, advance)
     split, why_not = _split(cohort, source)
-    found = facts(cohort, store, split)
+    found = audit(cohort, store, split)
     _say_counts(terminal, cohort, store, split)
     terminal.say("split", messages.split(split) if split else f"none: {why_not}")
     _say_twins(terminal, cohort, found)
@@ -116,7 +116,7 @@ def _counts(name: str, cohort: Cohort, rows: Rows) -> list[str]:
     ]
 
 
-def _say_twins(terminal: Terminal, cohort: Cohort, found: Facts) -> None:
+def _say_twins(terminal: Terminal, cohort: Cohort, found: Audit) -> None:
     if not found.twins:
         terminal.say("twins", "no two images have equal pixels")
         return
@@ -131,7 +131,7 @@ def _say_twins(terminal: Terminal, cohort: Cohort, found: Facts) -> None:
             terminal.say("twins", f"{sum(map(len, twins)):,} images {said}, e.g. {example}")
 
 
-def _say_lesions(terminal: Terminal, found: Facts) -> None:
+def _say_lesions(terminal: Terminal, found: Audit) -> None:
     shares = found.lesion_shares
     undrawn = f"; {found.undrawn:,} positives have none drawn" if found.undrawn else ""
     if not len(shares):

@@ -114,9 +114,9 @@ def data(words: list[str]) -> None:
 def evaluate(words: list[str]) -> None:
     names, options = runs("evaluate", words)
     from pneumo.cli.evaluate import evaluate
-    from pneumo.inference.dataset_predictions import Asked
+    from pneumo.inference.dataset_predictions import EvalRequest
 
-    evaluate(names, Asked(**options))
+    evaluate(names, EvalRequest(**options))
 
 
 def compare(words: list[str]) -> None:
@@ -124,9 +124,9 @@ def compare(words: list[str]) -> None:
     if len(names) != 2:
         raise InputError(f"pneumo compare needs two runs, got {len(names)}")
     from pneumo.cli.evaluate import compare
-    from pneumo.inference.dataset_predictions import Asked
+    from pneumo.inference.dataset_predictions import EvalRequest
 
-    compare(names[0], names[1], Asked(**options))
+    compare(names[0], names[1], EvalRequest(**options))
 
 
 def score(words: list[str]) -> None:

@@ -20,14 +20,14 @@ from pneumo.data.decode.grayscale import UnreadableError
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, one_line
 from pneumo.inference.decision import Decision
-from pneumo.inference.frozen import decision
+from pneumo.inference.frozen import decision_of
 from pneumo.inference.heatmap import save_heat_map
-from pneumo.inference.model import Trained, trained
-from pneumo.inference.paths import counted, films
-from pneumo.inference.radiograph import Film, film
+from pneumo.inference.model import LoadedModel, load_model
+from pneumo.inference.paths import counted, image_files
+from pneumo.inference.radiograph import Radiograph, read_radiograph
 from pneumo.inference.saliency import hires_cam
 from pneumo.runs import tracking
-from pneumo.training.predict import View, views_of
+from pneumo.training.predict import TtaTransform, tta_transforms
 
 COLUMNS = ("path", "score", "probability", "decision", "flag", "error", "trained_on")
 AHEAD = 4  # files that are read before they are needed, for each core
@@ -54,16 +54,16 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
     if heatmaps and heatmaps.exists() and not heatmaps.is_dir():
         raise InputError(f"heatmaps={heatmaps} is not a folder")
     if tta is not None:
-        views_of(tta)
-    paths, left_out = films(named)
+        tta_transforms(tta)
+    paths, left_out = image_files(named)
     part = out.with_name(f"{out.name}.part")
     for written in (out, part):
         if written.exists() and any(written.samefile(path) for path in paths):
             raise InputError(f"out={out}: {written} is one of the files to be read")
     tracking.connect()
-    model = trained(name)
-    frozen = decision(model)
-    views = views_of(tta or model.experiment.tta)
+    model = load_model(name)
+    frozen = decision_of(model)
+    transforms = tta_transforms(tta or model.experiment.tta)
     if heatmaps:
         heatmaps.mkdir(parents=True, exist_ok=True)
     terminal = Terminal()
@@ -77,7 +77,7 @@ def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, t
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             with terminal.progress("reading") as advance:
-                for number, row in enumerate(rows(model, frozen, paths, views, heatmaps), 1):
+                for number, row in enumerate(rows(model, frozen, paths, transforms, heatmaps), 1):
                     writer.writerow([getattr(row, column) for column in COLUMNS])
                     counts += Counter(
                         [row.decision, *["flagged"] * bool(row.flag), *["trained on"] * bool(row.trained_on)]
@@ -115,15 +115,19 @@ def summary(counts: Counter[str], n_files: int) -> list[str]:
 
 
 def rows(
-    model: Trained, frozen: Decision, paths: Sequence[str], views: list[View], heatmaps: Path | None
+    model: LoadedModel,
+    frozen: Decision,
+    paths: Sequence[str],
+    transforms: list[TtaTransform],
+    heatmaps: Path | None,
 ) -> Iterator[Row]:
     """One for each path, in their order, a batch at a time."""
     read = decoded(paths, model.side_px)
     seen = set(model.seen.content.tolist()) if model.seen else set()
     size, done = 2 * model.experiment.fit.batch_size, 0
     while batch := list(islice(read, size)):
-        good = [one for one in batch if isinstance(one, Film)]
-        judged = iter(verdicts(model, frozen, good, views))
+        good = [one for one in batch if isinstance(one, Radiograph)]
+        judged = iter(verdicts(model, frozen, good, transforms))
         if heatmaps:
             heats = iter(hires_cam(model, stacked(good)) if good else [])
         for path, one in zip(paths[done : done + len(batch)], batch, strict=True):
@@ -139,12 +143,12 @@ def rows(
 
 
 def verdicts(
-    model: Trained, frozen: Decision, read: Sequence[Film], views: list[View]
+    model: LoadedModel, frozen: Decision, read: Sequence[Radiograph], transforms: list[TtaTransform]
 ) -> list[tuple[str, str, str]]:
     """Score, calibrated probability and decision of each, as they are written."""
     if not read:
         return []
-    scores = model.scores(stacked(read), views)
+    scores = model.scores(stacked(read), transforms)
     probabilities, decisions = frozen.probabilities(scores), frozen.of(scores)
     return [
         (f"{score:.6f}", f"{probability:.6f}", str(said))
@@ -152,16 +156,16 @@ def verdicts(
     ]
 
 
-def stacked(read: Sequence[Film]) -> Tensor:
+def stacked(read: Sequence[Radiograph]) -> Tensor:
     """(B, 1, S, S) uint8"""
     return torch.from_numpy(np.stack([one.pixels for one in read]))[:, None]
 
 
-def decoded(paths: Sequence[str], side_px: int) -> Iterator[Film | str]:
+def decoded(paths: Sequence[str], side_px: int) -> Iterator[Radiograph | str]:
     """Films, or why one cannot be read, in order; threads read a few ahead, so that memory stays the same
     for any number of paths."""
     pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
-    ahead: deque[Future[Film | str]] = deque()
+    ahead: deque[Future[Radiograph | str]] = deque()
     try:
         for path in paths:
             ahead.append(pool.submit(_read, path, side_px))
@@ -173,8 +177,8 @@ def decoded(paths: Sequence[str], side_px: int) -> Iterator[Film | str]:
         pool.shutdown(cancel_futures=True)
 
 
-def _read(path: str, side_px: int) -> Film | str:
+def _read(path: str, side_px: int) -> Radiograph | str:
     try:
-        return film(Path(path), side_px)
+        return read_radiograph(Path(path), side_px)
     except UnreadableError as problem:
         return one_line(str(problem))

@@ -8,8 +8,8 @@ from pathlib import Path
 from pneumo.data.decode.images import as_png
 from pneumo.display.console import Terminal
 from pneumo.inference import registry
-from pneumo.inference.frozen import decision
-from pneumo.inference.model import trained
+from pneumo.inference.frozen import decision_of
+from pneumo.inference.model import load_model
 from pneumo.inference.onnx_export import export, noise
 from pneumo.runs import tracking
 
@@ -18,8 +18,8 @@ def promote(run: str, name: str, alias: str) -> None:
     """InputError: no such run, a name or an alias that MLflow does not take, or a package is missing."""
     tracking.connect()
     registry.need_names(name, alias)
-    model = trained(run)
-    frozen = decision(model)
+    model = load_model(run)
+    frozen = decision_of(model)
     terminal = Terminal()
     terminal.say("model", f"run {model.run_id} · {model.experiment.choices['model']} · {model.side_px} px")
     for caution in model.cautions:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from pneumo.data.dataset import Material, limited, prepared
+from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import short
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query, tracking
-from pneumo.runs.callback import Watch
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.identity import Images
 from pneumo.runs.restore import experiment_of
 from pneumo.runs.resume import RUN_ID
@@ -20,7 +20,7 @@ from pneumo.runs.run import run
 COMPARED = ("train/loss", "val/loss", "val/auroc")
 
 
-class Again(Watch):
+class Again(RunCallback):
     """Marks the run as another one's copy."""
 
     def __init__(self, original: str, few_images: int | None):
@@ -29,15 +29,15 @@ class Again(Watch):
         self.copy = ""
         self._original, self._few_images = original, few_images
 
-    def material(self, source: Source, advance: Advance) -> Material:
+    def dataset(self, source: Source, advance: Advance) -> Dataset:
         """InputError: the data are not those of the original, before anything is trained on them."""
-        material = prepared(source, advance)
+        dataset = load_dataset(source, advance)
         path = query.checkpoint_file(self._original, checkpoint.BEST)
-        now = limited(material, self._few_images)
+        now = first_images(dataset, self._few_images)
         checkpoint.refuse_other_images(checkpoint.read(path), Images.of(now), now.split.hash, path)
-        return material
+        return dataset
 
-    def begins(self, run_id: str, split_hash: str, history: object) -> None:
+    def on_start(self, run_id: str, split_hash: str, history: object) -> None:
         self.copy = run_id
 
 
@@ -51,9 +51,9 @@ def reproduce(run_id: str) -> None:
     if not before["val/auroc"]:
         raise InputError(f"Run {run_id} never finished an epoch: there is nothing to compare with")
     experiment = experiment_of(run_id, {"fit.test": False, "fit.pictures": False})
-    watch = Again(run_id, experiment.fit.few_images)
-    run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", watch)
-    say(before, {name: query.epochs_of(watch.copy, name) for name in COMPARED}, watch.terminal)
+    callback = Again(run_id, experiment.fit.few_images)
+    run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", callback)
+    say(before, {name: query.epochs_of(callback.copy, name) for name in COMPARED}, callback.terminal)
 
 
 def say(before: dict[str, dict[int, float]], now: dict[str, dict[int, float]], terminal: Terminal) -> None:

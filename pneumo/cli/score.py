@@ -16,7 +16,7 @@ from pneumo.errors import InputError, listed
 from pneumo.evaluation import report
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import Array, best_f1_threshold
-from pneumo.evaluation.results import Answers, Evaluation
+from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 from pneumo.evaluation.subgroups import subgroups
 
 EPS = 1e-12  # of a probability of 0 or 1
@@ -34,16 +34,16 @@ def score(path: Path, options: Mapping[str, str | None]) -> None:
     say val. InputError: a column is missing, a cell is not what it must be, an image is there twice, or all
     labels are equal."""
     terminal = Terminal()
-    answers, described, notes = read(path, options)
+    predictions, described, notes = read(path, options)
     with terminal.waiting("resampling"):
-        evaluation = Evaluation.of(answers)
-        groups = subgroups(answers, described)
+        evaluation = Evaluation.of(predictions)
+        groups = subgroups(predictions, described)
     text = report.sections(evaluation, groups, f"{path.name}, {options['score'] or 'score'}", notes)
     pages.say(text, terminal)
-    figures = dict(report.pictures(evaluation, groups, path.name))
+    metrics = dict(report.pictures(evaluation, groups, path.name))
     files = {
         "md": pages.markdown(text),
-        "html": pages.page(text, figures),
+        "html": pages.page(text, metrics),
         "json": report.as_json(evaluation, groups),
     }
     for suffix, content in files.items():
@@ -54,13 +54,13 @@ def score(path: Path, options: Mapping[str, str | None]) -> None:
     terminal.line(f"written   {path.stem}.evaluation.md, .html and .json")
 
 
-def read(path: Path, options: Mapping[str, str | None]) -> tuple[Answers, pd.DataFrame, list[str]]:
+def read(path: Path, options: Mapping[str, str | None]) -> tuple[LogOddsPredictions, pd.DataFrame, list[str]]:
     """The answers, what is known of their images, and what to say of them."""
     table = read_table(path)
     columns = {role: options[role] or name for role, name in DEFAULTS.items()}
     table, notes = with_others(table, path, columns, options["data.patients_csv"])
-    asked = [columns[role] for role in columns if options[role]]  # by name: then it must be there
-    need_columns(table, path, [columns["score"], columns["label"], *asked])
+    request = [columns[role] for role in columns if options[role]]  # by name: then it must be there
+    need_columns(table, path, [columns["score"], columns["label"], *request])
     scores = probabilities(table[columns["score"]], path)
     labels = table[columns["label"]].map(LABELS)
     refuse(labels.isna(), table[columns["label"]], path, columns["label"], "must be 0 or 1")
@@ -81,9 +81,11 @@ def read(path: Path, options: Mapping[str, str | None]) -> tuple[Answers, pd.Dat
     if len(np.unique(y[rows])) < 2:
         raise InputError(f"{path}: all {rows.sum():,} labels are {y[rows][0]}: there is nothing to rank")
     threshold, scale, chosen = operating_point(y[val], log_odds[val], options["threshold"])
-    answers = Answers(y[rows], log_odds[rows], patients[rows], threshold, scale, unknown < len(table))
+    predictions = LogOddsPredictions(
+        y[rows], log_odds[rows], patients[rows], threshold, scale, unknown < len(table)
+    )
     described = described_by(table, columns["hard_negatives"])[rows].reset_index(drop=True)
-    return answers, described, [*notes, chosen]
+    return predictions, described, [*notes, chosen]
 
 
 def operating_point(labels: Array, log_odds: Array, threshold: str | None) -> tuple[float, float, str]:

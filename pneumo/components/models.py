@@ -64,7 +64,7 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelConfig:
     """`pretrained`: null, `imagenet`, or a file: torchvision's weights or a checkpoint of ours (a run id
     becomes such a file before it arrives here). `allow_leak`: also one that was trained on images that are
     now validated or tested on. `freeze`: what training leaves as it is. `mask_head`: lesion masks teach where
@@ -114,7 +114,7 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tiny(Model):
+class Tiny(ModelConfig):
     """A small ResNet for CPUs: four stages of `width` x 1, 2, 4, 8 channels, each halving the side, one
     basic block a stage; average and maximum over the last map, since most lesions are small."""
 
@@ -164,7 +164,7 @@ class AverageAndMaximum(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Torchvision(Model):
+class Torchvision(ModelConfig):
     """One of torchvision's classifiers by its name there, with one input channel and without its head.
     torchvision is imported when one is built: it takes as long as torch itself."""
 
@@ -224,7 +224,7 @@ LEGACY_DENSENET = re.compile(r"\.(norm|conv)\.([12])\.")  # names in the publish
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timm(Model):
+class Timm(ModelConfig):
     """One of timm's networks by its `name` there, with one input channel and without its head."""
 
     name: str

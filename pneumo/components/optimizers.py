@@ -12,7 +12,7 @@ SCALINGS = ("none", "linear", "sqrt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
+class OptimizerConfig:
     """`lr` as given holds for an effective batch of `reference_batch`; `scale_lr` says how it follows."""
 
     lr: float
@@ -51,7 +51,7 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sgd(OptimizerSettings):
+class Sgd(OptimizerConfig):
     lr: float = 1e-3
     weight_decay: float = 0.0
     momentum: float = 0.9
@@ -63,7 +63,7 @@ class Sgd(OptimizerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamW(OptimizerSettings):
+class AdamW(OptimizerConfig):
     lr: float = 3e-3
     weight_decay: float = 0.01
     beta1: float = 0.9

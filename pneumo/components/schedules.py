@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from pneumo.errors import InputError
 
 
-class Pace:
+class LRController:
     """A schedule under way: told of every optimizer step, and whether an epoch is the best so far."""
 
     def __init__(
@@ -58,15 +58,15 @@ class Schedule:
         if self.stop_patience is not None and self.stop_patience < 1:
             raise InputError(f"schedule.stop_patience must be at least 1, or null, got {self.stop_patience}")
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> Pace:
+    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
         """For an optimizer that already has its rate, over this many optimizer steps in all."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
-    def __call__(self, optimizer: Optimizer, steps: int) -> Pace:
-        return Pace(stop_patience=self.stop_patience)
+    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
+        return LRController(stop_patience=self.stop_patience)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +80,9 @@ class OneCycle(Schedule):
         super().__post_init__()
         check_warmup(self.warmup_share)
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> Pace:
+    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
         rate = LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.warmup_share))
-        return Pace(per_step=rate, stop_patience=self.stop_patience)
+        return LRController(per_step=rate, stop_patience=self.stop_patience)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +95,10 @@ class Cosine(Schedule):
         super().__post_init__()
         check_warmup(self.warmup_share)
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> Pace:
+    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
         # the first step is not at rate 0: it stands for its own share of the warm-up
         rate = LambdaLR(optimizer, lambda step: warm_cosine((step + 1) / (steps + 1), self.warmup_share))
-        return Pace(per_step=rate, stop_patience=self.stop_patience)
+        return LRController(per_step=rate, stop_patience=self.stop_patience)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +117,11 @@ class Plateau(Schedule):
         if self.plateau_patience < 0:
             raise InputError(f"schedule.plateau_patience must not be negative, got {self.plateau_patience}")
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> Pace:
+    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
         rate = ReduceLROnPlateau(
             optimizer, mode="max", factor=self.factor, patience=self.plateau_patience, threshold=0
         )
-        return Pace(per_epoch=rate, stop_patience=self.stop_patience)
+        return LRController(per_epoch=rate, stop_patience=self.stop_patience)
 
 
 def one_cycle(done: float, warmup: float) -> float:

@@ -16,7 +16,7 @@ from pneumo.data.store import Store
 
 
 @dataclass(frozen=True)
-class Facts:
+class Audit:
     twins: tuple[Rows, ...]  # rows of equal pixels, two or more each
     twins_of_two_labels: tuple[Rows, ...]
     twins_apart: tuple[Rows, ...]  # in two parts of the split: the test then holds what was trained on
@@ -25,12 +25,12 @@ class Facts:
     undrawn: int  # positives whose lesion nobody drew
 
 
-def facts(cohort: Cohort, store: Store, split: Split | None) -> Facts:
+def audit(cohort: Cohort, store: Store, split: Split | None) -> Audit:
     """Reads the whole store once."""
     labels = cohort.table["label"].to_numpy()
-    twins = twins_in(store.pixels)
+    twins = duplicate_rows(store.pixels)
     part = part_of(split, len(cohort)) if split else np.zeros(len(cohort), np.int64)
-    return Facts(
+    return Audit(
         twins=twins,
         twins_of_two_labels=tuple(rows for rows in twins if len(set(labels[rows])) > 1),
         twins_apart=tuple(rows for rows in twins if len(set(part[rows])) > 1),
@@ -40,7 +40,7 @@ def facts(cohort: Cohort, store: Store, split: Split | None) -> Facts:
     )
 
 
-def twins_in(pixels: Pixel) -> tuple[Rows, ...]:
+def duplicate_rows(pixels: Pixel) -> tuple[Rows, ...]:
     """(N, side, side) -> the rows of pictures that are equal to the last bit, in row order."""
     marks = pd.Series([hashlib.blake2b(picture, digest_size=16).digest() for picture in pixels])
     alike = marks[marks.duplicated(keep=False)]

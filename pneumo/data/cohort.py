@@ -24,7 +24,7 @@ CORE = ("image_id", "patient_id", "label", "where", "view", "age", "sex")
 
 
 @dataclass(frozen=True)
-class Block:
+class PixelBlock:
     """Some consecutive rows of a cohort as pixels."""
 
     pixels: Pixel  # (b, side, side); zeros where the row could not be decoded
@@ -42,7 +42,7 @@ class Pixels(Protocol):
         Files that are remembered in store_dir and did not change since are not read again.
         """
 
-    def blocks(self, side_px: int) -> Iterator[Block]:
+    def blocks(self, side_px: int) -> Iterator[PixelBlock]:
         """All rows, in row order, resized to side_px x side_px."""
 
     def files(self) -> Sequence[str]:

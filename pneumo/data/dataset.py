@@ -13,7 +13,7 @@ from pneumo.data.store import Store, open_store
 
 
 @dataclass(frozen=True)
-class Material:
+class Dataset:
     cohort: Cohort
     store: Store
     split: Split
@@ -45,35 +45,33 @@ class Material:
         return [*self.cohort.notes, *self.split.notes, *left_out]
 
 
-def prepared(source: Source, on_progress: Callable[[int, int], None]) -> Material:
+def load_dataset(source: Source, on_progress: Callable[[int, int], None]) -> Dataset:
     """InputError: a table, a file or a split is not as it must be."""
     folder = Path(source.store_dir)
     cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
-    return Material(cohort, store, split_cohort(cohort, source))
+    return Dataset(cohort, store, split_cohort(cohort, source))
 
 
-def undivided(source: Source, on_progress: Callable[[int, int], None]) -> Material:
+def load_unsplit(source: Source, on_progress: Callable[[int, int], None]) -> Dataset:
     """All images as the test part, however few. InputError: a table or a file is not as it must be."""
     folder = Path(source.store_dir)
     cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
     none = np.empty(0, int)
     rows = np.arange(len(cohort))
-    return Material(cohort, store, Split(none, none, rows, "", None, (), np.nan, np.nan, {}))
+    return Dataset(cohort, store, Split(none, none, rows, "", None, (), np.nan, np.nan, {}))
 
 
-def limited(material: Material, n_images: int | None) -> Material:
+def first_images(dataset: Dataset, n_images: int | None) -> Dataset:
     """To so many training images, half of them positive, which are also what is validated and tested on:
     for trying whether a model can learn at all. None: as it is."""
     if n_images is None:
-        return material
-    train = material.split.train
-    labels = material.labels[train]
+        return dataset
+    train = dataset.split.train
+    labels = dataset.labels[train]
     half = n_images // 2
     few = np.concatenate([train[labels == 1][:half], train[labels == 0][: n_images - half]])
     notes = (f"fit.few_images={n_images}: trained, validated and tested on the same {len(few)} images",)
-    numbers = material.split.numbers | numbers_of(material.cohort, few, few, few)
+    numbers = dataset.split.numbers | numbers_of(dataset.cohort, few, few, few)
     risk = "judged on its training images"
-    split = replace(
-        material.split, train=few, val=few, test=few, leak_risk=risk, notes=notes, numbers=numbers
-    )
-    return replace(material, split=split)
+    split = replace(dataset.split, train=few, val=few, test=few, leak_risk=risk, notes=notes, numbers=numbers)
+    return replace(dataset, split=split)

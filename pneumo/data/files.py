@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFiles:
     """Files by their paths below the root, and what was not looked into, each with its reason."""
 
     files: tuple[str, ...]
     closed: tuple[str, ...]
 
 
-def found(root: Path, folder: str, suffix: str) -> Found:
+def find_files(root: Path, folder: str, suffix: str) -> FoundFiles:
     """Those that end in suffix (lower case), sorted; hidden ones, such as macOS leaves, are none."""
     files, closed = [], []
 
@@ -27,4 +27,4 @@ def found(root: Path, folder: str, suffix: str) -> Found:
         files += [
             str(place / name) for name in names if name.lower().endswith(suffix) and not name.startswith(".")
         ]
-    return Found(tuple(sorted(files)), tuple(sorted(closed)))
+    return FoundFiles(tuple(sorted(files)), tuple(sorted(closed)))

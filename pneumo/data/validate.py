@@ -16,7 +16,7 @@ from pneumo.errors import InputError, listed, one_line
 LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
-def checked(
+def validate_draft(
     draft: pd.DataFrame, root: Path, label_name: str, on_error: str
 ) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...]]:
     """Refuse what is wrong with a drafted table, all rows at once, or leave it out (on_error=skip).

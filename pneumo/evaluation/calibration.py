@@ -31,7 +31,7 @@ def temperature(log_odds: Array, labels: Array) -> float:
     return float(np.exp(found.x))
 
 
-def figures(log_odds: Array, labels: Array, weights: Floats | None = None) -> dict[str, Floats]:
+def calibration_metrics(log_odds: Array, labels: Array, weights: Floats | None = None) -> dict[str, Floats]:
     """(D,) each, of (N,) log odds and labels and weights (D, N) or None: `brier`; `ece` on BINS bins of equal
     mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`
     of the one whose slope is 1 (Cox 1958; Van Calster et al. 2019). Perfect: 0, 0, 1, 0. NaN where a class is

@@ -23,7 +23,7 @@ def inside(mask: np.ndarray) -> np.ndarray:
     return lesion
 
 
-def within(lesion: np.ndarray) -> np.ndarray:
+def near_lesion(lesion: np.ndarray) -> np.ndarray:
     """(S, S) bool -> whether it is lesion, or no further than TOLERANCE from it."""
     near: np.ndarray = distance_transform_edt(~lesion) <= TOLERANCE * len(lesion)
     return near

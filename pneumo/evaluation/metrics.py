@@ -102,7 +102,7 @@ class Confusion:
         fp = _from_zero(ranking.fp)[:, called]
         return cls(tp, fp, ranking.positives[:, 0] - tp, ranking.negatives[:, 0] - fp)
 
-    def figures(self, resampled: bool = False) -> dict[str, Floats]:
+    def metrics(self, resampled: bool = False) -> dict[str, Floats]:
         """Precision is 0 where nothing is called positive, as in the report's tables and scikit-learn. In
         draws of a bootstrap (`resampled`) it is NaN there, and precision and F1 are NaN without one of the
         classes: what is not defined in a draw is no value of 0."""
@@ -122,22 +122,24 @@ class Confusion:
         }
 
 
-def figures(ranking: Ranking, threshold: float, resampled: bool = False) -> dict[str, Floats]:
+def all_metrics(ranking: Ranking, threshold: float, resampled: bool = False) -> dict[str, Floats]:
     """Every figure of a run, (D,) each, by name; the hard ones at `threshold`. `hard_auroc` is what the
     report calls ROC-AUC: the area under a ROC of the 0/1 answers, (sensitivity + specificity) / 2.
-    `resampled`: of draws of a bootstrap, see `Confusion.figures`."""
+    `resampled`: of draws of a bootstrap, see `Confusion.metrics`."""
     return {
         "auroc": auroc(ranking),
         "auprc": auprc(ranking),
         "sensitivity_at_90_specificity": sensitivity_at(ranking, 0.90),
         "sensitivity_at_95_specificity": sensitivity_at(ranking, 0.95),
-        **Confusion.at(ranking, threshold).figures(resampled),
+        **Confusion.at(ranking, threshold).metrics(resampled),
     }
 
 
-def score(labels: Array, scores: Array, threshold: float = 0.5) -> dict[str, float]:
+def compute_metrics(labels: Array, scores: Array, threshold: float = 0.5) -> dict[str, float]:
     """All figures of (N,) labels and scores."""
-    return {name: float(value[0]) for name, value in figures(Ranking.of(labels, scores), threshold).items()}
+    return {
+        name: float(value[0]) for name, value in all_metrics(Ranking.of(labels, scores), threshold).items()
+    }
 
 
 def best_f1_threshold(labels: Array, scores: Array) -> float:
@@ -153,20 +155,20 @@ def best_f1_threshold(labels: Array, scores: Array) -> float:
 Interval = tuple[float, float]
 
 
-def bootstrap(
+def bootstrap_intervals(
     labels: Array, scores: Array, patients: Array, threshold: float, draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
     """95% intervals of `figures`. Draws in which a figure is not defined, as without one of the classes, are
     left out of its interval; accuracy is defined in every draw."""
-    return intervals(
+    return percentile_intervals(
         patients,
-        lambda weights: figures(Ranking.of(labels, scores, weights), threshold, resampled=True),
+        lambda weights: all_metrics(Ranking.of(labels, scores, weights), threshold, resampled=True),
         draws,
         seed,
     )
 
 
-def intervals(
+def percentile_intervals(
     patients: Array, figures_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
     """95% percentile intervals of `bootstrap_samples`; where a figure is NaN, the draw is left out."""
@@ -201,7 +203,7 @@ def bootstrap_means(values: Array, patients: Array, draws: int = 2000, seed: int
         columns = (weights @ values / weights.sum(axis=1, keepdims=True)).T
         return {f"{number}": column for number, column in enumerate(columns)}
 
-    return list(intervals(patients, means, draws, seed).values())
+    return list(percentile_intervals(patients, means, draws, seed).values())
 
 
 def calls_one_class(labels: Array, scores: Array) -> bool:

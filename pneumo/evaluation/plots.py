@@ -129,7 +129,7 @@ def ranking(labels: Array, scores: Array, threshold: float, title: str) -> Figur
     """ROC and precision-recall, with the operating point."""
     table = Ranking.of(labels, scores)
     chosen = Confusion.at(table, threshold)
-    at = {name: float(value[0]) for name, value in chosen.figures().items()}
+    at = {name: float(value[0]) for name, value in chosen.metrics().items()}
     recall = np.r_[0, table.tp[0] / table.positives[0]]
     false_alarms = np.r_[0, table.fp[0] / table.negatives[0]]
     precision = table.tp[0] / (table.tp[0] + table.fp[0])
@@ -163,9 +163,9 @@ def confusion(labels: Array, scores: Array, threshold: float, title: str) -> Fig
         for column in range(2):
             text = f"{counts[row, column]:,.0f}\n{shares[row, column]:.0%}"
             axis.text(column, row, text, ha="center", va="center", fontsize=12)
-    answers = ["none", "pneumothorax"]
-    axis.set_xticks([0, 1], answers)
-    axis.set_yticks([0, 1], answers, rotation=90, va="center")
+    predictions = ["none", "pneumothorax"]
+    axis.set_xticks([0, 1], predictions)
+    axis.set_yticks([0, 1], predictions, rotation=90, va="center")
     axis.set(xlabel=f"called, at threshold {threshold:.2f}", ylabel="labelled", title=plain(title))
     return figure
 

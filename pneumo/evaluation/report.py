@@ -43,9 +43,9 @@ INTERVAL = "95% interval"
 def sections(
     evaluation: Evaluation, groups: Sequence[Subgroup], title: str, notes: Sequence[str]
 ) -> list[Section]:
-    answers = evaluation.answers
-    patients, positive = answers.patients, answers.labels == 1
-    if answers.patients_known:
+    predictions = evaluation.predictions
+    patients, positive = predictions.patients, predictions.labels == 1
+    if predictions.patients_known:
         images = f"{len(positive):,} images of {len(np.unique(patients)):,} patients"
         ill = f"{int(positive.sum()):,} positive in {len(np.unique(patients[positive])):,} patients"
         drawn = "Intervals: 2,000 draws of patients."
@@ -69,7 +69,7 @@ def sections(
 
 def _ranking(evaluation: Evaluation) -> Section:
     low, high = evaluation.delong
-    prevalence = float(np.mean(evaluation.answers.labels))
+    prevalence = float(np.mean(evaluation.predictions.labels))
     said = [
         f"AUROC by DeLong, which takes images as independent: {short(low)} - {short(high)}.",
         f"A model that knows nothing has AUROC .5 and AUPRC {short(prevalence)}, the prevalence.",
@@ -78,12 +78,12 @@ def _ranking(evaluation: Evaluation) -> Section:
 
 
 def _at_threshold(evaluation: Evaluation) -> Section:
-    answers = evaluation.answers
-    called = answers.log_odds >= answers.threshold
-    tp, fp = (int((called & (answers.labels == label)).sum()) for label in (1, 0))
-    fn, tn = (int((~called & (answers.labels == label)).sum()) for label in (1, 0))
+    predictions = evaluation.predictions
+    called = predictions.log_odds >= predictions.threshold
+    tp, fp = (int((called & (predictions.labels == label)).sum()) for label in (1, 0))
+    fn, tn = (int((~called & (predictions.labels == label)).sum()) for label in (1, 0))
     said = [
-        f"P at or above {short(float(expit(answers.threshold)))} is called positive.",
+        f"P at or above {short(float(expit(predictions.threshold)))} is called positive.",
         f"{tp:,} true and {fp:,} false alarms, {fn:,} missed, {tn:,} rightly called negative.",
     ]
     return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, AT_THRESHOLD))
@@ -95,10 +95,10 @@ def _calibration(evaluation: Evaluation) -> Section:
         cells = [
             cell
             for key in (name, f"calibrated_{name}")
-            for cell in (known(evaluation.figures[key]), between(evaluation.intervals[key]))
+            for cell in (known(evaluation.metrics[key]), between(evaluation.intervals[key]))
         ]
         rows.append([words, *cells])
-    said = [f"Log odds are divided by {evaluation.answers.temperature:.3g}, which validation chose."]
+    said = [f"Log odds are divided by {evaluation.predictions.temperature:.3g}, which validation chose."]
     return Section("Calibration", said, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
 
 
@@ -108,7 +108,7 @@ def _groups(groups: Sequence[Subgroup]) -> Section:
             f"{one.kind}: {one.name}",
             f"{one.n_images:,} ({one.n_patients:,})",
             f"{one.n_positive:,}",
-            *(with_interval(one.figures[name], one.intervals[name]) for name in one.figures),
+            *(with_interval(one.metrics[name], one.intervals[name]) for name in one.metrics),
             one.verdict,
         ]
         for one in groups
@@ -137,31 +137,31 @@ def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Seq
 
 def pictures(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> Iterator[tuple[str, Figure]]:
     """By caption."""
-    answers = evaluation.answers
-    p = expit(answers.log_odds)
+    predictions = evaluation.predictions
+    p = expit(predictions.log_odds)
     yield (
         "ROC and precision-recall",
-        plots.ranking(answers.labels, p, float(expit(answers.threshold)), title),
+        plots.ranking(predictions.labels, p, float(expit(predictions.threshold)), title),
     )
-    scores = {"as trained": p, f"log odds / {answers.temperature:.3g}": answers.calibrated}
-    yield "Reliability", plots.reliability(answers.labels, scores, title)
+    scores = {"as trained": p, f"log odds / {predictions.temperature:.3g}": predictions.calibrated}
+    yield "Reliability", plots.reliability(predictions.labels, scores, title)
     if groups:
         rows = [
-            (f"{one.kind}: {one.name}", one.figures["auroc"], one.intervals["auroc"])
+            (f"{one.kind}: {one.name}", one.metrics["auroc"], one.intervals["auroc"])
             for one in groups
-            if np.isfinite(one.figures["auroc"])
+            if np.isfinite(one.metrics["auroc"])
         ]
-        yield "Subgroups", plots.forest(rows, evaluation.figures["auroc"], title)
+        yield "Subgroups", plots.forest(rows, evaluation.metrics["auroc"], title)
 
 
 def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
     """What is not known is null."""
     content = {
-        "n_images": len(evaluation.answers.labels),
-        "n_positive": int(evaluation.answers.labels.sum()),
-        "threshold": float(expit(evaluation.answers.threshold)),
-        "temperature": evaluation.answers.temperature,
-        "figures": evaluation.figures,
+        "n_images": len(evaluation.predictions.labels),
+        "n_positive": int(evaluation.predictions.labels.sum()),
+        "threshold": float(expit(evaluation.predictions.threshold)),
+        "temperature": evaluation.predictions.temperature,
+        "figures": evaluation.metrics,
         "intervals": evaluation.intervals,
         "draws_left_out": evaluation.left_out,
         "auroc_delong": evaluation.delong,
@@ -180,7 +180,7 @@ def nulled(content: Any) -> Any:
 
 def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
     return [
-        [words, known(evaluation.figures[name]), between(evaluation.intervals[name])]
+        [words, known(evaluation.metrics[name]), between(evaluation.intervals[name])]
         for name, words in names.items()
     ]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pneumo.evaluation import metrics
-from pneumo.evaluation.metrics import Array, Interval, Ranking
-from pneumo.evaluation.results import Answers
+from pneumo.evaluation.metrics import Array, Interval, Ranking, auroc, bootstrap_intervals, compute_metrics
+from pneumo.evaluation.results import LogOddsPredictions
 
 SMALL, MIDDLE = 0.0051, 0.0131  # tertiles of SIIM-ACR's lesions, as shares of the image
 AGES = ((0, 18, "under 18"), (18, 40, "18 to 39"), (40, 65, "40 to 64"), (65, 200, "65 and over"))
@@ -25,7 +24,7 @@ class Subgroup:
     n_images: int
     n_patients: int
     n_positive: int
-    figures: dict[str, float]  # SHOWN
+    metrics: dict[str, float]  # SHOWN
     intervals: dict[str, Interval]
     verdict: str  # of its AUROC against that of all images
 
@@ -58,20 +57,20 @@ def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array
         yield "negatives", "others", ~negative | ~hard
 
 
-def subgroups(answers: Answers, table: pd.DataFrame, draws: int = 2000) -> list[Subgroup]:
+def subgroups(predictions: LogOddsPredictions, table: pd.DataFrame, draws: int = 2000) -> list[Subgroup]:
     """Those that have an image; one of a single class has no AUROC."""
-    whole = float(metrics.auroc(Ranking.of(answers.labels, answers.log_odds))[0])
+    whole = float(auroc(Ranking.of(predictions.labels, predictions.log_odds))[0])
     found = []
-    for kind, name, rows in groups(table, answers.labels):
-        part = answers.part(rows)
+    for kind, name, rows in groups(table, predictions.labels):
+        part = predictions.part(rows)
         if len(part.labels):
             found.append(judged(kind, name, part, whole, draws))
     return found
 
 
-def judged(kind: str, name: str, part: Answers, whole: float, draws: int) -> Subgroup:
-    figures = metrics.score(part.labels, part.log_odds, part.threshold)
-    intervals = metrics.bootstrap(part.labels, part.log_odds, part.patients, part.threshold, draws)
+def judged(kind: str, name: str, part: LogOddsPredictions, whole: float, draws: int) -> Subgroup:
+    metrics = compute_metrics(part.labels, part.log_odds, part.threshold)
+    intervals = bootstrap_intervals(part.labels, part.log_odds, part.patients, part.threshold, draws)
     low, high = intervals["auroc"]
     fewest = min(len(np.unique(part.patients[part.labels == label])) for label in (0, 1))
     if not fewest:
@@ -86,7 +85,7 @@ def judged(kind: str, name: str, part: Answers, whole: float, draws: int) -> Sub
         len(part.labels),
         len(np.unique(part.patients)),
         int(part.labels.sum()),
-        {name: figures[name] for name in SHOWN},
+        {name: metrics[name] for name in SHOWN},
         {name: intervals[name] for name in SHOWN},
         verdict,
     )

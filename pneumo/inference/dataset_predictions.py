@@ -10,16 +10,16 @@ import torch
 
 from pneumo.data.batches import Batches
 from pneumo.data.cohort import Cohort
-from pneumo.data.dataset import Material, limited, prepared, undivided
+from pneumo.data.dataset import Dataset, first_images, load_dataset, load_unsplit
 from pneumo.data.sources.base import Source
 from pneumo.data.tables import flags, need_columns, of_images
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import Array, best_f1_threshold
-from pneumo.evaluation.results import Answers
+from pneumo.evaluation.results import LogOddsPredictions
 from pneumo.inference.evaluation_count import in_test_of, looked_at_test
-from pneumo.inference.model import Trained
+from pneumo.inference.model import LoadedModel
 from pneumo.inference.own_images import (
     as_trained,
     common_rows,
@@ -30,14 +30,14 @@ from pneumo.inference.own_images import (
 from pneumo.runs import config, identity
 from pneumo.runs.identity import VAL, Images
 from pneumo.runs.restore import experiment_of
-from pneumo.training.predict import views_of
+from pneumo.training.predict import tta_transforms
 
 SPLITS = ("train", "val", "test", "all", "common")
 TRAINED_ON = "These images include those it was trained on."
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvalRequest:
     """On which images: `overrides` with data=... name another data set, those with data.KEY=... alone change
     where the run's own lies. `split` None: test, or all of another data set; common: those that were in the
     test split when the run was trained and are so now."""
@@ -52,7 +52,7 @@ class Asked:
             raise InputError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
         if self.split == "common" and self.names_other_data:
             raise InputError("split=common is of the run's own data: leave data= out")
-        views_of(self.tta)
+        tta_transforms(self.tta)
 
     @property
     def names_other_data(self) -> bool:
@@ -73,11 +73,11 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Looked:
+class EvalPredictions:
     """Models' joint answers on the asked images, and where these come from."""
 
-    answers: Answers
-    material: Material
+    predictions: LogOddsPredictions
+    dataset: Dataset
     rows: Array
     described: pd.DataFrame  # what groups are made of, a row an image
     notes: list[str]
@@ -86,15 +86,15 @@ class Looked:
     @property
     def image_ids(self) -> Array:
         """(N,)"""
-        return self.material.cohort.table["image_id"].to_numpy()[self.rows]
+        return self.dataset.cohort.table["image_id"].to_numpy()[self.rows]
 
 
 @dataclass(frozen=True)
-class Answered:
+class ModelPredictions:
     """One model's log odds of the asked images and of its own validation images: series by image id, with
     their labels."""
 
-    asked: Material
+    dataset: Dataset
     rows: Array
     of_test: int
     log_odds: pd.Series
@@ -103,20 +103,20 @@ class Answered:
     val_labels: pd.Series
 
 
-def look(
-    models: Sequence[Trained], asked: Asked, terminal: Terminal, peers: Sequence[Trained] = ()
-) -> Looked:
+def predict_dataset(
+    models: Sequence[LoadedModel], request: EvalRequest, terminal: Terminal, peers: Sequence[LoadedModel] = ()
+) -> EvalPredictions:
     """Threshold and temperature come from the models' own validation images, under the same views. `peers`
     are looked at on the same images elsewhere. InputError: the data of a model are not what they were when it
     was trained, or the models' images differ."""
     refuse_other_splits(models)
-    each = [answered(model, asked, [*models, *peers], terminal) for model in models]
+    each = [answered(model, request, [*models, *peers], terminal) for model in models]
     first = each[0]
-    other, rows = first.asked, first.rows
-    described, unmasked = described_by(source_of(models[0], asked), other, rows, asked.hard_negatives)
+    other, rows = first.dataset, first.rows
+    described, unmasked = described_by(source_of(models[0], request), other, rows, request.hard_negatives)
     on_val = mean_of([one.val_log_odds for one in each], [one.val_labels for one in each])
     labels = first.val_labels.to_numpy()
-    answers = Answers(
+    predictions = LogOddsPredictions(
         other.labels[rows],
         mean_of([one.log_odds for one in each], [one.labels for one in each]),
         other.patients[rows],
@@ -124,15 +124,15 @@ def look(
         temperature(on_val, labels),
         other.patients_known,
     )
-    notes = [f"Views: {asked.tta}."] if asked.tta != "none" else []
-    if asked.names_other_data:
-        notes += [f"Data: {' '.join(asked.overrides)}.", *overlap(models, other), *of_others(other.cohort)]
-    elif asked.part == "common":
+    notes = [f"Views: {request.tta}."] if request.tta != "none" else []
+    if request.names_other_data:
+        notes += [f"Data: {' '.join(request.overrides)}.", *overlap(models, other), *of_others(other.cohort)]
+    elif request.part == "common":
         notes.append(
             f"The {len(rows):,} images that were in the test split when it was trained and are so now."
         )
-    elif asked.part in ("train", "all"):
-        notes.append("It was trained on these images." if asked.part == "train" else TRAINED_ON)
+    elif request.part in ("train", "all"):
+        notes.append("It was trained on these images." if request.part == "train" else TRAINED_ON)
     if models[0].images and len(first.val_labels) < (before := int(models[0].images.among(VAL).sum())):
         notes.append(
             f"Threshold and temperature are of the {len(first.val_labels):,} of its {before:,} validation "
@@ -145,37 +145,41 @@ def look(
             "Trained before runs knew their images: that labels and pixels are the same is not known."
         )
     notes += [*looked_at_test(models, of_test, len(rows)), *unmasked]
-    return Looked(answers, other, rows, described, notes, of_test)
+    return EvalPredictions(predictions, other, rows, described, notes, of_test)
 
 
-def answered(model: Trained, asked: Asked, models: Sequence[Trained], terminal: Terminal) -> Answered:
+def answered(
+    model: LoadedModel, request: EvalRequest, models: Sequence[LoadedModel], terminal: Terminal
+) -> ModelPredictions:
     """What one of `models`, all of which are looked at on the same images, answers."""
     with terminal.progress("data") as advance:
         few = model.experiment.fit.few_images
-        own = limited(prepared(own_source(model, asked), advance), few)
-        if all(config.key_of(word) in identity.PLACES for word in asked.overrides):
+        own = first_images(load_dataset(own_source(model, request), advance), few)
+        if all(config.key_of(word) in identity.PLACES for word in request.overrides):
             own = as_trained(model, own)
         asked_of = own
-        if asked.names_other_data:
-            source = source_of(model, asked)
-            asked_of = (undivided if asked.part == "all" else prepared)(source, advance)
-    if not asked.names_other_data and asked.part != "common":
+        if request.names_other_data:
+            source = source_of(model, request)
+            asked_of = (load_unsplit if request.part == "all" else load_dataset)(source, advance)
+    if not request.names_other_data and request.part != "common":
         refuse_other_data(model, own)
-    rows = common_rows(models, own) if asked.part == "common" else rows_of(asked_of, asked.part)
+    rows = common_rows(models, own) if request.part == "common" else rows_of(asked_of, request.part)
     if len(np.unique(asked_of.labels[rows])) < 2:
-        raise InputError(f"All {len(rows):,} images of {asked.part} have one label: there is nothing to rank")
+        raise InputError(
+            f"All {len(rows):,} images of {request.part} have one label: there is nothing to rank"
+        )
     val = validation_rows(model, own)
-    is_own_test = not asked.names_other_data and asked.part in ("test", "all")
+    is_own_test = not request.names_other_data and request.part in ("test", "all")
     with terminal.waiting("looking"):
         ids = asked_of.cohort.table["image_id"].to_numpy()[rows]
         val_ids = own.cohort.table["image_id"].to_numpy()[val]
-        return Answered(
-            asked=asked_of,
+        return ModelPredictions(
+            request=asked_of,
             rows=rows,
             of_test=in_test_of(model, asked_of, rows, is_own_test),
-            log_odds=pd.Series(log_odds(model, asked_of, rows, asked.tta), ids),
+            log_odds=pd.Series(log_odds(model, asked_of, rows, request.tta), ids),
             labels=pd.Series(asked_of.labels[rows], ids),
-            val_log_odds=pd.Series(log_odds(model, own, val, asked.tta), val_ids),
+            val_log_odds=pd.Series(log_odds(model, own, val, request.tta), val_ids),
             val_labels=pd.Series(own.labels[val], val_ids),
         )
 
@@ -196,47 +200,47 @@ def mean_of(each: Sequence[pd.Series], labels: Sequence[pd.Series]) -> Array:
     return mean
 
 
-def own_source(model: Trained, asked: Asked) -> Source:
+def own_source(model: LoadedModel, request: EvalRequest) -> Source:
     """Of its own images; data.root=..., say, where these have moved."""
-    if asked.names_other_data or not asked.overrides:
+    if request.names_other_data or not request.overrides:
         return model.experiment.data
-    changes = {config.key_of(word): config.value_of(word) for word in asked.overrides}
+    changes = {config.key_of(word): config.value_of(word) for word in request.overrides}
     source = experiment_of(model.run_id, changes).data
     refuse_other_side(model, source)
     return source
 
 
-def source_of(model: Trained, asked: Asked) -> Source:
+def source_of(model: LoadedModel, request: EvalRequest) -> Source:
     """Of the images asked for, at the size that the model takes."""
-    if not asked.names_other_data:
-        return own_source(model, asked)
-    source = config.load(config.composed(asked.overrides)).data
-    if any(config.key_of(word) == "data.image_side_px" for word in asked.overrides):
+    if not request.names_other_data:
+        return own_source(model, request)
+    source = config.load(config.composed(request.overrides)).data
+    if any(config.key_of(word) == "data.image_side_px" for word in request.overrides):
         refuse_other_side(model, source)
     return replace(source, image_side_px=model.side_px)
 
 
-def refuse_other_side(model: Trained, source: Source) -> None:
+def refuse_other_side(model: LoadedModel, source: Source) -> None:
     if source.image_side_px != model.side_px:
         raise InputError(
             f"data.image_side_px={source.image_side_px}, but the run takes {model.side_px}: leave it out"
         )
 
 
-def rows_of(material: Material, part: str) -> Array:
-    return np.arange(len(material.labels)) if part == "all" else np.asarray(getattr(material.split, part))
+def rows_of(dataset: Dataset, part: str) -> Array:
+    return np.arange(len(dataset.labels)) if part == "all" else np.asarray(getattr(dataset.split, part))
 
 
-def log_odds(model: Trained, material: Material, rows: Array, tta: str) -> Array:
+def log_odds(model: LoadedModel, dataset: Dataset, rows: Array, tta: str) -> Array:
     """(N,)"""
     batches = Batches(
-        material.store, material.labels, model.machine.device, model.experiment.data.num_workers
+        dataset.store, dataset.labels, model.accelerator.device, model.experiment.data.num_workers
     )
-    p = model.loss.probability(model.logits(batches, rows, views_of(tta)))
+    p = model.loss.probability(model.logits(batches, rows, tta_transforms(tta)))
     return torch.logit(p, eps=1e-12).numpy()
 
 
-def overlap(models: Sequence[Trained], other: Material) -> list[str]:
+def overlap(models: Sequence[LoadedModel], other: Dataset) -> list[str]:
     """What can be said of leaks where the data set is another one."""
     now = Images.of(other)
     seen = [model.seen for model in models if model.seen]
@@ -258,10 +262,10 @@ def of_others(cohort: Cohort) -> list[str]:
 
 
 def described_by(
-    source: Source, material: Material, rows: Array, hard_negatives: str | None
+    source: Source, dataset: Dataset, rows: Array, hard_negatives: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """What is known of the rows: lesion_share, view, sex, age, hard_negative; and what to say of it."""
-    cohort, store = material.cohort, material.store
+    cohort, store = dataset.cohort, dataset.store
     table = cohort.table.iloc[rows][["view", "sex", "age"]].reset_index(drop=True)
     if hard_negatives is not None:
         table["hard_negative"] = hard(source, cohort, rows, hard_negatives)
@@ -270,7 +274,7 @@ def described_by(
     table["lesion_share"] = [
         store.lesions[at].mean() / 255 if at >= 0 else np.nan for at in store.mask_of[rows]
     ]
-    undrawn = int((material.labels[rows] == 1).sum() - store.has_mask[rows].sum())
+    undrawn = int((dataset.labels[rows] == 1).sum() - store.has_mask[rows].sum())
     notes = [f"{undrawn:,} positives have no lesion drawn and are in no group of size."] if undrawn else []
     return table, notes
 

@@ -4,23 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pneumo.data.dataset import Material
+from pneumo.data.dataset import Dataset
 from pneumo.evaluation.metrics import Array
-from pneumo.inference.model import Trained
+from pneumo.inference.model import LoadedModel
 from pneumo.runs import identity, query, tracking
 from pneumo.runs.identity import Images
 
 
-def in_test_of(model: Trained, material: Material, rows: Array, is_own_test: bool) -> int:
+def in_test_of(model: LoadedModel, dataset: Dataset, rows: Array, is_own_test: bool) -> int:
     """How many of these rows are in the model's test split, under whatever name they are asked for. Of a run
     that is too old to know its images: all, where they were asked for as its own (`is_own_test`)."""
     if model.images is None:
         return len(rows) if is_own_test else 0
-    now, order = Images.of(material), identity.order_of(material.cohort)
+    now, order = Images.of(dataset), identity.order_of(dataset.cohort)
     return int((identity.in_test_then(model.images, now) & np.isin(order, rows)).sum())
 
 
-def looked_at_test(models: Sequence[Trained], of_test: Sequence[int], n_images: int) -> list[str]:
+def looked_at_test(models: Sequence[LoadedModel], of_test: Sequence[int], n_images: int) -> list[str]:
     """What to say of looks at the test split, where any of the images is in that of a model."""
     runs = [query.find_run(model.run_id) for model, count in zip(models, of_test, strict=True) if count]
     if not runs:
@@ -41,7 +41,7 @@ def looked_at_test(models: Sequence[Trained], of_test: Sequence[int], n_images: 
     return said
 
 
-def count_look(models: Sequence[Trained], of_test: Sequence[int]) -> None:
+def count_look(models: Sequence[LoadedModel], of_test: Sequence[int]) -> None:
     """In the runs whose test split was looked at, when all of it is written."""
     for model, count in zip(models, of_test, strict=True):
         if count:

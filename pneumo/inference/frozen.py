@@ -6,13 +6,13 @@ import pandas as pd
 
 from pneumo.evaluation.calibration import temperature
 from pneumo.inference.decision import Decision, log_odds
-from pneumo.inference.model import Trained
+from pneumo.inference.model import LoadedModel
 from pneumo.runs import query
 
 
-def decision(trained: Trained) -> Decision:
+def decision_of(loaded: LoadedModel) -> Decision:
     """From the run's own predictions. InputError: they are gone."""
-    table = pd.read_csv(io.StringIO(query.text_of(trained.run_id, "predictions.csv")))
+    table = pd.read_csv(io.StringIO(query.text_of(loaded.run_id, "predictions.csv")))
     val = table[table["split"] == "val"]
     fitted = temperature(log_odds(val["score"].to_numpy()), val["label"].to_numpy())
-    return Decision(trained.threshold, fitted)
+    return Decision(loaded.threshold, fitted)

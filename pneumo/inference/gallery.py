@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from pneumo.data.dataset import Material
+from pneumo.data.dataset import Dataset
 from pneumo.display.format import short
 from pneumo.evaluation import plots
 from pneumo.evaluation.plots import Tiles
-from pneumo.inference.model import Trained
+from pneumo.inference.model import LoadedModel
 from pneumo.inference.saliency import MAPS, NAMES
 from pneumo.training.predict import Predictions
 
@@ -17,7 +17,7 @@ MAP = "hires_cam"
 ANSWERS = {(1, 1): "found", (1, 0): "missed", (0, 1): "false alarm", (0, 0): "cleared"}  # label, called
 
 
-def gallery(trained: Trained, material: Material, predictions: Predictions) -> dict[str, Figure]:
+def gallery(loaded: LoadedModel, dataset: Dataset, predictions: Predictions) -> dict[str, Figure]:
     """By caption: the most wrong and the most right images, up to SHOWN of each class, of few images each
     in one of the two. What is called positive is so at the model's own threshold."""
     wrong, right = {}, {}
@@ -28,7 +28,7 @@ def gallery(trained: Trained, material: Material, predictions: Predictions) -> d
         wrong[label], right[label] = worst_first[:half][:SHOWN], worst_first[half:][::-1][:SHOWN]
     found = {}
     for name, classes in (("most wrong", wrong), ("most right", right)):
-        groups = [tiles(trained, material, predictions, *one) for one in classes.items() if len(one[1])]
+        groups = [tiles(loaded, dataset, predictions, *one) for one in classes.items() if len(one[1])]
         if groups:
             caption = f"The {sum(map(len, classes.values()))} {name}"
             legend = f"{caption}: lesions outlined; {NAMES[MAP]} in yellow, each on its own scale"
@@ -37,20 +37,20 @@ def gallery(trained: Trained, material: Material, predictions: Predictions) -> d
 
 
 def tiles(
-    trained: Trained, material: Material, predictions: Predictions, label: int, positions: np.ndarray
+    loaded: LoadedModel, dataset: Dataset, predictions: Predictions, label: int, positions: np.ndarray
 ) -> Tiles:
     rows = predictions.rows[positions]
     scores = predictions.scores[positions]
-    called = (scores >= trained.threshold).astype(int)
+    called = (scores >= loaded.threshold).astype(int)
     wrong = called != label
-    pixels = material.store.pixels[rows]
-    ids = material.cohort.table["image_id"].to_numpy()[rows]
+    pixels = dataset.store.pixels[rows]
+    ids = dataset.cohort.table["image_id"].to_numpy()[rows]
     answers = [ANSWERS[label, int(one)] for one in called]
     return Tiles(
         heading=f"{'' if label else 'no '}pneumothorax: {wrong.sum()} of {len(rows)} called wrong",
         images=pixels / 255,
-        masks=material.store.masks(rows),
-        maps=MAPS[MAP](trained, torch.from_numpy(pixels)[:, None]),
+        masks=dataset.store.masks(rows),
+        maps=MAPS[MAP](loaded, torch.from_numpy(pixels)[:, None]),
         captions=[
             (str(name), f"P {short(score)}, {said}")
             for name, score, said in zip(ids, scores, answers, strict=True)

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pneumo.data.dataset import Material
+from pneumo.data.dataset import Dataset
 from pneumo.display.format import short
 from pneumo.display.pages import Section
-from pneumo.evaluation import metrics
-from pneumo.evaluation.map_overlap import FIGURES, TOLERANCE, inside, judged, within
-from pneumo.evaluation.metrics import FEW_PATIENTS, Interval
-from pneumo.inference.model import Trained
+from pneumo.evaluation.map_overlap import FIGURES, TOLERANCE, inside, judged, near_lesion
+from pneumo.evaluation.metrics import FEW_PATIENTS, Interval, bootstrap_means
+from pneumo.inference.model import LoadedModel
 from pneumo.inference.saliency import NAMES, Map, maps_of
 
 N_RANDOMISED = 3
@@ -37,7 +36,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MapMetric:
     """One figure of one map, over the lesions of one size (`all`, or one of SIZES); means over images.
     `difference` is trained less randomised, paired; 95% intervals, patients resampled. `chance` is what a
     map without any pattern comes to."""
@@ -68,40 +67,40 @@ class Localisation:
     n_randomised: int
     side_px: int
     empty: Mapping[str, tuple[int, float]]  # every map: images where it is 0 everywhere, and randomised
-    measured: tuple[Measured, ...]
+    measured: tuple[MapMetric, ...]
 
-    def of(self, map_: str, size: str = "all") -> list[Measured]:
+    def of(self, map_: str, size: str = "all") -> list[MapMetric]:
         return [one for one in self.measured if (one.map, one.size) == (map_, size)]
 
 
-def localised(trained: Trained, material: Material, rows: np.ndarray, seed: int = 0) -> Localisation | None:
+def localised(loaded: LoadedModel, dataset: Dataset, rows: np.ndarray, seed: int = 0) -> Localisation | None:
     """Over those of `rows` that have a drawn lesion; None: none has. `seed` is that of the randomised
     weights and of the resampling."""
-    masked = rows[material.store.has_mask[rows]]
+    masked = rows[dataset.store.has_mask[rows]]
     if not len(masked):
         return None
-    masks = material.store.masks(masked)
-    images = torch.from_numpy(material.store.pixels[masked])[:, None]
-    patients, share = material.patients[masked], masks.mean(axis=(1, 2)) / 255
+    masks = dataset.store.masks(masked)
+    images = torch.from_numpy(dataset.store.pixels[masked])[:, None]
+    patients, share = dataset.patients[masked], masks.mean(axis=(1, 2)) / 255
     lesions = np.stack([inside(mask) for mask in masks])
-    near = np.stack([within(lesion) for lesion in lesions])
+    near = np.stack([near_lesion(lesion) for lesion in lesions])
     chance = judged(np.ones(masks.shape, np.float32), lesions, near)
 
-    randomised = [randomly(trained, seed + number) for number in range(N_RANDOMISED)]
-    measured: list[Measured] = []
+    randomised = [randomly(loaded, seed + number) for number in range(N_RANDOMISED)]
+    measured: list[MapMetric] = []
     empty: dict[str, tuple[int, float]] = {}
-    for name, map_ in maps_of(trained).items():
-        own, own_empty = of_model(map_, trained, images, lesions, near)
+    for name, map_ in maps_of(loaded).items():
+        own, own_empty = of_model(map_, loaded, images, lesions, near)
         others = [of_model(map_, other, images, lesions, near) for other in randomised]
         empty[name] = own_empty, float(np.mean([count for _, count in others]))
-        random = np.mean([figures for figures, _ in others], axis=0)
+        random = np.mean([metrics for metrics, _ in others], axis=0)
         for size, (low, high) in LESION_SIZES.items():
             these = (share > low) & (share <= high)
             measured += compared(name, size, own[these], random[these], chance[these], patients[these], seed)
     return Localisation(
         n_images=len(masked),
         n_patients=len(np.unique(patients)),
-        n_unmasked=int((material.labels[rows] == 1).sum()) - len(masked),
+        n_unmasked=int((dataset.labels[rows] == 1).sum()) - len(masked),
         n_randomised=N_RANDOMISED,
         side_px=masks.shape[-1],
         empty=empty,
@@ -109,16 +108,16 @@ def localised(trained: Trained, material: Material, rows: np.ndarray, seed: int 
     )
 
 
-def randomly(trained: Trained, seed: int) -> Trained:
+def randomly(loaded: LoadedModel, seed: int) -> LoadedModel:
     """The same architecture with fresh weights, all layers of it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        fresh = replace(trained.experiment.model, pretrained=None)(trained.loss.n_outputs)
-    return replace(trained, model=fresh.to(trained.machine.device).eval())
+        fresh = replace(loaded.experiment.model, pretrained=None)(loaded.loss.n_outputs)
+    return replace(loaded, model=fresh.to(loaded.accelerator.device).eval())
 
 
 def of_model(
-    map_: Map, model: Trained, images: Tensor, lesions: np.ndarray, near: np.ndarray
+    map_: Map, model: LoadedModel, images: Tensor, lesions: np.ndarray, near: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """(M, 3) figures, and how many maps are 0 everywhere: such a map says nothing, and counts as even."""
     maps = map_(model, images)
@@ -135,7 +134,7 @@ def compared(
     chance: np.ndarray,
     patients: np.ndarray,
     seed: int,
-) -> list[Measured]:
+) -> list[MapMetric]:
     """(M, 3) each -> a Measured for each of FIGURES; none where there are no images."""
     if not len(own):
         return []
@@ -144,14 +143,14 @@ def compared(
     )
     level = chance.mean(axis=0)
     return [
-        Measured(map_, figure, size, len(own), trained[i], randomised[i], difference[i], float(level[i]))
+        MapMetric(map_, figure, size, len(own), trained[i], randomised[i], difference[i], float(level[i]))
         for i, figure in enumerate(FIGURES)
     ]
 
 
 def estimates(values: np.ndarray, patients: np.ndarray, seed: int) -> list[Estimate]:
     """Of each column's mean; one seed draws the same patients for all."""
-    intervals = metrics.bootstrap_means(values, patients, seed=seed)
+    intervals = bootstrap_means(values, patients, seed=seed)
     return [Estimate(float(v), i) for v, i in zip(values.mean(axis=0), intervals, strict=True)]
 
 
@@ -230,7 +229,7 @@ def by_size(localisation: Localisation) -> Section:
     return Section("By the lesion's size", said, ["map", "lesion", "images", *FIGURES.values()], rows)
 
 
-def beside(one: Measured) -> str:
+def beside(one: MapMetric) -> str:
     mark = "" if one.verdict == BETTER else " *"
     return f"{one.trained} / {short(one.randomised.value)}{mark}"
 

@@ -17,19 +17,19 @@ from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import Images, Seen
 from pneumo.runs.restore import experiment_of
 from pneumo.runs.resume import RUN_ID
-from pneumo.training.device import Machine
-from pneumo.training.predict import View, Viewer, mean_logits, predict
+from pneumo.training.device import Accelerator
+from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, predict
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedModel:
     run_id: str
     experiment: Experiment
     model: Classifier  # in evaluation mode, on the machine's device
     loss: Loss  # fitted: it turns logits into P(pneumothorax)
     normalise: Normalise
     threshold: float  # of P, chosen on its validation split under its own views
-    machine: Machine
+    accelerator: Accelerator
     images: Images | None  # of its data, when it was trained; None of runs before checkpoints knew them
     seen: Seen | None  # all that its weights have been trained on
     split_hash: str  # of its split, which tells that of such runs
@@ -41,21 +41,25 @@ class Trained:
         return self.experiment.data.image_side_px
 
     @property
-    def viewer(self) -> Viewer:
+    def eval_transform(self) -> EvalTransform:
         layout = torch.channels_last if self.experiment.fit.channels_last else torch.contiguous_format
-        return Viewer(self.experiment.augment.evaluation, self.normalise, self.machine.precision, layout)
+        return EvalTransform(
+            self.experiment.augment.evaluation, self.normalise, self.accelerator.precision, layout
+        )
 
-    def logits(self, batches: Batches, rows: np.ndarray, views: list[View]) -> Tensor:
+    def logits(self, batches: Batches, rows: np.ndarray, transforms: list[TtaTransform]) -> Tensor:
         """(N, n_outputs) of these rows, on the CPU: means over the views."""
-        return predict(self.model, batches, rows, self.viewer, 2 * self.experiment.fit.batch_size, views)
+        return predict(
+            self.model, batches, rows, self.eval_transform, 2 * self.experiment.fit.batch_size, transforms
+        )
 
-    def scores(self, images: Tensor, views: list[View]) -> np.ndarray:
+    def scores(self, images: Tensor, transforms: list[TtaTransform]) -> np.ndarray:
         """(B, 1, S, S) uint8 -> (B,) P(pneumothorax) as training reckons it."""
-        logits = mean_logits(self.model, images.to(self.machine.device), self.viewer, views)
+        logits = mean_logits(self.model, images.to(self.accelerator.device), self.eval_transform, transforms)
         return self.loss.probability(logits.cpu()).numpy()
 
 
-def trained(name: str) -> Trained:
+def load_model(name: str) -> LoadedModel:
     """By its run id, or `best`: the run of the highest val AUROC of those that can be compared by it, of the
     only data set there is, or of the data or study named in `best@NAME`. InputError: there is no such run, it
     never finished an epoch, or its checkpoint is gone, broken or of another model."""
@@ -63,13 +67,13 @@ def trained(name: str) -> Trained:
     run_id = query.best_run(among or None) if first == "best" else name
     if not RUN_ID.fullmatch(run_id):
         raise InputError(f"{name!r} is not a run: 32 hexadecimal digits are, or best")
-    figures = query.figures_of(run_id)
+    metrics = query.metrics_of(run_id)
     path = query.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)
     experiment = experiment_of(run_id)
-    if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - figures.keys()):
+    if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - metrics.keys()):
         raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish")
-    machine = Machine.chosen(experiment.fit.device, experiment.fit.precision)
+    accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     model = replace(experiment.model, pretrained=None)(experiment.loss.n_outputs)
     try:
         model.load_state_dict(state["model"])
@@ -78,16 +82,16 @@ def trained(name: str) -> Trained:
         raise InputError(
             f"{path} is of another model than run {run_id} was configured with: {reason}"
         ) from None
-    return Trained(
+    return LoadedModel(
         run_id,
         experiment,
-        model.to(machine.device).eval(),
-        loss_of(experiment, figures, query.find_run(run_id).data.tags),
-        Normalise(figures["normalise_mean"], figures["normalise_std"]),
-        figures["threshold"],
-        machine,
+        model.to(accelerator.device).eval(),
+        loss_of(experiment, metrics, query.find_run(run_id).data.tags),
+        Normalise(metrics["normalise_mean"], metrics["normalise_std"]),
+        metrics["threshold"],
+        accelerator,
         checkpoint.images_of(state),
-        checkpoint.seen_by(state),
+        checkpoint.seen_of(state),
         state["split_hash"],
         tuple(cautions(query.find_run(run_id).data.tags)),
     )
@@ -100,13 +104,13 @@ def cautions(tags: Mapping[str, str]) -> Iterator[str]:
         yield "It collapsed in training: it gives nearly all images one answer."
 
 
-def loss_of(experiment: Experiment, figures: Mapping[str, float], tags: Mapping[str, str]) -> Loss:
+def loss_of(experiment: Experiment, metrics: Mapping[str, float], tags: Mapping[str, str]) -> Loss:
     """The fitted loss that a run's scores and threshold were made with."""
-    loss, prevalence = experiment.loss, figures["split/train_prevalence"]
+    loss, prevalence = experiment.loss, metrics["split/train_prevalence"]
     if "score_format" not in tags and isinstance(loss, Bce | WeightedBce | CrossEntropy):
         loss = replace(loss, label_smoothing=0.0)  # an older run: smoothing was left in P
     if (few := experiment.fit.few_images) is not None:  # an older run has the figures of the whole split
-        positives = min(few // 2, figures["split/train_positives"])
-        negatives = min(few - few // 2, figures["split/train_images"] - figures["split/train_positives"])
+        positives = min(few // 2, metrics["split/train_positives"])
+        negatives = min(few - few // 2, metrics["split/train_images"] - metrics["split/train_positives"])
         prevalence = positives / (positives + negatives)
     return loss.fitted(prevalence)

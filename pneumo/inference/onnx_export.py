@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pneumo.errors import InputError
-from pneumo.inference.model import Trained
-from pneumo.training.device import Machine
-from pneumo.training.predict import View, Viewer, mean_logits, views_of
+from pneumo.inference.model import LoadedModel
+from pneumo.training.device import Accelerator
+from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, tta_transforms
 
 PARITY = 1e-4  # the most that ONNX's scores may differ from torch's
 COMPARED = 16  # images
@@ -23,21 +23,23 @@ COMPARED = 16  # images
 class Network(nn.Module):
     """(B, 1, S, S) uint8 -> (B,) P(pneumothorax), in fp32 on the CPU."""
 
-    def __init__(self, trained: Trained):
+    def __init__(self, loaded: LoadedModel):
         super().__init__()
-        self.model = deepcopy(trained.model).cpu().eval()
-        self._loss, self._side_px = trained.loss, trained.side_px
-        self._views: list[View] = views_of(trained.experiment.tta)
-        precision = Machine.chosen("cpu", "fp32").precision
+        self.model = deepcopy(loaded.model).cpu().eval()
+        self._loss, self._side_px = loaded.loss, loaded.side_px
+        self._views: list[TtaTransform] = tta_transforms(loaded.experiment.tta)
+        precision = Accelerator.chosen("cpu", "fp32").precision
         layout = torch.contiguous_format
-        self._viewer = Viewer(trained.experiment.augment.evaluation, trained.normalise, precision, layout)
+        self._viewer = EvalTransform(
+            loaded.experiment.augment.evaluation, loaded.normalise, precision, layout
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         logits = mean_logits(self.model, images, self._viewer, self._views)
         return self._loss.probability(logits)
 
 
-def export(trained: Trained, path: Path) -> float:
+def export(loaded: LoadedModel, path: Path) -> float:
     """Writes the graph, input `images`, output `score`, any number of images; returns the largest difference
     to torch's scores on drawn noise of several scales. InputError: the extra `serve` is not installed.
     RuntimeError: the graph does not say what torch says."""
@@ -46,8 +48,8 @@ def export(trained: Trained, path: Path) -> float:
         import onnxscript  # noqa: F401, torch's exporter needs it
     except ImportError as error:
         raise InputError(f"{error.name} is not installed: pip install 'pneumo[serve]'") from None
-    network = Network(trained).eval()
-    images = noise(COMPARED, trained.side_px)
+    network = Network(loaded).eval()
+    images = noise(COMPARED, loaded.side_px)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from pneumo.data.dataset import Material
+from pneumo.data.dataset import Dataset
 from pneumo.errors import InputError, listed
 from pneumo.evaluation.metrics import Array
-from pneumo.inference.model import Trained
+from pneumo.inference.model import LoadedModel
 from pneumo.runs import identity
 from pneumo.runs.identity import TEST, TRAIN, VAL, Images
 
 
-def refuse_other_splits(models: Sequence[Trained]) -> None:
+def refuse_other_splits(models: Sequence[LoadedModel]) -> None:
     """InputError: models that shall answer together were not trained on the same split of the same images."""
     for other in models[1:]:
         first = models[0]
@@ -31,7 +31,7 @@ def refuse_other_splits(models: Sequence[Trained]) -> None:
             )
 
 
-def as_trained(model: Trained, own: Material) -> Material:
+def as_trained(model: LoadedModel, own: Dataset) -> Dataset:
     """The same data in the split that the model was trained on: where the rows of a table are in another
     order, the split is drawn otherwise."""
     if model.images is None or model.images.data != Images.of(own).data:
@@ -41,7 +41,7 @@ def as_trained(model: Trained, own: Material) -> Material:
     return replace(own, split=replace(own.split, train=train, val=val, test=test))
 
 
-def refuse_other_data(model: Trained, own: Material) -> None:
+def refuse_other_data(model: LoadedModel, own: Dataset) -> None:
     """InputError: its images, labels, lesions, patients or split are not those that it was trained on."""
     name = f"The data of run {model.run_id} are not those that it was trained on:"
     if model.images is None:
@@ -58,7 +58,7 @@ def refuse_other_data(model: Trained, own: Material) -> None:
     )
 
 
-def common_rows(models: Sequence[Trained], own: Material) -> Array:
+def common_rows(models: Sequence[LoadedModel], own: Dataset) -> Array:
     """The rows that are in the test split now and were in that of every model, unchanged. InputError: a model
     is too old to know its images."""
     now, order = Images.of(own), identity.order_of(own.cohort)
@@ -70,7 +70,7 @@ def common_rows(models: Sequence[Trained], own: Material) -> Array:
     return np.sort(order[common])
 
 
-def validation_rows(model: Trained, own: Material) -> Array:
+def validation_rows(model: LoadedModel, own: Dataset) -> Array:
     """Of its own data: what it was validated on and has not changed since."""
     if model.images is None:
         return own.split.val

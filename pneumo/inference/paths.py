@@ -12,7 +12,7 @@ ENDINGS = frozenset((*PICTURES, ".dcm", ".dicom", ""))
 KINDS_SHOWN = 10
 
 
-def films(named: Sequence[str]) -> tuple[list[str], Counter[str]]:
+def image_files(named: Sequence[str]) -> tuple[list[str], Counter[str]]:
     """Files to read, and how many of what else is in the folders.
 
     A file is read as it is named; of a folder, at any depth and in sorted order, what ends as a picture or

@@ -17,18 +17,18 @@ EDGE = 3  # of 64 pixels
 
 
 @dataclass(frozen=True)
-class Film:
+class Radiograph:
     """`pixels` (side, side), and why they are plainly no frontal chest film ("" = they may be one)."""
 
     pixels: Pixel
     flag: str
 
 
-def film(path: Path, side_px: int) -> Film:
+def read_radiograph(path: Path, side_px: int) -> Radiograph:
     """Raises UnreadableError, which names the file."""
     grey, colour = load_grey_and_colour(path.parent, path.name)
     flags = header_flag(path.parent, path.name), oddity(grey, colour)
-    return Film(resized(grey, side_px), "; ".join(flag for flag in flags if flag))
+    return Radiograph(resized(grey, side_px), "; ".join(flag for flag in flags if flag))
 
 
 def oddity(grey: Pixel, colour: float) -> str:

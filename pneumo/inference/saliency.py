@@ -12,72 +12,72 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pneumo.errors import InputError
-from pneumo.inference.model import Trained
+from pneumo.inference.model import LoadedModel
 
-Map = Callable[[Trained, Tensor], np.ndarray]
+Map = Callable[[LoadedModel, Tensor], np.ndarray]
 
 
-def grad_cam(trained: Trained, images: Tensor) -> np.ndarray:
+def grad_cam(loaded: LoadedModel, images: Tensor) -> np.ndarray:
     """(B, 1, S, S) uint8 -> (B, S, S) in [0, 1], on a scale of each image's own: the last feature map's
     channels, weighted by their mean gradient, where the sum is above 0 (Selvaraju et al. 2017), brought to
     the image's size. All 0 where nothing speaks for pneumothorax, and outside of an evaluation's crop.
     InputError: the model has no feature maps."""
-    return mapped(trained, images, lambda part: cam(trained, part, averaged=True))
+    return mapped(loaded, images, lambda part: cam(loaded, part, averaged=True))
 
 
-def hires_cam(trained: Trained, images: Tensor) -> np.ndarray:
+def hires_cam(loaded: LoadedModel, images: Tensor) -> np.ndarray:
     """As `grad_cam`, each channel weighted at each place by its gradient there (Draelos & Carin 2020). Behind
     average pooling it is the same; behind maximum pooling a mean gradient has lost the place."""
-    return mapped(trained, images, lambda part: cam(trained, part, averaged=False))
+    return mapped(loaded, images, lambda part: cam(loaded, part, averaged=False))
 
 
-def saliency(trained: Trained, images: Tensor) -> np.ndarray:
+def saliency(loaded: LoadedModel, images: Tensor) -> np.ndarray:
     """(B, 1, S, S) uint8 -> (B, S, S) in [0, 1], on a scale of each image's own: the size of the gradient
     at each pixel, not smoothed (Simonyan et al. 2014)."""
 
     def evidence(part: Tensor) -> Tensor:
-        _, log_odds = looked_at(trained, part)
+        _, log_odds = looked_at(loaded, part)
         (gradient,) = torch.autograd.grad(log_odds.sum(), part)
         return gradient.abs()
 
-    return mapped(trained, images, evidence)
+    return mapped(loaded, images, evidence)
 
 
-def drawn(trained: Trained, images: Tensor) -> np.ndarray:
+def drawn(loaded: LoadedModel, images: Tensor) -> np.ndarray:
     """(B, 1, S, S) uint8 -> (B, S, S) in [0, 1], on a scale of each image's own: what a mask head draws."""
 
     def evidence(part: Tensor) -> Tensor:
-        view = trained.viewer.prepare(part)
-        _, lesions = trained.model(trained.normalise(view), drawing=True)
+        view = loaded.eval_transform.prepare(part)
+        _, lesions = loaded.model(loaded.normalise(view), drawing=True)
         return laid_over(images=part, view=view, evidence=lesions.sigmoid())
 
-    return mapped(trained, images, evidence)
+    return mapped(loaded, images, evidence)
 
 
 MAPS: dict[str, Map] = {"grad_cam": grad_cam, "hires_cam": hires_cam, "saliency": saliency}
 NAMES = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "saliency": "saliency", "drawn": "its mask head"}
 
 
-def maps_of(trained: Trained) -> dict[str, Map]:
-    return MAPS if trained.model.mask_head is None else {**MAPS, "drawn": drawn}
+def maps_of(loaded: LoadedModel) -> dict[str, Map]:
+    return MAPS if loaded.model.mask_head is None else {**MAPS, "drawn": drawn}
 
 
-def mapped(trained: Trained, images: Tensor, evidence: Callable[[Tensor], Tensor]) -> np.ndarray:
+def mapped(loaded: LoadedModel, images: Tensor, evidence: Callable[[Tensor], Tensor]) -> np.ndarray:
     """`evidence` (b, 1, S, S) of a few images at a time, as floats of 0 to 255 that have a gradient; each
     image's divided by its maximum."""
     maps = []
-    for part in torch.split(images, trained.experiment.fit.batch_size):
+    for part in torch.split(images, loaded.experiment.fit.batch_size):
         with torch.enable_grad():
-            found = evidence(part.to(trained.machine.device).float().requires_grad_())[:, 0]
+            found = evidence(part.to(loaded.accelerator.device).float().requires_grad_())[:, 0]
         highest = found.amax(dim=(1, 2), keepdim=True)
         maps.append((found / highest.where(highest > 0, 1)).cpu().numpy())
     return np.concatenate(maps)
 
 
-def cam(trained: Trained, images: Tensor, averaged: bool) -> Tensor:
+def cam(loaded: LoadedModel, images: Tensor, averaged: bool) -> Tensor:
     """(b, 1, S, S) with a gradient -> (b, 1, S, S)"""
-    with last_map(trained.model.backbone) as seen:
-        view, log_odds = looked_at(trained, images)
+    with last_map(loaded.model.backbone) as seen:
+        view, log_odds = looked_at(loaded, images)
     if not seen:
         raise InputError("Grad-CAM needs a model with feature maps in two dimensions; this one has none")
     features = seen[-1]
@@ -95,10 +95,10 @@ def laid_over(images: Tensor, view: Tensor, evidence: Tensor) -> Tensor:
     return over_image
 
 
-def looked_at(trained: Trained, images: Tensor) -> tuple[Tensor, Tensor]:
+def looked_at(loaded: LoadedModel, images: Tensor) -> tuple[Tensor, Tensor]:
     """(b, 1, S, S) -> (b, 1, s, s) in [0, 1] as evaluation sees them, and (b,) log odds; all in fp32."""
-    view = trained.viewer.prepare(images)
-    logits = trained.model(trained.normalise(view))
+    view = loaded.eval_transform.prepare(images)
+    logits = loaded.model(loaded.normalise(view))
     return view, logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
 
 

@@ -20,7 +20,7 @@ from mlflow.pyfunc.model import PythonModel
 from pneumo.data.decode.grayscale import UnreadableError
 from pneumo.errors import one_line
 from pneumo.inference.decision import Decision
-from pneumo.inference.radiograph import Film, film
+from pneumo.inference.radiograph import Radiograph, read_radiograph
 
 BATCH = 32  # images that the network is given at once
 
@@ -54,7 +54,7 @@ class Served(PythonModel):
             }
         )
 
-    def read(self, image: object, name: str) -> Film:
+    def read(self, image: object, name: str) -> Radiograph:
         if not isinstance(image, str):
             raise refused(f"{name} is not base64: there is no text")
         try:
@@ -65,11 +65,11 @@ class Served(PythonModel):
             path = Path(folder) / "image"
             path.write_bytes(content)
             try:
-                return film(path, self.side_px)
+                return read_radiograph(path, self.side_px)
             except UnreadableError as problem:
                 raise refused(str(problem).replace(path.name, name, 1)) from None
 
-    def scores(self, films: list[Film]) -> np.ndarray:
+    def scores(self, films: list[Radiograph]) -> np.ndarray:
         """(N,)"""
         images = np.stack([one.pixels for one in films])[:, None]
         starts = range(0, len(films), BATCH)

@@ -6,7 +6,7 @@ from pneumo.display.format import count, short
 from pneumo.display.pages import Section
 from pneumo.report2024.comparison import commit, leak, size
 from pneumo.report2024.model_card import NOT_KNOWN
-from pneumo.runs.query import Logged
+from pneumo.runs.query import RunRecord
 
 SAMPLE = "all that there were: not calculated"
 FIGURES = "AUROC of the scores first, sensitivity at fixed specificity; never accuracy alone"
@@ -101,7 +101,7 @@ ASKED = (  # what, CLAIM, TRIPOD+AI, answer
 )
 
 
-def section(run: Logged | None, part: str, auroc: str) -> Section:
+def section(run: RunRecord | None, part: str, auroc: str) -> Section:
     """Of the recommended run, which may not be there; `auroc`: of that part, with its interval."""
     known = facts(run) | {"part": part, "auroc": auroc} if run else {}
     rows = [
@@ -122,10 +122,10 @@ def section(run: Logged | None, part: str, auroc: str) -> Section:
     )
 
 
-def facts(run: Logged) -> dict[str, str]:
-    p, tags, figures = run.parameters, run.tags, run.figures
+def facts(run: RunRecord) -> dict[str, str]:
+    p, tags, metrics = run.parameters, run.tags, run.metrics
     drawn = tags.get("data") == "phantom"
-    tested = "test/auroc" in figures
+    tested = "test/auroc" in metrics
     pretrained = p.get("model.pretrained", "None")
     return {
         "data": f"{tags.get('data')}{', drawn by the program' if drawn else ''}",
@@ -141,13 +141,13 @@ def facts(run: Logged) -> dict[str, str]:
         "split_hash": tags.get("split_hash", "?"),
         "leak": leak(run),
         "model": tags.get("model", "?"),
-        "parameters": count(round(figures["trainable_parameters"])),
+        "parameters": count(round(metrics["trainable_parameters"])),
         "version": commit(run),
         "began": "at random" if pretrained == "None" else f"from {pretrained}",
         "trained": f"{tags.get('optimizer')}, {tags.get('schedule')}, augment {tags.get('augment')}",
-        "prevalence": f"{figures['split/train_prevalence']:.1%}",
+        "prevalence": f"{metrics['split/train_prevalence']:.1%}",
         "loss": tags.get("loss", "?"),
-        "threshold": f"positive from {short(figures['threshold'], 2)}",
+        "threshold": f"positive from {short(metrics['threshold'], 2)}",
         "judged": "the test split, once, at the end" if tested else "val alone",
         "tta": p.get("tta", "?"),
         "sizes": "; ".join(f"{part} {size(run, part)}" for part in ("train", "val", "test")),

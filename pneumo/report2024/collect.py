@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pneumo.report2024.published import EXPERIMENTS
 from pneumo.runs import config
 from pneumo.runs.identity import BESIDE
-from pneumo.runs.query import Logged, data_identity
+from pneumo.runs.query import RunRecord, data_identity
 
 RECOMMENDED = "recommended"
 CONTROL = "safe"  # the augment of a control
@@ -21,8 +21,8 @@ class Pair:
     the augment alone. The commands make what is not there."""
 
     experiment: str
-    own: Logged | None
-    control: Logged | None
+    own: RunRecord | None
+    control: RunRecord | None
     own_command: str
     control_command: str
 
@@ -33,14 +33,14 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class CollectedRuns:
     pairs: tuple[Pair, ...]  # in the report's order
-    recommended: Logged | None
+    recommended: RunRecord | None
     recommended_command: str
     n_on_other_data: int = 0  # runs of these names that are left out: on other images, labels or patients
 
     @property
-    def runs(self) -> list[Logged]:
+    def runs(self) -> list[RunRecord]:
         """All that are there."""
         both = (run for pair in self.pairs for run in (pair.own, pair.control))
         return [run for run in (*both, self.recommended) if run is not None]
@@ -52,7 +52,7 @@ class Gathered:
         return pairs + ([] if self.recommended else [self.recommended_command])
 
 
-def gathered(runs: Sequence[Logged]) -> Gathered:
+def collect_runs(runs: Sequence[RunRecord]) -> CollectedRuns:
     """Of finished runs, the latest first: those on the data of the latest of the report's experiments, so
     that all on the page can be compared."""
     of_recipes = [run for run in runs if is_of_a_recipe(run)]
@@ -71,10 +71,10 @@ def gathered(runs: Sequence[Logged]) -> Gathered:
         control = next((other for other in usable if run and is_control(other, run)), None)
         pairs.append(Pair(name, run, control, command(words), command([*words, f"augment={CONTROL}"])))
     data = [word for word in like if config.key_of(word).split(".")[0] == "data"]
-    return Gathered(tuple(pairs), recommended, command([f"experiment={RECOMMENDED}", *data]), others)
+    return CollectedRuns(tuple(pairs), recommended, command([f"experiment={RECOMMENDED}", *data]), others)
 
 
-def latest(runs: Sequence[Logged], experiment: str, augment: str | None = None) -> Logged | None:
+def latest(runs: Sequence[RunRecord], experiment: str, augment: str | None = None) -> RunRecord | None:
     """The first of this name, with this augment just as it is."""
     for run in runs:
         changed = any(config.key_of(word).startswith("augment.") for word in typed(run))
@@ -85,7 +85,7 @@ def latest(runs: Sequence[Logged], experiment: str, augment: str | None = None) 
     return None
 
 
-def is_control(other: Logged, run: Logged) -> bool:
+def is_control(other: RunRecord, run: RunRecord) -> bool:
     """The same in everything that has an effect, but for the augment."""
     return (
         other.tags.get("augment") == CONTROL
@@ -96,7 +96,7 @@ def is_control(other: Logged, run: Logged) -> bool:
     )
 
 
-def settings(run: Logged) -> dict[str, str]:
+def settings(run: RunRecord) -> dict[str, str]:
     """Its parameters, without the augment and what has no effect on the result."""
     apart = ("augment.", "tracking.")
     return {
@@ -106,21 +106,21 @@ def settings(run: Logged) -> dict[str, str]:
     }
 
 
-def typed(run: Logged) -> list[str]:
+def typed(run: RunRecord) -> list[str]:
     return run.tags.get("overrides", "").split()
 
 
-def experiment_of(run: Logged) -> str | None:
+def experiment_of(run: RunRecord) -> str | None:
     named = [word.split("=", 1)[1] for word in typed(run) if config.key_of(word) == "experiment"]
     return named[-1] if named else None
 
 
-def is_of_a_recipe(run: Logged) -> bool:
+def is_of_a_recipe(run: RunRecord) -> bool:
     """Rather than of a study, of something tried, or of another program."""
     return (
         not any(tag in run.tags for tag in ELSEWHERE)
         and not any(config.key_of(word) in ("debug", "fit.few_images") for word in typed(run))
-        and "threshold" in run.figures
+        and "threshold" in run.metrics
     )
 
 

@@ -4,19 +4,19 @@ from collections.abc import Mapping
 
 from pneumo.display.format import clock, short
 from pneumo.display.pages import Cell, Link, Section
-from pneumo.report2024.collect import CONTROL, Gathered, Pair
-from pneumo.report2024.decoded import Reading
+from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
+from pneumo.report2024.decoded import DecodedTables
 from pneumo.report2024.published import SPLITS, row_of
-from pneumo.report2024.rescored import Measured
-from pneumo.runs.query import Logged, epochs_of
+from pneumo.report2024.rescored import RescoredRun
+from pneumo.runs.query import RunRecord, epochs_of
 
 NOT_RUN = "not run yet"
 FIGURES = ("auroc", "hard_auroc", "accuracy", "precision", "recall", "f1")
 COLUMNS = ["AUROC", "hard AUROC", "accuracy", "precision", "recall", "F1"]
-Measures = Mapping[str, Measured]  # by run id
+Measures = Mapping[str, RescoredRun]  # by run id
 
 
-def in_short(gathered: Gathered, measures: Measures, reading: Reading) -> list[str]:
+def in_short(gathered: CollectedRuns, measures: Measures, reading: DecodedTables) -> list[str]:
     """A sentence each."""
     on_train = sum(one.split == "train" for one in reading.matrices.values())
     said = [
@@ -43,15 +43,15 @@ def in_short(gathered: Gathered, measures: Measures, reading: Reading) -> list[s
     return said
 
 
-def auroc(run: Logged, measures: Measures) -> float:
-    return measures[run.run_id].figures.get("auroc", float("nan"))
+def auroc(run: RunRecord, measures: Measures) -> float:
+    return measures[run.run_id].metrics.get("auroc", float("nan"))
 
 
-def collapsed(run: Logged) -> bool:
+def collapsed(run: RunRecord) -> bool:
     return run.tags.get("collapsed") == "true"
 
 
-def comparison(gathered: Gathered, measures: Measures, reading: Reading) -> Section:
+def comparison(gathered: CollectedRuns, measures: Measures, reading: DecodedTables) -> Section:
     """Every experiment: the report's row, ours as it is, ours with the whole image; the recommended one."""
     rows = [row for pair in gathered.pairs for row in of_pair(pair, measures, reading)]
     rows.append(["recommended", *cells(gathered.recommended, measures)])
@@ -66,7 +66,7 @@ def comparison(gathered: Gathered, measures: Measures, reading: Reading) -> Sect
     return Section("Its runs and ours", text, columns, rows)
 
 
-def of_pair(pair: Pair, measures: Measures, reading: Reading) -> list[list[Cell]]:
+def of_pair(pair: Pair, measures: Measures, reading: DecodedTables) -> list[list[Cell]]:
     return [
         of_report(pair.experiment, reading),
         ["ours, as it is", *cells(pair.own, measures)],
@@ -74,26 +74,26 @@ def of_pair(pair: Pair, measures: Measures, reading: Reading) -> list[list[Cell]
     ]
 
 
-def of_report(experiment: str, reading: Reading) -> list[Cell]:
+def of_report(experiment: str, reading: DecodedTables) -> list[Cell]:
     row = row_of(experiment)
     if row is None:
         return [f"{experiment}: the report", "no row given", *[""] * 7]
     one = reading.matrices[experiment]
     fell = (one.tp + one.fp) < one.positives / 5  # as metrics.calls_one_class
     answers = called(one.tp + one.fp, one.images, one.positives)
-    figures = [row.roc_auc, row.accuracy, row.precision, row.recall, row.f1]
+    metrics = [row.roc_auc, row.accuracy, row.precision, row.recall, row.f1]
     said = f"collapsed: {answers}" if fell else answers
-    return [f"{experiment}: the report, on {one.split}", "not given", *figures, said, ""]
+    return [f"{experiment}: the report, on {one.split}", "not given", *metrics, said, ""]
 
 
-def cells(run: Logged | None, measures: Measures) -> list[Cell]:
+def cells(run: RunRecord | None, measures: Measures) -> list[Cell]:
     if run is None:
         return [NOT_RUN, *[""] * 7]
     one = measures[run.run_id]
     return [*(one.said(name) for name in FIGURES), answers(run, one), Link(run.name, run.address)]
 
 
-def answers(run: Logged, one: Measured) -> str:
+def answers(run: RunRecord, one: RescoredRun) -> str:
     if not len(one.scores):
         return "its predictions are gone"
     said = called(one.called, len(one.scores), int(one.labels.sum()))
@@ -104,12 +104,12 @@ def called(positive: int, images: int, positives: int) -> str:
     return f"{positive:,} of {images:,} ({positives:,} are)"
 
 
-def settings(gathered: Gathered) -> Section:
+def settings(gathered: CollectedRuns) -> Section:
     """What each run was run on; what was typed."""
     rows: list[list[Cell]] = []
     for run in gathered.runs:
-        p, figures = run.parameters, run.figures
-        images = sum(figures.get(f"split/{part}_images", 0) for part in SPLITS)
+        p, metrics = run.parameters, run.metrics
+        images = sum(metrics.get(f"split/{part}_images", 0) for part in SPLITS)
         rows.append(
             [
                 Link(run.name, run.address),
@@ -117,7 +117,7 @@ def settings(gathered: Gathered) -> Section:
                 f"{run.tags.get('data', '?')}, {images:,.0f} at {p.get('data.image_side_px', '?')} px",
                 run.tags.get("model", "?"),
                 f"{epochs(run)} of {p.get('fit.epochs', '?')}",
-                f"{figures.get('effective_batch', 0):.0f}",
+                f"{metrics.get('effective_batch', 0):.0f}",
                 p.get("seed", "?"),
                 commit(run),
                 run.tags.get("collapse_reason", ""),
@@ -145,17 +145,17 @@ def settings(gathered: Gathered) -> Section:
     return Section("What was run", text or ["One row a run, in the order above."], columns, rows)
 
 
-def epochs(run: Logged) -> int:
+def epochs(run: RunRecord) -> int:
     """That it trained."""
     return max(epochs_of(run.run_id, "val/auroc"), default=0)
 
 
-def commit(run: Logged) -> str:
+def commit(run: RunRecord) -> str:
     changed = ", changed" if run.tags.get("git_dirty") == "true" else ""
     return run.tags.get("git_commit", "unknown")[:8] + changed
 
 
-def splits(gathered: Gathered, reading: Reading) -> Section:
+def splits(gathered: CollectedRuns, reading: DecodedTables) -> Section:
     """Sizes, prevalence and what could leak, of every split that the runs used."""
     said = [
         f"{images:,} images, {reading.positives[part]:,} ({reading.positives[part] / images:.1%}) positive"
@@ -165,7 +165,7 @@ def splits(gathered: Gathered, reading: Reading) -> Section:
     rows: list[list[Cell]] = [["the report", *said, unknown, "not known", ""]]
     for run in {run.tags.get("split_hash"): run for run in gathered.runs}.values():
         parts = [size(run, part) for part in SPLITS]
-        memory = short(run.figures["split/patient_memory_auc"], 2)
+        memory = short(run.metrics["split/patient_memory_auc"], 2)
         name = f"{run.tags.get('data', '?')}, split {run.tags.get('split_hash', '?')}"
         rows.append([name, *parts, leak(run), memory, Link(run.name, run.address)])
     text = (
@@ -177,30 +177,30 @@ def splits(gathered: Gathered, reading: Reading) -> Section:
     return Section("Splits and leakage", [text], columns, rows)
 
 
-def size(run: Logged, part: str) -> str:
+def size(run: RunRecord, part: str) -> str:
     """420 images of 215 patients, 93 (22.1%) positive"""
     images, patients, positives, share = (
-        run.figures[f"split/{part}_{name}"] for name in ("images", "patients", "positives", "prevalence")
+        run.metrics[f"split/{part}_{name}"] for name in ("images", "patients", "positives", "prevalence")
     )
     of = f"{patients:,.0f}" if patients else "unknown"
     return f"{images:,.0f} images of {of} patients, {positives:,.0f} ({share:.1%}) positive"
 
 
-def leak(run: Logged) -> str:
+def leak(run: RunRecord) -> str:
     """Whether one patient may lie in two parts of the split, and why."""
     risk = run.tags.get("leak_risk", "not known")
     return "none is" if risk == "none" else risk
 
 
-def hours(gathered: Gathered) -> Section:
+def hours(gathered: CollectedRuns) -> Section:
     """Its time and ours; a pass is over all training and validation images."""
     a_pass = SPLITS["train"] + SPLITS["val"]
     rows: list[list[Cell]] = []
     for pair in gathered.pairs:
         row = row_of(pair.experiment)
         done = row.epochs * a_pass if row and row.epochs else None
-        pace = f"{done / row.seconds:.1f}" if row and done else "not known"
-        theirs = [pair.experiment, row.clock if row else "no row given", pace if row else ""]
+        speed = f"{done / row.seconds:.1f}" if row and done else "not known"
+        theirs = [pair.experiment, row.clock if row else "no row given", speed if row else ""]
         if pair.experiment == "report_tta" and row:  # it gives the time of judging alone
             judged = f"{SPLITS['test'] / row.seconds:.1f}, judging alone"
             rows.append([pair.experiment, row.clock, judged, *["not measured"] * 2, "", "", ""])
@@ -220,16 +220,16 @@ def hours(gathered: Gathered) -> Section:
     return Section("Hours", [text], [*columns, "run"], rows)
 
 
-def pace_of(run: Logged, done: int | None) -> list[Cell]:
-    figures = run.figures
-    images = epochs(run) * (figures["split/train_images"] + figures["split/val_images"])
-    a_second = images / figures["fit_seconds"]
+def pace_of(run: RunRecord, done: int | None) -> list[Cell]:
+    metrics = run.metrics
+    images = epochs(run) * (metrics["split/train_images"] + metrics["split/val_images"])
+    a_second = images / metrics["fit_seconds"]
     of = f"{run.tags.get('model', '?')} at {run.parameters.get('data.image_side_px', '?')} px"
     there = clock(done / a_second) if done else "not known"
-    return [clock(figures["fit_seconds"]), f"{a_second:,.0f}", of, there, Link(run.name, run.address)]
+    return [clock(metrics["fit_seconds"]), f"{a_second:,.0f}", of, there, Link(run.name, run.address)]
 
 
-def commands(gathered: Gathered) -> Section:
+def commands(gathered: CollectedRuns) -> Section:
     rows = [[command] for command in gathered.missing]
     text = "All runs are there." if not rows else "In this folder, then pneumo report again:"
     return Section("Not run yet", [text], ["command"], rows)

@@ -44,7 +44,7 @@ class Matrix:
         return self.tn / (self.images - self.positives)
 
 
-def decoded(printed: Mapping[str, str], splits: Mapping[str, int]) -> list[Matrix]:
+def matching_matrices(printed: Mapping[str, str], splits: Mapping[str, int]) -> list[Matrix]:
     """Every matrix of every split, with any number of positives, that prints all figures of a row: all of
     them cut off, or all of them rounded. `printed`: accuracy and recall as text, and any of precision, f1
     and hard_auroc; `splits`: images by name."""

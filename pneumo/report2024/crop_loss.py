@@ -7,7 +7,7 @@ import torch
 
 from pneumo.cli.data_check import BATCH, share_lost
 from pneumo.components.augment import Augment
-from pneumo.data.dataset import prepared
+from pneumo.data.dataset import load_dataset
 from pneumo.data.store import Store
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.errors import InputError
@@ -15,14 +15,14 @@ from pneumo.report2024.collect import CONTROL
 from pneumo.runs import config
 from pneumo.runs.diagnosis import LOST_BELOW
 from pneumo.runs.identity import Images
-from pneumo.runs.query import Logged, data_identity
+from pneumo.runs.query import RunRecord, data_identity
 from pneumo.runs.restore import experiment_of
 
 ON_SIIM: list[Cell] = ["SIIM-ACR, measured before", "2,669", "58%", "65%", "-", ""]
 COLUMNS = ["images", "lesions drawn", "its random crop, in training", "its centre, when judged"]
 
 
-def section(runs: list[Logged], on_progress: Callable[[int, int], None]) -> Section:
+def section(runs: list[RunRecord], on_progress: Callable[[int, int], None]) -> Section:
     """One row for each set of images that runs were run on; it may be read again for that."""
     different = {run.tags.get("data_key"): run for run in runs}
     rows = [[*on_data(run, on_progress), Link(run.name, run.address)] for run in different.values()]
@@ -35,14 +35,14 @@ def section(runs: list[Logged], on_progress: Callable[[int, int], None]) -> Sect
     )
 
 
-def on_data(run: Logged, on_progress: Callable[[int, int], None]) -> list[Cell]:
+def on_data(run: RunRecord, on_progress: Callable[[int, int], None]) -> list[Cell]:
     """Not known where the images are not to be had any more, or are others by now."""
     name = run.tags.get("data", "?")
     try:
         source = experiment_of(run.run_id).data
-        material = prepared(source, on_progress)
-        store = material.store
-        if data_identity(run.tags) not in (Images.of(material).data_identity, f"0-{material.split.hash}"):
+        dataset = load_dataset(source, on_progress)
+        store = dataset.store
+        if data_identity(run.tags) not in (Images.of(dataset).data_identity, f"0-{dataset.split.hash}"):
             raise InputError("its data are not what they were")
     except InputError as error:
         return [name, f"not known: {str(error).splitlines()[0]}", "", "", ""]

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pneumo.display.format import short
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
-from pneumo.report2024.collect import CONTROL, Gathered, Pair
+from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
 from pneumo.report2024.comparison import NOT_RUN
 from pneumo.report2024.published import FIGURES
-from pneumo.runs.query import Logged, epochs_of
+from pneumo.runs.query import RunRecord, epochs_of
 
 NAMES = ("as it is", f"augment={CONTROL}")
 PANELS = ("loss", "accuracy", "auroc")
@@ -16,7 +16,7 @@ LEARNED = ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "val/auro
 TO = "\N{RIGHTWARDS ARROW}"
 
 
-def section(gathered: Gathered) -> Section:
+def section(gathered: CollectedRuns) -> Section:
     pairs = [pair for pair in gathered.pairs if pair.experiment in FIGURES]
     histories = {run.run_id: history(run) for pair in pairs for run in named(pair).values()}
     rows: list[list[Cell]] = []
@@ -43,17 +43,17 @@ def section(gathered: Gathered) -> Section:
     return Section("Curves, as its figures 3 to 5", [text], columns, rows, pictures)
 
 
-def named(pair: Pair) -> dict[str, Logged]:
+def named(pair: Pair) -> dict[str, RunRecord]:
     """The runs that are there."""
     return {name: run for name, run in zip(NAMES, (pair.own, pair.control), strict=True) if run}
 
 
-def history(run: Logged) -> dict[str, dict[int, float]]:
+def history(run: RunRecord) -> dict[str, dict[int, float]]:
     """Metric -> epoch -> value."""
     return {name: dict(sorted(epochs_of(run.run_id, name).items())) for name in LEARNED}
 
 
-def in_words(run: Logged, history: Mapping[str, Mapping[int, float]]) -> list[Cell]:
+def in_words(run: RunRecord, history: Mapping[str, Mapping[int, float]]) -> list[Cell]:
     def ends(name: str) -> str:
         values = history[name]
         return f"{short(values[min(values)])} {TO} {short(values[max(values)])}" if values else "-"
@@ -61,8 +61,8 @@ def in_words(run: Logged, history: Mapping[str, Mapping[int, float]]) -> list[Ce
     return [
         ends("train/loss"),
         ends("val/loss"),
-        short(run.figures["findings/val_loss_jump"]),
-        short(run.figures["last/train_accuracy"]),
-        f"{short(run.figures['best/val_auroc'])}, epoch {run.figures['best/epoch']:.0f}",
+        short(run.metrics["findings/val_loss_jump"]),
+        short(run.metrics["last/train_accuracy"]),
+        f"{short(run.metrics['best/val_auroc'])}, epoch {run.metrics['best/epoch']:.0f}",
         Link(run.name, run.address),
     ]

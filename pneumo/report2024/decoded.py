@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from pneumo.display.format import short
 from pneumo.display.pages import Section
-from pneumo.report2024.confusion_search import Matrix, decoded, ruled_out, shared_positives
+from pneumo.report2024.confusion_search import Matrix, matching_matrices, ruled_out, shared_positives
 from pneumo.report2024.published import IMAGES, ROWS, SIIM_POSITIVES, SPLITS
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodedTables:
     """Every matrix found, by experiment; the one of each that is not ruled out; positives by split."""
 
     found: Mapping[str, list[Matrix]]
@@ -20,15 +20,15 @@ class Reading:
     positives: Mapping[str, int]
 
 
-def read() -> Reading:
+def decode_tables() -> DecodedTables:
     """About half a second."""
-    found = {row.experiment: decoded(row.figures, {**SPLITS, ALL: IMAGES}) for row in ROWS}
+    found = {row.experiment: matching_matrices(row.metrics, {**SPLITS, ALL: IMAGES}) for row in ROWS}
     known = {ALL: SIIM_POSITIVES, **dict([shared_positives(found.values())])}
     left = {name: [one for one in those if not ruled_out(one, known)] for name, those in found.items()}
     matrices = {name: those[0] for name, those in left.items() if len(those) == 1}
     positives = {one.split: one.positives for one in matrices.values()}
     (rest,) = SPLITS.keys() - positives.keys()
-    return Reading(found, matrices, positives | {rest: SIIM_POSITIVES - sum(positives.values())})
+    return DecodedTables(found, matrices, positives | {rest: SIIM_POSITIVES - sum(positives.values())})
 
 
 def as_printed() -> Section:
@@ -42,7 +42,7 @@ def as_printed() -> Section:
     return Section("The report's table, as printed", [text], columns, rows)
 
 
-def counts(reading: Reading) -> Section:
+def counts(reading: DecodedTables) -> Section:
     """The confusion matrix behind each row."""
     rows = []
     for row in ROWS:
@@ -68,7 +68,7 @@ def counts(reading: Reading) -> Section:
     return Section("The counts behind its figures", text, columns, rows)
 
 
-def alternatives(reading: Reading) -> Section:
+def alternatives(reading: DecodedTables) -> Section:
     known = {ALL: SIIM_POSITIVES, "train": reading.positives["train"]}
     rows = [
         [
@@ -90,7 +90,7 @@ def alternatives(reading: Reading) -> Section:
     return Section("Other matrices that would print the same", [text], columns, rows)
 
 
-def hard_auroc(reading: Reading) -> Section:
+def hard_auroc(reading: DecodedTables) -> Section:
     rows = []
     for row in ROWS:
         one = reading.matrices[row.experiment]

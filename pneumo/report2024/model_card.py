@@ -4,8 +4,8 @@ from pneumo.display.format import count, short
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
 from pneumo.report2024.comparison import answers, commit, epochs, leak, size
-from pneumo.report2024.rescored import Measured, logged
-from pneumo.runs.query import Logged
+from pneumo.report2024.rescored import RescoredRun, logged
+from pneumo.runs.query import RunRecord
 
 NOT_KNOWN = "not known"
 NAMES = {
@@ -22,17 +22,17 @@ NAMES = {
 }
 
 
-def section(run: Logged | None, one: Measured | None) -> Section:
+def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
     if run is None or one is None:
         return Section(
             "Model card", ["The recommended recipe was not run yet: there is no model to describe."]
         )
     rows: list[list[Cell]] = [["run", Link(run.name, run.address)], *facts(run)]
-    at = short(run.figures["threshold"], 2)
+    at = short(run.metrics["threshold"], 2)
     text = ["What this network is, and what nobody knows of it. A drawn image is nobody's chest."]
     pictures = {}
     if len(one.scores):
-        threshold, title = run.figures["threshold"], one.part
+        threshold, title = run.metrics["threshold"], one.part
         pictures[f"{run.name}: ranking on {one.part}"] = [
             plots.ranking(one.labels, one.scores, threshold, title)
         ]
@@ -52,7 +52,7 @@ def section(run: Logged | None, one: Measured | None) -> Section:
 OPERATING = ("recall", "specificity", "precision", "f1", "accuracy", "hard_auroc")
 
 
-def facts(run: Logged) -> list[list[Cell]]:
+def facts(run: RunRecord) -> list[list[Cell]]:
     p, tags = run.parameters, run.tags
     side = p.get("data.image_side_px", "?")
     began = (
@@ -61,7 +61,7 @@ def facts(run: Logged) -> list[list[Cell]]:
     return [
         [
             "network",
-            f"{tags.get('model')}, {count(round(run.figures['trainable_parameters']))} trainable parameters, "
+            f"{tags.get('model')}, {count(round(run.metrics['trainable_parameters']))} trainable parameters, "
             f"began with {began}",
         ],
         ["takes", f"one frontal chest radiograph, grey, {side} x {side} px"],
@@ -74,7 +74,7 @@ def facts(run: Logged) -> list[list[Cell]]:
         ],
         ["trained on", f"{tags.get('data')}: {size(run, 'train')}"],
         ["chosen on", f"val, by AUROC: {size(run, 'val')}"],
-        ["judged on", f"test, once: {size(run, 'test')}" if "test/auroc" in run.figures else "val alone"],
+        ["judged on", f"test, once: {size(run, 'test')}" if "test/auroc" in run.metrics else "val alone"],
         [
             "one patient in two parts",
             leak(run),
@@ -82,7 +82,7 @@ def facts(run: Logged) -> list[list[Cell]]:
     ]
 
 
-def limits(run: Logged, one: Measured) -> list[list[Cell]]:
+def limits(run: RunRecord, one: RescoredRun) -> list[list[Cell]]:
     drawn = " (its images are drawn)" if run.tags.get("data") == "phantom" else ""
     return [
         ["called positive at P = .5", answers(run, one)],

@@ -10,10 +10,10 @@ from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
 from pneumo.errors import InputError
 from pneumo.report2024 import checklist, comparison, crop_loss, curves, decoded, model_card
-from pneumo.report2024.collect import Gathered, gathered
-from pneumo.report2024.rescored import measured
+from pneumo.report2024.collect import CollectedRuns, collect_runs
+from pneumo.report2024.rescored import rescore
 from pneumo.runs import query, tracking
-from pneumo.sweep.storage import opened
+from pneumo.sweep.storage import open_study
 from pneumo.sweep.summary import summary
 
 TITLE = "Pneumothorax in chest X-rays: a 2024 report, and its runs again"
@@ -31,7 +31,7 @@ def report(out: str, study: str | None, url: str | None) -> None:
     tracking.connect()
     try:
         answers = of_study(url, study) if url and study else []
-        found = gathered(query.runs_of_experiments())
+        found = collect_runs(query.runs_of_experiments())
         sections = written(found, answers, terminal)
     except tracking.MlflowError as error:
         raise tracking.away(error) from None
@@ -54,14 +54,14 @@ def write(text: str, path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def written(found: Gathered, answers: Sequence[Section], terminal: Terminal) -> list[Section]:
+def written(found: CollectedRuns, answers: Sequence[Section], terminal: Terminal) -> list[Section]:
     """All sections of the page."""
-    reading = decoded.read()
+    reading = decoded.decode_tables()
     measures = {}
     with terminal.progress("runs") as advance:
         for number, run in enumerate(found.runs):
             advance(number, len(found.runs))
-            measures[run.run_id] = measured(run)
+            measures[run.run_id] = rescore(run)
     with terminal.progress("data") as advance:
         lesions = crop_loss.section(found.runs, advance)
     best = found.recommended
@@ -94,9 +94,9 @@ def where() -> str:
 
 def of_study(url: str, name: str) -> list[Section]:
     """Its answers without the list of single trials; they lie under its own run."""
-    study = opened(url, name, directions=None).study
+    study = open_study(url, name, directions=None).study
     first, *rest, _ = summary(study)
     if (run_id := study.user_attrs.get("parent_run")) is None:
         return [first, *rest]
-    run = query.logged(query.find_run(run_id))
+    run = query.run_record(query.find_run(run_id))
     return [replace(first, columns=["all its runs lie under"], rows=[[Link(run.name, run.address)]]), *rest]

@@ -23,7 +23,7 @@ class Row:
     epochs: int | None  # None: not said
 
     @property
-    def figures(self) -> dict[str, str]:
+    def metrics(self) -> dict[str, str]:
         """By the names that they have here; its "ROC-AUC" is a `hard_auroc`."""
         return {
             "accuracy": self.accuracy,

@@ -8,28 +8,27 @@ import pandas as pd
 
 from pneumo.display.format import between, short
 from pneumo.errors import InputError
-from pneumo.evaluation import metrics
-from pneumo.evaluation.metrics import Interval
+from pneumo.evaluation.metrics import Interval, bootstrap_intervals, compute_metrics
 from pneumo.runs import query
-from pneumo.runs.query import Logged
+from pneumo.runs.query import RunRecord
 
 AT = 0.5
 
 
 @dataclass(frozen=True)
-class Measured:
+class RescoredRun:
     """`figures` and 95% `intervals` by name: those of the ranking as the run logged them, those of the
     answers at P = .5; patients resampled. Empty where the predictions are gone."""
 
     part: str  # test, or val where the test split was left alone
     labels: np.ndarray
     scores: np.ndarray
-    figures: dict[str, float]
+    metrics: dict[str, float]
     intervals: dict[str, Interval]
 
     def said(self, name: str) -> str:
         """.561 (.475 - .650)"""
-        return with_interval(self.figures[name], self.intervals[name]) if name in self.figures else "-"
+        return with_interval(self.metrics[name], self.intervals[name]) if name in self.metrics else "-"
 
     @property
     def called(self) -> int:
@@ -37,39 +36,39 @@ class Measured:
         return int((self.scores >= AT).sum())
 
 
-def measured(run: Logged) -> Measured:
-    part = "test" if "test/auroc" in run.figures else "val"
+def rescore(run: RunRecord) -> RescoredRun:
+    part = "test" if "test/auroc" in run.metrics else "val"
     ranking = {
-        name: (run.figures[f"{part}/{name}"], (run.figures[low], run.figures[high]))
+        name: (run.metrics[f"{part}/{name}"], (run.metrics[low], run.metrics[high]))
         for name in ("auroc", "auprc")
         for low, high in [(f"{part}/{name}_low", f"{part}/{name}_high")]
-        if low in run.figures
+        if low in run.metrics
     }
     try:
         table = pd.read_csv(io.StringIO(query.text_of(run.run_id, "predictions.csv")))
     except InputError:
-        return Measured(part, np.array([]), np.array([]), *split(ranking))
+        return RescoredRun(part, np.array([]), np.array([]), *split(ranking))
     table = table[table["split"] == part]
     labels, scores = table["label"].to_numpy(), table["score"].to_numpy(float)
     patients = table["patient_id"].astype(str).where(table["patient_id"].notna(), table["image_id"])
-    figures = metrics.score(labels, scores, AT)
-    intervals = metrics.bootstrap(labels, scores, patients.to_numpy(str), AT)
-    there = {name: (figures[name], intervals[name]) for name in figures}
-    return Measured(part, labels, scores, *split(there | ranking))
+    metrics = compute_metrics(labels, scores, AT)
+    intervals = bootstrap_intervals(labels, scores, patients.to_numpy(str), AT)
+    there = {name: (metrics[name], intervals[name]) for name in metrics}
+    return RescoredRun(part, labels, scores, *split(there | ranking))
 
 
 def split(named: dict[str, tuple[float, Interval]]) -> tuple[dict[str, float], dict[str, Interval]]:
     return {name: one[0] for name, one in named.items()}, {name: one[1] for name, one in named.items()}
 
 
-def logged(run: Logged, name: str) -> str:
+def logged(run: RunRecord, name: str) -> str:
     """A figure of the run with the interval it was logged with; without one where it has none."""
-    if name not in run.figures:
+    if name not in run.metrics:
         return "-"
-    ends = [run.figures.get(f"{name}_{end}") for end in ("low", "high")]
+    ends = [run.metrics.get(f"{name}_{end}") for end in ("low", "high")]
     if ends[0] is None or ends[1] is None:
-        return short(run.figures[name])
-    return with_interval(run.figures[name], (ends[0], ends[1]))
+        return short(run.metrics[name])
+    return with_interval(run.metrics[name], (ends[0], ends[1]))
 
 
 def with_interval(value: float, interval: Interval) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from pneumo.data.dataset import Material, prepared
+from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
 
 
-class Watch:
+class RunCallback:
     """A study's trial overrides what it needs."""
 
     terminal: Terminal
@@ -20,15 +20,15 @@ class Watch:
     def __init__(self) -> None:
         self.terminal = Terminal()
 
-    def material(self, source: Source, advance: Advance) -> Material:
+    def dataset(self, source: Source, advance: Advance) -> Dataset:
         """The run's data, ready."""
-        return prepared(source, advance)
+        return load_dataset(source, advance)
 
-    def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
+    def on_start(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         """The run exists; `history` holds the epochs it is resumed after. InputError: it must not go on."""
 
-    def sees(self, epoch: int, figures: Mapping[str, float], is_last: bool) -> None:
+    def on_epoch_end(self, epoch: int, metrics: Mapping[str, float], is_last: bool) -> None:
         """An epoch is done. PrunedError: the run shall stop."""
 
-    def ensure_held(self) -> None:
+    def ensure_owned(self) -> None:
         """Called before anything is written of the run. SupersededError: another process goes on with it."""

@@ -11,13 +11,13 @@ from pneumo.components.weights import read_tensors
 from pneumo.errors import InputError, listed
 from pneumo.runs import identity
 from pneumo.runs.identity import Images, Seen
-from pneumo.training.state import EpochReport, Training
+from pneumo.training.state import EpochReport, TrainState
 
 LAST, BEST = "last.pt", "best.pt"
 FORMAT = 1  # 0, without a number: before checkpoints knew the images of their run
 
 
-class Keeper:
+class CheckpointWriter:
     """Keeps the last and the best state of one run in a folder."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Keeper:
         run_id: str,
         images: Images,
         seen_before: Seen | None,
-        ensure_held: Callable[[], None] = lambda: None,
+        ensure_owned: Callable[[], None] = lambda: None,
         study_id: str | None = None,
     ):
         """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
@@ -38,7 +38,7 @@ class Keeper:
         for file in self.files:
             for half_written in folder.glob(f".{file.name}.*"):  # by a process that was killed
                 half_written.unlink()
-        self._ensure_held = ensure_held
+        self._ensure_owned = ensure_owned
         self._origin = {
             "format": FORMAT,
             "config": config,
@@ -49,23 +49,23 @@ class Keeper:
             **({"seen": seen_before.and_of(images).state()} if seen_before else {}),
         }
 
-    def offer(self, report: EpochReport, training: Training) -> None:
+    def save_epoch(self, report: EpochReport, train_state: TrainState) -> None:
         if report.is_best:
-            weights = training.evaluated.state_dict()
-            write({"model": weights, "epoch": report.epoch, **self._origin}, self.best, self._ensure_held)
-        self.keep(training)
+            weights = train_state.evaluated.state_dict()
+            write({"model": weights, "epoch": report.epoch, **self._origin}, self.best, self._ensure_owned)
+        self.keep(train_state)
 
-    def keep(self, training: Training) -> None:
+    def keep(self, train_state: TrainState) -> None:
         """Also within an epoch."""
         origin = {**self._origin, "threads": torch.get_num_threads()}
-        write({**training.state_dict(), **origin}, self.last, self._ensure_held)
+        write({**train_state.state_dict(), **origin}, self.last, self._ensure_owned)
 
     def best_weights(self) -> dict[str, torch.Tensor]:
         weights: dict[str, torch.Tensor] = read(self.best)["model"]
         return weights
 
 
-def write(state: dict[str, Any], path: Path, ensure_held: Callable[[], None] = lambda: None) -> None:
+def write(state: dict[str, Any], path: Path, ensure_owned: Callable[[], None] = lambda: None) -> None:
     """Beside the place first, then moved there in one step, unless `ensure_held` raises between the two.
     OSError: the disk is full, say; what was there before stays."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -74,7 +74,7 @@ def write(state: dict[str, Any], path: Path, ensure_held: Callable[[], None] = l
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        ensure_held()
+        ensure_owned()
         beside.replace(path)
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
@@ -109,7 +109,7 @@ def images_of(state: Mapping[str, Any]) -> Images | None:
     return Images.from_state(state["images"]) if "images" in state else None
 
 
-def seen_by(state: Mapping[str, Any]) -> Seen | None:
+def seen_of(state: Mapping[str, Any]) -> Seen | None:
     """What the weights of a checkpoint have been trained on; None where that is not known."""
     return Seen.from_state(state["seen"]) if "seen" in state else None
 

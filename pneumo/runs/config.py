@@ -74,16 +74,16 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         raise InputError(str(error).splitlines()[0]) from None
 
     from pneumo.runs.experiment import Experiment
-    from pneumo.training.settings import FitSettings
+    from pneumo.training.settings import TrainerSettings
 
-    check_kinds("fit", FitSettings, plain["fit"])
+    check_kinds("fit", TrainerSettings, plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {plain['seed']!r}")
     by_hydra = HydraConfig.initialized() and choices is None
     chosen = HydraConfig.get().runtime.choices if by_hydra else choices or {}
     return Experiment(
         **{group: built(group, plain[group]) for group in GROUPS},
-        fit=FitSettings(**plain["fit"]),
+        fit=TrainerSettings(**plain["fit"]),
         seed=plain["seed"],
         tta=plain["tta"],
         resume=plain["resume"],

@@ -7,12 +7,17 @@ import torch
 
 from pneumo.components.augment import Augment
 from pneumo.data.batches import Batches
-from pneumo.evaluation import metrics
-from pneumo.evaluation.metrics import Interval
+from pneumo.evaluation.metrics import (
+    Interval,
+    bootstrap_intervals,
+    calls_one_class,
+    compute_metrics,
+    jumpiness,
+)
 from pneumo.runs.experiment import Experiment
 from pneumo.training.predict import Predictions
-from pneumo.training.state import Training
-from pneumo.training.trainer import Fit
+from pneumo.training.state import TrainState
+from pneumo.training.trainer import Trainer
 
 FEW_PATIENTS = 20
 POSITIVES_LOOKED_AT = 512
@@ -20,59 +25,59 @@ LOST_BELOW = 1e-3  # of the lesion's area: interpolation leaves a trace of a les
 
 
 @dataclass(frozen=True)
-class Scored:
+class SplitResult:
     """One split's predictions, judged at a threshold that was chosen elsewhere."""
 
     predictions: Predictions
     patients: np.ndarray
     threshold: float
-    figures: dict[str, float]
+    metrics: dict[str, float]
     intervals: dict[str, Interval]
 
     @classmethod
-    def of(cls, predictions: Predictions, patients: np.ndarray, threshold: float) -> "Scored":
+    def of(cls, predictions: Predictions, patients: np.ndarray, threshold: float) -> "SplitResult":
         labels, scores = predictions.labels, predictions.scores
-        figures = metrics.score(labels, scores, threshold)
+        metrics = compute_metrics(labels, scores, threshold)
         return cls(
             predictions,
             patients,
             threshold,
-            {"loss": predictions.loss, **figures},
-            metrics.bootstrap(labels, scores, patients, threshold),
+            {"loss": predictions.loss, **metrics},
+            bootstrap_intervals(labels, scores, patients, threshold),
         )
 
     def named(self, part: str) -> dict[str, float]:
         """`test/auroc`, `test/auroc_low`, `test/auroc_high`, ..."""
-        named = {f"{part}/{name}": value for name, value in self.figures.items()}
+        named = {f"{part}/{name}": value for name, value in self.metrics.items()}
         for name, (low, high) in self.intervals.items():
             named |= {f"{part}/{name}_low": low, f"{part}/{name}_high": high}
         return {name: value for name, value in named.items() if np.isfinite(value)}
 
     @property
     def collapsed(self) -> bool:
-        return metrics.calls_one_class(self.predictions.labels, self.predictions.scores)
+        return calls_one_class(self.predictions.labels, self.predictions.scores)
 
 
-def findings(training: Training) -> dict[str, float]:
+def training_metrics(train_state: TrainState) -> dict[str, float]:
     """The figures behind the report's findings: do the curves jump, is there a gap, and the best and the
     last epoch side by side."""
-    history = training.history
+    history = train_state.history
     learned = [name for name in history[-1] if name.startswith(("train/", "val/"))]
-    best, last = history[training.best_epoch - 1], history[-1]
-    column = {name: np.array([figures[name] for figures in history]) for name in last}
+    best, last = history[train_state.best_epoch - 1], history[-1]
+    column = {name: np.array([metrics[name] for metrics in history]) for name in last}
     return {
         **{f"best/{name.replace('/', '_')}": best[name] for name in learned},
         **{f"last/{name.replace('/', '_')}": last[name] for name in learned},
-        "best/epoch": training.best_epoch,
-        "findings/val_loss_jump": metrics.jumpiness(column["val/loss"]),
-        "findings/val_accuracy_jump": metrics.jumpiness(column["val/accuracy"]),
+        "best/epoch": train_state.best_epoch,
+        "findings/val_loss_jump": jumpiness(column["val/loss"]),
+        "findings/val_accuracy_jump": jumpiness(column["val/accuracy"]),
         "findings/val_minus_train_loss": last["val/loss"] - last["train/loss"],
         "findings/train_minus_val_accuracy": last["train/accuracy"] - last["val/accuracy"],
         "fit_seconds": float(column["epoch_seconds"].sum()),
     }
 
 
-def collapse(scored: Scored, part: str, reason: str) -> str:
+def collapse_message(scored: SplitResult, part: str, reason: str) -> str:
     """The sentence of a collapsed run."""
     called = int((scored.predictions.scores >= 0.5).sum())
     n = len(scored.predictions.labels)
@@ -81,11 +86,13 @@ def collapse(scored: Scored, part: str, reason: str) -> str:
     ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its answers"
     return (
         f"COLLAPSED: {count:,} of {n:,} {part} images are called {answer} (P at or above .5). "
-        f"AUROC {scored.figures['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
+        f"AUROC {scored.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
     )
 
 
-def likely_reason(experiment: Experiment, fit: Fit, training: Training, positive_patients: int) -> str:
+def likely_reason(
+    experiment: Experiment, trainer: Trainer, train_state: TrainState, positive_patients: int
+) -> str:
     """Why a run collapsed, by what can be checked: a frozen random network, the crop, too few positive
     patients in training, no learning at all."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
@@ -94,7 +101,7 @@ def likely_reason(experiment: Experiment, fit: Fit, training: Training, positive
             "all layers but the last are frozen at random values; "
             "try model.freeze=none, or model.pretrained=imagenet."
         )
-    lost = share_of_lesions_lost(augment, fit.batches, fit.split.train)
+    lost = share_of_lesions_lost(augment, trainer.batches, trainer.split.train)
     if lost > 0.1 and not augment.relabel:
         return (
             f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
@@ -102,8 +109,8 @@ def likely_reason(experiment: Experiment, fit: Fit, training: Training, positive
         )
     if positive_patients < FEW_PATIENTS:
         return f"it has only {positive_patients} positive patients to learn from: too few."
-    prevalence = fit.split.numbers["split/train_prevalence"]
-    always_one, reached = max(prevalence, 1 - prevalence), training.history[-1]["train/accuracy"]
+    prevalence = trainer.split.numbers["split/train_prevalence"]
+    always_one, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
     if reached < always_one + (1 - always_one) / 5:
         return (
             f"it has not learned its training images either: accuracy {reached:.2f}, where one answer for "

@@ -5,12 +5,12 @@ from typing import Any
 
 from pneumo.components.augment import Augment
 from pneumo.components.losses import Loss
-from pneumo.components.models import Model
-from pneumo.components.optimizers import OptimizerSettings
+from pneumo.components.models import ModelConfig
+from pneumo.components.optimizers import OptimizerConfig
 from pneumo.components.schedules import Schedule
 from pneumo.data.sources.base import Source
 from pneumo.runs import identity
-from pneumo.training.settings import FitSettings
+from pneumo.training.settings import TrainerSettings
 
 Parameter = str | int | float | bool | None
 
@@ -19,11 +19,11 @@ Parameter = str | int | float | bool | None
 class Experiment:
     data: Source
     augment: Augment
-    model: Model
-    optimizer: OptimizerSettings
+    model: ModelConfig
+    optimizer: OptimizerConfig
     loss: Loss
     schedule: Schedule
-    fit: FitSettings
+    fit: TrainerSettings
     seed: int
     tta: str
     resume: str | None

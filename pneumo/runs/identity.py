@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pneumo.data.cohort import Cohort
-    from pneumo.data.dataset import Material
+    from pneumo.data.dataset import Dataset
 
 FORMAT = 1
 Hashes = npt.NDArray[np.int64]
@@ -111,9 +111,9 @@ class Images(Columns):
     split: Hashes
 
     @classmethod
-    def of(cls, material: "Material") -> Self:
+    def of(cls, dataset: "Dataset") -> Self:
         """Of a data set that is ready, (N,) each."""
-        cohort, split = material.cohort, material.split
+        cohort, split = dataset.cohort, dataset.split
         member = np.zeros(len(cohort), np.int64)
         for bit, name in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
             member[np.asarray(getattr(split, name), int)] |= bit
@@ -121,8 +121,8 @@ class Images(Columns):
         columns = (
             hashes(cohort.table["image_id"], cohort.namespace),
             hashes(cohort.table["patient_id"], cohort.namespace),
-            *material.store.digests.T,
-            material.labels.astype(np.int64),
+            *dataset.store.digests.T,
+            dataset.labels.astype(np.int64),
             member,
         )
         return cls(*(column[order] for column in columns))

@@ -7,27 +7,27 @@ import numpy as np
 import torch
 
 from pneumo.components.models import Classifier
-from pneumo.data.dataset import Material
+from pneumo.data.dataset import Dataset
 from pneumo.data.split import Split
 from pneumo.display.format import between, clock, count, known, rate, short
 from pneumo.evaluation.metrics import FEW_PATIENTS
-from pneumo.runs.diagnosis import Scored
+from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
-from pneumo.training.state import EpochReport, Training
-from pneumo.training.trainer import Fit
+from pneumo.training.state import EpochReport, TrainState
+from pneumo.training.trainer import Trainer
 
 EPOCH = "{:>6}  {:<8} {:<9} {:<14} {:<9} {}"
 EPOCH_HEADING = EPOCH.format("epoch", "loss", "val loss", "val AUROC", "lr", "images/s")
 
 
-def cohort(material: Material) -> str:
-    table = material.cohort.table
+def cohort(dataset: Dataset) -> str:
+    table = dataset.cohort.table
     known = int(table["patient_id"].nunique())
     of = f"of {known:,} patients" if known else "of unknown patients"
-    built = material.store.build_seconds
+    built = dataset.store.build_seconds
     how = f" (read in {clock(built)}, kept for next time)" if built is not None else ""
-    positive = material.labels.mean()
-    return f"{material.cohort.name}: {len(table):,} radiographs {of}, {positive:.1%} positive{how}"
+    positive = dataset.labels.mean()
+    return f"{dataset.cohort.name}: {len(table):,} radiographs {of}, {positive:.1%} positive{how}"
 
 
 def split(split: Split) -> str:
@@ -51,20 +51,20 @@ def model(experiment: Experiment, network: Classifier, effective_batch: int) -> 
     )
 
 
-def device(fit: Fit) -> str:
-    device, settings, processes = fit.machine.device, fit.settings, fit.processes.count
+def device(trainer: Trainer) -> str:
+    device, settings, processes = trainer.accelerator.device, trainer.settings, trainer.processes.count
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     several = f" x {processes} processes" if processes > 1 else ""
     return (
-        f"{name}, {str(fit.machine.dtype).removeprefix('torch.')} · effective batch "
-        f"{fit.effective_batch} = {settings.batch_size} x {settings.accumulation_steps}{several}"
+        f"{name}, {str(trainer.accelerator.dtype).removeprefix('torch.')} · effective batch "
+        f"{trainer.effective_batch} = {settings.batch_size} x {settings.accumulation_steps}{several}"
     )
 
 
-def smaller_batch(fit: Fit, micro_batch: int) -> str:
+def smaller_batch(trainer: Trainer, micro_batch: int) -> str:
     return (
-        f"Out of memory with {fit.settings.batch_size} images at once: {micro_batch} from now on, and more "
-        f"accumulation; the effective batch is still {fit.effective_batch}."
+        f"Out of memory with {trainer.settings.batch_size} images at once: {micro_batch} from now on, and "
+        f"more accumulation; the effective batch is still {trainer.effective_batch}."
     )
 
 
@@ -77,32 +77,32 @@ def resumed(state: dict[str, Any]) -> str:
 
 
 def epoch(report: EpochReport, epochs: int) -> str:
-    figures = report.figures
-    auroc = short(figures["val/auroc"]) + (" best" if report.is_best else "")
+    metrics = report.metrics
+    auroc = short(metrics["val/auroc"]) + (" best" if report.is_best else "")
     return EPOCH.format(
         f"{report.epoch}/{epochs}",
-        short(figures["train/loss"]),
-        short(figures["val/loss"]),
+        short(metrics["train/loss"]),
+        short(metrics["val/loss"]),
         auroc,
-        rate(figures["lr"]),
-        f"{figures['images_per_second']:,.0f}",
+        rate(metrics["lr"]),
+        f"{metrics['images_per_second']:,.0f}",
     )
 
 
-def since_best(training: Training) -> str:
-    waited = len(training.history) - training.best_epoch
-    return f"{waited} epochs after the best, epoch {training.best_epoch}"
+def since_best(train_state: TrainState) -> str:
+    waited = len(train_state.history) - train_state.best_epoch
+    return f"{waited} epochs after the best, epoch {train_state.best_epoch}"
 
 
-def stopped(training: Training, run_id: str) -> str:
-    if not training.history and not training.within:
+def stopped(train_state: TrainState, run_id: str) -> str:
+    if not train_state.history and not train_state.progress:
         return "Stopped before the first epoch was finished: there is nothing to resume."
-    return f"Stopped after epoch {len(training.history)}. To go on: the same command and resume={run_id}"
+    return f"Stopped after epoch {len(train_state.history)}. To go on: the same command and resume={run_id}"
 
 
-def unfinished(training: Training, run_id: str, folder: Path) -> str:
+def unfinished(train_state: TrainState, run_id: str, folder: Path) -> str:
     """Of a run that MLflow could not be told the rest of."""
-    if not training.history:
+    if not train_state.history:
         return "MLflow went away before the first epoch was finished: there is nothing to resume."
     return (
         f"MLflow does not have the whole run; all of it is kept in {folder}.\n"
@@ -124,7 +124,7 @@ ROWS = {
 }
 
 
-def result(scored: Scored, part: str, patients_known: bool) -> tuple[list[str], list[list[str]], str]:
+def result(scored: SplitResult, part: str, patients_known: bool) -> tuple[list[str], list[list[str]], str]:
     """Columns, rows and title of the last table; `patients_known`: or each image counts
     as a patient of its own."""
     labels, patients = scored.predictions.labels, scored.patients
@@ -134,11 +134,11 @@ def result(scored: Scored, part: str, patients_known: bool) -> tuple[list[str], 
     if patients_known and positive < FEW_PATIENTS:
         rest = f"only {positive} patients are" if positive > 1 else "a single patient is"
         title += f"\n{rest} positive: these figures rest on that alone"
-    rows = [[name, known(scored.figures[key]), between(scored.intervals[key])] for key, name in ROWS.items()]
+    rows = [[name, known(scored.metrics[key]), between(scored.intervals[key])] for key, name in ROWS.items()]
     return ["", "", f"95% interval ({'patients' if patients_known else 'images'} resampled)"], rows, title
 
 
-def operating_point(scored: Scored) -> str:
+def operating_point(scored: SplitResult) -> str:
     return (
         f"accuracy to F1 at threshold {short(scored.threshold, 2)}, the best F1 on validation\n"
         "* of the 0/1 answers, as the report gives it; it says nothing of the ranking"

@@ -4,38 +4,44 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 UNSENT = "unsent.jsonl"
 
 
 @dataclass(frozen=True)
-class Entry:
+class QueuedMetrics:
     """One call: figures by their MLflow names."""
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     step: int
     at_ms: int  # since 1970
 
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Self:
+        """A line as it was written; older versions called the metrics figures."""
+        return cls(line.get("metrics", line.get("figures")), line["step"], line["at_ms"])
+
 
 @dataclass(frozen=True)
-class Unsent:
+class OfflineQueue:
     """The file exists while something waits in it."""
 
     path: Path
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueuedMetrics) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(entry)) + "\n")
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[QueuedMetrics]:
         """The oldest first."""
         try:
             lines = self.path.read_text().splitlines(keepends=True)
         except FileNotFoundError:
             return []
         # a line that a full disk cut off is the last; the checkpoint's history holds its epoch
-        return [Entry(**json.loads(line)) for line in lines if line.endswith("\n")]
+        return [QueuedMetrics.of(json.loads(line)) for line in lines if line.endswith("\n")]
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)

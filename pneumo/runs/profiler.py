@@ -25,8 +25,8 @@ def profiled(wanted: bool, tracker: Tracker) -> Iterator[Callable[[], None]]:
     steps = schedule(skip_first=SKIPPED, wait=0, warmup=WARMED, active=PROFILED, repeat=1)
     with profile(activities=kinds, schedule=steps) as profiler:
         yield profiler.step
-    tracker.keep_text(profiler.key_averages().table(sort_by=by, row_limit=40), "profile/operations.txt")
+    tracker.log_text(profiler.key_averages().table(sort_by=by, row_limit=40), "profile/operations.txt")
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json.gz")
         profiler.export_chrome_trace(str(trace))
-        tracker.keep_file(trace, "profile")
+        tracker.log_artifact(trace, "profile")

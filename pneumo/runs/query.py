@@ -24,7 +24,7 @@ SHORTEST_PREFIX = 4  # of a data identity
 
 
 @dataclass(frozen=True)
-class Logged:
+class RunRecord:
     """A run as MLflow has it; `figures` are the last values of its metrics."""
 
     run_id: str
@@ -32,16 +32,16 @@ class Logged:
     address: str
     tags: Mapping[str, str]
     parameters: Mapping[str, str]
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
-def logged(run: Run) -> Logged:
+def run_record(run: Run) -> RunRecord:
     info, data = run.info, run.data
     address = address_of(info.experiment_id, info.run_id)
-    return Logged(info.run_id, info.run_name, address, data.tags, data.params, data.metrics)
+    return RunRecord(info.run_id, info.run_name, address, data.tags, data.params, data.metrics)
 
 
-def runs_of_experiments() -> list[Logged]:
+def runs_of_experiments() -> list[RunRecord]:
     """Finished runs that were typed with an experiment=NAME, the latest first."""
     found: list[Run] = mlflow.search_runs(
         filter_string="attributes.status = 'FINISHED' and tags.overrides LIKE '%experiment=%'",
@@ -49,7 +49,7 @@ def runs_of_experiments() -> list[Logged]:
         order_by=["attributes.start_time DESC"],
         output_format="list",
     )
-    return [logged(run) for run in found]
+    return [run_record(run) for run in found]
 
 
 def find_run(run_id: str) -> Run:
@@ -165,7 +165,7 @@ def name_of(run_id: str) -> str:
     return str(find_run(run_id).info.run_name)
 
 
-def figures_of(run_id: str) -> dict[str, float]:
+def metrics_of(run_id: str) -> dict[str, float]:
     """The last value of every metric."""
     return dict(find_run(run_id).data.metrics)
 

@@ -23,7 +23,7 @@ from mlflow.tracking.fluent import _active_run_stack, run_id_to_system_metrics_m
 
 from pneumo.display.address import TRACKING, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError, PrunedError, SupersededError
-from pneumo.runs.offline import Entry, Unsent
+from pneumo.runs.offline import OfflineQueue, QueuedMetrics
 
 SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
@@ -123,30 +123,32 @@ def tag_run(run_id: str, **tags: object) -> None:
     mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
 
-def log_run(run_id: str, figures: Mapping[str, float]) -> None:
-    send(run_id, [entry_of(figures)])
+def log_run(run_id: str, metrics: Mapping[str, float]) -> None:
+    send(run_id, [entry_of(metrics)])
 
 
-def entry_of(figures: Mapping[str, float], step: int = 0) -> Entry:
-    return Entry({name: float(value) for name, value in figures.items()}, step, round(time.time() * 1000))
+def entry_of(metrics: Mapping[str, float], step: int = 0) -> QueuedMetrics:
+    return QueuedMetrics(
+        {name: float(value) for name, value in metrics.items()}, step, round(time.time() * 1000)
+    )
 
 
-def send(run_id: str, entries: Sequence[Entry]) -> None:
+def send(run_id: str, entries: Sequence[QueuedMetrics]) -> None:
     """In as few calls as can be. What a call that broke off had logged already is not logged twice."""
     metrics = [
         Metric(name, value, entry.at_ms, entry.step)
         for entry in entries
-        for name, value in entry.figures.items()
+        for name, value in entry.metrics.items()
     ]
     for start in range(0, len(metrics), METRICS_A_CALL):
         mlflow.MlflowClient().log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
 
 
-def keep_text(run_id: str, text: str, path: str) -> None:
+def log_text(run_id: str, text: str, path: str) -> None:
     mlflow.MlflowClient().log_text(run_id, text, path)
 
 
-def keep_figure(run_id: str, figure: Figure, path: str) -> None:
+def log_figure(run_id: str, figure: Figure, path: str) -> None:
     mlflow.MlflowClient().log_figure(run_id, figure, path)
 
 
@@ -184,9 +186,9 @@ class Tracker:
     run_id: str
     name: str
     experiment_id: str
-    unsent: Unsent
+    offline_queue: OfflineQueue
     warn: Callable[[str], None]
-    ensure_held: Callable[[], None] = lambda: None  # see Watch
+    ensure_owned: Callable[[], None] = lambda: None  # see Watch
     checkpoints: list[Path] = field(default_factory=list)  # files that go into the run when it ends
 
     @classmethod
@@ -197,9 +199,9 @@ class Tracker:
         parameters: Mapping[str, object],
         tags: Mapping[str, object],
         parent: str | None,
-        unsent: Unsent,
+        offline_queue: OfflineQueue,
         warn: Callable[[str], None],
-        ensure_held: Callable[[], None] = lambda: None,
+        ensure_owned: Callable[[], None] = lambda: None,
     ) -> "Tracker":
         """A new run, under another one where `parent` is given, or the one of `run_id` again, which is sent
         what waits in `unsent`. AwayError: MLflow cannot be reached any more."""
@@ -215,44 +217,44 @@ class Tracker:
             given = [Param(key, str(value)) for key, value in parameters.items()]
             for start in range(0, len(given), 100):  # MLflow's limit a call
                 mlflow.MlflowClient().log_batch(run.info.run_id, params=given[start : start + 100])
-            send(run.info.run_id, unsent.entries())
-            unsent.clear()
+            send(run.info.run_id, offline_queue.entries())
+            offline_queue.clear()
         except MlflowException as error:
             abandon()
             raise away(error) from None
         info = run.info
-        return cls(info.run_id, info.run_name, info.experiment_id, unsent, warn, ensure_held)
+        return cls(info.run_id, info.run_name, info.experiment_id, offline_queue, warn, ensure_owned)
 
-    def log(self, figures: Mapping[str, float], step: int = 0) -> None:
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Now, after all that waits; or kept to be sent by a later call, while MLflow is away."""
-        self.ensure_held()
-        new, waiting = entry_of(figures, step), self.unsent.entries()
+        self.ensure_owned()
+        new, waiting = entry_of(metrics, step), self.offline_queue.entries()
         try:
             with briefly():
                 send(self.run_id, [*waiting, new])
         except MlflowException as error:
-            self.unsent.add(new)
+            self.offline_queue.add(new)
             if not waiting:
-                self.warn(f"{away(error)}; the run goes on, its figures wait in {self.unsent.path}")
+                self.warn(f"{away(error)}; the run goes on, its figures wait in {self.offline_queue.path}")
             return
-        self.unsent.clear()
+        self.offline_queue.clear()
         if waiting:
-            self.warn(f"MLflow at {place()} has been sent what waited in {self.unsent.path}")
+            self.warn(f"MLflow at {place()} has been sent what waited in {self.offline_queue.path}")
 
     def tag(self, **tags: object) -> None:
-        self.ensure_held()
+        self.ensure_owned()
         mlflow.MlflowClient().log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
-    def keep_text(self, text: str, path: str) -> None:
-        self.ensure_held()
+    def log_text(self, text: str, path: str) -> None:
+        self.ensure_owned()
         mlflow.MlflowClient().log_text(self.run_id, text, path)
 
-    def keep_file(self, file: Path, folder: str) -> None:
-        self.ensure_held()
+    def log_artifact(self, file: Path, folder: str) -> None:
+        self.ensure_owned()
         mlflow.MlflowClient().log_artifact(self.run_id, str(file), folder)
 
-    def keep_figure(self, figure: Figure, path: str) -> None:
-        self.ensure_held()
+    def log_figure(self, figure: Figure, path: str) -> None:
+        self.ensure_owned()
         mlflow.MlflowClient().log_figure(self.run_id, figure, path)
 
     def __enter__(self) -> Self:
@@ -280,12 +282,12 @@ class Tracker:
     def end(self, error: BaseException | None) -> None:
         if isinstance(error, SupersededError):
             raise error
-        self.ensure_held()
-        send(self.run_id, self.unsent.entries())
-        self.unsent.clear()
+        self.ensure_owned()
+        send(self.run_id, self.offline_queue.entries())
+        self.offline_queue.clear()
         for file in self.checkpoints:
             if file.exists():
-                self.keep_file(file, CHECKPOINTS)
+                self.log_artifact(file, CHECKPOINTS)
         if error is None:
             mlflow.end_run("FINISHED")
         elif isinstance(error, KeyboardInterrupt):

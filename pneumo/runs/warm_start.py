@@ -55,5 +55,5 @@ def warm_start(pretrained: str | None) -> WarmStart:
     state = read_tensors(Path(file), f"model.pretrained={file}")
     if not checkpoint.is_ours(state):
         return WarmStart(pretrained, Seen.nothing())
-    images, seen = checkpoint.images_of(state), checkpoint.seen_by(state)
+    images, seen = checkpoint.images_of(state), checkpoint.seen_of(state)
     return WarmStart(pretrained, seen, images, state["split_hash"])

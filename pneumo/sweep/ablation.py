@@ -23,7 +23,7 @@ from pneumo.sweep.search_space import Value, override, split_overrides
 
 
 @dataclass(frozen=True)
-class Design:
+class AblationDesign:
     recipes: Mapping[str, Mapping[str, Value]]
     questions: Sequence[Mapping[str, Any]]
     seeds: int
@@ -80,7 +80,7 @@ class Design:
         return arms | {"seed": f"0 to {self.seeds - 1}"}
 
 
-def design_of(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -> Design:
+def design_of(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -> AblationDesign:
     """`data`: the name of the choice. InputError: something is searched, which a design does not do."""
     searched, fixed = split_overrides(arguments)
     if searched:
@@ -91,7 +91,7 @@ def design_of(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -> D
         )
     needed = [override(name, value) for name, value in spec["needs"].get(data, {}).items()]
     typed = {key_of(line) for line in fixed}
-    return Design(
+    return AblationDesign(
         spec["recipes"],
         spec["questions"],
         spec["seeds"],

@@ -8,8 +8,8 @@ from pneumo.display.address import shown
 from pneumo.display.console import Terminal
 from pneumo.runs import config
 from pneumo.sweep import labels
-from pneumo.sweep.ablation import Design
-from pneumo.sweep.search_space import Space
+from pneumo.sweep.ablation import AblationDesign
+from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import StudySettings
 
 SAMPLES = 5
@@ -17,13 +17,13 @@ SAMPLES = 5
 
 def say(
     study: optuna.Study,
-    plan: Space | Design,
+    plan: SearchSpace | AblationDesign,
     settings: StudySettings,
     data: str,
     left: int,
     terminal: Terminal,
 ) -> None:
-    if isinstance(plan, Design):
+    if isinstance(plan, AblationDesign):
         what = f"{len(plan.arms)} arms, {plan.seeds} seeds each · designed"
     else:
         sampler, pruner = labels.class_name(settings.chosen_sampler(0)), labels.class_name(study.pruner)
@@ -37,13 +37,17 @@ def say(
     n_trials = study.user_attrs["n_trials"]
     done = f"{n_trials - left} of {n_trials} done"
     if left <= 0:
-        done += ". Nothing to do" + ("." if isinstance(plan, Design) else "; a larger n_trials for more.")
+        done += ". Nothing to do" + (
+            "." if isinstance(plan, AblationDesign) else "; a larger n_trials for more."
+        )
     terminal.say("trials", done)
     if left > 0:
         terminal.line()
 
 
-def say_samples(plan: Space | Design, settings: StudySettings, n_trials: int, terminal: Terminal) -> None:
+def say_samples(
+    plan: SearchSpace | AblationDesign, settings: StudySettings, n_trials: int, terminal: Terminal
+) -> None:
     """The space, and what the sampler would draw first."""
     for name, described in plan.described().items():
         terminal.line(f"  {name:<26}{described}")

@@ -28,12 +28,12 @@ from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES, Images
 from pneumo.runs.resume import config_hash
 from pneumo.sweep import announce, labels, results, workers
-from pneumo.sweep.ablation import Design, design_of
+from pneumo.sweep.ablation import AblationDesign, design_of
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import beating
-from pneumo.sweep.search_space import Space, Value, override, space_of
+from pneumo.sweep.search_space import SearchSpace, Value, override, space_of
 from pneumo.sweep.settings import StudySettings, begin_afresh, settings_of
-from pneumo.sweep.storage import COUNTED, PROCESS, STUDY_ID, Ledger, first_line
+from pneumo.sweep.storage import COUNTED, PROCESS, STUDY_ID, StudyStorage, first_line
 from pneumo.sweep.trial import opened_now, tell_untold
 
 POLL_SECONDS = 2
@@ -118,13 +118,13 @@ class StudyRun:
             for values in self.plan.extremes():
                 self.experiment(values)
 
-    def check_data(self, ledger: Ledger) -> None:
+    def check_data(self, ledger: StudyStorage) -> None:
         """Once, before results of the study are taken for those of now. InputError: its data have changed."""
         if not self.data_are_checked:
             with self.terminal.progress("data") as advance:
-                material = opened_now(self.base.data, advance)
-            images = Images.of(material)
-            ledger.steadily(lambda: ledger.refuse_other_data(images, material.split.hash))
+                dataset = opened_now(self.base.data, advance)
+            images = Images.of(dataset)
+            ledger.steadily(lambda: ledger.refuse_other_data(images, dataset.split.hash))
             self.data_are_checked = True
 
     def experiment(self, values: Mapping[str, Value]) -> Experiment:
@@ -144,7 +144,7 @@ class StudyRun:
 
     def searched(self) -> set[str]:
         """The names of what differs from trial to trial."""
-        if isinstance(self.plan, Design):
+        if isinstance(self.plan, AblationDesign):
             return {name for arm in self.plan.arms.values() for name in arm} | {"seed"}
         return {name.split(".")[0] if name in config.GROUPS else name for name in self.plan.described()}
 
@@ -164,10 +164,10 @@ class StudyRun:
 
     def known(self) -> dict[str, Any]:
         """What the study's answers need of it."""
-        design = asdict(self.plan) if isinstance(self.plan, Design) else None
+        design = asdict(self.plan) if isinstance(self.plan, AblationDesign) else None
         return {"n_trials": self.n_trials, "objective": self.settings.objective, "design": design}
 
-    def begin_parent(self, ledger: Ledger) -> None:
+    def begin_parent(self, ledger: StudyStorage) -> None:
         """The MLflow run that the trials' runs lie under."""
         with ledger.turn():
             if "parent_run" not in ledger.study.user_attrs:
@@ -179,10 +179,10 @@ class StudyRun:
             elif self.left(ledger) > 0:
                 tracking.reopen(ledger.study.user_attrs["parent_run"])
 
-    def left(self, ledger: Ledger) -> int:
+    def left(self, ledger: StudyStorage) -> int:
         return self.n_trials - len(ledger.trials(*COUNTED))
 
-    def take_trials(self, ledger: Ledger, began: float) -> str:
+    def take_trials(self, ledger: StudyStorage, began: float) -> str:
         """Until all are done or something says stop; returns what it was, empty where all are done."""
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self.task, config=self.composed
@@ -196,7 +196,7 @@ class StudyRun:
             else:
                 time.sleep(POLL_SECONDS)  # others are at the last ones, and may not finish them
 
-    def next(self, ledger: Ledger, began: float) -> list[Job] | str:
+    def next(self, ledger: StudyStorage, began: float) -> list[Job] | str:
         """As many trials as are launched at once, none while others have them all; or why no more are taken,
         empty where all are done."""
         if why := self.reason_to_stop(ledger, began):
@@ -211,7 +211,7 @@ class StudyRun:
         left = self.left(ledger)
         return f"{left} trials could not be carried out" if left > 0 else ""
 
-    def reason_to_stop(self, ledger: Ledger, began: float) -> str:
+    def reason_to_stop(self, ledger: StudyStorage, began: float) -> str:
         settings = self.settings
         done, failed = len(ledger.trials(*COUNTED)), failures(ledger)
         if done + failed >= FEW_TRIALS and failed > settings.max_failure_rate * (done + failed):
@@ -229,17 +229,17 @@ class StudyRun:
                     return f"no better trial in {since}"
         return ""
 
-    def close_given_up(self, ledger: Ledger) -> None:
+    def close_given_up(self, ledger: StudyStorage) -> None:
         for run_id in ledger.given_up():
             tracking.tag_run(run_id, state="failed", failure="crash: its process died")
             tracking.end_run(run_id, "FAILED")
 
-    def take(self, ledger: Ledger) -> Trial | None:
+    def take(self, ledger: StudyStorage) -> Trial | None:
         return ledger.take(
-            self.n_trials, self.settings.chosen_sampler, queued_only=isinstance(self.plan, Design)
+            self.n_trials, self.settings.chosen_sampler, queued_only=isinstance(self.plan, AblationDesign)
         )
 
-    def prepared(self, ledger: Ledger, trial: Trial) -> list[str] | None:
+    def prepared(self, ledger: StudyStorage, trial: Trial) -> list[str] | None:
         """The overrides of the trial's job; None where there is nothing to carry out."""
         try:
             with beating(ledger, [trial._trial_id]):
@@ -264,7 +264,7 @@ class StudyRun:
         self.say_trial(ledger, trial)
         return None
 
-    def launch(self, ledger: Ledger, launcher: Launcher, trials: list[Job]) -> None:
+    def launch(self, ledger: StudyStorage, launcher: Launcher, trials: list[Job]) -> None:
         """Has them carried out; what ended without telling has crashed."""
         ids = [trial._trial_id for trial, _ in trials]
 
@@ -299,7 +299,7 @@ class StudyRun:
             ledger.steadily(partial(ledger.fail, trial._trial_id, "crash", str(raised or reason)))
             self.say_trial(ledger, trial)
 
-    def outlast(self, ledger: Ledger, ids: Sequence[int], handed_over: Callable[[int], bool]) -> None:
+    def outlast(self, ledger: StudyStorage, ids: Sequence[int], handed_over: Callable[[int], bool]) -> None:
         """A launcher gives up at the first job that dies, and does not say which; the others are waited for,
         and their heartbeats tell who lives."""
 
@@ -312,18 +312,18 @@ class StudyRun:
         while ledger.steadily(under_way):
             time.sleep(POLL_SECONDS)
 
-    def say_trial(self, ledger: Ledger, trial: Trial) -> None:
+    def say_trial(self, ledger: StudyStorage, trial: Trial) -> None:
         frozen = ledger.steadily(lambda: ledger.storage.get_trial(trial._trial_id))
         self.terminal.line(labels.line(frozen, self.note(frozen)))
 
     def note(self, trial: FrozenTrial) -> str:
-        first = self.plan.queue[0] if self.plan.queue and isinstance(self.plan, Space) else None
+        first = self.plan.queue[0] if self.plan.queue and isinstance(self.plan, SearchSpace) else None
         if trial.number == 0 and first is not None and first.items() <= trial.params.items():
             return "the report's own"
         attempts = trial.user_attrs.get("attempts")
         return f"again, after #{attempts[-1]}" if attempts else ""
 
-    def close(self, ledger: Ledger, why: str) -> int:
+    def close(self, ledger: StudyStorage, why: str) -> int:
         """Says and keeps what the study came to; the exit code."""
         ledger.steadily(lambda: results.keep(ledger, why, self.sweep_dir))
         results.illustrate_best(ledger.study, self.terminal)
@@ -332,7 +332,9 @@ class StudyRun:
         return 1 if failed else 0
 
 
-def planned(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Space | Design:
+def planned(
+    settings: StudySettings, composed: DictConfig, arguments: Sequence[str]
+) -> SearchSpace | AblationDesign:
     """InputError: the search cannot be searched."""
     arguments = [
         line for line in arguments if config.key_of(line).split(".")[0] not in ("workers", "dry_run")
@@ -362,6 +364,6 @@ def spare_collector() -> None:
     atexit.register(gc.unfreeze)  # libraries tell of what is never collected
 
 
-def failures(ledger: Ledger) -> int:
+def failures(ledger: StudyStorage) -> int:
     """Failed trials; those that were told to stop did not fail."""
     return sum(trial.user_attrs.get("failure") != "stopped" for trial in ledger.trials(TrialState.FAIL))

@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pneumo.sweep.storage import AWAY, Ledger
+from pneumo.sweep.storage import AWAY, StudyStorage
 
 
 @contextmanager
 def beating(
-    ledger: Ledger, trial_ids: list[int], handed_over: Callable[[int], bool] = lambda trial_id: False
+    ledger: StudyStorage, trial_ids: list[int], handed_over: Callable[[int], bool] = lambda trial_id: False
 ) -> Iterator[None]:
     """Meanwhile a thread says regularly that these trials are alive, each until it is handed over."""
     stop, pause = threading.Event(), ledger.storage.heartbeat_interval

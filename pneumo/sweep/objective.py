@@ -11,14 +11,14 @@ from omegaconf import DictConfig, open_dict
 
 from pneumo.errors import AwayError, SupersededError
 from pneumo.runs import checkpoint, config, query, tracking
-from pneumo.runs.callback import Watch
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.run import run
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep.heartbeat import beating
 from pneumo.sweep.settings import StudySettings, settings_of
-from pneumo.sweep.storage import patiently
-from pneumo.sweep.trial import Outcome, StudyTrial
+from pneumo.sweep.storage import with_retries
+from pneumo.sweep.trial import Outcome, TrialCallback
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
@@ -43,14 +43,16 @@ def job(composed: DictConfig) -> float | list[float] | None:
 
 def answer(settings: StudySettings, number: int, composed: DictConfig, output_dir: Path) -> Outcome | None:
     """Carries a trial out and tells the study; None where it is not ours any more."""
-    ledger = patiently(settings.ledger, 60 * settings.storage_minutes)
+    ledger = with_retries(settings.ledger, 60 * settings.storage_minutes)
     tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
     try:
-        trial = ledger.steadily(lambda: StudyTrial(ledger, number, settings.objective[0], tags))
+        trial = ledger.steadily(lambda: TrialCallback(ledger, number, settings.objective[0], tags))
         with beating(ledger, [trial.trial_id]):
             trial.takes_over(tracking.process_mark(os.getpid()))
             try:
-                outcome = trial.carry_out(lambda watch: carried(composed, output_dir, watch), settings.values)
+                outcome = trial.carry_out(
+                    lambda callback: carried(composed, output_dir, callback), settings.values
+                )
             except KeyboardInterrupt:
                 stopped = Outcome("FAIL", kind="stopped", reason="told to stop")
                 if trial.tell(stopped, output_dir) and trial.run_id:
@@ -71,9 +73,9 @@ def answer(settings: StudySettings, number: int, composed: DictConfig, output_di
     return outcome
 
 
-def carried(composed: DictConfig, output_dir: Path, watch: Watch) -> dict[str, float]:
-    experiment = continued(config.load(composed), watch.run_id)
-    return run(experiment, output_dir, watch)
+def carried(composed: DictConfig, output_dir: Path, callback: RunCallback) -> dict[str, float]:
+    experiment = continued(config.load(composed), callback.run_id)
+    return run(experiment, output_dir, callback)
 
 
 def continued(experiment: Experiment, run_id: str | None) -> Experiment:

@@ -14,7 +14,7 @@ from pneumo.display.format import clock, short
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
 from pneumo.sweep import labels, plots
-from pneumo.sweep.storage import COUNTED, Ledger
+from pneumo.sweep.storage import COUNTED, StudyStorage
 from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
 
 RESULT = "result.yaml"
@@ -52,7 +52,7 @@ def over_baseline(trials: Sequence[FrozenTrial], best: FrozenTrial) -> str:
     return f" (+{short(best.values[0] - first.values[0])} on #0's)"
 
 
-def keep(ledger: Ledger, why: str, folder: Path) -> None:
+def keep(ledger: StudyStorage, why: str, folder: Path) -> None:
     """The result file, always; in MLflow the parent's run once it is as far as this."""
     study = ledger.study
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,12 +93,12 @@ def into_parent(study: optuna.Study, why: str) -> None:
     trials = study.get_trials(deepcopy=False)
     best = best_first(study, trials)
     sections = summary(study)
-    figures = dict(plots.of_study(study))
-    for caption, figure in figures.items():
-        tracking.keep_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
-    tracking.keep_text(parent, pages.markdown(sections), "study.md")
-    tracking.keep_text(parent, pages.page(sections, figures), "study.html")
-    tracking.keep_text(parent, yaml.safe_dump(result(study, why), sort_keys=False), "result.yaml")
+    metrics = dict(plots.of_study(study))
+    for caption, figure in metrics.items():
+        tracking.log_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
+    tracking.log_text(parent, pages.markdown(sections), "study.md")
+    tracking.log_text(parent, pages.page(sections, metrics), "study.html")
+    tracking.log_text(parent, yaml.safe_dump(result(study, why), sort_keys=False), "result.yaml")
     note = ""
     if best:
         run_id = best[0].user_attrs["run_id"]
@@ -123,13 +123,13 @@ def illustrate_best(study: optuna.Study, terminal: Terminal) -> None:
     best = best_first(study, study.get_trials(deepcopy=False))
     if not best or study.user_attrs.get("design"):
         return
-    from pneumo.runs.restore import revisit
+    from pneumo.runs.restore import restore
 
     run_id = best[0].user_attrs["run_id"]
     if query.has_file(run_id, "pictures"):
         return
     try:
         with terminal.waiting("pictures of the best"):
-            revisit(run_id).illustrate()
+            restore(run_id).illustrate()
     except InputError as error:
         terminal.warn(f"no pictures of the best: {error}")

@@ -27,7 +27,7 @@ class Conditional:
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     always: Mapping[str, BaseDistribution]
     conditional: Mapping[str, Conditional]
     settled: Mapping[str, Value]  # what the rest of the configuration says of the names in conditions
@@ -86,7 +86,7 @@ def space_of(
     enqueue: Iterable[Mapping[str, Value]],
     arguments: Sequence[str],
     settled: Mapping[str, Value],
-) -> Space:
+) -> SearchSpace:
     """From a search's YAML and what was typed, which wins; a name in `exists_where` is searched where it
     exists. InputError: no distribution, or an empty one."""
     searched, fixed = split_overrides(arguments)
@@ -102,7 +102,7 @@ def space_of(
     }
     known = {name: distribution(name, ranges) for name, ranges in words.items()}
     conditions = {name: exists_where[name] for name in known if name in exists_where}
-    space = Space(
+    space = SearchSpace(
         always={name: found for name, found in known.items() if name not in conditions},
         conditional={name: Conditional(when, known[name]) for name, when in conditions.items()},
         settled={name: settled[name] for when in conditions.values() for name in when if name in settled},
@@ -115,7 +115,7 @@ def parts(override: str) -> tuple[str, str]:
     return key_of(override), override.partition("=")[2]
 
 
-def with_queue(space: Space, enqueue: Iterable[Mapping[str, Value]]) -> Space:
+def with_queue(space: SearchSpace, enqueue: Iterable[Mapping[str, Value]]) -> SearchSpace:
     """Given trials without the parameters that are not searched; those that lie outside are left out."""
     queue: list[dict[str, Value]] = []
     notes: list[str] = []
@@ -125,7 +125,7 @@ def with_queue(space: Space, enqueue: Iterable[Mapping[str, Value]]) -> Space:
         outside = []
         for name, value in given.items():
             if name in reachable:
-                if (found := within(reachable[name], value)) is None:
+                if (found := coerced(reachable[name], value)) is None:
                     outside.append(f"{name}={value} is not in {worded(reachable[name])}")
                 else:
                     values[name] = found[0]
@@ -133,7 +133,7 @@ def with_queue(space: Space, enqueue: Iterable[Mapping[str, Value]]) -> Space:
             notes.append(f"not enqueued: {'; '.join(outside)}")
         elif values:
             queue.append(values)
-    return Space(space.always, space.conditional, space.settled, space.fixed, queue, notes)
+    return SearchSpace(space.always, space.conditional, space.settled, space.fixed, queue, notes)
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -163,7 +163,7 @@ def distribution(name: str, words: str) -> BaseDistribution:
     return found
 
 
-def within(distribution: BaseDistribution, value: Value) -> tuple[Value] | None:
+def coerced(distribution: BaseDistribution, value: Value) -> tuple[Value] | None:
     """The value as the distribution holds it; None where it does not."""
     if isinstance(distribution, CategoricalDistribution):
         return next(((choice,) for choice in distribution.choices if same(choice, value)), None)

@@ -16,13 +16,13 @@ from optuna.samplers import BaseSampler, QMCSampler
 
 from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError
-from pneumo.evaluation import metrics
+from pneumo.evaluation.metrics import compute_metrics
 from pneumo.runs.config import STUDY, check_kinds
-from pneumo.sweep.storage import Ledger, opened
+from pneumo.sweep.storage import StudyStorage, open_study
 
-OBJECTIVES = [f"val/{name}" for name in metrics.score(np.array([0, 1]), np.array([0.0, 1.0]))]
+OBJECTIVES = [f"val/{name}" for name in compute_metrics(np.array([0, 1]), np.array([0.0, 1.0]))]
 Direction = Literal["minimize", "maximize"]
-LEDGERS: dict[str, Ledger] = {}
+LEDGERS: dict[str, StudyStorage] = {}
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
 
@@ -77,16 +77,16 @@ class StudySettings:
     def url(self) -> str:
         return self.storage or os.environ.get(STORAGE) or f"sqlite:///{Path.cwd() / 'study.db'}"
 
-    def values(self, figures: Mapping[str, float]) -> list[float]:
+    def values(self, metrics: Mapping[str, float]) -> list[float]:
         """The objectives, from a run's findings."""
-        return [figures[objective_name(name)] for name in self.objective]
+        return [metrics[objective_name(name)] for name in self.objective]
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> StudyStorage:
         """One for all trials of a process: it remembers those that have ended, however many they are."""
         key = f"{os.getpid()}: {self.url}: {replace(self, trial=None)}"
         if key not in LEDGERS:
             begin_afresh()
-            LEDGERS[key] = opened(
+            LEDGERS[key] = open_study(
                 self.url,
                 self.study,
                 self.directions,

@@ -43,7 +43,7 @@ warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to b
 
 
 @dataclass(frozen=True)
-class Ledger:
+class StudyStorage:
     study: optuna.Study
     storage: RDBStorage
     retries: int
@@ -83,7 +83,7 @@ class Ledger:
                 self.storage.remove_session()
                 raise AwayError(away(self.storage.url, error)) from error
 
-        return patiently(told, self.patience_seconds)
+        return with_retries(told, self.patience_seconds)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
@@ -262,7 +262,7 @@ class Ledger:
             return {row[0] for row in connection.execute(query, {"study": self.study._study_id})}
 
 
-def patiently(call: Callable[[], Result], seconds: float) -> Result:
+def with_retries(call: Callable[[], Result], seconds: float) -> Result:
     """The call again and again, ever more slowly, while the storage is away. AwayError: for too long."""
     began, pause = time.monotonic(), 0.5
     while True:
@@ -275,7 +275,7 @@ def patiently(call: Callable[[], Result], seconds: float) -> Result:
         pause = min(2 * pause, 30)
 
 
-def opened(
+def open_study(
     url: str,
     name: str,
     directions: Sequence[Literal["minimize", "maximize"]] | None,
@@ -283,7 +283,7 @@ def opened(
     heartbeat_seconds: int = 10,
     retries: int = 2,
     patience_seconds: float = 600,
-) -> Ledger:
+) -> StudyStorage:
     """The study of that name, made where `directions` are given. InputError: the storage cannot be used,
     the study is not there or has other objectives."""
     address, secret = apart(usable(url))
@@ -319,7 +319,7 @@ def opened(
         raise InputError("A PostgreSQL storage needs its driver: pip install 'pneumo[postgresql]'") from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         raise AwayError(away(url, error)) from error
-    return Ledger(study, storage, retries, patience_seconds)
+    return StudyStorage(study, storage, retries, patience_seconds)
 
 
 @contextmanager

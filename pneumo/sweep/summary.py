@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumo.display.format import clock, short
 from pneumo.display.pages import Section
 from pneumo.sweep import labels
-from pneumo.sweep.ablation import Design
+from pneumo.sweep.ablation import AblationDesign
 from pneumo.sweep.paired_effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio
 
 SHOWN = 10
@@ -28,7 +28,7 @@ def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
     """Of a study, finished or not."""
     trials = study.get_trials(deepcopy=False)
     kept = study.user_attrs.get("design")
-    design = Design(**kept) if kept else None
+    design = AblationDesign(**kept) if kept else None
     sections = [status(study, trials, n_trials or study.user_attrs.get("n_trials"))]
     if design:
         sections += [conclusions(design, trials), beside(design, trials)]
@@ -54,7 +54,7 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
     return Section(f"Study {study.study_name}", text)
 
 
-def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
+def conclusions(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
     """The verdict on each question, by the last epoch's AUROC or by the seconds: by its own interval, and by
     Holm's procedure over all intervals of the table."""
     asked = [(question, recipe) for question in design.questions for recipe in design.recipes]
@@ -97,7 +97,7 @@ def conclusions(design: Design, trials: Sequence[FrozenTrial]) -> Section:
 
 
 def effect_of(
-    design: Design, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any]
+    design: AblationDesign, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any]
 ) -> Effect:
     """On the last epoch's AUROC, or on the seconds, of which none is a factor of 1."""
     if by_seconds(question):
@@ -125,7 +125,7 @@ def by_seconds(question: Mapping[str, Any]) -> bool:
     return question.get("outcome") == "seconds"
 
 
-def beside(design: Design, trials: Sequence[FrozenTrial]) -> Section:
+def beside(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
     """The other outcomes: the report's complaint was of curves that jump and do not converge."""
     rows = []
     for question in design.questions:
@@ -151,7 +151,7 @@ def beside(design: Design, trials: Sequence[FrozenTrial]) -> Section:
 
 
 def outcomes(
-    design: Design, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any], name: str
+    design: AblationDesign, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any], name: str
 ) -> tuple[list[float], list[float]]:
     """Before and after, seed by seed, where both are there."""
     found: dict[tuple[str, int], float] = {}

@@ -11,35 +11,35 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from pneumo.data.dataset import Material, prepared
+from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.address import hidden
 from pneumo.display.console import Advance, Terminal
 from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError, SupersededError
 from pneumo.runs import query
-from pneumo.runs.callback import Watch
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.identity import Images
 from pneumo.runs.tracking import MlflowError
-from pneumo.sweep.storage import AWAY, PROCESS, STUDY_ID, Ledger
+from pneumo.sweep.storage import AWAY, PROCESS, STUDY_ID, StudyStorage
 from pneumo.training.device import is_out_of_memory
 
 UNTOLD = "untold.json"
-OPENED: dict[str, Material] = {}
+OPENED: dict[str, Dataset] = {}
 
 
-def opened_once(source: Source, advance: Advance) -> Material:
+def opened_once(source: Source, advance: Advance) -> Dataset:
     """The data; kept for all trials of this process that are on the same."""
     key = key_of(source)
     return OPENED[key] if key in OPENED else opened_now(source, advance)
 
 
-def opened_now(source: Source, advance: Advance) -> Material:
+def opened_now(source: Source, advance: Advance) -> Dataset:
     """The data as they are now, also for trials to come."""
-    material, key = prepared(source, advance), key_of(source)
+    dataset, key = load_dataset(source, advance), key_of(source)
     if key not in OPENED:
         OPENED.clear()
-        OPENED[key] = material
-    return material
+        OPENED[key] = dataset
+    return dataset
 
 
 def key_of(source: Source) -> str:
@@ -54,16 +54,16 @@ class Outcome:
     values: list[float] | None = None
     kind: str = ""
     reason: str = ""
-    figures: Mapping[str, float] | None = None
+    metrics: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", hidden(self.reason))  # it goes into databases and files
 
 
-class StudyTrial(Watch):
+class TrialCallback(RunCallback):
     """Reports every epoch to the study, and stops when it is told to."""
 
-    def __init__(self, ledger: Ledger, number: int, objective: str, tags: Mapping[str, object]):
+    def __init__(self, ledger: StudyStorage, number: int, objective: str, tags: Mapping[str, object]):
         """SupersededError: the trial is not under way."""
         study = ledger.study
         trial_id = ledger.storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
@@ -85,25 +85,25 @@ class StudyTrial(Watch):
         self.tags = {**of_study, "trial": number, "state": "running", **arm, **tags}
         self._unreported: list[tuple[int, float]] = []
 
-    def material(self, source: Source, advance: Advance) -> Material:
+    def dataset(self, source: Source, advance: Advance) -> Dataset:
         """Opened once for all trials of this process on the same data. InputError: these are not the study's,
         told before anything is trained on them."""
-        material = opened_once(source, advance)
-        images = Images.of(material)
-        self._ledger.steadily(lambda: self._ledger.refuse_other_data(images, material.split.hash))
-        return material
+        dataset = opened_once(source, advance)
+        images = Images.of(dataset)
+        self._ledger.steadily(lambda: self._ledger.refuse_other_data(images, dataset.split.hash))
+        return dataset
 
     def takes_over(self, process: str) -> None:
         """From the controller, which need not say any more that the trial is alive."""
         self._ledger.steadily(lambda: self._trial.set_user_attr(PROCESS, process))
 
-    def begins(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
+    def on_start(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         self.run_id = run_id
         self._ledger.steadily(lambda: self._trial.set_user_attr("run_id", run_id))
-        for epoch, figures in enumerate(history, start=1):
-            self._unreported.append((epoch, figures[self._objective]))
+        for epoch, metrics in enumerate(history, start=1):
+            self._unreported.append((epoch, metrics[self._objective]))
 
-    def ensure_held(self) -> None:
+    def ensure_owned(self) -> None:
         """While the storage is away, it cannot be given to another process either."""
         try:
             state = self._ledger.storage.get_trial(self.trial_id).state
@@ -113,12 +113,12 @@ class StudyTrial(Watch):
         if state != TrialState.RUNNING:
             raise SupersededError(f"trial {self.number} was given to another process")
 
-    def sees(self, epoch: int, figures: Mapping[str, float], is_last: bool) -> None:
+    def on_epoch_end(self, epoch: int, metrics: Mapping[str, float], is_last: bool) -> None:
         """Several objectives cannot be pruned, and a storage that is away does not stop a training. After its
         last epoch a trial is complete: there is nothing left to save."""
         if len(self._ledger.study.directions) > 1:
             return
-        self._unreported.append((epoch, figures[self._objective]))
+        self._unreported.append((epoch, metrics[self._objective]))
         try:
             for number, value in self._unreported:
                 self._trial.report(value, number)
@@ -131,13 +131,13 @@ class StudyTrial(Watch):
             return
         if stop:
             name = type(self._ledger.study.pruner).__name__
-            raise PrunedError(f"{name} after epoch {epoch}: {self._objective} {figures[self._objective]:.3f}")
+            raise PrunedError(f"{name} after epoch {epoch}: {self._objective} {metrics[self._objective]:.3f}")
 
-    def carry_out(self, run: Callable[[Watch], dict[str, float]], values: Any) -> Outcome:
+    def carry_out(self, run: Callable[[RunCallback], dict[str, float]], values: Any) -> Outcome:
         """Runs, and sorts what comes of it. `values` picks the objectives out of a run's findings."""
         try:
-            figures = run(self)
-            return Outcome("COMPLETE", values(figures), figures=figures)
+            metrics = run(self)
+            return Outcome("COMPLETE", values(metrics), metrics=metrics)
         except PrunedError as error:
             return Outcome("PRUNED", kind="pruned", reason=str(error))
         except NonFiniteLossError as error:
@@ -171,14 +171,14 @@ class StudyTrial(Watch):
             raise
 
 
-def told(ledger: Ledger, trial_id: int, outcome: Outcome) -> bool:
+def told(ledger: StudyStorage, trial_id: int, outcome: Outcome) -> bool:
     """Ends a running trial, in one's turn; whether it had not ended already."""
     if outcome.state == "FAIL":
         return ledger.end_as_failed(trial_id, outcome.kind, outcome.reason)
     trial = Trial(ledger.study, trial_id)
     try:
-        if outcome.figures:
-            trial.set_user_attr("figures", dict(outcome.figures))
+        if outcome.metrics:
+            trial.set_user_attr("figures", dict(outcome.metrics))
         if outcome.kind:
             trial.set_user_attr("failure" if outcome.kind == "out of memory" else "stopped", outcome.kind)
             trial.set_user_attr("reason", outcome.reason[:1000])
@@ -192,12 +192,13 @@ def told(ledger: Ledger, trial_id: int, outcome: Outcome) -> bool:
     return True
 
 
-def tell_untold(ledger: Ledger, folder: Path) -> list[int]:
+def tell_untold(ledger: StudyStorage, folder: Path) -> list[int]:
     """What could not be told before, from its files; returns the numbers of the trials. Files of another
     study are left alone; those of before name none, but lie in a folder that is of one study."""
     numbers = []
     for path in sorted(folder.glob(f"*/{UNTOLD}")):
         kept = json.loads(path.read_text())
+        kept["metrics"] = kept.pop("figures", kept.get("metrics"))  # as older versions called them
         if kept.pop(STUDY_ID, ledger.study_id) != ledger.study_id:
             continue
         number = kept.pop("trial")

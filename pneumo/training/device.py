@@ -14,17 +14,17 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
-class Machine:
+class Accelerator:
     device: torch.device
     dtype: torch.dtype
 
     @classmethod
-    def chosen(cls, device: str, precision: str) -> "Machine":
+    def chosen(cls, device: str, precision: str) -> "Accelerator":
         """From a device of DEVICES and a precision of DTYPES, or `auto`."""
         for name, value, known in (("device", device, DEVICES), ("precision", precision, DTYPES)):
             if value not in ("auto", *known):
                 raise InputError(f"fit.{name} must be one of auto, {', '.join(known)}, got {value!r}")
-        here = available()
+        here = available_devices()
         if device not in ("auto", *here):
             raise InputError(f"fit.device={device}, but torch finds only {', '.join(here)} on this machine")
         kind = here[0] if device == "auto" else device
@@ -32,7 +32,7 @@ class Machine:
         if kind == "cuda" and number >= torch.cuda.device_count():
             raise InputError(f"Process {number + 1} has no GPU: {torch.cuda.device_count()} are here")
         chosen = torch.device(kind, number) if kind == "cuda" else torch.device(kind)
-        return cls(chosen, DTYPES[precision] if precision != "auto" else fast_dtype(chosen))
+        return cls(chosen, DTYPES[precision] if precision != "auto" else fastest_dtype(chosen))
 
     def forget(self) -> None:
         """Gives back what is not used any more."""
@@ -49,13 +49,13 @@ class Machine:
         return scaler
 
 
-def available() -> list[str]:
+def available_devices() -> list[str]:
     """Devices of this machine, the fastest first."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return [name for name, there in found.items() if there]
 
 
-def fast_dtype(device: torch.device) -> torch.dtype:
+def fastest_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the machine multiplies it natively, float16 on older GPUs, float32 elsewhere."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
@@ -64,7 +64,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def be_deterministic(wanted: bool) -> None:
+def set_deterministic(wanted: bool) -> None:
     """Whether every operation must give the same bits each time, even where that is slower. On one machine
     with one version of torch; RuntimeError, later: an operation that cannot."""
     if wanted:

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessGroup:
     """This one's number and how many there are. Every method is called by all of them, in the same order;
     PeerError: another one has ended. One process alone does nothing."""
 
@@ -32,69 +32,69 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def share(self, items: Any) -> Any:
+    def shard(self, items: Any) -> Any:
         """This one's of a list or an array."""
         return items[self.rank :: self.count]
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """In place, all in one message."""
         if self.count == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with peers():
+        with peer_errors():
             dist.all_reduce(flat)
         sizes = [tensor.numel() for tensor in tensors]
         for tensor, total in zip(tensors, torch.split(flat, sizes), strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def like_first(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """The first one's values, in place."""
         if self.count > 1:
-            with peers():
+            with peer_errors():
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
-    def said_by_first(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """What the first one gives; the others wait for it."""
         if self.count == 1:
             return value
         said = [value]
-        with peers():
+        with peer_errors():
             dist.broadcast_object_list(said, src=0)
         return said[0]
 
-    def gathered(self, value: Item) -> list[Item]:
+    def all_gather(self, value: Item) -> list[Item]:
         """Everyone's, by rank."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        with peers():
+        with peer_errors():
             dist.all_gather_object(values, value)
         return values
 
 
-ALONE = Processes()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
+def process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """The processes that torchrun started, or this one alone."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
-        yield Processes(dist.get_rank(), count)
+        yield ProcessGroup(dist.get_rank(), count)
     finally:
         dist.destroy_process_group()
 
 
 @contextmanager
-def peers() -> Iterator[None]:
+def peer_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 
-class Average:
+class ModelEma:
     """`model` has the exponential moving average of all floating weights and statistics. The first steps
     count more than `decay` says, min(decay, (1 + n) / (10 + n)), as in Inception's training (Szegedy et al.
     2016): else a short training would keep its random beginning."""

@@ -18,8 +18,8 @@ from pneumo.data.batches import Batch, Batches, in_batches
 from pneumo.errors import InputError
 from pneumo.runs import identity
 from pneumo.training import predict
-from pneumo.training.predict import Predictions, View, Viewer, views_of
-from pneumo.training.trainer import Fit
+from pneumo.training.predict import EvalTransform, Predictions, TtaTransform, tta_transforms
+from pneumo.training.trainer import Trainer
 
 
 class FeatureBatches(Batches):
@@ -35,54 +35,64 @@ class FeatureBatches(Batches):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureFit(Fit):
+class FeatureTrainer(Trainer):
     """A Fit whose images have passed the backbone already."""
 
-    images: Fit
-    view_labels: Tensor  # (N, 1 + K): as relabelling left them, NaN for none
+    images: Trainer
+    transform_labels: Tensor  # (N, 1 + K): as relabelling left them, NaN for none
 
     @property
-    def viewer(self) -> Viewer:
-        return Viewer(first_view, predict.identity, self.machine.precision, torch.contiguous_format)
+    def eval_transform(self) -> EvalTransform:
+        return EvalTransform(
+            first_transform, predict.identity, self.accelerator.precision, torch.contiguous_format
+        )
 
-    def predict(self, model: torch.nn.Module, rows: np.ndarray, views: list[View]) -> Predictions:
-        if views != views_of("none"):
-            return self.images.predict(model, rows, views)
-        return super().predict(model, rows, views)
+    def predict(
+        self, model: torch.nn.Module, rows: np.ndarray, transforms: list[TtaTransform]
+    ) -> Predictions:
+        if transforms != tta_transforms("none"):
+            return self.images.predict(model, rows, transforms)
+        return super().predict(model, rows, transforms)
 
     def inputs(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of K views a random one each time."""
-        n_views = batch.images.shape[2] - 1
-        chosen = 1 + (draws[:, 0] * n_views).long() if n_views else torch.zeros(len(draws), dtype=torch.long)
-        every = torch.arange(len(chosen), device=self.machine.device)
-        labels = self.view_labels[torch.from_numpy(batch.rows), chosen.cpu()].to(self.machine.device)
+        n_transforms = batch.images.shape[2] - 1
+        chosen = (
+            1 + (draws[:, 0] * n_transforms).long()
+            if n_transforms
+            else torch.zeros(len(draws), dtype=torch.long)
+        )
+        every = torch.arange(len(chosen), device=self.accelerator.device)
+        labels = self.transform_labels[torch.from_numpy(batch.rows), chosen.cpu()].to(self.accelerator.device)
         decided = ~labels.isnan()
-        chosen = chosen.to(self.machine.device)
+        chosen = chosen.to(self.accelerator.device)
         return batch.images[every, 0, chosen][decided], labels[decided], decided
 
 
-def first_view(features: Tensor) -> Tensor:
+def first_transform(features: Tensor) -> Tensor:
     return features[:, 0, 0]
 
 
-def remembering(fit: Fit, model: Classifier, frozen: bool, advance: Callable[[int, int], None]) -> Fit:
+def with_cached_features(
+    trainer: Trainer, model: Classifier, frozen: bool, advance: Callable[[int, int], None]
+) -> Trainer:
     """The same fit on features, where `fit.cache_features` says so: a number of augmented views, or auto:
     where the backbone is frozen and images are not augmented. InputError: the backbone is not frozen."""
-    asked = fit.settings.cache_features
+    asked = trainer.settings.cache_features
     if isinstance(asked, int) and not frozen:
         raise InputError(f"fit.cache_features={asked} needs model.freeze=backbone, and no mask head")
-    if asked is None or not frozen or (asked == "auto" and not is_plain(fit.augment)):
-        return fit
-    n_views = asked if isinstance(asked, int) else 0
-    place = fit.batches.store.folder / f"features-{key_of(fit, model, n_views)[:16]}.npz"
+    if asked is None or not frozen or (asked == "auto" and not is_plain(trainer.augment)):
+        return trainer
+    n_transforms = asked if isinstance(asked, int) else 0
+    place = trainer.batches.store.folder / f"features-{key_of(trainer, model, n_transforms)[:16]}.npz"
     with FileLock(f"{place}.lock"):
         if not place.exists():
-            write(place, *computed(fit, model, n_views, advance))
+            write(place, *computed(trainer, model, n_transforms, advance))
     kept = np.load(place)
-    shared = {one.name: getattr(fit, one.name) for one in fields(Fit)}
-    batches = FeatureBatches(fit.batches, torch.from_numpy(kept["features"]))
+    shared = {one.name: getattr(trainer, one.name) for one in fields(Trainer)}
+    batches = FeatureBatches(trainer.batches, torch.from_numpy(kept["features"]))
     labels = torch.from_numpy(kept["labels"])
-    return FeatureFit(**shared | {"batches": batches}, images=fit, view_labels=labels)
+    return FeatureTrainer(**shared | {"batches": batches}, images=trainer, transform_labels=labels)
 
 
 def is_plain(augment: Augment) -> bool:
@@ -94,41 +104,49 @@ def is_plain(augment: Augment) -> bool:
     )
 
 
-def key_of(fit: Fit, model: Classifier, n_views: int) -> str:
+def key_of(trainer: Trainer, model: Classifier, n_transforms: int) -> str:
     """Of all that the features and their labels depend on, as 64 hex digits."""
     return identity.digest(
-        fit.batches.store.key,
-        fit.batches.labels(np.arange(len(fit.image_ids))),
-        fit.batches.store.has_mask,
-        repr((fit.augment, fit.normalise, fit.machine.dtype, fit.machine.device.type, n_views)),
-        fit.seed if n_views else None,
+        trainer.batches.store.key,
+        trainer.batches.labels(np.arange(len(trainer.image_ids))),
+        trainer.batches.store.has_mask,
+        repr(
+            (
+                trainer.augment,
+                trainer.normalise,
+                trainer.accelerator.dtype,
+                trainer.accelerator.device.type,
+                n_transforms,
+            )
+        ),
+        trainer.seed if n_transforms else None,
         model.backbone.state_dict(),
     )
 
 
 @torch.inference_mode()
 def computed(
-    fit: Fit, model: Classifier, n_views: int, advance: Callable[[int, int], None]
+    trainer: Trainer, model: Classifier, n_transforms: int, advance: Callable[[int, int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features (N, 1 + K, F) and labels (N, 1 + K), float32."""
     model.eval()
-    n = len(fit.image_ids)
+    n = len(trainer.image_ids)
     draws = [
-        fit.augment.draw(n, torch.Generator().manual_seed(1_000_003 * fit.seed + view))
-        for view in range(n_views)
+        trainer.augment.draw(n, torch.Generator().manual_seed(1_000_003 * trainer.seed + view))
+        for view in range(n_transforms)
     ]
     features: list[Tensor] = []
     labels: list[Tensor] = []
-    for rows in in_batches(np.arange(n), 2 * fit.settings.batch_size):
-        (batch,) = fit.batches.each([rows])
-        seen, said = [fit.augment.evaluation(batch.images)], [batch.labels]
+    for rows in in_batches(np.arange(n), 2 * trainer.settings.batch_size):
+        (batch,) = trainer.batches.each([rows])
+        seen, said = [trainer.augment.evaluation(batch.images)], [batch.labels]
         for drawn in draws:
-            view, view_labels = fit.view(batch, drawn[rows].to(fit.machine.device))
+            view, transform_labels = trainer.view(batch, drawn[rows].to(trainer.accelerator.device))
             seen.append(view)
-            said.append(view_labels)
-        with fit.machine.precision():
+            said.append(transform_labels)
+        with trainer.accelerator.precision():
             passed = [
-                model.backbone(fit.normalise(view).contiguous(memory_format=fit.memory_format))
+                model.backbone(trainer.normalise(view).contiguous(memory_format=trainer.memory_format))
                 for view in seen
             ]
         features.append(torch.stack([one.float().cpu() for one in passed], dim=1))

@@ -12,7 +12,7 @@ from pneumo.training.state import Sums
 STEPS_BETWEEN_CHECKS = 20  # of the loss for NaN: each one waits for the device
 
 
-class Tally:
+class LossMeter:
     """Adds loss and right answers of one process' batches to what it had before in this epoch. They stay on
     the device, which is waited for now and then, to see that the loss is finite."""
 

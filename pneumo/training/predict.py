@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from pneumo.data.batches import Batches
 from pneumo.errors import InputError
 
-View = Callable[[Tensor], Tensor]
+TtaTransform = Callable[[Tensor], Tensor]
 
 
-def zoomed(factor: float) -> View:
+def zoom(factor: float) -> TtaTransform:
     """Magnifies (B, 1, H, W) about its centre, keeping its size."""
 
     def view(images: Tensor) -> Tensor:
@@ -31,27 +31,27 @@ def identity(images: Tensor) -> Tensor:
     return images
 
 
-def mirrored(images: Tensor) -> Tensor:
+def hflip(images: Tensor) -> Tensor:
     return images.flip(3)
 
 
-def mirror_of(view: View) -> View:
-    return lambda images: mirrored(view(images))
+def then_hflip(view: TtaTransform) -> TtaTransform:
+    return lambda images: hflip(view(images))
 
 
-SCALES = [identity, zoomed(0.9), zoomed(1.1)]
-VIEWS: dict[str, list[View]] = {
+SCALES = [identity, zoom(0.9), zoom(1.1)]
+TTA: dict[str, list[TtaTransform]] = {
     "none": [identity],
-    "hflip": [identity, mirrored],
+    "hflip": [identity, hflip],
     "scales": SCALES,
-    "hflip_scales": [*SCALES, *map(mirror_of, SCALES)],
+    "hflip_scales": [*SCALES, *map(then_hflip, SCALES)],
 }
 
 
-def views_of(name: str) -> list[View]:
-    if name not in VIEWS:
-        raise InputError(f"tta must be one of {', '.join(VIEWS)}, got {name!r}")
-    return VIEWS[name]
+def tta_transforms(name: str) -> list[TtaTransform]:
+    if name not in TTA:
+        raise InputError(f"tta must be one of {', '.join(TTA)}, got {name!r}")
+    return TTA[name]
 
 
 @dataclass(frozen=True)
@@ -67,30 +67,42 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Viewer:
+class EvalTransform:
     """How a stored image reaches the model when it is evaluated."""
 
-    prepare: View  # (B, 1, H, W) uint8 -> (B, 1, h, w) float in [0, 1]
-    normalise: View
+    prepare: TtaTransform  # (B, 1, H, W) uint8 -> (B, 1, h, w) float in [0, 1]
+    normalise: TtaTransform
     precision: Callable[[], AbstractContextManager[object]]
     memory_format: torch.memory_format
 
 
 def predict(
-    model: nn.Module, batches: Batches, rows: np.ndarray, viewer: Viewer, batch_size: int, views: list[View]
+    model: nn.Module,
+    batches: Batches,
+    rows: np.ndarray,
+    eval_transform: EvalTransform,
+    batch_size: int,
+    transforms: list[TtaTransform],
 ) -> Tensor:
     """Mean logits (N, n_outputs) of these rows, on the CPU. Leaves the model in evaluation mode."""
     model.eval()
-    seen = [mean_logits(model, batch.images, viewer, views) for batch in batches.of(rows, batch_size)]
+    seen = [
+        mean_logits(model, batch.images, eval_transform, transforms) for batch in batches.of(rows, batch_size)
+    ]
     return torch.cat(seen).cpu()
 
 
 @torch.inference_mode()
-def mean_logits(model: nn.Module, images: Tensor, viewer: Viewer, views: list[View]) -> Tensor:
+def mean_logits(
+    model: nn.Module, images: Tensor, eval_transform: EvalTransform, transforms: list[TtaTransform]
+) -> Tensor:
     """(B, 1, H, W) uint8 on the model's device -> (B, n_outputs): means over the views."""
-    prepared = viewer.prepare(images)
-    with viewer.precision():
-        seen = [model(_laid(viewer.normalise(view(prepared)), viewer.memory_format)) for view in views]
+    prepared = eval_transform.prepare(images)
+    with eval_transform.precision():
+        seen = [
+            model(_laid(eval_transform.normalise(view(prepared)), eval_transform.memory_format))
+            for view in transforms
+        ]
     return torch.stack([s.float() for s in seen]).mean(dim=0)
 
 

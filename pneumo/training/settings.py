@@ -6,7 +6,7 @@ from pneumo.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings:
+class TrainerSettings:
     epochs: int
     batch_size: int
     accumulation_steps: int = 1

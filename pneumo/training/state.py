@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from pneumo.components.models import Classifier
-from pneumo.components.schedules import Pace
-from pneumo.training.ema import Average
+from pneumo.components.schedules import LRController
+from pneumo.training.ema import ModelEma
 from pneumo.training.predict import Predictions
 
 Sums = tuple[float, float, float]  # loss, right answers and number, over images
 
 
 @dataclass
-class Within:
+class EpochProgress:
     """Where an epoch was left: windows that are done, and what they came to."""
 
     windows: int = 0
@@ -36,45 +36,45 @@ class Within:
 
 
 @dataclass
-class Training:
+class TrainState:
     """Its state is what a checkpoint holds."""
 
     model: Classifier
     optimizer: torch.optim.Optimizer
-    pace: Pace
+    lr_controller: LRController
     scaler: torch.amp.GradScaler
     micro_batch: int  # images at once: fewer than the batch where the memory does not hold it
-    average: Average | None = None
+    ema: ModelEma | None = None
     history: list[dict[str, float]] = field(default_factory=list)
-    within: Within | None = None  # an epoch that is begun
+    progress: EpochProgress | None = None  # an epoch that is begun
     stopped: bool = False
     best_epoch: int = 0  # from 1; 0: none is finished
 
-    def finish_epoch(self, figures: dict[str, float]) -> bool:
+    def finish_epoch(self, metrics: dict[str, float]) -> bool:
         """Adds an epoch's figures to the history. True: it is the best so far, by a higher validation AUROC,
         or by a lower validation loss at the same AUROC."""
         best = self.history[self.best_epoch - 1] if self.history else None
-        self.history.append(figures)
-        if best is None or _quality(figures) > _quality(best):
+        self.history.append(metrics)
+        if best is None or _quality(metrics) > _quality(best):
             self.best_epoch = len(self.history)
-        self.stopped = self.pace.after_epoch(self.best_epoch == len(self.history))
+        self.stopped = self.lr_controller.after_epoch(self.best_epoch == len(self.history))
         return self.best_epoch == len(self.history)
 
     @property
     def evaluated(self) -> nn.Module:
         """What is judged and kept as the best."""
-        return self.average.model if self.average else self.model
+        return self.ema.model if self.ema else self.model
 
     def buffers(self) -> Iterator[Tensor]:
         """Statistics of the images that a process has seen, so every process has its own."""
-        return chain(self.model.buffers(), self.average.model.buffers() if self.average else ())
+        return chain(self.model.buffers(), self.ema.model.buffers() if self.ema else ())
 
     def state_dict(self) -> dict[str, Any]:
         return {
             **{name: part.state_dict() for name, part in self._parts()},
             "micro_batch": self.micro_batch,
             "history": self.history,
-            "within": asdict(self.within) if self.within else None,
+            "within": asdict(self.progress) if self.progress else None,
             "stopped": self.stopped,
             "best_epoch": self.best_epoch,
         }
@@ -85,22 +85,28 @@ class Training:
         self.micro_batch, self.history, self.stopped = (
             state[name] for name in ("micro_batch", "history", "stopped")
         )
-        self.within = Within.of(state["within"]) if state["within"] else None
+        self.progress = EpochProgress.of(state["within"]) if state["within"] else None
         # older checkpoints kept the first epoch of the highest AUROC, whatever its loss
         self.best_epoch = state.get("best_epoch") or _first_highest_auroc(self.history)
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        for name in ("model", "optimizer", "pace", "scaler", "average"):
-            if (part := getattr(self, name)) is not None:
-                yield name, part
+        """By their names in a checkpoint."""
+        parts = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "pace": self.lr_controller,
+            "scaler": self.scaler,
+            "average": self.ema,
+        }
+        return ((name, part) for name, part in parts.items() if part is not None)
 
 
-def _quality(figures: Mapping[str, float]) -> tuple[float, float]:
-    return figures["val/auroc"], -figures["val/loss"]
+def _quality(metrics: Mapping[str, float]) -> tuple[float, float]:
+    return metrics["val/auroc"], -metrics["val/loss"]
 
 
 def _first_highest_auroc(history: list[dict[str, float]]) -> int:
-    return int(np.argmax([figures["val/auroc"] for figures in history])) + 1 if history else 0
+    return int(np.argmax([metrics["val/auroc"] for metrics in history])) + 1 if history else 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,6 @@ class EpochReport:
     """`epoch` from 1; `figures` by their MLflow names; `predictions` on the validation split."""
 
     epoch: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     predictions: Predictions
     is_best: bool

@@ -21,21 +21,21 @@ from pneumo.data.normalise import Normalise
 from pneumo.data.sampling import falling, with_share
 from pneumo.data.split import Split
 from pneumo.errors import NonFiniteLossError, TooLittleMemoryError
-from pneumo.evaluation import metrics
-from pneumo.training.device import Machine, is_out_of_memory
-from pneumo.training.distributed import ALONE, Processes
-from pneumo.training.meter import Tally, total
-from pneumo.training.predict import Predictions, View, Viewer, predict, views_of
-from pneumo.training.settings import FitSettings
-from pneumo.training.state import EpochReport, Training, Within
+from pneumo.evaluation.metrics import compute_metrics
+from pneumo.training.device import Accelerator, is_out_of_memory
+from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup
+from pneumo.training.meter import LossMeter, total
+from pneumo.training.predict import EvalTransform, Predictions, TtaTransform, predict, tta_transforms
+from pneumo.training.settings import TrainerSettings
+from pneumo.training.state import EpochProgress, EpochReport, TrainState
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class Trainer:
     """What stays the same from epoch to epoch."""
 
-    settings: FitSettings
-    machine: Machine
+    settings: TrainerSettings
+    accelerator: Accelerator
     loss: Loss
     augment: Augment
     normalise: Normalise
@@ -43,15 +43,17 @@ class Fit:
     split: Split
     image_ids: np.ndarray  # (N,) names of the cohort's rows, for errors
     seed: int
-    processes: Processes = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
 
     @property
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.settings.channels_last else torch.contiguous_format
 
     @property
-    def viewer(self) -> Viewer:
-        return Viewer(self.augment.evaluation, self.normalise, self.machine.precision, self.memory_format)
+    def eval_transform(self) -> EvalTransform:
+        return EvalTransform(
+            self.augment.evaluation, self.normalise, self.accelerator.precision, self.memory_format
+        )
 
     @property
     def effective_batch(self) -> int:
@@ -60,21 +62,21 @@ class Fit:
     def steps_per_epoch(self) -> int:
         return -(-len(self.split.train) // self.effective_batch)
 
-    def predict(self, model: nn.Module, rows: np.ndarray, views: list[View]) -> Predictions:
+    def predict(self, model: nn.Module, rows: np.ndarray, transforms: list[TtaTransform]) -> Predictions:
         """Each process sees its share of the rows; all get the whole."""
         size = 2 * self.settings.batch_size  # no gradients: twice as many fit
-        mine = self.processes.share(rows)
+        mine = self.processes.shard(rows)
         logits = torch.empty(0, self.loss.n_outputs)
         while len(mine):
             try:
-                logits = predict(model, self.batches, mine, self.viewer, size, views)
+                logits = predict(model, self.batches, mine, self.eval_transform, size, transforms)
                 break
             except (RuntimeError, MemoryError) as error:
                 self._too_large(size, error)
             size = -(-size // 2)
-            self.machine.forget()
+            self.accelerator.forget()
         whole = torch.empty(len(rows), self.loss.n_outputs)
-        for rank, part in enumerate(self.processes.gathered(logits)):
+        for rank, part in enumerate(self.processes.all_gather(logits)):
             whole[rank :: self.processes.count] = part
         labels = self.batches.labels(rows)
         return Predictions(
@@ -87,39 +89,42 @@ class Fit:
 
     def epochs(
         self,
-        training: Training,
+        train_state: TrainState,
         on_batch: Callable[[int, int], None] = lambda done, total: None,
-        keep: Callable[[Training], None] = lambda training: None,
+        keep: Callable[[TrainState], None] = lambda train_state: None,
     ) -> Iterator[EpochReport]:
         """From where `training` stands to the last epoch, or until its schedule stops it.
         `on_batch(done, total)` is called as batches of all epochs finish, `keep` within an epoch every
         `checkpoint_minutes`. NonFiniteLossError: the loss was NaN or infinite. TooLittleMemoryError: not
         even one image fits."""
-        while len(training.history) < self.settings.epochs and not training.stopped:
-            epoch = len(training.history) + 1
-            before = training.within.seconds if training.within else 0.0
+        while len(train_state.history) < self.settings.epochs and not train_state.stopped:
+            epoch = len(train_state.history) + 1
+            before = train_state.progress.seconds if train_state.progress else 0.0
             started = time.perf_counter()
-            train_figures = self.train_epoch(training, epoch, on_batch, keep)
-            predictions = self.predict(training.evaluated, self.split.val, views_of("none"))
+            train_figures = self.train_epoch(train_state, epoch, on_batch, keep)
+            predictions = self.predict(train_state.evaluated, self.split.val, tta_transforms("none"))
             if not np.isfinite(predictions.loss):
                 raise NonFiniteLossError(f"The validation loss is {predictions.loss} after epoch {epoch}")
-            val = {"loss": predictions.loss, **metrics.score(predictions.labels, predictions.scores)}
-            figures = self.processes.said_by_first(
+            val = {
+                "loss": predictions.loss,
+                **compute_metrics(predictions.labels, predictions.scores),
+            }
+            metrics = self.processes.broadcast_object(
                 {
                     **train_figures,
                     **{f"val/{name}": value for name, value in val.items()},
-                    "micro_batch": training.micro_batch,
+                    "micro_batch": train_state.micro_batch,
                     "epoch_seconds": before + time.perf_counter() - started,
                 }
             )
-            yield EpochReport(epoch, figures, predictions, training.finish_epoch(figures))
+            yield EpochReport(epoch, metrics, predictions, train_state.finish_epoch(metrics))
 
     def train_epoch(
         self,
-        training: Training,
+        train_state: TrainState,
         epoch: int,
         on_batch: Callable[[int, int], None] = lambda done, total: None,
-        keep: Callable[[Training], None] = lambda training: None,
+        keep: Callable[[TrainState], None] = lambda train_state: None,
     ) -> dict[str, float]:
         """The order and the augmentation depend on seed and epoch alone; dropout also on window and
         process."""
@@ -127,50 +132,52 @@ class Fit:
         order = self.order(epoch, np.random.default_rng(order_seed))
         draws = self.augment.draw(len(order), torch.Generator().manual_seed(int(draws_seed)))
         windows = in_batches(np.arange(len(order)), self.effective_batch)
-        mine = [self.processes.share(in_batches(window, self.settings.batch_size)) for window in windows]
+        mine = [self.processes.shard(in_batches(window, self.settings.batch_size)) for window in windows]
 
         started = time.perf_counter()
-        training.model.train()
-        within = training.within or Within(lr=training.optimizer.param_groups[0]["lr"])
-        before, kept = within.seconds, started
-        tally = Tally(self.image_ids, epoch, self.processes.share(within.sums))
-        coming = self.batches.each([order[at] for window in mine[within.windows :] for at in window])
-        for number in range(within.windows, len(windows)):
+        train_state.model.train()
+        progress = train_state.progress or EpochProgress(lr=train_state.optimizer.param_groups[0]["lr"])
+        before, kept = progress.seconds, started
+        meter = LossMeter(self.image_ids, epoch, self.processes.shard(progress.sums))
+        coming = self.batches.each([order[at] for window in mine[progress.windows :] for at in window])
+        for number in range(progress.windows, len(windows)):
             torch.manual_seed(_seed(self.seed, epoch, number, self.processes.rank))
             batches = [(next(coming), draws[at]) for at in mine[number]]
-            decided = self.gradients(training, batches, len(windows[number]), tally)
+            decided = self.gradients(train_state, batches, len(windows[number]), meter)
             minutes = (time.perf_counter() - kept) / 60
             due = self.settings.checkpoint_minutes is not None and minutes >= self.settings.checkpoint_minutes
-            together = torch.tensor([decided, due and self.processes.is_first], device=self.machine.device)
-            self.processes.sum([together])
+            together = torch.tensor(
+                [decided, due and self.processes.is_first], device=self.accelerator.device
+            )
+            self.processes.all_reduce([together])
             decided, due = together.tolist() if self.processes.count > 1 else (decided, due)
             if decided:
-                self.step(training, len(windows[number]) / decided)
-            training.pace.after_step()
-            within.windows = number + 1
+                self.step(train_state, len(windows[number]) / decided)
+            train_state.lr_controller.after_step()
+            progress.windows = number + 1
             on_batch((epoch - 1) * len(windows) + number + 1, self.settings.epochs * len(windows))
-            if due and within.windows < len(windows):
-                self.agree(training, within, tally)
-                within.seconds = self.processes.said_by_first(before + time.perf_counter() - started)
-                training.within = within
-                keep(training)
+            if due and progress.windows < len(windows):
+                self.agree(train_state, progress, meter)
+                progress.seconds = self.processes.broadcast_object(before + time.perf_counter() - started)
+                train_state.progress = progress
+                keep(train_state)
                 kept = time.perf_counter()
-        self.agree(training, within, tally)
-        training.within = None
-        loss, right, images = total(within.sums)
+        self.agree(train_state, progress, meter)
+        train_state.progress = None
+        loss, right, images = total(progress.sums)
         return {
             "train/loss": loss / max(images, 1),
             "train/accuracy": right / max(images, 1),
             "images_per_second": len(order) / (before + time.perf_counter() - started),
-            "lr": within.lr,
+            "lr": progress.lr,
         }
 
-    def agree(self, training: Training, within: Within, tally: Tally) -> None:
+    def agree(self, train_state: TrainState, progress: EpochProgress, meter: LossMeter) -> None:
         """Makes the state of all processes the same before it is judged, kept or gone on from: statistics of
         batch normalisation are the first one's, the micro-batch is what fits all of them."""
-        self.processes.like_first(training.buffers())
-        training.micro_batch = min(self.processes.gathered(training.micro_batch))
-        within.sums = self.processes.gathered(tally.sums())
+        self.processes.broadcast(train_state.buffers())
+        train_state.micro_batch = min(self.processes.all_gather(train_state.micro_batch))
+        progress.sums = self.processes.all_gather(meter.sums())
 
     def order(self, epoch: int, random: np.random.Generator) -> np.ndarray:
         """Training rows as an epoch sees them."""
@@ -182,73 +189,75 @@ class Fit:
         return with_share(train, positive, share, random)
 
     def gradients(
-        self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int, tally: Tally
+        self, train_state: TrainState, batches: list[tuple[Batch, Tensor]], in_window: int, meter: LossMeter
     ) -> int:
         """Those of these batches' share in the mean loss of a window of so many images; returns how many
         images have a label. What does not fit the memory is done again in halves."""
         while True:
             try:
-                seen = self._gradients(training, batches, in_window)
+                seen = self._gradients(train_state, batches, in_window)
                 break
             except (RuntimeError, MemoryError) as error:
-                self._too_large(training.micro_batch, error)
-            training.optimizer.zero_grad(set_to_none=True)
-            training.micro_batch = -(-training.micro_batch // 2)
-            self.machine.forget()
+                self._too_large(train_state.micro_batch, error)
+            train_state.optimizer.zero_grad(set_to_none=True)
+            train_state.micro_batch = -(-train_state.micro_batch // 2)
+            self.accelerator.forget()
         if not seen:
-            training.optimizer.zero_grad(set_to_none=True)  # those of the window before
+            train_state.optimizer.zero_grad(set_to_none=True)  # those of the window before
         for rows, loss, right, n_decided in seen:
-            tally.add(rows, loss, right, n_decided)
+            meter.add(rows, loss, right, n_decided)
         return sum(n_decided for *_, n_decided in seen)
 
     def _gradients(
-        self, training: Training, batches: list[tuple[Batch, Tensor]], in_window: int
+        self, train_state: TrainState, batches: list[tuple[Batch, Tensor]], in_window: int
     ) -> list[tuple[np.ndarray, Tensor, Tensor, int]]:
         """Of every piece that has a label: its rows, mean loss, right answers and number of labels. A piece
         is a micro-batch, or the whole batch where the loss depends on which images share it."""
         seen: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
         for batch, draws in batches:
-            size = training.micro_batch if self.loss.is_mean_over_images else len(draws)
+            size = train_state.micro_batch if self.loss.is_mean_over_images else len(draws)
             for start in range(0, len(draws), size):
                 at = slice(start, start + size)
                 piece = batch.part(at)
-                logits, labels, loss, where = self._losses(training, piece, draws[at].to(self.machine.device))
+                logits, labels, loss, where = self._losses(
+                    train_state, piece, draws[at].to(self.accelerator.device)
+                )
                 if not len(labels):
                     continue
                 if not seen:
-                    training.optimizer.zero_grad(set_to_none=True)
+                    train_state.optimizer.zero_grad(set_to_none=True)
                 total = loss + self.settings.mask_weight * where
-                share = training.scaler.scale(total * (len(labels) / in_window))
+                share = train_state.scaler.scale(total * (len(labels) / in_window))
                 share.backward()  # type: ignore[no-untyped-call]
                 answers = self.loss.probability(logits.detach()) >= 0.5
                 seen.append((piece.rows, loss.detach(), (answers == (labels > 0.5)).sum(), len(labels)))
         return seen
 
     def _losses(
-        self, training: Training, piece: Batch, draws: Tensor
+        self, train_state: TrainState, piece: Batch, draws: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
         """Logits, labels, their loss, and that of where a mask head sees lesions."""
         inputs, labels, decided = self.inputs(piece, draws)
         if not len(labels):
             return labels, labels, labels, 0.0
-        if training.model.mask_head is None:
-            (logits,) = self._answers(training, inputs)
+        if train_state.model.mask_head is None:
+            (logits,) = self._answers(train_state, inputs)
             return logits, labels, self.loss(logits, labels), 0.0
-        logits, drawn = self._answers(training, inputs, drawing=True)
+        logits, drawn = self._answers(train_state, inputs, drawing=True)
         masks, known = self.lesions(piece, draws)
         return logits, labels, self.loss(logits, labels), mask_loss(drawn, masks[decided], known[decided])
 
-    def _answers(self, training: Training, inputs: Tensor, **options: bool) -> tuple[Tensor, ...]:
+    def _answers(self, train_state: TrainState, inputs: Tensor, **options: bool) -> tuple[Tensor, ...]:
         """What the model gives for these images. Where they are more than a micro-batch, they pass piece by
         piece, and again when gradients are taken, so that the memory holds one piece (Chen et al. 2016,
         "Training deep nets with sublinear memory cost")."""
-        if len(inputs) <= training.micro_batch:
-            with self.machine.precision():
-                return _tuple(training.model(inputs, **options))
+        if len(inputs) <= train_state.micro_batch:
+            with self.accelerator.precision():
+                return _tuple(train_state.model(inputs, **options))
         answers = []
-        for piece in torch.split(inputs, training.micro_batch):
-            forward = partial(training.model, **options)
-            with self.machine.precision():
+        for piece in torch.split(inputs, train_state.micro_batch):
+            forward = partial(train_state.model, **options)
+            with self.accelerator.precision():
                 answers.append(_tuple(checkpoint(forward, piece, use_reentrant=False)))
         return tuple(torch.cat(parts) for parts in zip(*answers, strict=True))
 
@@ -258,7 +267,7 @@ class Fit:
             raise error
         if images == 1:
             raise TooLittleMemoryError(
-                f"Out of memory with a single image on {self.machine.device}: a smaller model, "
+                f"Out of memory with a single image on {self.accelerator.device}: a smaller model, "
                 "data.image_side_px or augment.crop is needed, or a larger device"
             ) from error
 
@@ -289,24 +298,24 @@ class Fit:
             labels[masked] = self.augment.relabelled(labels[masked], survival)
         return images, labels
 
-    def step(self, training: Training, correction: float) -> None:
+    def step(self, train_state: TrainState, correction: float) -> None:
         """One optimizer step; `correction` makes a mean over the images that have a label."""
-        self.processes.sum(_gradients_of(training) if self.processes.count > 1 else [])
-        training.scaler.unscale_(training.optimizer)
+        self.processes.all_reduce(_gradients_of(train_state) if self.processes.count > 1 else [])
+        train_state.scaler.unscale_(train_state.optimizer)
         if correction != 1:
-            gradients = [p.grad for p in training.model.parameters() if p.grad is not None]
+            gradients = [p.grad for p in train_state.model.parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, correction)
         if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(training.model.parameters(), self.settings.clip_norm)
-        training.scaler.step(training.optimizer)
-        training.scaler.update()
-        if training.average:
-            training.average.update(training.model)
+            torch.nn.utils.clip_grad_norm_(train_state.model.parameters(), self.settings.clip_norm)
+        train_state.scaler.step(train_state.optimizer)
+        train_state.scaler.update()
+        if train_state.ema:
+            train_state.ema.update(train_state.model)
 
 
-def _gradients_of(training: Training) -> list[Tensor]:
+def _gradients_of(train_state: TrainState) -> list[Tensor]:
     """One for each parameter that is trained; zeros where this process had nothing in the window."""
-    trained = [p for p in training.model.parameters() if p.requires_grad]
+    trained = [p for p in train_state.model.parameters() if p.requires_grad]
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from pneumo.data.cohort import Block, Digests
+from pneumo.data.cohort import Digests, PixelBlock
 from pneumo.data.contents import contents, cores, hash_of
 from pneumo.data.decode.grayscale import Pixel, UnreadableError, detector_top, eight_bits, need_size
 from pneumo.data.decode.rle import NO_LESION, _size, decode_rle
@@ -39,7 +39,7 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, and its warnings; ours is `need
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """One image on disk, its paths relative to the root, and where its lesion is described, if anywhere."""
 
     image: str
@@ -49,7 +49,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Files:
+class FilePixels:
     """Pixels that lie in files.
 
     Threads decode them on all cores: Pillow lets go of the interpreter while it inflates and resizes
@@ -57,7 +57,7 @@ class Files:
     """
 
     root: Path
-    pictures: Sequence[Picture]
+    pictures: Sequence[ImageFile]
 
     def digests(self, store_dir: Path | None = None) -> Digests:
         """(N, 2), of the bytes of each image file, and of its mask file's or of its run-length codes."""
@@ -72,7 +72,7 @@ class Files:
         named = [path for row in self.pictures for path in (row.image, row.mask) if path is not None]
         return list(dict.fromkeys(named))
 
-    def blocks(self, side_px: int) -> Iterator[Block]:
+    def blocks(self, side_px: int) -> Iterator[PixelBlock]:
         """Decoded and resized, in row order; a row that cannot be read is told in its block's problems."""
         pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         ahead: deque[list[Future[tuple[Pixel, Pixel | None] | str]]] = deque()
@@ -87,11 +87,11 @@ class Files:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def at(self, rows: Sequence[int]) -> "Files":
+    def at(self, rows: Sequence[int]) -> "FilePixels":
         """These rows alone."""
         return replace(self, pictures=[self.pictures[row] for row in rows])
 
-    def _decoded(self, picture: Picture, side_px: int) -> tuple[Pixel, Pixel | None] | str:
+    def _decoded(self, picture: ImageFile, side_px: int) -> tuple[Pixel, Pixel | None] | str:
         """The picture and, where there is a lesion, its mask, both (side, side); or what is wrong."""
         try:
             grey = load_grey(self.root, picture.image)
@@ -101,7 +101,7 @@ class Files:
         mask = resized_mask(lesion, side_px) if lesion is not None and lesion.any() else None
         return resized(grey, side_px), mask
 
-    def _lesion(self, picture: Picture, size: tuple[int, ...]) -> Pixel | None:
+    def _lesion(self, picture: ImageFile, size: tuple[int, ...]) -> Pixel | None:
         if picture.mask is not None:
             mask = load_grey(self.root, picture.mask)
             if mask.shape != size:
@@ -225,7 +225,7 @@ def _is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM" or path.suffix.lower() in DICOM
 
 
-def _block(rows: list[Future[tuple[Pixel, Pixel | None] | str]], side_px: int) -> Block:
+def _block(rows: list[Future[tuple[Pixel, Pixel | None] | str]], side_px: int) -> PixelBlock:
     pixels = np.zeros((len(rows), side_px, side_px), np.uint8)
     has_mask = np.zeros(len(rows), bool)
     masks, problems = [], {}
@@ -239,7 +239,7 @@ def _block(rows: list[Future[tuple[Pixel, Pixel | None] | str]], side_px: int) -
             has_mask[position] = True
             masks.append(mask)
     stacked = np.stack(masks) if masks else np.zeros((0, side_px, side_px), np.uint8)
-    return Block(pixels, stacked, has_mask, problems)
+    return PixelBlock(pixels, stacked, has_mask, problems)
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -251,7 +251,7 @@ def _reason(path: Path, error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _hash_of_codes(picture: Picture) -> int:
+def _hash_of_codes(picture: ImageFile) -> int:
     """0 where they draw nothing."""
     drawn = [code for code in picture.rle if code.strip() not in NO_LESION]
     return hash_of(repr((drawn, picture.rle_side_px)).encode()) if drawn else 0

@@ -12,11 +12,11 @@ import pandas as pd
 from pneumo.data.cohort import CORE, Cohort
 from pneumo.data.decode.rle import NO_LESION
 from pneumo.data.tables import known, need_columns, sexes, years
-from pneumo.data.validate import checked, with_patients
+from pneumo.data.validate import validate_draft, with_patients
 from pneumo.errors import InputError
 
 if TYPE_CHECKING:
-    from pneumo.data.decode.images import Files
+    from pneumo.data.decode.images import FilePixels
 
 SPLITS = ("patient", "image", "column", "folds")
 NORMALISE = ("half", "train", "none", "imagenet")
@@ -94,7 +94,7 @@ class OnDisk(Source):
     ) -> Cohort:
         root = self.folder()
         by_column = [self.split_column] if self.split == "column" and self.split_column else []
-        table, notes, skipped = checked(draft, root, label_name, self.on_error)
+        table, notes, skipped = validate_draft(draft, root, label_name, self.on_error)
         pixels = _files(root, table, rle_side_px)
         return self._finished(Cohort(name, table[[*CORE, *by_column]], pixels, root, notes, skipped))
 
@@ -106,15 +106,15 @@ class OnDisk(Source):
         return pd.DataFrame({"image": image, "file": file, "row": table.index, **described, **by_column})
 
 
-def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "Files":
-    from pneumo.data.decode.images import Files, Picture
+def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "FilePixels":
+    from pneumo.data.decode.images import FilePixels, ImageFile
 
     masks = table["mask"] if "mask" in table else [None] * len(table)
     codes = table["rle"] if "rle" in table else [()] * len(table)
-    return Files(
+    return FilePixels(
         root,
         [
-            Picture(image, mask if isinstance(mask, str) else None, rle, rle_side_px)
+            ImageFile(image, mask if isinstance(mask, str) else None, rle, rle_side_px)
             for image, mask, rle in zip(table["image"], masks, codes, strict=True)
         ],
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pneumo.data.cohort import CORE, Block, Cohort, Digests
+from pneumo.data.cohort import CORE, Cohort, Digests, PixelBlock
 from pneumo.data.contents import hash_of
 from pneumo.data.sources.base import Source, need_whole
 from pneumo.errors import InputError
@@ -36,14 +36,14 @@ class Phantom(Source):
         rows = pd.Series(np.arange(1, len(studies) + 1), index=studies.index)
         by_column = self._split_cells(studies, Path("phantom"))
         table = studies.assign(where="phantom row " + rows.map("{:,}".format))[[*CORE, *by_column]]
-        drawn = Drawn(studies, self.seed)
+        drawn = PhantomPixels(studies, self.seed)
         naming = f"phantom {phantom.VERSION} {self.seed} {self.n_images}"  # one id, other pictures
         cohort = Cohort("phantom", table.reset_index(drop=True), drawn, namespace=naming)
         return self._finished(cohort)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PhantomPixels:
     """Pixels that are drawn, not read."""
 
     studies: pd.DataFrame
@@ -57,18 +57,18 @@ class Drawn:
         pictures = [hash_of(f"{drawn} {row}".encode()) for row in self.studies.itertuples(False, None)]
         return np.column_stack([pictures, np.where(self.studies["area"] > 0, pictures, 0)])
 
-    def blocks(self, side_px: int) -> Iterator[Block]:
+    def blocks(self, side_px: int) -> Iterator[PixelBlock]:
         """All rows, in row order."""
         from pneumo.data import phantom
 
         for pixels, masks in phantom.draw(self.studies, side_px, self.seed):
             has_mask = np.asarray(masks.any(axis=(1, 2)))
-            yield Block(pixels, masks[has_mask], has_mask, {})
+            yield PixelBlock(pixels, masks[has_mask], has_mask, {})
 
     def files(self) -> Sequence[str]:
         """None."""
         return ()
 
-    def at(self, rows: Sequence[int]) -> "Drawn":
+    def at(self, rows: Sequence[int]) -> "PhantomPixels":
         """These rows alone."""
         return replace(self, studies=self.studies.iloc[list(rows)])

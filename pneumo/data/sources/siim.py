@@ -9,7 +9,7 @@ import pandas as pd
 from pneumo.data.cohort import Cohort
 from pneumo.data.decode.body_part import names_chest
 from pneumo.data.decode.rle import NO_LESION
-from pneumo.data.files import found
+from pneumo.data.files import find_files
 from pneumo.data.sources.base import OnDisk, _has_lesion
 from pneumo.data.tables import known, need_columns, read_table, sexes, years
 from pneumo.data.validate import LABELS, path_problems
@@ -151,7 +151,7 @@ class SiimDicom(OnDisk):
             raise InputError(f'data.images is "{self.images}", must be relative to data.root')
         if not (root / self.images).is_dir():
             raise InputError(f'data.images: no folder "{self.images}" in {root}')
-        there = found(root, self.images, ".dcm")
+        there = find_files(root, self.images, ".dcm")
         closed = tuple(f"not looked into: {one_line(folder)}" for folder in there.closed)
         if closed and self.on_error == "raise":
             raise InputError(listed(f"{root}: {len(closed):,} folders could not be looked into:", closed))
