@@ -24,7 +24,7 @@ bench-sweep: .venv/installed  ## a study's overhead, its workers, and how soon i
 	$(BIN)/python benchmarks/sweep_quality.py
 
 fuzz: .venv/installed         ## 10,000 broken tables, codes, PNG and DICOM files: minutes
-	PNEUMO_FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py
+	PNEUMO_FUZZ=10000 $(BIN)/pytest tests/data/test_fuzz.py
 
 chaos: .venv/installed        ## 20 runs killed at random moments, then compared with one nobody touched: minutes
 	$(BIN)/python benchmarks/chaos.py

@@ -28,7 +28,7 @@ BY_LOSS = {"Bce": 0.02, "Focal": 0.01, "CrossEntropy": 0.0}
 def one_epoch(
     trainer: Trainer, train_state: TrainState, on_batch: Callable[[int, int], None] = lambda done, total: None
 ) -> Iterator[EpochReport]:
-    """In place of Fit.epochs."""
+    """In place of Trainer.epochs."""
     seconds = float(os.environ.get(SECONDS, "0"))
     time.sleep(seconds)
     lr = train_state.optimizer.param_groups[0]["lr"]

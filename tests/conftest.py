@@ -122,7 +122,7 @@ def fit_on_squares(
     processes=SINGLE_PROCESS,
     **options,
 ):
-    """(Fit, Training) on a few bright and dark squares, in fp32 on the CPU."""
+    """(Trainer, TrainState) on a few bright and dark squares, in fp32 on the CPU."""
     random = np.random.default_rng(0)
     labels = np.arange(n_train + n_val) % 2
     pixels = random.integers(0, 120, (len(labels), side, side), np.uint8)
@@ -160,5 +160,5 @@ def fit_on_squares(
 
 @pytest.fixture
 def small_fit():
-    """Options -> (Fit, Training)."""
+    """Options -> (Trainer, TrainState)."""
     return fit_on_squares

@@ -174,7 +174,7 @@ def answered(
         ids = asked_of.cohort.table["image_id"].to_numpy()[rows]
         val_ids = own.cohort.table["image_id"].to_numpy()[val]
         return ModelPredictions(
-            request=asked_of,
+            dataset=asked_of,
             rows=rows,
             of_test=in_test_of(model, asked_of, rows, is_own_test),
             log_odds=pd.Series(log_odds(model, asked_of, rows, request.tta), ids),

@@ -32,7 +32,7 @@ class CheckpointWriter:
         study_id: str | None = None,
     ):
         """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
-        where that is not known; `ensure_held`: see `Watch`; `study_id`: of the study that the run is of."""
+        where that is not known; `ensure_owned`: see `RunCallback`; `study_id`: of the study that the run is of."""
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
         for file in self.files:
@@ -66,7 +66,7 @@ class CheckpointWriter:
 
 
 def write(state: dict[str, Any], path: Path, ensure_owned: Callable[[], None] = lambda: None) -> None:
-    """Beside the place first, then moved there in one step, unless `ensure_held` raises between the two.
+    """Beside the place first, then moved there in one step, unless `ensure_owned` raises between the two.
     OSError: the disk is full, say; what was there before stays."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -188,7 +188,7 @@ class Tracker:
     experiment_id: str
     offline_queue: OfflineQueue
     warn: Callable[[str], None]
-    ensure_owned: Callable[[], None] = lambda: None  # see Watch
+    ensure_owned: Callable[[], None] = lambda: None  # see RunCallback
     checkpoints: list[Path] = field(default_factory=list)  # files that go into the run when it ends
 
     @classmethod

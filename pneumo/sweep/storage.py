@@ -69,7 +69,7 @@ class StudyStorage:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
     def close(self) -> None:
-        """Gives its connections back; each Ledger has its own."""
+        """Gives its connections back; each StudyStorage has its own."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 

@@ -36,7 +36,7 @@ class FeatureBatches(Batches):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTrainer(Trainer):
-    """A Fit whose images have passed the backbone already."""
+    """A Trainer whose images have passed the backbone already."""
 
     images: Trainer
     transform_labels: Tensor  # (N, 1 + K): as relabelling left them, NaN for none

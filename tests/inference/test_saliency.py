@@ -23,7 +23,7 @@ ARCHITECTURES = {
 
 @pytest.fixture
 def made(composed):
-    """Overrides, and a backbone with its number of features instead of the configured one -> Trained."""
+    """Overrides, and a backbone with its number of features instead of the configured one -> LoadedModel."""
 
     def make(*overrides, backbone=None, n_features=1):
         experiment = composed("fit.device=cpu", "fit.channels_last=false", "fit.batch_size=3", *overrides)

@@ -138,7 +138,7 @@ def test_relabelling_without_any_mask_is_refused(composed, workdir, monkeypatch)
         return type(dataset)(dataset.cohort, store_of(np.asarray(dataset.store.pixels)), dataset.split)
 
     prepared = module.prepared
-    monkeypatch.setattr(module, "prepared", maskless)
+    monkeypatch.setattr(module, "load_dataset", maskless)
     with pytest.raises(InputError, match=r"augment\.relabel=true needs lesion masks"):
         run(composed(*QUICK, "augment=report", "augment.relabel=true"), workdir / "out")
 

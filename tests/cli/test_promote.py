@@ -109,7 +109,7 @@ def test_names_that_mlflow_does_not_take_are_refused(name, alias):
 
 
 class OfLoss:
-    """As much of a Trained as is exported."""
+    """As much of a LoadedModel as is exported."""
 
     def __init__(self, loss, tta):
         torch.manual_seed(0)

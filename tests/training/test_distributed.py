@@ -36,7 +36,7 @@ from conftest import fit_on_squares
 from pneumo.components.augment import Augment
 from pneumo.components.losses import Bce
 from pneumo.components.optimizers import Sgd
-from pneumo.training.distributed import joined
+from pneumo.training.distributed import process_group
 
 class SecondIsSmall(Bce):
     def __call__(self, logits, labels):
@@ -44,36 +44,36 @@ class SecondIsSmall(Bce):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return super().__call__(logits, labels)
 
-def digest(training, but_clocks=False):
-    state = deepcopy(training.state_dict())
-    for figures in state["history"] if but_clocks else []:
-        del figures["epoch_seconds"], figures["images_per_second"]
+def digest(train_state, but_clocks=False):
+    state = deepcopy(train_state.state_dict())
+    for metrics in state["history"] if but_clocks else []:
+        del metrics["epoch_seconds"], metrics["images_per_second"]
     leaves = [x.tolist() if isinstance(x, torch.Tensor) else x for x in tree_leaves(state)]
     return hashlib.sha256(repr(leaves).encode()).hexdigest()
 
 options = json.loads(sys.argv[1])
 loss = SecondIsSmall() if options.pop("second_is_small") else Bce()
-with joined(torch.device("cpu")) as processes:
+with process_group(torch.device("cpu")) as processes:
     def begun():
         own = {"optimizer": Sgd(lr=0.1), "augment": Augment(rotation_degrees=10, flip=0.5), "loss": loss}
         return fit_on_squares(processes=processes, **own, **options)
 
-    fit, training = begun()
+    trainer, train_state = begun()
     digests, states = [], []
-    def keep(training):
-        digests.append(digest(training))
-        states.append(deepcopy(training.state_dict()))
-    for report in fit.epochs(training, keep=keep):
-        digests.append(digest(training))
+    def keep(train_state):
+        digests.append(digest(train_state))
+        states.append(deepcopy(train_state.state_dict()))
+    for report in trainer.epochs(train_state, keep=keep):
+        digests.append(digest(train_state))
     resumed = []
-    for state in processes.said_by_first(states):
-        fit, again = begun()
+    for state in processes.broadcast_object(states):
+        trainer, again = begun()
         again.load_state_dict(state)
-        for report in fit.epochs(again):
+        for report in trainer.epochs(again):
             pass
         resumed.append(digest(again, but_clocks=True))
-    figures = {"micro_batch": training.micro_batch, "scale": training.scaler.get_scale()}
-    told = {"states": digests, "whole": digest(training, but_clocks=True), "resumed": resumed, **figures}
+    metrics = {"micro_batch": train_state.micro_batch, "scale": train_state.scaler.get_scale()}
+    told = {"states": digests, "whole": digest(train_state, but_clocks=True), "resumed": resumed, **metrics}
     Path(f"{processes.rank}.json").write_text(json.dumps(told))
 """
 

@@ -152,7 +152,7 @@ def test_mlflow_that_goes_away_leaves_the_page_before_as_it_was(runs, store, mon
     def away(*_):
         raise mlflow.MlflowException("connection refused")
 
-    monkeypatch.setattr(page, "measured", away)
+    monkeypatch.setattr(page, "rescore", away)
     with pytest.raises(AwayError, match="connection refused"):
         told(["report", "out=old"])
     assert (store / "old.html").read_text() == "before"

@@ -119,8 +119,8 @@ def test_a_trial_whose_process_died_between_failing_and_queueing_it_is_queued_ag
 DYING = """
 import os, signal, sys
 import optuna
-from pneumo.sweep.storage import opened
-ledger = opened(sys.argv[1], "s", ["maximize"], heartbeat_seconds=1, retries=int(sys.argv[2]))
+from pneumo.sweep.storage import open_study
+ledger = open_study(sys.argv[1], "s", ["maximize"], heartbeat_seconds=1, retries=int(sys.argv[2]))
 trial = ledger.take(100, lambda n_there: optuna.samplers.RandomSampler(seed=n_there))
 if sys.argv[3] == "stop":
     ledger.fail(trial._trial_id, "stopped", "told to stop")

@@ -21,7 +21,7 @@ def quiet(done, total):
 
 @pytest.fixture
 def frozen_fit(small_fit, tmp_path):
-    """Options -> (Fit, Training) with a frozen backbone, on a store in a folder."""
+    """Options -> (Trainer, TrainState) with a frozen backbone, on a store in a folder."""
 
     def make(cache="auto", **options):
         settings = SETTINGS | {"cache_features": cache}
