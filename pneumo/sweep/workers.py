@@ -9,7 +9,8 @@ NUMBER = "PNEUMO_WORKER"
 
 def run(n_workers: int) -> None:
     """Starts them and waits for their end; told to stop, it stops them."""
-    command = [sys.executable, *(word for word in sys.argv if not word.startswith("workers="))]
+    words = [word for word in sys.argv[1:] if not word.startswith("workers=")]
+    command = [sys.executable, "-m", "pneumo.cli.sweep", *words]
     processes = [subprocess.Popen(command, env=surroundings(i, n_workers)) for i in range(n_workers)]
     try:
         for process in processes:
