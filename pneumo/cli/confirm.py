@@ -170,7 +170,7 @@ def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
     if kept is not None and is_own(study, kept["run_id"]):
         return kept
     run_id = best.runs[int(np.argmax(best.values))]
-    scored = restore(run_id).judged(test=True)["test"]
+    scored = restore(run_id).evaluate(test=True)["test"]
     count_look([load_model(run_id)], [len(scored.predictions.labels)])
     tracking.log_run(run_id, scored.named("test"))
     kept = {

@@ -1,4 +1,4 @@
-"""What looks on while a run trains; this one lets it be."""
+"""Hooks of a run under way: a study's trial reports its metrics and stops it, a plain run does nothing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from pneumo.display.console import Advance, Terminal
 
 
 class RunCallback:
-    """A study's trial overrides what it needs."""
+    """Does nothing; subclasses override the hooks that they need and set what the run shall be called."""
 
     terminal: Terminal
     run_id: str | None = None  # an MLflow run that was begun before and not finished

@@ -1,6 +1,6 @@
-"""Which pictures a run keeps."""
+"""The plots that a run logs to MLflow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ COUNT = 6
 
 
 def of_run(
-    trainer: Trainer, train_state: TrainState, dataset: Dataset, scored: dict[str, SplitResult]
+    trainer: Trainer, train_state: TrainState, dataset: Dataset, results: Mapping[str, SplitResult]
 ) -> Iterator[tuple[str, Figure]]:
-    """COUNT pictures by their path in the run; the report's figures 1 to 5 are the first three."""
-    part, one = list(scored.items())[-1]
+    """COUNT plots, each with its path in the run."""
+    part, one = list(results.items())[-1]
     labels, scores = one.predictions.labels, one.predictions.scores
     yield "pictures/1-augmented.png", augmented(trainer, dataset)
     yield "pictures/2-batch.png", batch(trainer, dataset)

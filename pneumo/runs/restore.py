@@ -11,7 +11,7 @@ from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import Images
 from pneumo.runs.resume import from_file
-from pneumo.runs.run import assembled, begun, built_model, judged
+from pneumo.runs.run import build_model, build_train_state, build_trainer, evaluate
 from pneumo.training.device import Accelerator
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
@@ -27,14 +27,14 @@ class RestoredRun:
     trainer: Trainer
     train_state: TrainState
 
-    def judged(self, test: bool) -> dict[str, SplitResult]:
+    def evaluate(self, test: bool) -> dict[str, SplitResult]:
         """On validation and, where `test`, on the test split at the threshold that validation chose."""
         request = replace(self.experiment, fit=replace(self.experiment.fit, test=test))
-        return judged(request, self.trainer, self.train_state.model, self.dataset, Terminal(quiet=True))
+        return evaluate(request, self.trainer, self.train_state.model, self.dataset, Terminal(quiet=True))
 
     def illustrate(self) -> None:
         """Its pictures, into the run."""
-        scored = self.judged(test=False)
+        scored = self.evaluate(test=False)
         for path, figure in plots.of_run(self.trainer, self.train_state, self.dataset, scored):
             tracking.log_figure(self.run_id, figure, path)
 
@@ -54,8 +54,8 @@ def restore(run_id: str) -> RestoredRun:
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     dataset = first_images(load_dataset(experiment.data, lambda done, total: None), experiment.fit.few_images)
     state.refuse_other_images(Images.of(dataset), dataset.split.hash)
-    trainer = assembled(experiment, dataset, accelerator)
-    train_state = begun(experiment, built_model(experiment, accelerator), trainer)
+    trainer = build_trainer(experiment, dataset, accelerator)
+    train_state = build_train_state(experiment, build_model(experiment, accelerator), trainer)
     train_state.load_state_dict(state.state)
     best = checkpoint.read(query.checkpoint_file(run_id, checkpoint.BEST))
     train_state.model.load_state_dict(best["model"])

@@ -63,6 +63,15 @@ class ProcessGroup:
             dist.broadcast_object_list(said, src=0)
         return said[0]
 
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first process passes the block alone, then the others do."""
+        if not self.is_first:
+            self.broadcast_object(None)
+        yield
+        if self.is_first:
+            self.broadcast_object(None)
+
     def all_gather(self, value: Item) -> list[Item]:
         """Everyone's, by rank."""
         if self.count == 1:

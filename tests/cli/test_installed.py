@@ -1,4 +1,5 @@
-"""The package as it is installed: from a wheel, in an empty folder, with a package of somebody else's components."""
+"""The package as it is installed: from a wheel, in an empty folder, with a package of somebody else's
+components."""
 
 import os
 import shutil

@@ -1,0 +1,316 @@
+"""What happens beside the training of a run: lines in the terminal, metrics in MLflow, checkpoints, the
+callback."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from pneumo.data.dataset import Dataset, first_images, load_dataset
+from pneumo.display.console import Advance, Terminal
+from pneumo.display.format import clock
+from pneumo.errors import PrunedError
+from pneumo.runs import checkpoint, diagnosis, messages, plots, query, tracking
+from pneumo.runs.callback import RunCallback
+from pneumo.runs.checkpoint import CheckpointWriter
+from pneumo.runs.diagnosis import SplitResult
+from pneumo.runs.experiment import Experiment
+from pneumo.runs.identity import Images
+from pneumo.runs.offline import UNSENT, OfflineQueue
+from pneumo.runs.profiler import profiled
+from pneumo.runs.resume import config_hash, interrupted, resumed
+from pneumo.runs.tracking import MlflowError, Tracker
+from pneumo.runs.warm_start import warm_start
+from pneumo.training.state import EpochReport, TrainState
+from pneumo.training.trainer import Trainer
+
+SCORE_FORMAT = 2  # of scores and thresholds; 1: label smoothing was not undone in P(pneumothorax)
+
+
+class Recorder:
+    """Records nothing: the recorder of the processes after the first."""
+
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        self.terminal = Terminal(quiet=True)
+
+    def load_dataset(self) -> Dataset:
+        """The experiment's data."""
+        dataset = load_dataset(self.experiment.data, lambda done, total: None)
+        return first_images(dataset, self.experiment.fit.few_images)
+
+    def resume(self, train_state: TrainState) -> None:
+        """Loads the checkpoint that the run goes on from, if there is one."""
+
+    @contextmanager
+    def recording(self, dataset: Dataset, trainer: Trainer, train_state: TrainState) -> Iterator[None]:
+        """The time in which epochs are recorded."""
+        yield
+
+    @contextmanager
+    def training(self) -> Iterator[Advance]:
+        """The time in which epochs run; gives a function (done, total) that is called after each batch."""
+        yield lambda done, total: None
+
+    def save(self, train_state: TrainState) -> None:
+        """Saves a checkpoint within an epoch."""
+
+    def on_epoch_end(self, report: EpochReport) -> None:
+        """Saves, logs and prints an epoch. PrunedError: the callback stops the run."""
+
+    def best_weights(self) -> Mapping[str, Tensor] | None:
+        """Of the model of the best epoch."""
+        return None
+
+    def finish(self, results: Mapping[str, SplitResult]) -> dict[str, float]:
+        """Prints and logs the results by split; returns the run's metrics."""
+        return {}
+
+
+class RunRecorder(Recorder):
+    """Records a run in MLflow, from its start or resumed.
+
+    InputError: MLflow cannot be reached, or what shall be resumed or started from is not there or does not
+    fit. """
+
+    def __init__(self, experiment: Experiment, output_dir: Path, callback: RunCallback | None):
+        super().__init__(experiment)
+        self._began = time.perf_counter()
+        self._callback = callback or RunCallback()
+        self.terminal = self._callback.terminal
+        tracking.connect(experiment.mlflow_experiment)
+        self._before = resumed(experiment)
+        self._start = warm_start(experiment.model.pretrained)
+        self._output_dir = output_dir
+
+    def load_dataset(self) -> Dataset:
+        """Prints what the data are, and refuses what must not go together."""
+        experiment, terminal = self.experiment, self.terminal
+        with terminal.progress("data") as advance:
+            dataset = first_images(
+                self._callback.dataset(experiment.data, advance), experiment.fit.few_images
+            )
+        terminal.say("data", messages.cohort(dataset))
+        terminal.say("split", messages.split(dataset.split))
+        for note in dataset.notes:
+            terminal.warn(f"          {note}")
+        self._images, split_hash = Images.of(dataset), dataset.split.hash
+        if self._before:
+            self._before.refuse_other_images(self._images, split_hash)
+        elif experiment.resume == "auto":
+            self._before = interrupted(experiment, self._images, split_hash, terminal.warn)
+        if self._before and checkpoint.images_of(self._before.state) is None:
+            terminal.warn(
+                "          its checkpoint does not know its images: only their ids and split are compared"
+            )
+        self._risk = self._start.leak_risk(self._images, split_hash, experiment.model.allow_leak)
+        if self._risk:
+            terminal.warn(f"          {self._risk}: its validation and test metrics may flatter")
+        self._changed = self._start.differences(self._images)
+        for line in self._changed:
+            terminal.warn(f"          since model.pretrained was trained: {line}")
+        return dataset
+
+    def resume(self, train_state: TrainState) -> None:
+        if self._before:
+            train_state.load_state_dict(self._before.state)
+
+    @contextmanager
+    def recording(self, dataset: Dataset, trainer: Trainer, train_state: TrainState) -> Iterator[None]:
+        self._dataset, self._trainer, self._train_state = dataset, trainer, train_state
+        terminal = self.terminal
+        terminal.say("model", messages.model(self.experiment, train_state.model, trainer.effective_batch))
+        terminal.say("device", messages.device(trainer))
+        folder = self._before.folder if self._before else self._output_dir / tracking.CHECKPOINTS
+        self._tracker = self._started(folder)
+        try:
+            with self._tracker:
+                self._begin(folder)
+                try:
+                    self._callback.on_start(self._tracker.run_id, dataset.split.hash, train_state.history)
+                    yield
+                except PrunedError:
+                    self._tracker.log(diagnosis.training_metrics(train_state))
+                    raise
+        except KeyboardInterrupt:
+            terminal.line()
+            terminal.warn(messages.stopped(train_state, self._tracker.run_id))
+            raise
+        except MlflowError as error:
+            terminal.line()
+            terminal.warn(messages.unfinished(train_state, self._tracker.run_id, folder))
+            raise tracking.away(error) from None
+        terminal.line(f"{clock(time.perf_counter() - self._began)} · {self._tracker.address()}")
+
+    @contextmanager
+    def training(self) -> Iterator[Advance]:
+        """Epochs that were saved but not logged, as when MLflow was away, are logged first."""
+        train_state, terminal = self._train_state, self.terminal
+        logged = query.epochs_of(self._tracker.run_id, "val/auroc") if train_state.history else {}
+        last = max(logged, default=0)
+        for epoch, metrics in enumerate(train_state.history[last:], start=last + 1):
+            self._tracker.log(metrics, epoch)
+        terminal.line()
+        terminal.line(messages.EPOCH_HEADING)
+        self._micro_batch = train_state.micro_batch
+        with (
+            profiled(self.experiment.fit.profile, self._tracker) as step,
+            terminal.progress("training") as advance,
+        ):
+
+            def on_batch(done: int, total: int) -> None:
+                advance(done, total)
+                step()
+
+            yield on_batch
+        if train_state.stopped and len(train_state.history) < self.experiment.fit.epochs:
+            terminal.line(f"stopped early, {messages.since_best(train_state)}")
+
+    def save(self, train_state: TrainState) -> None:
+        self._checkpoints.keep(train_state)
+
+    def on_epoch_end(self, report: EpochReport) -> None:
+        train_state, epochs = self._train_state, self.experiment.fit.epochs
+        self._checkpoints.save_epoch(report, train_state)
+        if train_state.micro_batch < self._micro_batch:
+            self._micro_batch = train_state.micro_batch
+            self.terminal.warn(messages.smaller_batch(self._trainer, self._micro_batch))
+            self._tracker.tag(micro_batch=self._micro_batch)
+        self._tracker.log(report.metrics, report.epoch)
+        self.terminal.line(messages.epoch(report, epochs))
+        is_last = train_state.stopped or report.epoch == epochs
+        self._callback.on_epoch_end(report.epoch, report.metrics, is_last)
+
+    def best_weights(self) -> Mapping[str, Tensor]:
+        return self._checkpoints.best_weights()
+
+    def finish(self, results: Mapping[str, SplitResult]) -> dict[str, float]:
+        """Printed first: MLflow may be away."""
+        dataset, train_state, terminal, tracker = (
+            self._dataset,
+            self._train_state,
+            self.terminal,
+            self._tracker,
+        )
+        split, last = list(results.items())[-1]
+        terminal.line()
+        terminal.table(*messages.result(last, split, dataset.patients_known))
+        terminal.line(messages.operating_point(last))
+
+        metrics = diagnosis.training_metrics(train_state)
+        tracker.log(metrics | {"threshold": last.threshold})
+        if split == "test":
+            tracker.log(last.named("test"))
+        if last.collapsed:
+            positive_patients = dataset.positive_patients(dataset.split.train)
+            reason = diagnosis.likely_reason(self.experiment, self._trainer, train_state, positive_patients)
+            terminal.line()
+            terminal.warn(diagnosis.collapse_message(last, split, reason))
+            terminal.line()
+            tracker.tag(collapse_reason=reason)
+        fit_time = timedelta(seconds=round(metrics["fit_seconds"]))
+        tracker.tag(fit_time=fit_time, collapsed=str(last.collapsed).lower())
+        tracker.log_text(predictions_csv(results, dataset), "predictions.csv")
+        if self.experiment.fit.pictures:
+            with terminal.progress("plots") as advance:
+                drawn = plots.of_run(self._trainer, train_state, dataset, results)
+                for number, (path, figure) in enumerate(drawn, start=1):
+                    tracker.log_figure(figure, path)
+                    advance(number, plots.COUNT)
+        return metrics
+
+    def _started(self, folder: Path) -> Tracker:
+        """The run in MLflow, new or again."""
+        before, callback, experiment = self._before, self._callback, self.experiment
+        callback.ensure_owned()
+        tracker = Tracker.start(
+            before.run_id if before else callback.run_id,
+            callback.run_name or experiment.run_name,
+            {} if before else {**experiment.choices, **experiment.parameters},
+            {**self._tags(folder), **callback.tags},
+            callback.parent,
+            OfflineQueue(folder / UNSENT),
+            self.terminal.warn,
+            callback.ensure_owned,
+        )
+        self.terminal.say("run", f"{tracker.name} · {tracking.place()}")
+        if before:
+            self.terminal.say("resumed", messages.resumed(before.state))
+        return tracker
+
+    def _begin(self, folder: Path) -> None:
+        """Logs what is known before the first epoch, and opens the folder of checkpoints."""
+        dataset, tracker, trainer = self._dataset, self._tracker, self._trainer
+        if not self._before:
+            tracker.log(initial_metrics(self.experiment, dataset, trainer, self._train_state))
+            tracker.log_text(self.experiment.yaml, "config.yaml")
+            if dataset.cohort.skipped:
+                tracker.log_text("\n".join(dataset.cohort.skipped) + "\n", "skipped.txt")
+        self._checkpoints = CheckpointWriter(
+            folder,
+            self.experiment.identity,
+            dataset.split.hash,
+            tracker.run_id,
+            self._images,
+            self._start.seen,
+            self._callback.ensure_owned,
+            self._callback.study_id,
+        )
+        tracker.checkpoints.extend(self._checkpoints.files)
+
+    def _tags(self, folder: Path) -> dict[str, object]:
+        experiment, dataset, images = self.experiment, self._dataset, self._images
+        risks = [risk for risk in (dataset.split.leak_risk, self._risk) if risk]
+        return {
+            **experiment.choices,
+            "overrides": " ".join(experiment.overrides),
+            "config_hash": config_hash(experiment),
+            "data_key": dataset.store.key[:12],
+            "data_identity": images.data_identity,
+            "split_identity": images.split_identity,
+            "test_identity": images.test_identity,
+            "split_hash": dataset.split.hash,
+            "leak_risk": "; ".join(risks) or "none",
+            **({"changed_since_pretraining": "; ".join(self._changed)} if self._changed else {}),
+            "score_format": SCORE_FORMAT,
+            "checkpoints": folder.resolve(),
+        }
+
+
+def initial_metrics(
+    experiment: Experiment, dataset: Dataset, trainer: Trainer, train_state: TrainState
+) -> dict[str, float]:
+    """What is known of a run before its first epoch, by MLflow names."""
+    return {
+        **dataset.split.numbers,
+        "effective_batch": trainer.effective_batch,
+        "processes": trainer.processes.count,
+        "resolved_lr": experiment.optimizer.resolved_lr(trainer.effective_batch),
+        "trainable_parameters": sum(p.numel() for p in train_state.model.parameters() if p.requires_grad),
+        "normalise_mean": trainer.normalise.mean,
+        "normalise_std": trainer.normalise.std,
+    }
+
+
+def predictions_csv(results: Mapping[str, SplitResult], dataset: Dataset) -> str:
+    """A row an image: id, patient, label, score, split."""
+    table = dataset.cohort.table
+    rows = [
+        pd.DataFrame(
+            {
+                "image_id": table["image_id"].to_numpy()[result.predictions.rows],
+                "patient_id": table["patient_id"].to_numpy()[result.predictions.rows],
+                "label": result.predictions.labels,
+                "score": np.round(result.predictions.scores, 6),
+                "split": split,
+            }
+        )
+        for split, result in results.items()
+    ]
+    text: str = pd.concat(rows).to_csv(index=False)
+    return text
