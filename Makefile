@@ -10,10 +10,11 @@ train: .venv/installed        ## install, then the main job
 test: .venv/installed         ## install, then the tests
 	$(BIN)/pytest
 
-check: .venv/installed        ## linter, format and types
+check: .venv/installed        ## linter, format, types, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: .venv/installed        ## of a training; writes docs/benchmarks.md
 	$(BIN)/python benchmarks/page.py
