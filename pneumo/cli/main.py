@@ -98,7 +98,8 @@ def main() -> None:
     """Runs the command of sys.argv and exits: 0 done, 1 input error, 2 wrong usage, 130 Ctrl-C."""
     words = sys.argv[1:]
     try:
-        sys.exit(invoke(words))
+        if code := invoke(words):
+            sys.exit(code)
     except typer.TyperException as error:
         print(hidden(usage_message(error), words), file=sys.stderr)
         sys.exit(error.exit_code)

@@ -305,10 +305,10 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
     swept, monkeypatch, capfd, tmp_path
 ):
     swept("n_trials=2", "pruner=none", *LR_ALONE)
-    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=2"])
+    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "2"])
     main.main()
     said = capfd.readouterr().out
-    assert "looked at once" in said
+    assert "evaluated once" in said
     confirmed = runs("tags.confirms != ''")
     assert {run.data.tags["seed"] for run in confirmed} == {"1000", "1001"}
     assert sum("test/auroc" in run.data.metrics for run in confirmed) == 1
