@@ -115,7 +115,7 @@ def test_of_grown_data_the_images_that_are_test_in_both_can_be_evaluated(world, 
         "20 images are new",
         "14 images are in another split",
         "6 of the 44 test images of now were trained on",
-        "split=common evaluates the 32 images",
+        "--split common evaluates the 32 images",
     ):
         assert said in str(refused.value)
     other = train("seed=1", *by_column)

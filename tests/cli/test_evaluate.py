@@ -86,7 +86,7 @@ def looks(run_id):
 
 def test_what_is_refused_after_a_run_was_read_does_not_count_as_a_look(trained_runs, tmp_path):
     (run_id,) = trained_runs(())
-    with pytest.raises(InputError, match=r"hard_negatives=tube needs data\.patients_csv"):
+    with pytest.raises(InputError, match=r"--hard-negatives tube needs data\.patients_csv"):
         invoke(["evaluate", run_id, "--hard-negatives", "tube"])
     assert looks(run_id) == 1
     assert not query.has_file(run_id, "evaluation")
