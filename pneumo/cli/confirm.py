@@ -62,6 +62,16 @@ class ConfirmedTrial:
         """How much better the value that the trial was chosen by is than the mean of fresh seeds."""
         return float(self.trial.values[0]) - self.mean
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        fresh = {"values": self.values, "mean": self.mean, "sd": self.spread, "runs": self.runs}
+        return {
+            "trial": self.trial.number,
+            "params": self.trial.params,
+            "chosen_by": self.trial.values[0],
+            **fresh,
+        }
+
 
 class FreshSeedRun(RunCallback):
     """Tags a run of a trial's configuration with another seed, and refuses changed data."""
@@ -90,9 +100,7 @@ def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
     storage = open_study(url, name, directions=None)
     study, terminal = storage.study, Terminal()
     if study.user_attrs.get("design"):
-        raise InputError(
-            f"{name} is an ablation, not a search for the best: pneumo study {name} shows its results"
-        )
+        raise InputError(f"{name} is an ablation, without a best: pneumo study {name} shows its results")
     chosen = best_first(study, study.get_trials(deepcopy=False))[:top]
     if not chosen:
         raise InputError(f"{name} has no complete trial yet: there is nothing to confirm")
@@ -111,30 +119,18 @@ def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
     best = max(results, key=lambda one: (one.mean, -one.trial.number))
     terminal.line()
     tested = test_once(study, best)
-    print_test(study, tested, best, terminal)
+    print_test(tested, best, terminal)
     tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
     path = write_recipe(study, best, tested, objective)
     tracking.log_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
     terminal.say("written", f"{path}: {COMMAND}")
+    confirmed = [one.summary for one in results]
     return {
         "study": name,
         "objective": objective,
-        "confirmed": [summary(one) for one in results],
+        "confirmed": confirmed,
         "tested": tested,
         "recipe": str(path),
-    }
-
-
-def summary(one: ConfirmedTrial) -> dict[str, Any]:
-    return {
-        "trial": one.trial.number,
-        "params": one.trial.params,
-        "chosen_by": one.trial.values[0],
-        "values": one.values,
-        "mean": one.mean,
-        "sd": one.spread,
-        "optimism": one.optimism,
-        "runs": one.runs,
     }
 
 
@@ -149,15 +145,10 @@ def confirm_trial(
     values, runs = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         experiment = experiment_of(trial.user_attrs["run_id"], {"seed": seed, "fit.test": False})
-        same = {
-            "mlflow.parentRunId": study.user_attrs["confirm_run"],
-            "config_hash": config_hash(experiment),
-            "split_hash": split_hash,
-        }
+        same = {"config_hash": config_hash(experiment), "split_hash": split_hash}
+        own = {"mlflow.parentRunId": study.user_attrs["confirm_run"]}
         tags = {"confirms": f"{study.study_name}-{trial.number}", "seed": seed}
-        run_id = query.finished_run({**tags, **same})
-        if run_id is None:
-            run_id = train_seed(storage, trial, experiment, tags)
+        run_id = query.finished_run({**tags, **same, **own}) or train_seed(storage, trial, experiment, tags)
         values.append(query.metrics_of(run_id)[metric])
         runs.append(run_id)
         terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
@@ -222,7 +213,7 @@ def is_own(study: optuna.Study, run_id: str) -> bool:
     return False
 
 
-def print_test(study: optuna.Study, tested: dict[str, Any], best: ConfirmedTrial, terminal: Terminal) -> None:
+def print_test(tested: dict[str, Any], best: ConfirmedTrial, terminal: Terminal) -> None:
     if tested["trial"] != best.trial.number:
         terminal.warn(
             f"The test split was evaluated on {tested['when']} for #{tested['trial']}. It is not evaluated "
@@ -245,12 +236,8 @@ def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, An
     path = Path.cwd() / RECIPE
     text = config.recipe_of(experiment, evidence(study, best, tested, objective))
     if differing := differences(experiment, config.of_recipe(text, experiment.choices)):
-        raise InputError(
-            listed(
-                f"{path} is not written, because it would compose to another experiment than the best:",
-                differing,
-            )
-        )
+        heading = f"{path} is not written: it would compose to another experiment than the best:"
+        raise InputError(listed(heading, differing))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text)
@@ -266,10 +253,10 @@ def differences(wanted: Experiment, found: Experiment) -> list[str]:
         for name in (*PLACES, "tta")
         if known.get(name) != found.parameters.get(name)
     ]
-    settings = {
-        name: known[name] for name in found.parameters.keys() | wanted.parameters.keys() if name in known
+    shared = {
+        name: known[name] for name in known.keys() & (found.parameters.keys() | wanted.parameters.keys())
     }
-    return [*identity.differing(settings, found.parameters), *places]
+    return [*identity.differing(shared, found.parameters), *places]
 
 
 def evidence(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], objective: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
@@ -110,10 +110,7 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
         "split": request.part,
         "tta": request.tta,
         "n_images": len(before.labels),
-        "aurocs": found.aurocs,
-        "difference": found.by_delong.value,
-        "interval": found.by_patients,
-        "delong": {"p": found.by_delong.p, "interval": found.by_delong.interval},
+        **asdict(found),
     }
 
 

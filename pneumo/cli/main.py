@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 from pneumo.display.address import STORAGE, hidden
 from pneumo.errors import InputError
 
-DONE, INPUT_ERROR, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
 JUDGE, USE, STUDIES, DATA = "Judge a run", "Use a run", "Studies and the report", "Data"  # panels of the help
 
 
@@ -52,46 +52,38 @@ app = typer.Typer(
 data_app = typer.Typer(help="check: Look for duplicates, leaks and unreadable files in a data set.")
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 
-Words = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN [data=...]",
-        show_default=False,
-        help="Runs, and Hydra overrides: data=NAME names another data set, data.KEY=VALUE changes it. "
-        "data.root=FOLDER alone says where the run's own images are now.",
-    ),
-]
-Split = Annotated[
-    Literal["train", "val", "test", "all", "common"] | None,
-    typer.Option(
-        show_default="test, or all of another data set",
-        help="The images to evaluate. common: those in the test split both when the run was trained and now.",
-    ),
-]
+
+def option(help: str, metavar: str | None = None, default: str | bool = True, **more: Any) -> Any:
+    """`default`: what the help shows where the default in the signature is None."""
+    return typer.Option(help=help, metavar=metavar, show_default=default, **more)
+
+
+def argument(help: str, metavar: str, default: str | bool = False) -> Any:
+    return typer.Argument(help=help, metavar=metavar, show_default=default)
+
+
+def column(role: str, default: str) -> Any:
+    return option(f"Column of {role}.", "COLUMN", default)
+
+
+RUNS = """Runs, and Hydra overrides: data=NAME names another data set, data.KEY=VALUE changes it.
+data.root=FOLDER alone says where the run's own images are now."""
+SPLIT = "The images to evaluate. common: those in the test split both when the run was trained and now."
+HARD = "Column of data.patients_csv that marks hard negatives, such as chest tubes; needs that table."
+JSON = "Print the metrics as one JSON document, and all else on stderr."
+
+Words = Annotated[list[str], argument(RUNS, "RUN [data=...]")]
+Run = Annotated[str, argument("A run id, or best.", "RUN")]
+Study = Annotated[str, argument("The study's name.", "NAME")]
+Split = Literal["train", "val", "test", "all", "common"]
 Tta = Literal["none", "hflip", "scales", "hflip_scales"]
-EvalTta = Annotated[Tta, typer.Option(help="Test-time augmentation, averaged over its transforms.")]
-HardNegatives = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN",
-        show_default="none",
-        help="Column of data.patients_csv that marks hard negatives, such as chest tubes; needs that table.",
-    ),
-]
-RunName = Annotated[str, typer.Argument(metavar="RUN", show_default=False, help="A run id, or best.")]
-StudyName = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The study's name.")]
+EvalSplit = Annotated[Split | None, option(SPLIT, default="test, or all of another data set")]
+EvalTta = Annotated[Tta, option("Test-time augmentation, averaged over its transforms.")]
+HardNegatives = Annotated[str | None, option(HARD, "COLUMN", "none")]
 Storage = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        envvar=STORAGE,
-        show_default="study.db in this folder",
-        help="The database of the studies.",
-    ),
+    str | None, option("The database of the studies.", "URL", "study.db in this folder", envvar=STORAGE)
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the metrics as one JSON document, and all else on stderr.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help=JSON)]
 
 
 def main() -> None:
@@ -115,7 +107,7 @@ def invoke(words: Sequence[str]) -> int:
     overview = not words or list(words) == ["help"]
     command = typer.main.get_command(app)
     code = command.main(["--help"] if overview else list(words), prog_name="pneumo", standalone_mode=False)
-    return code or DONE
+    return code or 0
 
 
 def usage_message(error: typer.TyperException) -> str:
@@ -150,7 +142,7 @@ def verb(name: str, panel: str, example: str, parent: typer.Typer = app) -> Call
 @verb("evaluate", JUDGE, "pneumo evaluate best --split val --tta hflip")
 def evaluate(
     words: Words,
-    split: Split = None,
+    split: EvalSplit = None,
     tta: EvalTta = "none",
     hard_negatives: HardNegatives = None,
     as_json: AsJson = False,
@@ -166,7 +158,7 @@ def evaluate(
 @verb("compare", JUDGE, "pneumo compare RUN_ID best --split val")
 def compare(
     words: Words,
-    split: Split = None,
+    split: EvalSplit = None,
     tta: EvalTta = "none",
     hard_negatives: HardNegatives = None,
     as_json: AsJson = False,
@@ -181,15 +173,9 @@ def compare(
     call(as_json, compare, *runs, EvalRequest(overrides, split, tta, hard_negatives))
 
 
-def column(role: str, default: str) -> Any:
-    return typer.Option(metavar="COLUMN", show_default=default, help=f"Column of {role}.")
-
-
 @verb("score", JUDGE, "pneumo score predictions.csv --score probability --label truth")
 def score(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", show_default=False, help="A row for each image.")
-    ],
+    file: Annotated[Path, argument("A row for each image.", "FILE.csv")],
     score: Annotated[str | None, column("the predicted probability, 0 to 1", "score")] = None,
     label: Annotated[str | None, column("the label, 0 or 1", "label")] = None,
     image: Annotated[str | None, column("the image id", "image_id")] = None,
@@ -197,15 +183,11 @@ def score(
     hard_negatives: Annotated[str | None, column("flags of hard negatives", "hard_negative")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(show_default="of the best F1 on rows of split val, else .5", help="Positive from here."),
+        option("Positive from this score.", default="best F1 on rows of split val, else .5"),
     ] = None,
     patients_csv: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            show_default="none",
-            help="Table with what FILE.csv lacks: patient_id, view, sex, age, split.",
-        ),
+        option("Table of what FILE.csv lacks: patient_id, view, sex, age.", "FILE", "none"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -219,21 +201,11 @@ def score(
 
 @verb("predict", USE, "pneumo predict best radiographs/ --out scores.csv --heatmaps maps/")
 def predict(
-    run: RunName,
-    paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH", show_default=False, help="PNG, JPEG or DICOM files, or folders."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")] = Path(
-        "predictions.csv"
-    ),
-    heatmaps: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", show_default="none", help="Where to write a heat map of each image."),
-    ] = None,
-    tta: Annotated[
-        Tta | None, typer.Option(show_default="that of the run", help="Test-time augmentation.")
-    ] = None,
+    run: Run,
+    paths: Annotated[list[str], argument("PNG, JPEG or DICOM files, or folders.", "PATH")],
+    out: Annotated[Path, option("The CSV file to write.", "FILE")] = Path("predictions.csv"),
+    heatmaps: Annotated[Path | None, option("Where to write a heat map of each.", "FOLDER", "none")] = None,
+    tta: Annotated[Tta | None, option("Test-time augmentation.", default="that of the run")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict pneumothorax on image files, into a CSV file."""
@@ -244,9 +216,9 @@ def predict(
 
 @verb("promote", USE, "pneumo promote best --alias champion")
 def promote(
-    run: RunName,
-    alias: Annotated[str, typer.Option(help="Alias that the new version gets.")] = "champion",
-    name: Annotated[str, typer.Option(help="Name of the registered model.")] = "pneumo",
+    run: Run,
+    alias: Annotated[str, option("Alias that the new version gets.")] = "champion",
+    name: Annotated[str, option("Name of the registered model.")] = "pneumo",
 ) -> None:
     """Register the model of a run in MLflow, ready to be served."""
     from pneumo.cli.promote import promote
@@ -256,10 +228,7 @@ def promote(
 
 @verb("reproduce", USE, "pneumo reproduce 458c264d13be4cd282430ab3157961d8")
 def reproduce(
-    run_id: Annotated[
-        str, typer.Argument(metavar="RUN_ID", show_default=False, help="32 hexadecimal digits.")
-    ],
-    as_json: AsJson = False,
+    run_id: Annotated[str, argument("32 hexadecimal digits.", "RUN_ID")], as_json: AsJson = False
 ) -> None:
     """Train a run again and compare every epoch with the original."""
     from pneumo.cli.reproduce import reproduce
@@ -268,7 +237,7 @@ def reproduce(
 
 
 @verb("study", STUDIES, "pneumo study report --storage sqlite:///study.db")
-def study(name: StudyName, storage: Storage = None, as_json: AsJson = False) -> None:
+def study(name: Study, storage: Storage = None, as_json: AsJson = False) -> None:
     """Show the results of a study, and write them as pages."""
     url = storage or local_storage()
     from pneumo.cli.study import show_study
@@ -278,9 +247,9 @@ def study(name: StudyName, storage: Storage = None, as_json: AsJson = False) -> 
 
 @verb("confirm", STUDIES, "pneumo confirm report --top 3 --seeds 5")
 def confirm(
-    name: StudyName,
-    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to train again.")] = 5,
-    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each of them.")] = 5,
+    name: Study,
+    top: Annotated[int, option("How many of the best trials to train again.", min=1)] = 5,
+    seeds: Annotated[int, option("Fresh seeds for each of them.", min=1)] = 5,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
@@ -293,13 +262,9 @@ def confirm(
 
 @verb("report", STUDIES, "pneumo report --study conclusions --out report")
 def report(
-    study: Annotated[
-        str | None, typer.Option(metavar="NAME", show_default="none", help="A study whose results to add.")
-    ] = None,
+    study: Annotated[str | None, option("A study whose results to add.", "NAME", "none")] = None,
     storage: Storage = None,
-    out: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the files, without .html and .md.")
-    ] = "report",
+    out: Annotated[str, option("Name of the files, without .html and .md.", "NAME")] = "report",
     as_json: AsJson = False,
 ) -> None:
     """Write the 2024 report beside its runs, as one HTML page."""
@@ -312,14 +277,9 @@ def report(
 @verb("check", DATA, "pneumo data check data=siim_dicom data.root=/data/siim --verify", data_app)
 def data_check(
     words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="data=...", show_default="data=phantom", help="Hydra overrides that name the data set."
-        ),
+        list[str] | None, argument("Hydra overrides that name the data set.", "data=...", "data=phantom")
     ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read all files again, also those that look unchanged.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read also files that look unchanged.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read a whole data set: counts, duplicates, leaks, lesions, unreadable files."""

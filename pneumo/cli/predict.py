@@ -32,6 +32,7 @@ from pneumo.runs import tracking
 from pneumo.training.predict import TtaTransform, tta_transforms
 
 COLUMNS = ("path", "score", "probability", "decision", "flag", "error", "trained_on")
+COUNTED = ("positive", "negative", "flagged", "trained_on", "unreadable")
 READ_AHEAD = 4  # files for each core
 
 
@@ -78,7 +79,7 @@ def predict(
     for caution in model.cautions:
         terminal.warn(f"          {caution}")
     terminal.say("files", f"{len(paths):,}" + (f" · left out: {counted(left_out)}" if left_out else ""))
-    counts: Counter[str] = Counter()
+    counts = Counter(dict.fromkeys(COUNTED, 0))
     try:
         with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
@@ -86,13 +87,13 @@ def predict(
             with terminal.progress("reading") as advance:
                 for number, row in enumerate(rows(model, decision, paths, transforms, heatmaps), 1):
                     writer.writerow([getattr(row, column) for column in COLUMNS])
-                    counts += Counter(
-                        [row.decision, *["flagged"] * bool(row.flag), *["trained on"] * bool(row.trained_on)]
-                    )
+                    counts[row.decision or "unreadable"] += 1
+                    counts["flagged"] += bool(row.flag)
+                    counts["trained_on"] += bool(row.trained_on)
                     advance(number, len(paths))
     except KeyboardInterrupt:
         terminal.warn(
-            f"stopped after {counts['positive'] + counts['negative'] + counts['']:,} of "
+            f"stopped after {sum(counts[name] for name in ('positive', 'negative', 'unreadable')):,} of "
             f"{len(paths):,} files; their rows are in {partial}"
         )
         raise
@@ -101,34 +102,24 @@ def predict(
     for line in summary(counts, len(paths)):
         terminal.line(line)
     terminal.say("written", f"{out}" + (f" · heat maps in {heatmaps}" if heatmaps else ""))
-    return {
-        "run_id": model.run_id,
-        "files": len(paths),
-        "positive": counts["positive"],
-        "negative": counts["negative"],
-        "flagged": counts["flagged"],
-        "trained_on": counts["trained on"],
-        "unreadable": counts[""],
-        "out": str(out),
-    }
+    return {"run_id": model.run_id, "files": len(paths), **counts, "out": str(out)}
 
 
 def summary(counts: Counter[str], n_files: int) -> list[str]:
-    """Lines for the terminal. `counts` are of decisions ("" for files that cannot be read), flags and images
-    that the model was trained on."""
-    read = n_files - counts[""]
+    """Lines for the terminal. `counts`: of files, by the names in COUNTED."""
+    read = n_files - counts["unreadable"]
     lines = [f"{'positive':<10}{counts['positive']:,} of {read:,} that could be read"]
     if counts["flagged"]:
         lines.append(
             f"{'flagged':<10}{counts['flagged']:,} evidently no frontal chest radiograph: see the column flag"
         )
-    if counts["trained on"]:
+    if counts["trained_on"]:
         lines.append(
-            f"{'known':<10}{counts['trained on']:,} are images that it was trained on, which say nothing "
+            f"{'known':<10}{counts['trained_on']:,} are images that it was trained on, which say nothing "
             "about new ones: see the column trained_on"
         )
-    if counts[""]:
-        lines.append(f"{'broken':<10}{counts['']:,} cannot be read: see the column error")
+    if counts["unreadable"]:
+        lines.append(f"{'broken':<10}{counts['unreadable']:,} cannot be read: see the column error")
     return lines
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,7 @@ def test_every_verb_that_prints_metrics_has_json():
 
 def test_the_choices_in_the_help_are_those_of_the_evaluation():
     assert get_args(main.Tta) == tuple(TTA)
-    assert get_args(get_args(get_type_hints(main.evaluate)["split"])[0]) == SPLITS
+    assert get_args(main.Split) == SPLITS
 
 
 def test_the_help_loads_neither_torch_nor_mlflow_nor_hydra():
@@ -187,10 +187,11 @@ def test_json_of_a_comparison_has_the_printed_difference(there, one_run, compose
     run(composed(*SMALL, "model.width=4", "fit.epochs=1", "seed=1"), tmp_path / "out", callback)
     found = json_of(capsys, "compare", there, callback.run_id, "--split", "val")
     assert found["runs"] == [there, callback.run_id]
-    assert found["difference"] == pytest.approx(found["aurocs"][1] - found["aurocs"][0])
-    assert found["interval"][0] <= found["difference"] <= found["interval"][1]
+    difference = found["aurocs"][1] - found["aurocs"][0]
+    assert found["by_delong"]["value"] == pytest.approx(difference)
+    assert found["by_patients"][0] <= difference <= found["by_patients"][1]
     page = query.text_of(callback.run_id, f"evaluation/phantom-val-none/against-{there}.md")
-    assert f"(p {found['delong']['p']:.2g})" in page
+    assert f"(p {found['by_delong']['p']:.2g})" in page
 
 
 def test_json_of_predictions_counts_the_rows_of_the_csv(there, tmp_path, capsys):
