@@ -324,7 +324,7 @@ def test_files_that_a_model_was_trained_on_are_told_from_others(world, train, wo
     found = pd.read_csv("predictions.csv")
     known = found.loc[found["trained_on"] == "yes", "path"]
     assert {Path(path).name.removeprefix("renamed-") for path in known} == {Path(p).name for p in trained}
-    assert f"known     {len(trained)} it was trained on" in capsys.readouterr().out
+    assert f"known     {len(trained)} are images that it was trained on" in capsys.readouterr().out
 
 
 # ---- resuming

@@ -64,13 +64,9 @@ class ConfirmedTrial:
 
     @property
     def summary(self) -> dict[str, Any]:
-        fresh = {"values": self.values, "mean": self.mean, "sd": self.spread, "runs": self.runs}
-        return {
-            "trial": self.trial.number,
-            "params": self.trial.params,
-            "chosen_by": self.trial.values[0],
-            **fresh,
-        }
+        chosen = {"trial": self.trial.number, "params": self.trial.params, "chosen_by": self.trial.values[0]}
+        found = {"mean": self.mean, "sd": self.spread, "optimism": self.optimism}
+        return {**chosen, **found, "values": self.values, "runs": self.runs}
 
 
 class FreshSeedRun(RunCallback):
