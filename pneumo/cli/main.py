@@ -49,7 +49,7 @@ app = typer.Typer(
     "pneumo VERB --help shows all options of a verb and an example.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="check: Look for duplicates, leaks and unreadable files in a data set.")
+data_app = typer.Typer(help="check: Find duplicates, leaks, unreadable files in a data set.")
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 
 

@@ -55,7 +55,7 @@ def test_the_phantom_is_whole_and_its_crop_is_not(workdir: Path, capsys: pytest.
     assert "read before" in capsys.readouterr().out  # as a training would find it
 
 
-def test_every_augment_is_looked_at() -> None:
+def test_every_augment_is_checked() -> None:
     assert config.names("augment") == ["none", "report", "safe", "strong"]
     assert (ROOT / "conf").samefile(config.FOLDER)
 
@@ -80,7 +80,9 @@ def messy(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_messy_folder_is_told_whole(messy: Path, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_fault_of_a_folder_is_reported(
+    messy: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = ["data.split=column", "data.split_column=part", "data.image_side_px=16"]
     with pytest.raises(InputError) as error:
         invoke(["data", "check", "data=siim_dicom", f"data.root={messy}", *given])
@@ -131,7 +133,7 @@ def test_a_file_that_changed_unnoticed_is_found_by_verify_and_then_read(
     assert "30 files read again; 0 hold other bytes than before" in capsys.readouterr().out
 
 
-def test_a_split_that_cannot_be_made_is_said_and_the_rest_still_told(
+def test_a_split_that_cannot_be_made_is_reported_and_the_rest_still_checked(
     messy: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (messy / "train-rle.csv").read_text().splitlines()

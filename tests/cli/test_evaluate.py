@@ -70,9 +70,9 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     invoke(["compare", one, two, "--split", "val"])
     assert "difference, DeLong (p" in capsys.readouterr().out
     assert "DeLong" in query.text_of(two, f"evaluation/phantom-val-none/against-{one}.md")
-    before = looks(one), looks(two)
+    before = evaluations(one), evaluations(two)
     invoke(["compare", one, two])
-    assert (looks(one), looks(two)) == (before[0] + 1, before[1] + 1)
+    assert (evaluations(one), evaluations(two)) == (before[0] + 1, before[1] + 1)
     assert "The test split has now been looked at" in capsys.readouterr().out
     with pytest.raises(InputError, match="have other images in val"):
         invoke(["compare", one, other, "--split", "val"])
@@ -80,15 +80,15 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
         invoke(["evaluate", one, other])
 
 
-def looks(run_id):
+def evaluations(run_id):
     return int(query.find_run(run_id).data.tags.get("test_evaluations", 1))
 
 
-def test_what_is_refused_after_a_run_was_read_does_not_count_as_a_look(trained_runs, tmp_path):
+def test_a_refused_evaluation_does_not_count_as_one_of_the_test_split(trained_runs, tmp_path):
     (run_id,) = trained_runs(())
     with pytest.raises(InputError, match=r"--hard-negatives tube needs data\.patients_csv"):
         invoke(["evaluate", run_id, "--hard-negatives", "tube"])
-    assert looks(run_id) == 1
+    assert evaluations(run_id) == 1
     assert not query.has_file(run_id, "evaluation")
 
 
@@ -145,7 +145,7 @@ def predictions(workdir):
     return write
 
 
-def test_anybody_s_predictions_are_scored(predictions, workdir, capsys):
+def test_predictions_of_any_model_are_scored(predictions, workdir, capsys):
     table = predictions()
     invoke(["score", "preds.csv"])
     found = json.loads((workdir / "preds.evaluation.json").read_text())

@@ -1,4 +1,4 @@
-"""pneumo predict: files and folders in, a CSV out."""
+"""`pneumo predict`: files and folders in, a CSV out."""
 
 import csv
 import io
@@ -54,12 +54,17 @@ def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, 
         assert 0 < float(row["probability"]) < 1
 
 
-def test_png_jpeg_and_dicom_of_one_film_in_the_order_given_with_the_broken_between(there, tmp_path):
-    film = np.kron(chest(16), np.ones((4, 4), np.uint8))
-    Image.fromarray(film).save(tmp_path / "b.jpg", quality=98)
+def test_png_jpeg_and_dicom_of_one_radiograph_keep_the_order_given_with_the_broken_between(there, tmp_path):
+    radiograph = np.kron(chest(16), np.ones((4, 4), np.uint8))
+    Image.fromarray(radiograph).save(tmp_path / "b.jpg", quality=98)
     broken = tmp_path / "c.dcm"
-    broken.write_bytes(b"no film")
-    given = [png(tmp_path / "d.png", film), tmp_path / "b.jpg", broken, save(tmp_path / "a.dcm", film)]
+    broken.write_bytes(b"no radiograph")
+    given = [
+        png(tmp_path / "d.png", radiograph),
+        tmp_path / "b.jpg",
+        broken,
+        save(tmp_path / "a.dcm", radiograph),
+    ]
     main.invoke(["predict", there, *map(str, given), "--out", str(tmp_path / "out.csv")])
     rows = table(tmp_path / "out.csv")
     assert [row["path"] for row in rows] == list(map(str, given))
@@ -79,7 +84,7 @@ def test_names_with_line_breaks_commas_and_no_utf8_survive(there, tmp_path):
     assert all(row["score"] for row in rows)
 
 
-def test_heat_maps_are_one_picture_a_film_that_could_be_read(there, tmp_path):
+def test_each_readable_radiograph_has_one_heat_map(there, tmp_path):
     png(tmp_path / "films" / "a.png")
     (tmp_path / "films" / "b.png").write_bytes(b"broken")
     png(tmp_path / "films" / "c.png")
@@ -125,16 +130,16 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
         (["film.png.part", "--out", "film.png"], "film.png.part is one of the files to be read"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_is(workdir, words, said):
+def test_what_cannot_be_predicted_is_refused_before_anything_is_written(workdir, words, said):
     (workdir / "empty").mkdir()
-    film = png(workdir / "film.png").read_bytes()
+    radiograph = png(workdir / "film.png").read_bytes()
     os.mkfifo(workdir / "pipe")
     (workdir / "linked.png").symlink_to("film.png")
-    (workdir / "film.png.part").write_bytes(film)
+    (workdir / "film.png.part").write_bytes(radiograph)
     with pytest.raises(InputError, match=said):
         main.invoke(["predict", "0" * 32, *words])
     assert not list(workdir.glob("*.csv*"))
-    assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == film
+    assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == radiograph
     assert (workdir / "pipe").is_fifo()
 
 
@@ -154,11 +159,11 @@ def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_document
     assert counted(left_out) == "2 .txt, 1 broken link, 1 pipe or device, 1 .gz, 1 linked folder"
 
 
-def test_what_a_folder_has_besides_films_is_said(there, tmp_path, capsys):
+def test_other_files_of_a_folder_are_counted(there, tmp_path, capsys):
     png(tmp_path / "films" / "a.png")
     Image.fromarray(chest()).save(tmp_path / "films" / "b.gif")
     for name in ("notes.txt", "more.txt", "report.pdf", ".hidden.txt"):
-        (tmp_path / "films" / name).write_text("no film")
+        (tmp_path / "films" / name).write_text("no radiograph")
     main.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
     assert "2 · left out: 2 .txt, 1 .pdf" in capsys.readouterr().out
     rows = table(tmp_path / "out.csv")
