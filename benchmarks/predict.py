@@ -16,9 +16,9 @@ from runs import surroundings, trained
 FEW, MANY, SIDE_PX = 500, 2000, 512
 MEASURED = """
 import resource, sys, time
-from pneumo import cli
+from pneumo.cli.main import invoke
 began = time.perf_counter()
-cli.told(["predict", *sys.argv[1:]])
+invoke(["predict", *sys.argv[1:]])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print("MEASURED", time.perf_counter() - began, peak)
 """
@@ -57,7 +57,7 @@ def drawn(folder: Path) -> list[str]:
 
 def measured(folder: Path, files: list[str]) -> tuple[float, float]:
     """Seconds and peak MB of a process of its own, in the folder of the run."""
-    command = [sys.executable, "-c", MEASURED, "best", *files, "out=out.csv"]
+    command = [sys.executable, "-c", MEASURED, "best", *files, "--out", "out.csv"]
     said = subprocess.run(
         command, cwd=folder, env=surroundings(), capture_output=True, text=True, check=True
     ).stdout

@@ -14,7 +14,7 @@ from changing import World
 from conftest import Named
 from PIL import Image
 
-from pneumo.cli.main import told
+from pneumo.cli.main import invoke
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query
 from pneumo.runs.checkpoint import BEST, LAST
@@ -90,7 +90,7 @@ def test_what_is_asked_of_a_run_whose_data_have_changed_is_refused_by_name(world
     world.write()
     for words in (["evaluate", one], ["compare", one, two], ["evaluate", one, two], ["reproduce", one]):
         with pytest.raises(InputError, match=SAID[change]):
-            told(words)
+            invoke(words)
     with pytest.raises(InputError, match=SAID[change]):
         train("seed=0", f"resume={one}")
     assert query.looks_of(query.find_run(one)) == 1, "what was refused was not looked at"
@@ -110,44 +110,44 @@ def test_of_grown_data_the_images_that_are_test_in_both_can_be_evaluated(world, 
     grown(world)  # 6 of the 20 in the test split
     world.write()
     with pytest.raises(InputError) as refused:
-        told(["evaluate", one])
+        invoke(["evaluate", one])
     for said in (
         "20 images are new",
         "14 images are in another split",
         "6 of the 44 test images of now were trained on",
-        "split=common evaluates the 32 images",
+        "--split common evaluates the 32 images",
     ):
         assert said in str(refused.value)
     other = train("seed=1", *by_column)
     now = predictions_of(other, "test")
     common = set(then["image_id"]) & set(now["image_id"])
     assert common == set(world.table["image"].iloc[test[8:]])
-    told(["evaluate", one, "split=common"])
+    invoke(["evaluate", one, "--split", "common"])
     found = csv_of(one, "evaluation/table-common-none/predictions.csv")
     assert set(found["image_id"]) == common
     joined = then.merge(found, on="image_id")
     assert joined["score_x"].to_numpy() == pytest.approx(joined["score_y"].to_numpy(), abs=1e-5)
     with pytest.raises(InputError, match="20 images are new"):
-        told(["compare", one, other])
+        invoke(["compare", one, other])
     capsys.readouterr()
-    told(["compare", one, other, "split=common"])
+    invoke(["compare", one, other, "--split", "common"])
     assert f"{len(common)} images" in capsys.readouterr().out
 
 
 def test_rows_in_another_order_are_the_same_data_in_the_run_s_own_split(world, train):
     one, two = train("seed=0"), train("seed=1")
-    told(["evaluate", one, two, "split=val"])
+    invoke(["evaluate", one, two, "--split", "val"])
     before = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
     then = csv_of(before[0].info.run_id, "evaluation/table-val-none/predictions.csv").set_index("image_id")
     shuffled(world)
     world.write()
-    told(["evaluate", one])
+    invoke(["evaluate", one])
     own = predictions_of(one, "test").set_index("image_id")["score"]
     found = csv_of(one, "evaluation/table-test-none/predictions.csv").set_index("image_id")["score"]
     assert found[own.index].to_numpy() == pytest.approx(own.to_numpy(), abs=1e-5)
     with pytest.raises(InputError, match="images are in another split"):
         train("seed=0", f"resume={one}")
-    told(["evaluate", one, two, "split=val"])
+    invoke(["evaluate", one, two, "--split", "val"])
     after = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
     (last,) = {run.info.run_id for run in after} - {run.info.run_id for run in before}
     now = csv_of(last, "evaluation/table-val-none/predictions.csv").set_index("image_id")
@@ -165,7 +165,7 @@ def test_an_ensemble_is_joined_by_image_id(world, train, composed):
     world.table.to_csv(world.root / "reversed.csv", index=False)
     two = train(*by_column, "data.table=reversed.csv", f"model.pretrained={one}", "optimizer.lr=1e-9")
     single = predictions_of(one, "test").set_index("image_id")["score"]
-    told(["evaluate", one, two])
+    invoke(["evaluate", one, two])
     (ensemble,) = mlflow.search_runs(filter_string=f"tags.members = '{one} {two}'", output_format="list")
     joint = csv_of(ensemble.info.run_id, "evaluation/table-test-none/predictions.csv").set_index("image_id")
     other = predictions_of(two, "test").set_index("image_id")["score"]
@@ -180,8 +180,8 @@ def test_a_moved_folder_is_the_same_data_where_it_is_said_to_lie(world, train, w
     moved = workdir / "elsewhere"
     world.root.rename(moved)
     with pytest.raises(InputError, match=r"data\.root: .* is not there"):
-        told(["evaluate", one])
-    told(["evaluate", one, f"data.root={moved}"])
+        invoke(["evaluate", one])
+    invoke(["evaluate", one, f"data.root={moved}"])
     assert query.looks_of(query.find_run(one)) == 2
     world.root = moved
     state = checkpoint.read(checkpoint_file(one, LAST))
@@ -288,15 +288,15 @@ def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train,
 def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, train, capsys):
     one = train()
     other_words = [word for word in world.overrides() if word.startswith("data")]
-    told(["evaluate", one])
-    told(["evaluate", one, *other_words, "split=all"])
-    told(["evaluate", one, *other_words, "split=test"])
+    invoke(["evaluate", one])
+    invoke(["evaluate", one, *other_words, "--split", "all"])
+    invoke(["evaluate", one, *other_words, "--split", "test"])
     copy = world.table.copy()
     copy["image"] = [f"png/copy-{k}.png" for k in range(len(copy))]
     for name, new in zip(world.table["image"], copy["image"], strict=True):
         shutil.copy(world.root / name, world.root / new)
     copy.to_csv(world.root / "copy.csv", index=False)
-    told(["evaluate", one, *other_words, "data.table=copy.csv", "split=all"])
+    invoke(["evaluate", one, *other_words, "data.table=copy.csv", "--split", "all"])
     assert query.looks_of(query.find_run(one)) == 5
     n_test = len(predictions_of(one, "test"))
     said = " ".join(capsys.readouterr().out.split())
@@ -305,9 +305,9 @@ def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, t
 
 def evaluation_count_through_other_runs_are_said(world, train, capsys):
     one, two = train("seed=0"), train("seed=1")
-    told(["evaluate", two])
+    invoke(["evaluate", two])
     capsys.readouterr()
-    told(["evaluate", one])
+    invoke(["evaluate", one])
     assert "Through 1 other run on the same test images: 2 looks." in capsys.readouterr().out
 
 
@@ -320,11 +320,11 @@ def test_files_that_a_model_was_trained_on_are_told_from_others(world, train, wo
     shutil.copytree(world.root / "png", workdir / "films", ignore=shutil.ignore_patterns("*_mask.png"))
     for path in (workdir / "films").iterdir():
         path.rename(path.with_name(f"renamed-{path.name}"))
-    told(["predict", one, str(workdir / "films")])
+    invoke(["predict", one, str(workdir / "films")])
     found = pd.read_csv("predictions.csv")
     known = found.loc[found["trained_on"] == "yes", "path"]
     assert {Path(path).name.removeprefix("renamed-") for path in known} == {Path(p).name for p in trained}
-    assert f"known     {len(trained)} it was trained on" in capsys.readouterr().out
+    assert f"known     {len(trained)} are images that it was trained on" in capsys.readouterr().out
 
 
 # ---- resuming
@@ -395,11 +395,11 @@ def test_a_checkpoint_that_another_run_has_written_over_is_nobody_s(world, train
     for name in (LAST, BEST):
         shutil.copy(checkpoint_file(other, name), checkpoint_file(one, name))
     for again in (
-        lambda: told(["evaluate", one]),
-        lambda: told(["predict", one, str(world.root / "png")]),
+        lambda: invoke(["evaluate", one]),
+        lambda: invoke(["predict", one, str(world.root / "png")]),
         lambda: train("seed=0", f"resume={one}"),
         lambda: train("seed=2", f"model.pretrained={one}"),
-        lambda: told(["reproduce", one]),
+        lambda: invoke(["reproduce", one]),
     ):
         with pytest.raises(InputError, match=f"is of another run, {other}: it was written over"):
             again()
@@ -419,7 +419,7 @@ def test_a_checkpoint_that_another_run_has_written_over_is_nobody_s(world, train
 def test_what_is_said_of_the_run_s_own_data_is_checked(world, train, word, said):
     one = train()
     with pytest.raises(InputError, match=said) as refused:
-        told(["evaluate", one, word])
+        invoke(["evaluate", one, word])
     assert "Traceback" not in str(refused.value)
 
 
@@ -430,10 +430,10 @@ def test_of_a_run_of_before_it_is_said_that_its_images_are_not_known(world, trai
         state = checkpoint.read(path)
         checkpoint.write({k: v for k, v in state.items() if k not in ("format", "images", "seen")}, path)
     capsys.readouterr()
-    told(["evaluate", one, "split=val"])
+    invoke(["evaluate", one, "--split", "val"])
     assert "that labels and pixels are the same is not known" in " ".join(capsys.readouterr().out.split())
     train("fit.epochs=2", f"resume={one}")
     said = capsys.readouterr()
     assert "only their ids and split are compared" in said.out + said.err
     with pytest.raises(InputError, match="the split is another"):
-        told(["evaluate", one, "data.split_seed=7"])
+        invoke(["evaluate", one, "data.split_seed=7"])

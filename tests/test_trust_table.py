@@ -20,7 +20,7 @@ from conftest import ROOT, Named
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from pneumo.cli.main import told
+from pneumo.cli.main import invoke
 from pneumo.errors import InputError
 from pneumo.report2024.collect import collect_runs
 from pneumo.runs import config, query
@@ -90,7 +90,7 @@ class Base:
         return done.stdout + done.stderr
 
     def predicted(self) -> pd.Series:
-        told(["predict", self.a, str(self.films), "out=p.csv"])
+        invoke(["predict", self.a, str(self.films), "--out", "p.csv"])
         return pd.read_csv("p.csv")["score"]
 
 
@@ -230,19 +230,19 @@ def warm_start(base):
 
 def evaluate(base):
     before = csv_of(base.a, "predictions.csv").query("split == 'test'").set_index("image_id")["score"]
-    told(["evaluate", base.a, *base.root_override])
+    invoke(["evaluate", base.a, *base.root_override])
     now = csv_of(base.a, "evaluation/table-test-none/predictions.csv").set_index("image_id")["score"]
     assert now[before.index].to_numpy() == pytest.approx(before.to_numpy(), abs=1e-5)
     return "same"
 
 
 def compare(base):
-    told(["compare", base.a, base.b, *base.root_override])
+    invoke(["compare", base.a, base.b, *base.root_override])
     return "same"
 
 
 def ensemble(base):
-    told(["evaluate", base.a, base.b, *base.root_override])
+    invoke(["evaluate", base.a, base.b, *base.root_override])
     return "same"
 
 
@@ -257,7 +257,7 @@ def best(base):
 
 
 def reproduce(base):
-    told(["reproduce", base.a])
+    invoke(["reproduce", base.a])
     return "same"
 
 
@@ -274,7 +274,7 @@ def study(base):
 
 
 def confirm(base):
-    told(["confirm", "s", "top=1", "seeds=1"])
+    invoke(["confirm", "s", "--top", "1", "--seeds", "1"])
     return "same"
 
 

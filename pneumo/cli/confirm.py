@@ -1,4 +1,5 @@
-"""`pneumo confirm NAME`: the best of a study again with fresh seeds, then the test split, once."""
+"""`pneumo confirm NAME`: trains the best trials of a study again with fresh seeds, then evaluates the test
+split once."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -33,15 +34,15 @@ from pneumo.sweep.settings import objective_name
 from pneumo.sweep.storage import STUDY_ID, StudyStorage, open_study
 from pneumo.sweep.summary import best_first
 
-FIRST_SEED = 1000  # far from those of searching
-# In the working directory, and by a name that no packaged choice has: Hydra would take that one first.
+FIRST_SEED = 1000  # far from the seeds of the search
+# In the working directory, by a name that no packaged choice has: Hydra would prefer the packaged one.
 RECIPE = Path("recipes/experiment/confirmed/best.yaml")
 COMMAND = "python train.py --config-dir recipes experiment=confirmed/best"
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """A configuration, the value it was chosen by, and what fresh seeds gave."""
+class ConfirmedTrial:
+    """A trial, and the objective (`values`) and run id of each of its runs with a fresh seed."""
 
     trial: FrozenTrial
     values: Sequence[float]
@@ -58,37 +59,44 @@ class Confirmed:
 
     @property
     def optimism(self) -> float:
+        """How much better the value that the trial was chosen by is than the mean of fresh seeds."""
         return float(self.trial.values[0]) - self.mean
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        chosen = {"trial": self.trial.number, "params": self.trial.params, "chosen_by": self.trial.values[0]}
+        found = {"mean": self.mean, "sd": self.spread, "optimism": self.optimism}
+        return {**chosen, **found, "values": self.values, "runs": self.runs}
 
-class FreshSeed(RunCallback):
-    """A run of the configuration of a trial with another seed."""
 
-    def __init__(self, ledger: StudyStorage, name: str, parent: str, tags: Mapping[str, object]):
+class FreshSeedRun(RunCallback):
+    """Tags a run of a trial's configuration with another seed, and refuses changed data."""
+
+    def __init__(self, storage: StudyStorage, name: str, parent: str, tags: Mapping[str, object]):
         super().__init__()
         self.terminal = Terminal(quiet=True)
         self.run_name, self.parent, self.tags = name, parent, tags
-        self.started, self.study_id = "", ledger.study_id
-        self._ledger = ledger
+        self.new_run_id, self.study_id = "", storage.study_id
+        self._storage = storage
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
-        """InputError: the data are not those of the study any more, told before anything is trained."""
+        """InputError: the data are no longer those of the study; nothing is trained on them."""
         dataset = load_dataset(source, advance)
-        self._ledger.refuse_other_data(Images.of(dataset), dataset.split.hash)
+        self._storage.refuse_other_data(Images.of(dataset), dataset.split.hash)
         return dataset
 
     def on_start(self, run_id: str, split_hash: str, history: object) -> None:
-        self.started = run_id
+        self.new_run_id = run_id
 
 
-def confirm(url: str, name: str, top: int, seeds: int) -> None:
-    """Goes on where it was stopped. InputError: no such study, or nothing in it to confirm."""
-    ledger = open_study(url, name, directions=None)
-    study, terminal = ledger.study, Terminal()
+def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
+    """Trains the `top` best trials with `seeds` fresh seeds each, evaluates the best of them on the test
+    split, writes it as a recipe, and returns all results. What an earlier, stopped call has done is not done
+    again. InputError: no such study, or nothing in it to confirm."""
+    storage = open_study(url, name, directions=None)
+    study, terminal = storage.study, Terminal()
     if study.user_attrs.get("design"):
-        raise InputError(
-            f"{name} is a design: it was not searched for a best; pneumo study {name} has its answers"
-        )
+        raise InputError(f"{name} is an ablation, without a best: pneumo study {name} shows its results")
     chosen = best_first(study, study.get_trials(deepcopy=False))[:top]
     if not chosen:
         raise InputError(f"{name} has no complete trial yet: there is nothing to confirm")
@@ -96,59 +104,65 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     experiment = experiment_of(chosen[0].user_attrs["run_id"]).mlflow_experiment
     tracking.connect(experiment)
     if "confirm_run" not in study.user_attrs:
-        tags = {"study": name, STUDY_ID: ledger.study_id, "state": "confirm"}
+        tags = {"study": name, STUDY_ID: storage.study_id, "state": "confirm"}
         study.set_user_attr("confirm_run", tracking.parent_run(experiment, f"{name}-confirm", tags))
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")
     terminal.line()
-    results = [again(ledger, trial, seeds, terminal) for trial in chosen]
+    results = [confirm_trial(storage, trial, seeds, terminal) for trial in chosen]
     objective = study.user_attrs["objective"][0]
     terminal.line()
     terminal.table(*table(results, objective), "")
     best = max(results, key=lambda one: (one.mean, -one.trial.number))
     terminal.line()
     tested = test_once(study, best)
-    say_test(study, tested, best, terminal)
+    print_test(tested, best, terminal)
     tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
     path = write_recipe(study, best, tested, objective)
     tracking.log_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
     terminal.say("written", f"{path}: {COMMAND}")
+    confirmed = [one.summary for one in results]
+    return {
+        "study": name,
+        "objective": objective,
+        "confirmed": confirmed,
+        "tested": tested,
+        "recipe": str(path),
+    }
 
 
-def again(ledger: StudyStorage, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
-    """What is taken over was begun by this study's confirm, and is of the same configuration and split."""
-    study = ledger.study
-    figure = objective_name(study.user_attrs["objective"][0])
+def confirm_trial(
+    storage: StudyStorage, trial: FrozenTrial, seeds: int, terminal: Terminal
+) -> ConfirmedTrial:
+    """Trains each seed, or takes over the finished run that this study's confirm began with the same
+    configuration and split."""
+    study = storage.study
+    metric = objective_name(study.user_attrs["objective"][0])
     split_hash = query.find_run(trial.user_attrs["run_id"]).data.tags["split_hash"]
     values, runs = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         experiment = experiment_of(trial.user_attrs["run_id"], {"seed": seed, "fit.test": False})
-        same = {
-            "mlflow.parentRunId": study.user_attrs["confirm_run"],
-            "config_hash": config_hash(experiment),
-            "split_hash": split_hash,
-        }
+        same = {"config_hash": config_hash(experiment), "split_hash": split_hash}
+        own = {"mlflow.parentRunId": study.user_attrs["confirm_run"]}
         tags = {"confirms": f"{study.study_name}-{trial.number}", "seed": seed}
-        run_id = query.finished_run({**tags, **same})
-        if run_id is None:
-            run_id = carried_out(ledger, trial, experiment, tags)
-        values.append(query.metrics_of(run_id)[figure])
+        run_id = query.finished_run({**tags, **same, **own}) or train_seed(storage, trial, experiment, tags)
+        values.append(query.metrics_of(run_id)[metric])
         runs.append(run_id)
         terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
-    return Confirmed(trial, values, runs)
+    return ConfirmedTrial(trial, values, runs)
 
 
-def carried_out(
-    ledger: StudyStorage, trial: FrozenTrial, experiment: Experiment, tags: Mapping[str, object]
+def train_seed(
+    storage: StudyStorage, trial: FrozenTrial, experiment: Experiment, tags: Mapping[str, object]
 ) -> str:
-    study, seed = ledger.study, experiment.seed
+    study, seed = storage.study, experiment.seed
     name = f"{study.study_name}-{trial.number}-seed-{seed}"
-    of_study = {"study": study.study_name, STUDY_ID: ledger.study_id}
-    callback = FreshSeed(ledger, name, study.user_attrs["confirm_run"], {**of_study, **tags})
+    of_study = {"study": study.study_name, STUDY_ID: storage.study_id}
+    callback = FreshSeedRun(storage, name, study.user_attrs["confirm_run"], {**of_study, **tags})
     run(experiment, folder_of(study) / "confirm" / f"{trial.number}-{seed}", callback)
-    return callback.started
+    return callback.new_run_id
 
 
-def table(results: Sequence[Confirmed], objective: str) -> tuple[list[str], list[list[str]]]:
+def table(results: Sequence[ConfirmedTrial], objective: str) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             f"#{one.trial.number}",
@@ -163,64 +177,63 @@ def table(results: Sequence[Confirmed], objective: str) -> tuple[list[str], list
     return ["", "parameters", f"{objective}, chosen by", "fresh seeds, mean ± sd", "range", "optimism"], rows
 
 
-def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
-    """The test split's figures, from the study where it has been looked at before, through a run of its
-    own."""
-    kept: dict[str, Any] | None = study.user_attrs.get("tested")
-    if kept is not None and is_own(study, kept["run_id"]):
-        return kept
+def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
+    """Test metrics with intervals: those in the study if its confirm has evaluated the test split before,
+    else of the best run of the best trial."""
+    stored: dict[str, Any] | None = study.user_attrs.get("tested")
+    if stored is not None and is_own(study, stored["run_id"]):
+        return stored
     run_id = best.runs[int(np.argmax(best.values))]
-    scored = restore(run_id).evaluate(test=True)["test"]
-    count_look([load_model(run_id)], [len(scored.predictions.labels)])
-    tracking.log_run(run_id, scored.named("test"))
-    kept = {
+    evaluation = restore(run_id).evaluate(test=True)["test"]
+    count_look([load_model(run_id)], [len(evaluation.predictions.labels)])
+    tracking.log_run(run_id, evaluation.named("test"))
+    tested = {
         "trial": best.trial.number,
         "run_id": run_id,
         "when": date.today().isoformat(),
-        "images": len(scored.predictions.labels),
-        "patients": len(np.unique(scored.patients)),
-        "figures": {name: scored.metrics[name] for name in ROWS},
-        "intervals": {name: list(scored.intervals[name]) for name in ROWS},
+        "images": len(evaluation.predictions.labels),
+        "patients": len(np.unique(evaluation.patients)),
+        "figures": {name: evaluation.metrics[name] for name in ROWS},
+        "intervals": {name: list(evaluation.intervals[name]) for name in ROWS},
     }
-    study.set_user_attr("tested", kept)
-    return kept
+    study.set_user_attr("tested", tested)
+    return tested
 
 
 def is_own(study: optuna.Study, run_id: str) -> bool:
-    """Whether it is a run that this study's confirm began; one of an older study of the same name could be
-    taken for it before studies had ids."""
+    """Whether this study's confirm began the run. Before studies had ids, a run of an older study of the same
+    name could be mistaken for it."""
     with suppress(InputError):
         tags = query.find_run(run_id).data.tags
         return bool(tags.get("mlflow.parentRunId") == study.user_attrs["confirm_run"])
     return False
 
 
-def say_test(study: optuna.Study, tested: dict[str, Any], best: Confirmed, terminal: Terminal) -> None:
+def print_test(tested: dict[str, Any], best: ConfirmedTrial, terminal: Terminal) -> None:
     if tested["trial"] != best.trial.number:
         terminal.warn(
-            f"The test split was looked at on {tested['when']}, for #{tested['trial']}; not again for "
-            f"#{best.trial.number}: it would choose on it."
+            f"The test split was evaluated on {tested['when']} for #{tested['trial']}. It is not evaluated "
+            f"for #{best.trial.number}: that would be choosing by it."
         )
     rows = [
         [label, short(tested["figures"][name]), " - ".join(short(end) for end in tested["intervals"][name])]
         for name, label in ROWS.items()
     ]
-    of = f"{tested['images']:,} images of {tested['patients']:,} patients"
-    title = f"test, {of}, #{tested['trial']}, looked at once"
+    images = f"{tested['images']:,} images of {tested['patients']:,} patients"
+    title = f"test, {images}, #{tested['trial']}, evaluated once"
     terminal.table(["", "", "95% interval (patients resampled)"], rows, title)
     terminal.line()
 
 
-def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str) -> Path:
-    """Into the working directory, once it is known to compose to what was confirmed.
-    InputError: it does not."""
+def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], objective: str) -> Path:
+    """Writes the best trial as a YAML file of experiment= into the working directory. InputError: the file
+    would not compose to that configuration."""
     experiment = experiment_of(best.trial.user_attrs["run_id"])
     path = Path.cwd() / RECIPE
     text = config.recipe_of(experiment, evidence(study, best, tested, objective))
-    if differing := lost(experiment, config.of_recipe(text, experiment.choices)):
-        raise InputError(
-            listed(f"{path} is not written: it would compose to another experiment than the best:", differing)
-        )
+    if differing := differences(experiment, config.of_recipe(text, experiment.choices)):
+        heading = f"{path} is not written: it would compose to another experiment than the best:"
+        raise InputError(listed(heading, differing))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text)
@@ -228,20 +241,22 @@ def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], o
     return path
 
 
-def lost(wanted: Experiment, found: Experiment) -> list[str]:
-    """What of an experiment another one does not have, but for its seed, by the names of what differs."""
+def differences(wanted: Experiment, found: Experiment) -> list[str]:
+    """A line for each setting in which two experiments differ, except the seed."""
     known = {**config.defaults(wanted), **wanted.parameters, "seed": found.seed}
     places = [
         f"{name}: confirmed {known.get(name)}, composed {found.parameters.get(name)}"
         for name in (*PLACES, "tta")
         if known.get(name) != found.parameters.get(name)
     ]
-    then = {name: known[name] for name in found.parameters.keys() | wanted.parameters.keys() if name in known}
-    return [*identity.differing(then, found.parameters), *places]
+    shared = {
+        name: known[name] for name in known.keys() & (found.parameters.keys() | wanted.parameters.keys())
+    }
+    return [*identity.differing(shared, found.parameters), *places]
 
 
-def evidence(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str) -> list[str]:
-    """The lines at the top of a recipe: what it is, and what that rests on."""
+def evidence(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], objective: str) -> list[str]:
+    """The comment lines of a recipe: its command, its study, and the results that it rests on."""
     tags = query.find_run(best.trial.user_attrs["run_id"]).data.tags
     low, high = tested["intervals"]["auroc"]
     lines = [

@@ -1,8 +1,9 @@
-"""`pneumo data check [data=...]`: reads a whole data set and says what a training on it would meet."""
+"""`pneumo data check [data=...]`: reads a whole data set and reports what a training on it would meet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,14 @@ from pneumo.display.format import clock
 from pneumo.errors import InputError, listed, one_line
 from pneumo.runs import config, messages
 
-POSITIVES_LOOKED_AT, DRAWS = 512, 4  # at 512 px about ten seconds an augment on one core
+MAX_POSITIVES, DRAWS = 512, 4  # at 512 px about ten seconds for an augment on one core
 BATCH = 64
 
 
-def check(overrides: Sequence[str], verify: bool = False) -> None:
-    """With `verify`, files are read again even where they look unchanged.
-
-    InputError: a table cannot be read at all; or, when all else is said, some rows cannot be used."""
+def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
+    """Prints counts, duplicates, lesions and notes, keeps the pixels in the store that a training uses, and
+    returns the numbers. With `verify`, files are read again even where they look unchanged. InputError: a
+    table cannot be read at all. Rows that cannot be used are returned as lines under `unusable`."""
     if others := [word for word in overrides if config.key_of(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data check takes data=... and data.KEY=..., got {others[0]!r}")
     augments = {
@@ -36,28 +37,57 @@ def check(overrides: Sequence[str], verify: bool = False) -> None:
     source = replace(config.load(config.composed(overrides)).data, on_error="skip")
     terminal = Terminal()
     cohort, folder = source(), Path(source.store_dir)
-    if verify:
-        _say_verified(terminal, cohort, folder)
+    changed = _verify(terminal, cohort, folder) if verify else None
     with terminal.progress("data") as advance:
         cohort, store = open_store(cohort, source.image_side_px, folder, source.on_error, advance)
     split, why_not = _split(cohort, source)
     found = audit(cohort, store, split)
-    _say_counts(terminal, cohort, store, split)
+    parts: dict[str, Rows] = {name: getattr(split, name) for name in PARTS} if split else {}
+    counts = {name: _counts(cohort, rows) for name, rows in (*parts.items(), ("all", np.arange(len(cohort))))}
+    _print_counts(terminal, cohort, store, counts)
     terminal.say("split", messages.split(split) if split else f"none: {why_not}")
-    _say_twins(terminal, cohort, found)
-    _say_lesions(terminal, found)
-    _say_lost(terminal, augments, store)
-    for note in (*cohort.notes, *(split.notes if split else ())):
+    _print_duplicates(terminal, cohort, found)
+    _print_lesions(terminal, found)
+    lost = {name: share_lost(augment, store) for name, augment in augments.items() if len(store.lesions)}
+    if lost:
+        shares = " · ".join(f"{name} {share:.1%}" for name, share in lost.items())
+        terminal.say("augments", f"share of augmented positives that lose the lesion: {shares}")
+    notes = [*cohort.notes, *(split.notes if split else ())]
+    for note in notes:
         terminal.warn(note)
-    if cohort.skipped:
-        raise unusable(cohort)
-    terminal.say("files", f"all {len(cohort):,} can be read")
+    if not cohort.skipped:
+        terminal.say("files", f"all {len(cohort):,} can be read")
+    return {
+        "data": cohort.name,
+        "image_side_px": source.image_side_px,
+        "changed_files": changed,
+        "counts": counts,
+        "duplicates": {
+            "images": _images(found.twins),
+            "with_other_label": _images(found.twins_of_two_labels),
+            "in_other_split": _images(found.twins_apart),
+        },
+        "patients_in_several_splits": found.patients_apart,
+        "annotated_lesions": len(found.lesion_shares),
+        "positives_without_annotation": found.undrawn,
+        "lost_lesions": lost,
+        "notes": notes,
+        "root": str(cohort.root),
+        "unusable": list(cohort.skipped),
+    }
+
+
+def refuse_unusable(found: Mapping[str, Any]) -> None:
+    """InputError: a check has found rows that cannot be used; it names all of them."""
+    if lines := found["unusable"]:
+        heading = f"{found['root']}: {len(lines):,} rows cannot be used:"
+        raise InputError(listed(heading, lines, shown=len(lines)))
 
 
 def share_lost(augment: Augment, store: Store, seed: int = 0) -> float:
-    """The share of positive draws that keep less of a drawn lesion than `relabel_lost_below`."""
-    drawn = np.linspace(0, len(store.lesions) - 1, min(len(store.lesions), POSITIVES_LOOKED_AT)).astype(int)
-    rows = np.tile(drawn, DRAWS)
+    """The share of augmented positives that keep less of their annotated lesion than `relabel_lost_below`."""
+    sample = np.linspace(0, len(store.lesions) - 1, min(len(store.lesions), MAX_POSITIVES)).astype(int)
+    rows = np.tile(sample, DRAWS)
     draws = augment.draw(len(rows), torch.Generator().manual_seed(seed))
     lost = 0
     for start in range(0, len(rows), BATCH):
@@ -75,7 +105,8 @@ def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:
         return None, str(error)
 
 
-def _say_verified(terminal: Terminal, cohort: Cohort, folder: Path) -> None:
+def _verify(terminal: Terminal, cohort: Cohort, folder: Path) -> int:
+    """Reads all files again and names those that hold other bytes than before; returns how many do."""
     files = cohort.pixels.files()
     read = contents([cohort.root / file for file in files], folder, verify=True)
     changed = [file for file, other in zip(files, read.changed, strict=True) if other]
@@ -86,75 +117,74 @@ def _say_verified(terminal: Terminal, cohort: Cohort, folder: Path) -> None:
         terminal.warn(f"{unnoticed:,} of them changed with size, times and inode as they were")
     for file in changed:
         terminal.line(f"  {one_line(file)}")
+    return len(changed)
 
 
-def _say_counts(terminal: Terminal, cohort: Cohort, store: Store, split: Split | None) -> None:
+def _counts(cohort: Cohort, rows: Rows) -> dict[str, int]:
+    """Of some rows of the table: images, known patients, positives, views and sexes."""
+    table = cohort.table.iloc[rows]
+    return {
+        "images": len(table),
+        "patients": int(table["patient_id"].nunique()),
+        "positive": int((table["label"] == 1).sum()),
+        **{view: int((table["view"] == view).sum()) for view in ("AP", "PA")},
+        **{sex: int((table["sex"] == sex).sum()) for sex in ("F", "M")},
+    }
+
+
+def _print_counts(
+    terminal: Terminal, cohort: Cohort, store: Store, counts: Mapping[str, Mapping[str, int]]
+) -> None:
     seconds = store.build_seconds
     how = f"read in {clock(seconds)}" if seconds is not None else "read before"
     side = store.pixels.shape[1]
     terminal.say("data", f"{cohort.name} at {side} px, {how}, kept in {store.folder} for training")
-    everything = np.arange(len(cohort))
-    parts: dict[str, Rows] = {name: getattr(split, name) for name in PARTS} if split else {}
-    terminal.line()
-    terminal.table(
-        ["", "images", "patients known", "positive", "AP / PA", "F / M"],
-        [_counts(name, cohort, rows) for name, rows in (*parts.items(), ("all", everything))],
-    )
-    terminal.line()
-
-
-def _counts(name: str, cohort: Cohort, rows: Rows) -> list[str]:
-    table = cohort.table.iloc[rows]
-    views, sexes, positive = table["view"], table["sex"], table["label"] == 1
-    return [
-        name,
-        f"{len(table):,}",
-        f"{table['patient_id'].nunique():,}",
-        f"{int(positive.sum()):,} ({positive.mean():.1%})",
-        f"{int((views == 'AP').sum()):,} / {int((views == 'PA').sum()):,}",
-        f"{int((sexes == 'F').sum()):,} / {int((sexes == 'M').sum()):,}",
+    rows = [
+        [
+            name,
+            f"{one['images']:,}",
+            f"{one['patients']:,}",
+            f"{one['positive']:,} ({one['positive'] / one['images'] if one['images'] else np.nan:.1%})",
+            f"{one['AP']:,} / {one['PA']:,}",
+            f"{one['F']:,} / {one['M']:,}",
+        ]
+        for name, one in counts.items()
     ]
+    terminal.line()
+    terminal.table(["", "images", "patients known", "positive", "AP / PA", "F / M"], rows)
+    terminal.line()
 
 
-def _say_twins(terminal: Terminal, cohort: Cohort, found: Audit) -> None:
+def _images(duplicates: Sequence[Rows]) -> int:
+    return sum(map(len, duplicates))
+
+
+def _print_duplicates(terminal: Terminal, cohort: Cohort, found: Audit) -> None:
     if not found.twins:
-        terminal.say("twins", "no two images have equal pixels")
+        terminal.say("duplicate", "no two images have equal pixels")
         return
     where = cohort.table["where"]
-    for said, twins in (
+    for what, duplicates in (
         ("have the pixels of another", found.twins),
         ("have the pixels of one with the other label", found.twins_of_two_labels),
-        ("have the pixels of one in another part of the split", found.twins_apart),
+        ("have the pixels of one in another split", found.twins_apart),
     ):
-        if twins:
-            example = " = ".join(where.iloc[row] for row in twins[0][:2])
-            terminal.say("twins", f"{sum(map(len, twins)):,} images {said}, e.g. {example}")
+        if duplicates:
+            example = " = ".join(where.iloc[row] for row in duplicates[0][:2])
+            terminal.say("duplicate", f"{_images(duplicates):,} images {what}, e.g. {example}")
 
 
-def _say_lesions(terminal: Terminal, found: Audit) -> None:
+def _print_lesions(terminal: Terminal, found: Audit) -> None:
     shares = found.lesion_shares
-    undrawn = f"; {found.undrawn:,} positives have none drawn" if found.undrawn else ""
+    without = f"; {found.undrawn:,} positives have no annotated lesion" if found.undrawn else ""
     if not len(shares):
-        terminal.say("lesions", f"none drawn{undrawn}")
+        terminal.say("lesions", f"none annotated{without}")
         return
     low, quarter, median, three, high = (
         f"{share:.2%}" for share in np.quantile(shares, [0.05, 0.25, 0.5, 0.75, 0.95])
     )
     terminal.say(
         "lesions",
-        f"{len(shares):,} drawn{undrawn}; share of the image: median {median}, half of them {quarter} to "
+        f"{len(shares):,} annotated{without}; share of the image: median {median}, half of them {quarter} to "
         f"{three}, nine in ten {low} to {high}, largest {shares.max():.1%}",
     )
-
-
-def _say_lost(terminal: Terminal, augments: Mapping[str, Augment], store: Store) -> None:
-    """What each augment takes away; nothing is drawn without lesions."""
-    if not len(store.lesions):
-        return
-    lost = [f"{name} {share_lost(augment, store):.1%}" for name, augment in augments.items()]
-    terminal.say("augments", f"share of positive draws that lose the lesion: {' · '.join(lost)}")
-
-
-def unusable(cohort: Cohort) -> InputError:
-    total = len(cohort.skipped)
-    return InputError(listed(f"{cohort.root}: {total:,} rows cannot be used:", cohort.skipped, shown=total))

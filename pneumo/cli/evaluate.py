@@ -1,7 +1,9 @@
-"""`pneumo evaluate RUN ...` and `pneumo compare RUN RUN`: what runs are worth on any images."""
+"""`pneumo evaluate RUN ...` and `pneumo compare RUN RUN`: metrics of runs, alone or paired, on any images."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -22,11 +24,12 @@ from pneumo.inference.model import LoadedModel, load_model
 from pneumo.runs import query, tracking
 from pneumo.training.predict import Predictions
 
-MAPPED = 300  # lesions: about ten seconds at 128 px with model=tiny on one core
+MAX_MAPS = 300  # lesions: about ten seconds at 128 px with model=tiny on one core
 
 
-def evaluate(names: Sequence[str], request: EvalRequest) -> None:
-    """InputError: something given is wrong, or the images have one class only."""
+def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
+    """Evaluates one run, or several as one ensemble, and logs the results to the run; returns the metrics.
+    InputError: a run or a word of the request is wrong, or the images have one class only."""
     terminal = Terminal()
     tracking.connect()
     models = [load_model(name) for name in names]
@@ -35,80 +38,99 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> None:
         evaluation = Evaluation.of(evaluated.predictions)
         groups = subgroups(evaluated.predictions, evaluated.described)
     cohort = evaluated.dataset.cohort.name
-    title = f"{called(models)} on {cohort}, {request.part}"
+    title = f"{title_of(models)} on {cohort}, {request.part}"
     text = report.sections(evaluation, groups, title, evaluated.notes)
-    where, shown = maps(models[0], evaluated, terminal) if len(models) == 1 else ([], {})
-    text += where
-    metrics = {**dict(report.pictures(evaluation, groups, title)), **shown}
+    maps, galleries = saliency(models[0], evaluated, terminal) if len(models) == 1 else ([], {})
+    text += maps
+    plots = {**dict(report.pictures(evaluation, groups, title)), **galleries}
+    content = report.as_json(evaluation, groups)
     pages.say(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
     place = request.place(cohort)
-    for caption, figure in metrics.items():
+    for caption, figure in plots.items():
         tracking.log_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
-    tracking.log_text(run_id, pages.page(text, metrics), f"{place}/evaluation.html")
-    tracking.log_text(run_id, report.as_json(evaluation, groups), f"{place}/evaluation.json")
+    tracking.log_text(run_id, pages.page(text, plots), f"{place}/evaluation.html")
+    tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(request.prefix(cohort)))
     count_look(models, evaluated.of_test)
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
-    terminal.line(f"written   {place} of run {run_id}, and its metrics {request.prefix(cohort)}/...")
+    terminal.say("written", f"{place} of run {run_id}, and its metrics {request.prefix(cohort)}/...")
+    return {
+        "run_id": run_id,
+        "data": cohort,
+        "split": request.part,
+        "tta": request.tta,
+        **json.loads(content),
+    }
 
 
-def maps(
+def saliency(
     model: LoadedModel, evaluated: EvalPredictions, terminal: Terminal
 ) -> tuple[list[Section], dict[str, Figure]]:
-    """Whether it looks at the lesion, on up to MAPPED of them, and the most wrong and most right images."""
+    """How far the saliency maps meet the annotated lesions, of up to MAX_MAPS images, as sections; and
+    galleries of the images with the largest and smallest errors, by caption."""
     predictions, dataset, rows = evaluated.predictions, evaluated.dataset, evaluated.rows
-    p = expit(predictions.log_odds)
-    for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], p, float("nan"))
+    scores = expit(predictions.log_odds)
+    for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], scores, float("nan"))
     with terminal.waiting("mapping"):
-        found = localised(model, dataset, rows[dataset.store.has_mask[rows]][:MAPPED])
+        metrics = localised(model, dataset, rows[dataset.store.has_mask[rows]][:MAX_MAPS])
         own = replace(model, threshold=float(expit(predictions.threshold)))
-        pictures = gallery(own, dataset, for_gallery)
-    return sections(found), pictures
+        galleries = gallery(own, dataset, for_gallery)
+    return sections(metrics), galleries
 
 
-def compare(first: str, second: str, request: EvalRequest) -> None:
-    """Two runs on the same images, paired."""
+def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
+    """The difference in AUROC of two runs on the same images, logged to the second run and returned.
+    InputError: both are the same run, or their images or labels differ."""
     terminal = Terminal()
     tracking.connect()
     models = [load_model(first), load_model(second)]
     if models[0].run_id == models[1].run_id:
-        raise InputError(f"pneumo compare needs two different runs, got {models[0].run_id} twice")
-    looks = [predict_dataset([model], request, terminal, peers=models) for model in models]
-    before, after = looks[0].predictions, in_order_of(looks[0], looks[1], request.part)
+        raise InputError(f"compare needs two different runs, both are {models[0].run_id}")
+    evaluated = [predict_dataset([model], request, terminal, peers=models) for model in models]
+    before, after = evaluated[0].predictions, in_order_of(evaluated[0], evaluated[1], request.part)
     names = query.name_of(models[0].run_id), query.name_of(models[1].run_id)
     with terminal.waiting("resampling"):
         found = compare_auroc(before, after)
-    cohort = looks[0].dataset.cohort.name
-    notes = list(dict.fromkeys([*looks[0].notes, *looks[1].notes]))
+    cohort = evaluated[0].dataset.cohort.name
+    notes = list(dict.fromkeys(note for one in evaluated for note in one.notes))
     title = f"{names[1]} against {names[0]}, {cohort} {request.part}"
     text = [report.comparison(found, names, title, notes)]
     pages.say(text, terminal)
     path = f"{request.place(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
-    count_look(models, [look_.of_test[0] for look_ in looks])
-    terminal.line(f"written   {path} of run {models[1].run_id}")
+    count_look(models, [one.of_test[0] for one in evaluated])
+    terminal.say("written", f"{path} of run {models[1].run_id}")
+    return {
+        "runs": [model.run_id for model in models],
+        "data": cohort,
+        "split": request.part,
+        "tta": request.tta,
+        "n_images": len(before.labels),
+        **asdict(found),
+    }
 
 
 def in_order_of(first: EvalPredictions, second: EvalPredictions, part: str) -> LogOddsPredictions:
-    """The second's answers, image by image as the first's. InputError: they are of other images or labels."""
+    """The second run's predictions in the order of the first run's images. InputError: the images or the
+    labels differ."""
     rows = pd.Index(second.image_ids).get_indexer(pd.Index(first.image_ids))
     if len(rows) != len(second.image_ids) or (rows < 0).any():
         raise InputError(
             f"The two runs have other images in {part}: {int((rows >= 0).sum()):,} are in common; "
-            "split=common compares on those in the test split of both, or name a data set: data=..., "
-            "split=all"
+            "--split common compares on those in the test split of both, or name a data set: data=... "
+            "--split all"
         )
     predictions = second.predictions.part(rows)
     if differing := int((first.predictions.labels != predictions.labels).sum()):
-        raise InputError(f"The two runs' labels differ: of {differing:,} images")
+        raise InputError(f"The labels of {differing:,} images differ between the two runs")
     return predictions
 
 
-def called(models: Sequence[LoadedModel]) -> str:
+def title_of(models: Sequence[LoadedModel]) -> str:
     names = [query.name_of(model.run_id) for model in models]
     return names[0] if len(names) == 1 else f"ensemble of {', '.join(names)}"
 

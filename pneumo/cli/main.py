@@ -1,196 +1,308 @@
-"""pneumo VERB ARGUMENT [key=value ...]: what is asked of data, studies and runs that are there."""
+"""The command line `pneumo VERB ...`: every verb with its arguments, options, help and place in the overview.
 
-import os
+This module alone knows typer. What a verb does is a plain function in a module of its own, which is imported
+when the verb is called: torch and MLflow take seconds to load, and the help must not wait for them.
+"""
+
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
 
 from pneumo.display.address import STORAGE, hidden
 from pneumo.errors import InputError
 
-USAGE = """\
-pneumo evaluate RUN ... [split=test] [tta=none] [data=...]   everything about a run, or several as one
-pneumo compare RUN RUN [split=test] [tta=none] [data=...]    which ranks the same images better
-pneumo score FILE.csv [score=...] [label=...] [patient=...]  the same of anybody's predictions
-pneumo predict RUN PATH... [out=predictions.csv] [heatmaps=FOLDER] [tta=...]
-                                       its scores of files and folders, PNG, JPEG or DICOM, as a CSV
-pneumo promote RUN [alias=champion] [name=pneumo]
-                                       its model into MLflow's registry, whole, to be served
-pneumo report [study=NAME]             the report, its runs again and the recommended one: report.html and .md
-pneumo study NAME                      a study's answers; also as study.md and study.html
-pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
-pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
-pneumo data check [data=...] [verify=true]
-                                       reads a whole data set: twins, leaks, lesions, unreadable files;
-                                       with verify, also files that do not look changed since the last time
+WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
+JUDGE, USE, STUDIES, DATA = "Judge a run", "Use a run", "Studies and the report", "Data"  # panels of the help
 
-The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
+
+class WrongUsageError(typer.TyperException):
+    """Words that do not make a command; the message names the word and what it should be."""
+
+    exit_code = WRONG_USAGE
+
+
+class Verb(TyperCommand):
+    """A command that refuses an option in the spelling of a Hydra override, and names the option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {option: param for param in self.params for option in param.opts}
+        takes_overrides = any(param.name == "words" for param in self.params)
+        for word in args[: args.index("--")] if "--" in args else args:
+            key, equals, value = word.partition("=")
+            name = key if takes_overrides else key.removeprefix("data.")
+            option = f"--{name.replace('_', '-')}"
+            if equals and option in options:
+                spelling = option if getattr(options[option], "is_flag", False) else f"{option} {value}"
+                raise WrongUsageError(f"{word}: this is an option now: {spelling}")
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    help="Evaluate, use and compare trained pneumothorax detectors, and read their studies and data.",
+    epilog="RUN is a run id, or best: the finished run of the highest validation AUROC. "
+    "pneumo VERB --help shows all options of a verb and an example.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="check: Find duplicates, leaks, unreadable files in a data set.")
+app.add_typer(data_app, name="data", rich_help_panel=DATA)
+
+
+def option(help: str, metavar: str | None = None, default: str | bool = True, **more: Any) -> Any:
+    """`default`: what the help shows where the default in the signature is None."""
+    return typer.Option(help=help, metavar=metavar, show_default=default, **more)
+
+
+def argument(help: str, metavar: str, default: str | bool = False) -> Any:
+    return typer.Argument(help=help, metavar=metavar, show_default=default)
+
+
+def column(role: str, default: str) -> Any:
+    return option(f"Column of {role}.", "COLUMN", default)
+
+
+RUNS = """Runs, and Hydra overrides: data=NAME names another data set, data.KEY=VALUE changes it.
+data.root=FOLDER alone says where the run's own images are now."""
+SPLIT = "The images to evaluate. common: those in the test split both when the run was trained and now."
+HARD = "Column of data.patients_csv that marks hard negatives, such as chest tubes; needs that table."
+JSON = "Print the metrics as one JSON document, and all else on stderr."
+
+Words = Annotated[list[str], argument(RUNS, "RUN [data=...]")]
+Run = Annotated[str, argument("A run id, or best.", "RUN")]
+Study = Annotated[str, argument("The study's name.", "NAME")]
+Split = Literal["train", "val", "test", "all", "common"]
+Tta = Literal["none", "hflip", "scales", "hflip_scales"]
+EvalSplit = Annotated[Split | None, option(SPLIT, default="test, or all of another data set")]
+EvalTta = Annotated[Tta, option("Test-time augmentation, averaged over its transforms.")]
+HardNegatives = Annotated[str | None, option(HARD, "COLUMN", "none")]
+Storage = Annotated[
+    str | None, option("The database of the studies.", "URL", "study.db in this folder", envvar=STORAGE)
+]
+AsJson = Annotated[bool, typer.Option("--json", help=JSON)]
 
 
 def main() -> None:
+    """Runs the command of sys.argv and exits: 0 done, 1 input error, 2 wrong usage, 130 Ctrl-C."""
+    words = sys.argv[1:]
     try:
-        told(sys.argv[1:])
+        if code := invoke(words):
+            sys.exit(code)
+    except typer.TyperException as error:
+        print(hidden(usage_message(error), words), file=sys.stderr)
+        sys.exit(error.exit_code)
     except (InputError, OSError) as error:  # a disk may be full
-        sys.exit(hidden(str(error), sys.argv[1:]))
+        sys.exit(hidden(str(error), words))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
-def told(words: Sequence[str]) -> None:
-    """InputError: no such verb or option."""
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE)
-        return
-    verb, *rest = words
-    if verb not in VERBS:
-        raise InputError(f"pneumo {verb}: there is no such verb\n\n{USAGE}")
-    VERBS[verb](rest)
+def invoke(words: Sequence[str]) -> int:
+    """The exit code of a command, which is 0 or 130. TyperException: no such verb or option. InputError: what
+    the verb was given cannot be used."""
+    overview = not words or list(words) == ["help"]
+    command = typer.main.get_command(app)
+    code = command.main(["--help"] if overview else list(words), prog_name="pneumo", standalone_mode=False)
+    return code or 0
 
 
-def study(words: list[str]) -> None:
-    name, options = named("study", words, {"storage": None})
-    url = storage(options)
-    from pneumo.cli.study import answer
-
-    answer(url, name)
-
-
-def confirm(words: list[str]) -> None:
-    name, options = named("confirm", words, {"storage": None, "top": 5, "seeds": 5})
-    url = storage(options)
-    from pneumo.cli.confirm import confirm
-
-    confirm(url, name, options["top"], options["seeds"])
+def usage_message(error: typer.TyperException) -> str:
+    """One line, with the nearest options to a misspelt one."""
+    if nearest := getattr(error, "possibilities", None):
+        return f"{error.message}. Did you mean {' or '.join(sorted(nearest))}?"
+    return error.format_message().replace("Value error, ", "")  # pydantic's
 
 
-def reproduce(words: list[str]) -> None:
-    run_id, _ = named("reproduce", words, {})
-    from pneumo.cli.reproduce import reproduce
+def call(as_json: bool, verb: Callable[..., Mapping[str, Any]], *given: Any) -> Mapping[str, Any]:
+    """The metrics that a verb returns. With `as_json` they are all that is printed on stdout, and what is not
+    known is null."""
+    if not as_json:
+        return verb(*given)
+    from pneumo.evaluation.report import nulled
 
-    reproduce(run_id)
-
-
-def report(words: list[str]) -> None:
-    options = chosen("report", words, {"study": None, "storage": None, "out": "report"})
-    url = storage(options) if options["study"] else None
-    from pneumo.report2024.page import report
-
-    report(options["out"], options["study"], url)
+    with redirect_stdout(sys.stderr):
+        metrics = verb(*given)
+    print(json.dumps(nulled(dict(metrics)), indent=1, allow_nan=False))
+    return metrics
 
 
-def predict(words: list[str]) -> None:
-    run, rest = named_first("predict", words)
-    given = [word for word in rest if word.partition("=")[0] in ("out", "heatmaps", "tta")]
-    paths = [word for word in rest if word not in given]
-    options = chosen("predict", given, {"out": "predictions.csv", "heatmaps": None, "tta": None})
-    if not paths:
-        raise InputError(f"pneumo predict needs files or folders\n\n{USAGE}")
-    from pneumo.cli.predict import predict
-
-    heatmaps = Path(options["heatmaps"]) if options["heatmaps"] else None
-    predict(run, paths, Path(options["out"]), heatmaps, options["tta"])
+# The verbs, in the order of the help. A new one: a module of this package, and a function here that calls it.
 
 
-def promote(words: list[str]) -> None:
-    run, options = named("promote", words, {"alias": "champion", "name": "pneumo"})
-    from pneumo.cli.promote import promote
-
-    promote(run, options["name"], options["alias"])
-
-
-def data(words: list[str]) -> None:
-    if words[:1] != ["check"]:
-        raise InputError(f"pneumo data is followed by check\n\n{USAGE}")
-    from pneumo.cli.data_check import check
-
-    given = [word for word in words[1:] if word.partition("=")[0] == "verify"]
-    options = chosen("data check", given, {"verify": "false"})
-    if options["verify"] not in ("true", "false"):
-        raise InputError(f"pneumo data check: verify must be true or false, got {options['verify']!r}")
-    check([word for word in words[1:] if word not in given], options["verify"] == "true")
+def verb(name: str, panel: str, example: str, parent: typer.Typer = app) -> Callable[..., Any]:
+    """Registers a function as a verb; its docstring is the help, of which the overview shows the first
+    line."""
+    return parent.command(name, cls=Verb, rich_help_panel=panel, epilog=f"Example: {example}")
 
 
-def evaluate(words: list[str]) -> None:
-    names, options = runs("evaluate", words)
+@verb("evaluate", JUDGE, "pneumo evaluate best --split val --tta hflip")
+def evaluate(
+    words: Words,
+    split: EvalSplit = None,
+    tta: EvalTta = "none",
+    hard_negatives: HardNegatives = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a run, or several as an ensemble, on any images."""
+    runs, overrides = runs_and_overrides(words)
     from pneumo.cli.evaluate import evaluate
     from pneumo.inference.dataset_predictions import EvalRequest
 
-    evaluate(names, EvalRequest(**options))
+    call(as_json, evaluate, runs, EvalRequest(overrides, split, tta, hard_negatives))
 
 
-def compare(words: list[str]) -> None:
-    names, options = runs("compare", words)
-    if len(names) != 2:
-        raise InputError(f"pneumo compare needs two runs, got {len(names)}")
+@verb("compare", JUDGE, "pneumo compare RUN_ID best --split val")
+def compare(
+    words: Words,
+    split: EvalSplit = None,
+    tta: EvalTta = "none",
+    hard_negatives: HardNegatives = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare how two runs rank the same images, paired."""
+    runs, overrides = runs_and_overrides(words)
+    if len(runs) != 2:
+        raise WrongUsageError(f"pneumo compare needs two runs, got {len(runs)}")
     from pneumo.cli.evaluate import compare
     from pneumo.inference.dataset_predictions import EvalRequest
 
-    compare(names[0], names[1], EvalRequest(**options))
+    call(as_json, compare, *runs, EvalRequest(overrides, split, tta, hard_negatives))
 
 
-def score(words: list[str]) -> None:
-    path, options = named("score", words, SCORE_OPTIONS)
-    from pneumo.cli.score import score
+@verb("score", JUDGE, "pneumo score predictions.csv --score probability --label truth")
+def score(
+    file: Annotated[Path, argument("A row for each image.", "FILE.csv")],
+    score: Annotated[str | None, column("the predicted probability, 0 to 1", "score")] = None,
+    label: Annotated[str | None, column("the label, 0 or 1", "label")] = None,
+    image: Annotated[str | None, column("the image id", "image_id")] = None,
+    patient: Annotated[str | None, column("the patient id", "patient_id")] = None,
+    hard_negatives: Annotated[str | None, column("flags of hard negatives", "hard_negative")] = None,
+    threshold: Annotated[
+        float | None,
+        option("Positive from this score.", default="best F1 on rows of split val, else .5"),
+    ] = None,
+    patients_csv: Annotated[
+        Path | None,
+        option("Table of what FILE.csv lacks: patient_id, view, sex, age.", "FILE", "none"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate the predictions of any model, from a CSV file."""
+    from pneumo.cli.score import Columns
+    from pneumo.cli.score import score as score_file
 
-    score(Path(path), options)
-
-
-SCORE_OPTIONS: dict[str, Any] = dict.fromkeys(
-    ("score", "label", "image", "patient", "hard_negatives", "threshold", "data.patients_csv")
-)
-VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb
-    for verb in (evaluate, compare, score, predict, promote, report, study, confirm, reproduce, data)
-}
-
-
-def runs(verb: str, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The runs that a verb is given, and on which images: data=... among the options are `overrides`."""
-    names = [word for word in words if "=" not in word]
-    if not names:
-        raise InputError(f"pneumo {verb} needs a run id, or best\n\n{USAGE}")
-    given = [word for word in words if "=" in word]
-    overrides = [word for word in given if word.split("=")[0].split(".")[0] == "data"]
-    rest = [word for word in given if word not in overrides]
-    options = chosen(verb, rest, {"split": None, "tta": "none", "hard_negatives": None})
-    return names, {"overrides": overrides, **options}
+    columns = Columns(score, label, image, patient, hard_negatives)
+    call(as_json, score_file, file, columns, threshold, patients_csv)
 
 
-def named(verb: str, words: Sequence[str], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name that a verb is given, and its options."""
-    name, rest = named_first(verb, words)
-    return name, chosen(verb, rest, options)
+@verb("predict", USE, "pneumo predict best radiographs/ --out scores.csv --heatmaps maps/")
+def predict(
+    run: Run,
+    paths: Annotated[list[str], argument("PNG, JPEG or DICOM files, or folders.", "PATH")],
+    out: Annotated[Path, option("The CSV file to write.", "FILE")] = Path("predictions.csv"),
+    heatmaps: Annotated[Path | None, option("Where to write a heat map of each.", "FOLDER", "none")] = None,
+    tta: Annotated[Tta | None, option("Test-time augmentation.", default="that of the run")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict pneumothorax on image files, into a CSV file."""
+    from pneumo.cli.predict import predict
+
+    call(as_json, predict, run, paths, out, heatmaps, tta)
 
 
-def named_first(verb: str, words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The name that a verb is given, and what follows it."""
-    if not words or "=" in words[0]:
-        raise InputError(f"pneumo {verb} needs a name\n\n{USAGE}")
-    return words[0], words[1:]
+@verb("promote", USE, "pneumo promote best --alias champion")
+def promote(
+    run: Run,
+    alias: Annotated[str, option("Alias that the new version gets.")] = "champion",
+    name: Annotated[str, option("Name of the registered model.")] = "pneumo",
+) -> None:
+    """Register the model of a run in MLflow, ready to be served."""
+    from pneumo.cli.promote import promote
+
+    promote(run, name, alias)
 
 
-def chosen(verb: str, words: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-    """The verb's options, where they are given as such. InputError: one is unknown or of the wrong kind."""
-    options = dict(options)
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in options:
-            known = ", ".join(options) or "none"
-            raise InputError(f"pneumo {verb}: no option {word!r}; there are: {known}")
-        if isinstance(options[name], int) and not (value.isdecimal() and int(value) > 0):
-            raise InputError(f"pneumo {verb}: {name} must be a whole number of at least 1, got {value!r}")
-        options[name] = int(value) if isinstance(options[name], int) else value
-    return options
+@verb("reproduce", USE, "pneumo reproduce 458c264d13be4cd282430ab3157961d8")
+def reproduce(
+    run_id: Annotated[str, argument("32 hexadecimal digits.", "RUN_ID")], as_json: AsJson = False
+) -> None:
+    """Train a run again and compare every epoch with the original."""
+    from pneumo.cli.reproduce import reproduce
+
+    call(as_json, reproduce, run_id)
 
 
-def storage(options: dict[str, Any]) -> str:
-    """The address of the studies. InputError: there is no file, which must not be made by looking."""
-    if url := options["storage"] or os.environ.get(STORAGE):
-        return str(url)
+@verb("study", STUDIES, "pneumo study report --storage sqlite:///study.db")
+def study(name: Study, storage: Storage = None, as_json: AsJson = False) -> None:
+    """Show the results of a study, and write them as pages."""
+    url = storage or local_storage()
+    from pneumo.cli.study import show_study
+
+    call(as_json, show_study, url, name)
+
+
+@verb("confirm", STUDIES, "pneumo confirm report --top 3 --seeds 5")
+def confirm(
+    name: Study,
+    top: Annotated[int, option("How many of the best trials to train again.", min=1)] = 5,
+    seeds: Annotated[int, option("Fresh seeds for each of them.", min=1)] = 5,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the best of a study with fresh seeds; test it once."""
+    url = storage or local_storage()
+    from pneumo.cli.confirm import confirm
+
+    call(as_json, confirm, url, name, top, seeds)
+
+
+@verb("report", STUDIES, "pneumo report --study conclusions --out report")
+def report(
+    study: Annotated[str | None, option("A study whose results to add.", "NAME", "none")] = None,
+    storage: Storage = None,
+    out: Annotated[str, option("Name of the files, without .html and .md.", "NAME")] = "report",
+    as_json: AsJson = False,
+) -> None:
+    """Write the 2024 report beside its runs, as one HTML page."""
+    url = storage or local_storage() if study else None
+    from pneumo.report2024.page import report
+
+    call(as_json, report, out, study, url)
+
+
+@verb("check", DATA, "pneumo data check data=siim_dicom data.root=/data/siim --verify", data_app)
+def data_check(
+    words: Annotated[
+        list[str] | None, argument("Hydra overrides that name the data set.", "data=...", "data=phantom")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read also files that look unchanged.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a whole data set: counts, duplicates, leaks, lesions, unreadable files."""
+    from pneumo.cli.data_check import check, refuse_unusable
+
+    refuse_unusable(call(as_json, check, words or [], verify))
+
+
+def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names of runs, and the overrides of data. WrongUsageError: no run, or another word with an =."""
+    runs = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    if others := [word for word in overrides if word.split("=")[0].lstrip("+~").split(".")[0] != "data"]:
+        raise WrongUsageError(f"{others[0]}: only data=NAME and data.KEY=VALUE can be given here")
+    if not runs:
+        raise WrongUsageError("Missing argument 'RUN': a run id, or best.")
+    return runs, overrides
+
+
+def local_storage() -> str:
+    """The address of study.db in this folder. InputError: there is none, which must not be made by
+    looking."""
     path = Path.cwd() / "study.db"
     if not path.exists():
-        raise InputError(
-            f"There is no study.db in {Path.cwd()}; storage=... or PNEUMO_STORAGE say where it is"
-        )
+        raise InputError(f"There is no study.db in {Path.cwd()}: give --storage URL or set {STORAGE}")
     return f"sqlite:///{path}"

@@ -1,6 +1,7 @@
-"""pneumo predict: a run's model over files, a row of a CSV for each, in their order."""
+"""`pneumo predict RUN PATH...`: the predictions of a run on image files, a CSV row for each file in their
+order."""
 
-# B images of a batch, S their side
+# B images of a batch, S their side in pixels
 
 import csv
 import os
@@ -10,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,106 +32,113 @@ from pneumo.runs import tracking
 from pneumo.training.predict import TtaTransform, tta_transforms
 
 COLUMNS = ("path", "score", "probability", "decision", "flag", "error", "trained_on")
-AHEAD = 4  # files that are read before they are needed, for each core
+COUNTED = ("positive", "negative", "flagged", "trained_on", "unreadable")
+READ_AHEAD = 4  # files for each core
 
 
 @dataclass(frozen=True)
 class Row:
+    """A row of the CSV; what is not known is empty."""
+
     path: str
     score: str = ""
     probability: str = ""
     decision: str = ""
     flag: str = ""
     error: str = ""
-    trained_on: str = ""  # "yes": its bytes are those of an image that the model was trained on
+    trained_on: str = ""  # "yes": the file has the bytes of an image that the model was trained on
 
 
-def predict(name: str, named: Sequence[str], out: Path, heatmaps: Path | None, tta: str | None) -> None:
-    """Writes `out` when all is done; until then, and if it is stopped, rows are in the file beside it.
-    InputError: no such run, path, views or folder for `out`, or `out` is one of the files."""
+def predict(
+    run: str, given: Sequence[str], out: Path, heatmaps: Path | None, tta: str | None
+) -> dict[str, Any]:
+    """Writes the predictions of `run` on the `given` files and folders to `out`, and returns their counts.
+    Rows are in OUT.part until all are done, and stay there if it is stopped. InputError: no such run, path,
+    augmentation or folder of `out`, or `out` is one of the files."""
     if not out.parent.is_dir():
-        raise InputError(f"out={out}: there is no folder {out.parent}")
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
     if out.exists() and not out.is_file():
-        raise InputError(f"out={out} is {'a folder' if out.is_dir() else 'no plain file'}")
+        raise InputError(f"--out {out} is {'a folder' if out.is_dir() else 'no plain file'}")
     if heatmaps and heatmaps.exists() and not heatmaps.is_dir():
-        raise InputError(f"heatmaps={heatmaps} is not a folder")
+        raise InputError(f"--heatmaps {heatmaps} is not a folder")
     if tta is not None:
         tta_transforms(tta)
-    paths, left_out = image_files(named)
-    part = out.with_name(f"{out.name}.part")
-    for written in (out, part):
+    paths, left_out = image_files(given)
+    partial = out.with_name(f"{out.name}.part")
+    for written in (out, partial):
         if written.exists() and any(written.samefile(path) for path in paths):
-            raise InputError(f"out={out}: {written} is one of the files to be read")
+            raise InputError(f"--out {out}: {written} is one of the files to be read")
     tracking.connect()
-    model = load_model(name)
-    frozen = decision_of(model)
+    model = load_model(run)
+    decision = decision_of(model)
     transforms = tta_transforms(tta or model.experiment.tta)
     if heatmaps:
         heatmaps.mkdir(parents=True, exist_ok=True)
     terminal = Terminal()
-    terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {frozen.threshold:.3g}")
+    terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {decision.threshold:.3g}")
     for caution in model.cautions:
         terminal.warn(f"          {caution}")
     terminal.say("files", f"{len(paths):,}" + (f" · left out: {counted(left_out)}" if left_out else ""))
-    counts: Counter[str] = Counter()
+    counts = Counter(dict.fromkeys(COUNTED, 0))
     try:
-        with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             with terminal.progress("reading") as advance:
-                for number, row in enumerate(rows(model, frozen, paths, transforms, heatmaps), 1):
+                for number, row in enumerate(rows(model, decision, paths, transforms, heatmaps), 1):
                     writer.writerow([getattr(row, column) for column in COLUMNS])
-                    counts += Counter(
-                        [row.decision, *["flagged"] * bool(row.flag), *["trained on"] * bool(row.trained_on)]
-                    )
+                    counts[row.decision or "unreadable"] += 1
+                    counts["flagged"] += bool(row.flag)
+                    counts["trained_on"] += bool(row.trained_on)
                     advance(number, len(paths))
     except KeyboardInterrupt:
         terminal.warn(
-            f"stopped after {counts['positive'] + counts['negative'] + counts['']:,} of "
-            f"{len(paths):,} files; their rows are in {part}"
+            f"stopped after {sum(counts[name] for name in ('positive', 'negative', 'unreadable')):,} of "
+            f"{len(paths):,} files; their rows are in {partial}"
         )
         raise
-    part.replace(out)
+    partial.replace(out)
     terminal.line()
     for line in summary(counts, len(paths)):
         terminal.line(line)
     terminal.say("written", f"{out}" + (f" · heat maps in {heatmaps}" if heatmaps else ""))
+    return {"run_id": model.run_id, "files": len(paths), **counts, "out": str(out)}
 
 
 def summary(counts: Counter[str], n_files: int) -> list[str]:
-    """`counts` of decisions ("" = broken), flags and images that were trained on."""
-    read = n_files - counts[""]
+    """Lines for the terminal. `counts`: of files, by the names in COUNTED."""
+    read = n_files - counts["unreadable"]
     lines = [f"{'positive':<10}{counts['positive']:,} of {read:,} that could be read"]
     if counts["flagged"]:
         lines.append(
-            f"{'flagged':<10}{counts['flagged']:,} plainly no frontal chest film: see the column flag"
+            f"{'flagged':<10}{counts['flagged']:,} evidently no frontal chest radiograph: see the column flag"
         )
-    if counts["trained on"]:
+    if counts["trained_on"]:
         lines.append(
-            f"{'known':<10}{counts['trained on']:,} it was trained on: these say nothing of new ones, see "
-            "the column trained_on"
+            f"{'known':<10}{counts['trained_on']:,} are images that it was trained on, which say nothing "
+            "about new ones: see the column trained_on"
         )
-    if counts[""]:
-        lines.append(f"{'broken':<10}{counts['']:,} not readable: see the column error")
+    if counts["unreadable"]:
+        lines.append(f"{'broken':<10}{counts['unreadable']:,} cannot be read: see the column error")
     return lines
 
 
 def rows(
     model: LoadedModel,
-    frozen: Decision,
+    decision: Decision,
     paths: Sequence[str],
     transforms: list[TtaTransform],
     heatmaps: Path | None,
 ) -> Iterator[Row]:
-    """One for each path, in their order, a batch at a time."""
+    """A row for each path, in their order, computed a batch at a time."""
     read = decoded(paths, model.side_px)
     seen = set(model.seen.content.tolist()) if model.seen else set()
     size, done = 2 * model.experiment.fit.batch_size, 0
     while batch := list(islice(read, size)):
         good = [one for one in batch if isinstance(one, Radiograph)]
-        judged = iter(verdicts(model, frozen, good, transforms))
+        decided = iter(decide(model, decision, good, transforms))
         if heatmaps:
-            heats = iter(hires_cam(model, stacked(good)) if good else [])
+            maps = iter(hires_cam(model, stacked(good)) if good else [])
         for path, one in zip(paths[done : done + len(batch)], batch, strict=True):
             done += 1
             if isinstance(one, str):
@@ -137,22 +146,22 @@ def rows(
                 continue
             if heatmaps:
                 stem = one_line(os.fsencode(Path(path).stem).decode(errors="replace"))[:60]
-                save_heat_map(one.pixels, next(heats), heatmaps / f"{done:06}_{stem}.png")
+                save_heat_map(one.pixels, next(maps), heatmaps / f"{done:06}_{stem}.png")
             known = "yes" if seen and hash_of(Path(path).read_bytes()) in seen else ""
-            yield Row(path, *next(judged), flag=one.flag, trained_on=known)
+            yield Row(path, *next(decided), flag=one.flag, trained_on=known)
 
 
-def verdicts(
-    model: LoadedModel, frozen: Decision, read: Sequence[Radiograph], transforms: list[TtaTransform]
+def decide(
+    model: LoadedModel, decision: Decision, read: Sequence[Radiograph], transforms: list[TtaTransform]
 ) -> list[tuple[str, str, str]]:
-    """Score, calibrated probability and decision of each, as they are written."""
+    """Score, calibrated probability and decision of each radiograph, as text of the CSV."""
     if not read:
         return []
     scores = model.scores(stacked(read), transforms)
-    probabilities, decisions = frozen.probabilities(scores), frozen.of(scores)
+    probabilities, decisions = decision.probabilities(scores), decision.of(scores)
     return [
-        (f"{score:.6f}", f"{probability:.6f}", str(said))
-        for score, probability, said in zip(scores, probabilities, decisions, strict=True)
+        (f"{score:.6f}", f"{probability:.6f}", str(called))
+        for score, probability, called in zip(scores, probabilities, decisions, strict=True)
     ]
 
 
@@ -162,14 +171,14 @@ def stacked(read: Sequence[Radiograph]) -> Tensor:
 
 
 def decoded(paths: Sequence[str], side_px: int) -> Iterator[Radiograph | str]:
-    """Films, or why one cannot be read, in order; threads read a few ahead, so that memory stays the same
-    for any number of paths."""
+    """Radiographs in the order of their paths, or the reason why one cannot be read. Threads read only a few
+    ahead, so that memory does not grow with the number of paths."""
     pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
     ahead: deque[Future[Radiograph | str]] = deque()
     try:
         for path in paths:
             ahead.append(pool.submit(_read, path, side_px))
-            if len(ahead) > AHEAD * cores():
+            if len(ahead) > READ_AHEAD * cores():
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

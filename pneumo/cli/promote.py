@@ -1,4 +1,4 @@
-"""pneumo promote: a run's model into MLflow's registry, whole."""
+"""`pneumo promote RUN`: the model of a run, exported and registered in MLflow's model registry."""
 
 import base64
 import json
@@ -15,7 +15,8 @@ from pneumo.runs import tracking
 
 
 def promote(run: str, name: str, alias: str) -> None:
-    """InputError: no such run, a name or an alias that MLflow does not take, or a package is missing."""
+    """Registers the model of `run` as a new version of `name` and moves `alias` to it. InputError: no such
+    run, a name or an alias that MLflow does not take, or a package is missing."""
     tracking.connect()
     registry.need_names(name, alias)
     model = load_model(run)
@@ -30,8 +31,12 @@ def promote(run: str, name: str, alias: str) -> None:
             difference = export(model, network)
         size_mb = network.stat().st_size / 1e6
         terminal.say("onnx", f"{size_mb:.1f} MB, scores within {difference:.1e} of torch's")
-        said = {"side_px": model.side_px, "threshold": frozen.threshold, "temperature": frozen.temperature}
-        settings.write_text(json.dumps(said))
+        decision = {
+            "side_px": model.side_px,
+            "threshold": frozen.threshold,
+            "temperature": frozen.temperature,
+        }
+        settings.write_text(json.dumps(decision))
         with terminal.waiting("registering"):
             image = example(model.side_px)
             try:
@@ -44,5 +49,5 @@ def promote(run: str, name: str, alias: str) -> None:
 
 
 def example(side_px: int) -> str:
-    """A drawn PNG in base64."""
+    """A PNG of noise in base64, as MLflow's input example."""
     return base64.b64encode(as_png(noise(1, side_px)[0, 0].numpy())).decode()

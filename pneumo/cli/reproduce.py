@@ -1,7 +1,9 @@
-"""`pneumo reproduce RUN_ID`: the same configuration and seed again, compared epoch by epoch."""
+"""`pneumo reproduce RUN_ID`: trains with the configuration and seed of a run again and compares each
+epoch."""
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,32 +20,33 @@ from pneumo.runs.resume import RUN_ID
 from pneumo.runs.run import run
 
 COMPARED = ("train/loss", "val/loss", "val/auroc")
+Curves = dict[str, dict[int, float]]  # metric -> epoch -> value
 
 
-class Again(RunCallback):
-    """Marks the run as another one's copy."""
+class ReproducedRun(RunCallback):
+    """Tags a run as the copy of another one, and refuses changed data."""
 
     def __init__(self, original: str, few_images: int | None):
         super().__init__()
         self.tags = {"reproduces": original}
-        self.copy = ""
+        self.new_run_id = ""
         self._original, self._few_images = original, few_images
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
-        """InputError: the data are not those of the original, before anything is trained on them."""
+        """InputError: the data are not those of the original run; nothing is trained on them."""
         dataset = load_dataset(source, advance)
         path = query.checkpoint_file(self._original, checkpoint.BEST)
-        now = first_images(dataset, self._few_images)
-        checkpoint.refuse_other_images(checkpoint.read(path), Images.of(now), now.split.hash, path)
+        used = first_images(dataset, self._few_images)
+        checkpoint.refuse_other_images(checkpoint.read(path), Images.of(used), used.split.hash, path)
         return dataset
 
     def on_start(self, run_id: str, split_hash: str, history: object) -> None:
-        self.copy = run_id
+        self.new_run_id = run_id
 
 
-def reproduce(run_id: str) -> None:
-    """The test split stays untouched. InputError: no such run, its files are gone, it never finished an
-    epoch, or its data have changed since."""
+def reproduce(run_id: str) -> dict[str, Any]:
+    """Trains the run again, without its test split, and returns how far the epochs differ. InputError: no
+    such run, its files are gone, it never finished an epoch, or its data have changed since."""
     if not RUN_ID.fullmatch(run_id):
         raise InputError(f"pneumo reproduce needs a run id of 32 hexadecimal digits, got {run_id!r}")
     tracking.connect()
@@ -51,17 +54,25 @@ def reproduce(run_id: str) -> None:
     if not before["val/auroc"]:
         raise InputError(f"Run {run_id} never finished an epoch: there is nothing to compare with")
     experiment = experiment_of(run_id, {"fit.test": False, "fit.pictures": False})
-    callback = Again(run_id, experiment.fit.few_images)
+    callback = ReproducedRun(run_id, experiment.fit.few_images)
     run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", callback)
-    say(before, {name: query.epochs_of(callback.copy, name) for name in COMPARED}, callback.terminal)
-
-
-def say(before: dict[str, dict[int, float]], now: dict[str, dict[int, float]], terminal: Terminal) -> None:
-    terminal.line()
+    now = {name: query.epochs_of(callback.new_run_id, name) for name in COMPARED}
     largest = {}
     for name in COMPARED:
         epochs = before[name].keys() & now[name].keys()
         largest[name] = max(abs(before[name][epoch] - now[name][epoch]) for epoch in epochs)
+    print_differences(before, now, largest, callback.terminal)
+    return {
+        "original": run_id,
+        "run_id": callback.new_run_id,
+        "equal": before == now,
+        "epochs": len(now["val/auroc"]),
+        "largest_difference": largest,
+    }
+
+
+def print_differences(before: Curves, now: Curves, largest: dict[str, float], terminal: Terminal) -> None:
+    terminal.line()
     if before == now:
         terminal.line(f"REPRODUCED: all {len(now['val/auroc'])} epochs are equal to the last digit")
         return

@@ -1,7 +1,10 @@
-"""`pneumo score FILE.csv`: an evaluation of anybody's predictions."""
+"""`pneumo score FILE.csv`: an evaluation of the predictions of any model."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,7 @@ from pneumo.evaluation.metrics import Array, best_f1_threshold
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 from pneumo.evaluation.subgroups import subgroups
 
-EPS = 1e-12  # of a probability of 0 or 1
+EPS = 1e-12  # distance from 0 and 1 to which probabilities are clipped
 DEFAULTS = {  # the column of each role
     "score": "score",
     "label": "label",
@@ -29,21 +32,35 @@ DEFAULTS = {  # the column of each role
 }
 
 
-def score(path: Path, options: Mapping[str, str | None]) -> None:
-    """Of the rows whose column `split` says test, or of all; threshold and temperature from those that
-    say val. InputError: a column is missing, a cell is not what it must be, an image is there twice, or all
-    labels are equal."""
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns of each role; None for the name in DEFAULTS, where all but score and label may
+    lack."""
+
+    score: str | None = None
+    label: str | None = None
+    image: str | None = None
+    patient: str | None = None
+    hard_negatives: str | None = None
+
+
+def score(
+    path: Path, requested: Columns, threshold: float | None = None, patients_csv: Path | None = None
+) -> dict[str, Any]:
+    """Evaluates the rows of split test, or all rows if there are none; threshold and temperature come from
+    the rows of split val. Writes FILE.evaluation.md, .html and .json, and returns the metrics. InputError: a
+    column is missing, a cell is invalid, an image is there twice, or all labels are equal."""
     terminal = Terminal()
-    predictions, described, notes = read(path, options)
+    predictions, described, notes = read(path, requested, threshold, patients_csv)
     with terminal.waiting("resampling"):
         evaluation = Evaluation.of(predictions)
         groups = subgroups(predictions, described)
-    text = report.sections(evaluation, groups, f"{path.name}, {options['score'] or 'score'}", notes)
+    text = report.sections(evaluation, groups, f"{path.name}, {requested.score or 'score'}", notes)
     pages.say(text, terminal)
-    metrics = dict(report.pictures(evaluation, groups, path.name))
+    plots = dict(report.pictures(evaluation, groups, path.name))
     files = {
         "md": pages.markdown(text),
-        "html": pages.page(text, metrics),
+        "html": pages.page(text, plots),
         "json": report.as_json(evaluation, groups),
     }
     for suffix, content in files.items():
@@ -51,16 +68,19 @@ def score(path: Path, options: Mapping[str, str | None]) -> None:
         beside = whole.with_name(f".{whole.name}")
         beside.write_text(content)
         beside.replace(whole)
-    terminal.line(f"written   {path.stem}.evaluation.md, .html and .json")
+    terminal.say("written", f"{path.stem}.evaluation.md, .html and .json")
+    return {"file": str(path), **json.loads(files["json"])}
 
 
-def read(path: Path, options: Mapping[str, str | None]) -> tuple[LogOddsPredictions, pd.DataFrame, list[str]]:
-    """The answers, what is known of their images, and what to say of them."""
+def read(
+    path: Path, requested: Columns, threshold: float | None, patients_csv: Path | None
+) -> tuple[LogOddsPredictions, pd.DataFrame, list[str]]:
+    """The predictions, what is known of their images, and notes for the reader."""
     table = read_table(path)
-    columns = {role: options[role] or name for role, name in DEFAULTS.items()}
-    table, notes = with_others(table, path, columns, options["data.patients_csv"])
-    request = [columns[role] for role in columns if options[role]]  # by name: then it must be there
-    need_columns(table, path, [columns["score"], columns["label"], *request])
+    given: dict[str, str] = {role: name for role, name in asdict(requested).items() if name}
+    columns = DEFAULTS | given
+    table, notes = with_patients(table, path, columns, patients_csv)
+    need_columns(table, path, [columns["score"], columns["label"], *given.values()])
     scores = probabilities(table[columns["score"]], path)
     labels = table[columns["label"]].map(LABELS)
     refuse(labels.isna(), table[columns["label"]], path, columns["label"], "must be 0 or 1")
@@ -69,38 +89,42 @@ def read(path: Path, options: Mapping[str, str | None]) -> tuple[LogOddsPredicti
         refuse(ids.duplicated() & ids.notna(), ids, path, columns["image"], "which is there already")
     log_odds, y = logit(np.clip(scores, EPS, 1 - EPS)), labels.to_numpy(int)
     if certain := int(np.isin(scores, (0, 1)).sum()):
-        notes.append(f"{certain:,} scores are exactly 0 or 1: slope, intercept and temperature rest on them.")
+        notes.append(f"{certain:,} scores are exactly 0 or 1: they decide slope, intercept and temperature.")
     patients, unknown = patients_of(table, columns["patient"])
     if 0 < unknown < len(table):
         notes.append(f"{unknown:,} rows have no patient: each counts as its own.")
-    part = table["split"].str.lower().map(COLUMN_VALUES) if "split" in table else np.full(len(table), np.nan)
-    val, rows = np.asarray(part == 1), np.asarray(part == 2)
+    split = table["split"].str.lower().map(COLUMN_VALUES) if "split" in table else np.full(len(table), np.nan)
+    val, rows = np.asarray(split == 1), np.asarray(split == 2)
     if not rows.any():
         rows = np.ones(len(table), bool)
-        notes.append("No row says split test: all of them are scored.")
+        notes.append("No row has split test: all rows are evaluated.")
     if len(np.unique(y[rows])) < 2:
         raise InputError(f"{path}: all {rows.sum():,} labels are {y[rows][0]}: there is nothing to rank")
-    threshold, scale, chosen = operating_point(y[val], log_odds[val], options["threshold"])
+    log_odds_threshold, scale, source = operating_point(y[val], log_odds[val], threshold)
     predictions = LogOddsPredictions(
-        y[rows], log_odds[rows], patients[rows], threshold, scale, unknown < len(table)
+        y[rows], log_odds[rows], patients[rows], log_odds_threshold, scale, unknown < len(table)
     )
     described = described_by(table, columns["hard_negatives"])[rows].reset_index(drop=True)
-    return predictions, described, [*notes, chosen]
+    return predictions, described, [*notes, source]
 
 
-def operating_point(labels: Array, log_odds: Array, threshold: str | None) -> tuple[float, float, str]:
-    """Threshold in log odds, temperature, and where they are from; of the rows of val."""
-    given = given_threshold(threshold) if threshold else None
+def operating_point(labels: Array, log_odds: Array, threshold: float | None) -> tuple[float, float, str]:
+    """Threshold in log odds, temperature, and a sentence on where they come from; arrays of the rows of val.
+    InputError: the threshold does not lie between 0 and 1."""
+    if threshold is not None and not 0 < threshold < 1:
+        raise InputError(f"--threshold must lie between 0 and 1, got {threshold:g}")
+    given = None if threshold is None else float(logit(threshold))
     if len(np.unique(labels)) == 2:
         best = best_f1_threshold(labels, log_odds) if given is None else given
         what = "Threshold and temperature" if given is None else "The temperature is"
         return best, temperature(log_odds, labels), f"{what} from the {len(labels):,} rows of val."
-    said = "the threshold is .5" if given is None else "the threshold is the one given"
-    return given or 0.0, 1.0, f"No rows of val: {said}, and nothing is scaled."
+    source = "the threshold is .5" if given is None else "the threshold is the one given"
+    return given or 0.0, 1.0, f"No rows of val: {source}, and the temperature is 1."
 
 
 def patients_of(table: pd.DataFrame, column: str) -> tuple[Array, int]:
-    """(N,) a number for each patient, one of its own for a row without; and how many such rows there are."""
+    """(N,) a number for each patient, where a row without one is a patient of its own; and how many such rows
+    there are."""
     if column not in table:
         return np.arange(len(table)), len(table)
     own = "row " + pd.Series(table.index.astype(str), index=table.index)
@@ -108,14 +132,14 @@ def patients_of(table: pd.DataFrame, column: str) -> tuple[Array, int]:
     return pd.factorize(named.fillna(own))[0], int(named.isna().sum())
 
 
-def with_others(
-    table: pd.DataFrame, path: Path, columns: Mapping[str, str], patients_csv: str | None
+def with_patients(
+    table: pd.DataFrame, path: Path, columns: dict[str, str], patients_csv: Path | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """What the table of patients knows of these images, where the predictions have nothing; and how many it
-    does not know."""
+    """The predictions with their empty cells filled from the table of patients, and a note on images that are
+    not in it."""
     if patients_csv is None:
         return table, []
-    other = Path(patients_csv).expanduser()
+    other = patients_csv.expanduser()
     others = of_images(other).rename(columns={"patient_id": columns["patient"]})
     need_columns(table, path, [columns["image"]])
     ids = table[columns["image"]]
@@ -127,13 +151,14 @@ def with_others(
 
 
 def probabilities(cells: pd.Series, path: Path) -> Array:
-    """(N,)"""
+    """(N,) InputError: a cell is not a number from 0 to 1."""
     values = pd.to_numeric(cells, errors="coerce")
     refuse(~values.between(0, 1), cells, path, str(cells.name), "must be a number from 0 to 1")
     return values.to_numpy(float)
 
 
 def refuse(wrong: pd.Series, cells: pd.Series, path: Path, name: str, must: str) -> None:
+    """InputError: some rows are wrong; it names the first of them, and what their cell must be."""
     if wrong.any():
         lines = [f'row {row:,}  {name} is "{cells[row]}", {must}' for row in cells.index[wrong]]
         raise InputError(
@@ -141,19 +166,9 @@ def refuse(wrong: pd.Series, cells: pd.Series, path: Path, name: str, must: str)
         )
 
 
-def given_threshold(text: str) -> float:
-    """In log odds."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 < value < 1:
-        raise InputError(f"threshold must lie between 0 and 1, got {text}")
-    return float(logit(value))
-
-
 def described_by(table: pd.DataFrame, hard_negatives: str) -> pd.DataFrame:
-    """What is known of the rows: lesion_share, view, sex, age, hard_negative."""
+    """The columns that subgroups are made of, as far as they are there: view, sex, age, lesion_share,
+    hard_negative."""
     readers: dict[str, Callable[[pd.Series], pd.Series]] = {
         "view": known,
         "sex": sexes,

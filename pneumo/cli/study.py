@@ -1,4 +1,6 @@
-"""`pneumo study NAME`: a study's answers, on the terminal, in files, and in its MLflow run."""
+"""`pneumo study NAME`: the results of a study, on the terminal, in files, and in its MLflow run."""
+
+from typing import Any
 
 from pneumo.display import pages
 from pneumo.display.console import Terminal
@@ -6,20 +8,24 @@ from pneumo.errors import InputError
 from pneumo.runs import tracking
 from pneumo.sweep import plots
 from pneumo.sweep.folders import folder_of
+from pneumo.sweep.results import result
 from pneumo.sweep.storage import open_study
-from pneumo.sweep.summary import summary
+from pneumo.sweep.summary import importance, summary
 
 
-def answer(url: str, name: str) -> None:
-    """InputError: no such study. What cannot be kept in MLflow is kept in files all the same."""
+def show_study(url: str, name: str) -> dict[str, Any]:
+    """Prints the results, writes study.md and study.html, and returns the results. InputError: no such study.
+    The files are written even if MLflow cannot be reached."""
     study = open_study(url, name, directions=None).study
     terminal = Terminal()
     sections = summary(study)
     pages.say(sections, terminal)
     folder = folder_of(study)
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = dict(plots.of_study(study))
-    texts = {"study.md": pages.markdown(sections), "study.html": pages.page(sections, metrics)}
+    texts = {
+        "study.md": pages.markdown(sections),
+        "study.html": pages.page(sections, dict(plots.of_study(study))),
+    }
     for file, text in texts.items():
         (folder / file).write_text(text)
     terminal.say("written", f"{folder / 'study.md'} and {folder / 'study.html'}")
@@ -29,3 +35,7 @@ def answer(url: str, name: str) -> None:
             tracking.log_text(study.user_attrs["parent_run"], text, file)
     except (InputError, KeyError) as error:
         terminal.warn(f"not in MLflow: {error}")
+    metrics = result(study, "")
+    del metrics["stopped"]  # why a sweep ended is not known here
+    tables = {one.title: [list(one.columns), *(list(map(str, row)) for row in one.rows)] for one in sections}
+    return {**metrics, "importance": importance(study), "tables": tables}

@@ -51,7 +51,7 @@ class EvalRequest:
         if self.split not in (None, *SPLITS):
             raise InputError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
         if self.split == "common" and self.names_other_data:
-            raise InputError("split=common is of the run's own data: leave data= out")
+            raise InputError("--split common is of the run's own data: leave data= out")
         tta_transforms(self.tta)
 
     @property
@@ -282,7 +282,7 @@ def described_by(
 def hard(source: Source, cohort: Cohort, rows: Array, column: str) -> Array:
     """(N,) of the column in the table of the patients."""
     if source.patients_csv is None:
-        raise InputError(f"hard_negatives={column} needs data.patients_csv, a table with that column")
+        raise InputError(f"--hard-negatives {column} needs data.patients_csv, a table with that column")
     path = cohort.root / Path(source.patients_csv).expanduser()
     table = of_images(path)
     need_columns(table, path, [column])

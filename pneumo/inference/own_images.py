@@ -53,7 +53,7 @@ def refuse_other_data(model: LoadedModel, own: Dataset) -> None:
         return
     lines = [*differing, *identity.trained_on(model.images, now)]
     raise InputError(
-        f"{listed(name, lines)}\nsplit=common evaluates the {len(common_rows([model], own)):,} images that "
+        f"{listed(name, lines)}\n--split common evaluates the {len(common_rows([model], own)):,} images that "
         "were in its test split then and are so now, unchanged"
     )
 
@@ -65,7 +65,7 @@ def common_rows(models: Sequence[LoadedModel], own: Dataset) -> Array:
     common = now.among(TEST)
     for model in models:
         if model.images is None:
-            raise InputError(f"split=common: run {model.run_id} is too old to know its images")
+            raise InputError(f"--split common: run {model.run_id} is too old to know its images")
         common &= identity.unchanged(model.images, now, TEST) & ~model.images.split_of(now, TRAIN)
     return np.sort(order[common])
 

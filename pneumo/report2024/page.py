@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from pneumo.display import pages
 from pneumo.display.console import Terminal
@@ -19,14 +20,15 @@ from pneumo.sweep.summary import summary
 TITLE = "Pneumothorax in chest X-rays: a 2024 report, and its runs again"
 
 
-def report(out: str, study: str | None, url: str | None) -> None:
-    """Writes OUT.html and OUT.md. InputError: no such folder or study, or MLflow cannot be reached."""
+def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
+    """Writes OUT.html and OUT.md, and returns the headline. InputError: no such folder or study, or MLflow
+    cannot be reached."""
     files = {suffix: Path(f"{out}.{suffix}") for suffix in ("html", "md")}
     folder = files["html"].parent
     if not folder.is_dir():
-        raise InputError(f"out={out}: there is no folder {folder}")
+        raise InputError(f"--out {out}: there is no folder {folder}")
     if not out or out.endswith("/"):
-        raise InputError(f"out={out} must be a file's name, without .html")
+        raise InputError(f"--out {out} must be a file's name, without .html")
     terminal = Terminal()
     tracking.connect()
     try:
@@ -42,6 +44,14 @@ def report(out: str, study: str | None, url: str | None) -> None:
     for command in found.missing:
         terminal.say("not yet", command)
     terminal.say("written", " and ".join(map(str, files.values())))
+    best = found.recommended
+    return {
+        "headline": sections[0].text,
+        "runs": [run.run_id for run in found.runs],
+        "missing": found.missing,
+        "recommended": {"run_id": best.run_id, "metrics": best.metrics} if best else None,
+        "files": [str(path) for path in files.values()],
+    }
 
 
 def write(text: str, path: Path) -> None:

@@ -76,7 +76,7 @@ class RunRecorder(Recorder):
     """Records a run in MLflow, from its start or resumed.
 
     InputError: MLflow cannot be reached, or what shall be resumed or started from is not there or does not
-    fit. """
+    fit."""
 
     def __init__(self, experiment: Experiment, output_dir: Path, callback: RunCallback | None):
         super().__init__(experiment)

@@ -1,7 +1,7 @@
 """One training run: an experiment becomes data, a trained model and its metrics.
 
 Every process of a distributed training calls `run` and takes the same steps; what is printed, logged and
-saved goes through a recorder, which only the first process has. """
+saved goes through a recorder, which only the first process has."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
     """Trains, evaluates and logs a run, and returns its metrics; {} in processes after the first.
 
     InputError: something given is wrong, which is found before training begins. PrunedError: `callback`
-    stopped it. """
+    stopped it."""
     tta_transforms(experiment.tta)  # an unknown name is refused here
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     set_deterministic(experiment.fit.deterministic)

@@ -1,4 +1,4 @@
-"""pneumo predict: files and folders in, a CSV out."""
+"""`pneumo predict`: files and folders in, a CSV out."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from dicoms import save
 from PIL import Image
 
 from pneumo.cli import main
-from pneumo.cli.predict import AHEAD, decoded
+from pneumo.cli.predict import READ_AHEAD, decoded
 from pneumo.data.dataset import load_dataset
 from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
@@ -42,7 +42,7 @@ def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, 
     known = pd.read_csv(io.StringIO(query.text_of(there, "predictions.csv"))).set_index("image_id")
     for row in np.flatnonzero(np.isin(ids, known.index)):
         png(tmp_path / "films" / f"{ids[row]}.png", np.asarray(dataset.store.pixels[row]))
-    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    main.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
     rows = table(tmp_path / "out.csv")
     assert len(rows) == len(known) > 40
     threshold = load_model(there).threshold
@@ -54,13 +54,18 @@ def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, 
         assert 0 < float(row["probability"]) < 1
 
 
-def test_png_jpeg_and_dicom_of_one_film_in_the_order_given_with_the_broken_between(there, tmp_path):
-    film = np.kron(chest(16), np.ones((4, 4), np.uint8))
-    Image.fromarray(film).save(tmp_path / "b.jpg", quality=98)
+def test_png_jpeg_and_dicom_of_one_radiograph_keep_the_order_given_with_the_broken_between(there, tmp_path):
+    radiograph = np.kron(chest(16), np.ones((4, 4), np.uint8))
+    Image.fromarray(radiograph).save(tmp_path / "b.jpg", quality=98)
     broken = tmp_path / "c.dcm"
-    broken.write_bytes(b"no film")
-    given = [png(tmp_path / "d.png", film), tmp_path / "b.jpg", broken, save(tmp_path / "a.dcm", film)]
-    main.told(["predict", there, *map(str, given), f"out={tmp_path / 'out.csv'}"])
+    broken.write_bytes(b"no radiograph")
+    given = [
+        png(tmp_path / "d.png", radiograph),
+        tmp_path / "b.jpg",
+        broken,
+        save(tmp_path / "a.dcm", radiograph),
+    ]
+    main.invoke(["predict", there, *map(str, given), "--out", str(tmp_path / "out.csv")])
     rows = table(tmp_path / "out.csv")
     assert [row["path"] for row in rows] == list(map(str, given))
     assert rows[2]["error"].startswith("c.dcm is not a DICOM file")
@@ -73,18 +78,20 @@ def test_names_with_line_breaks_commas_and_no_utf8_survive(there, tmp_path):
     names = ['two\nlines, "quoted".png', "größe 胸.png", os.fsdecode(b"latin \xe9.png")]
     for name in names:
         png(tmp_path / "films" / name)
-    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+    main.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
     rows = table(tmp_path / "out.csv")
     assert {row["path"] for row in rows} == {str(tmp_path / "films" / name) for name in names}
     assert all(row["score"] for row in rows)
 
 
-def test_heat_maps_are_one_picture_a_film_that_could_be_read(there, tmp_path):
+def test_each_readable_radiograph_has_one_heat_map(there, tmp_path):
     png(tmp_path / "films" / "a.png")
     (tmp_path / "films" / "b.png").write_bytes(b"broken")
     png(tmp_path / "films" / "c.png")
     heat = tmp_path / "heat"
-    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'o.csv'}", f"heatmaps={heat}"])
+    main.invoke(
+        ["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "o.csv"), "--heatmaps", str(heat)]
+    )
     assert sorted(path.name for path in heat.iterdir()) == ["000001_a.png", "000003_c.png"]
     assert Image.open(heat / "000001_a.png").size == (512, 512)
 
@@ -103,8 +110,7 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
         raise KeyboardInterrupt
 
     monkeypatch.setattr(predict, "rows", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        main.told(["predict", there, str(tmp_path / "films"), f"out={out}"])
+    assert main.invoke(["predict", there, str(tmp_path / "films"), "--out", str(out)]) == 130
     assert out.read_text() == "yesterday's"
     assert len(table(tmp_path / "out.csv.part")) == 1
     assert "stopped after 1 of 3 files" in capsys.readouterr().out
@@ -116,26 +122,24 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
         (["films"], "films is not there"),
         (["/dev/null"], "/dev/null is neither a file nor a folder"),
         (["empty"], "no PNG, JPEG or DICOM file is in it"),
-        ([], "needs files or folders"),
-        (["empty", "out=nowhere/x.csv"], "there is no folder nowhere"),
-        (["empty", "out=empty"], "is a folder"),
-        (["film.png", "out=pipe"], "out=pipe is no plain file"),
-        (["film.png", "out=film.png"], "film.png is one of the files to be read"),
-        (["film.png", "out=linked.png"], "linked.png is one of the files to be read"),
-        (["film.png.part", "out=film.png"], "film.png.part is one of the files to be read"),
-        (["film.png", "tta=rot"], "tta must be one of"),
+        (["empty", "--out", "nowhere/x.csv"], "there is no folder nowhere"),
+        (["empty", "--out", "empty"], "is a folder"),
+        (["film.png", "--out", "pipe"], "--out pipe is no plain file"),
+        (["film.png", "--out", "film.png"], "film.png is one of the files to be read"),
+        (["film.png", "--out", "linked.png"], "linked.png is one of the files to be read"),
+        (["film.png.part", "--out", "film.png"], "film.png.part is one of the files to be read"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_is(workdir, words, said):
+def test_what_cannot_be_predicted_is_refused_before_anything_is_written(workdir, words, said):
     (workdir / "empty").mkdir()
-    film = png(workdir / "film.png").read_bytes()
+    radiograph = png(workdir / "film.png").read_bytes()
     os.mkfifo(workdir / "pipe")
     (workdir / "linked.png").symlink_to("film.png")
-    (workdir / "film.png.part").write_bytes(film)
+    (workdir / "film.png.part").write_bytes(radiograph)
     with pytest.raises(InputError, match=said):
-        main.told(["predict", "0" * 32, *words])
+        main.invoke(["predict", "0" * 32, *words])
     assert not list(workdir.glob("*.csv*"))
-    assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == film
+    assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == radiograph
     assert (workdir / "pipe").is_fifo()
 
 
@@ -155,19 +159,19 @@ def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_document
     assert counted(left_out) == "2 .txt, 1 broken link, 1 pipe or device, 1 .gz, 1 linked folder"
 
 
-def test_what_a_folder_has_besides_films_is_said(there, tmp_path, capsys):
+def test_other_files_of_a_folder_are_counted(there, tmp_path, capsys):
     png(tmp_path / "films" / "a.png")
     Image.fromarray(chest()).save(tmp_path / "films" / "b.gif")
     for name in ("notes.txt", "more.txt", "report.pdf", ".hidden.txt"):
-        (tmp_path / "films" / name).write_text("no film")
-    main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+        (tmp_path / "films" / name).write_text("no radiograph")
+    main.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
     assert "2 · left out: 2 .txt, 1 .pdf" in capsys.readouterr().out
     rows = table(tmp_path / "out.csv")
     assert rows[0]["score"] == rows[1]["score"] != ""
     (tmp_path / "films" / "a.png").unlink()
     (tmp_path / "films" / "b.gif").unlink()
     with pytest.raises(InputError, match=r"no PNG, JPEG or DICOM file is in it \(left out: 2 .txt, 1 .pdf\)"):
-        main.told(["predict", there, str(tmp_path / "films"), f"out={tmp_path / 'out.csv'}"])
+        main.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
 
 
 def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
@@ -178,7 +182,7 @@ def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "_read", lambda path, side: read.append(path) or path)
     stream = decoded([str(number) for number in range(1000)], 64)
     assert [next(stream), next(stream)] == ["0", "1"]
-    assert len(read) <= 2 + 2 * AHEAD
+    assert len(read) <= 2 + 2 * READ_AHEAD
     assert list(stream) == [str(number) for number in range(2, 1000)]
 
 

@@ -158,17 +158,18 @@ def test_a_password_on_the_command_line_is_refused_before_hydra_writes_it_down(w
 @pytest.mark.parametrize(
     "words",
     [
-        ["study", "s", f"storage={ADDRESSES[1]}"],
-        ["confirm", "s", f"storage={MALFORMED[0]}"],
-        ["report", "study=s", f"storage={ADDRESSES[2]}"],
-        ["study", "s", "storagee=postgresql://me:s3c r@127.0.0.1:9/x"],
+        ["study", "s", "--storage", ADDRESSES[1]],
+        ["confirm", "s", "--storage", MALFORMED[0]],
+        ["report", "--study", "s", "--storage", ADDRESSES[2]],
+        ["study", "s", "--storagee=postgresql://me:s3c r@127.0.0.1:9/x"],
+        ["study", "s", "storage=postgresql://me:s3c r@127.0.0.1:9/x"],
         ["evaluate", "s", ADDRESSES[0]],
     ],
 )
 def test_no_verb_repeats_the_password_of_a_storage_that_is_typed(workdir, words):
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
     done = typed(sys.executable, "-c", "from pneumo.cli.main import main; main()", *words)
-    assert done.returncode == 1
+    assert done.returncode in (1, 2)
     assert b"s3c" not in written(done)
 
 

@@ -14,7 +14,7 @@ from postgres import free_port
 from sklearn import metrics
 from test_summary import designed
 
-from pneumo.cli.main import main, told
+from pneumo.cli.main import invoke, main
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
@@ -75,7 +75,7 @@ def runs(store, monkeypatch):
 
 
 def test_an_empty_store_gives_the_printed_side_and_the_commands(workdir, capsys):
-    told(["report"])
+    invoke(["report"])
     assert "0 of 17 in mlflow.db" in capsys.readouterr().out
     text = (workdir / "report.md").read_text()
     assert "| last layer alone, 20 epochs | 0.7511 | 0.3491 | 0.1598 | 0.2192 | 0.5382 |" in text
@@ -85,7 +85,7 @@ def test_an_empty_store_gives_the_printed_side_and_the_commands(workdir, capsys)
 
 
 def test_every_run_that_is_there_is_linked_and_every_other_has_its_command(runs, store, capsys):
-    told(["report"])
+    invoke(["report"])
     said = capsys.readouterr().out
     for text in ((store / "report.md").read_text(), (store / "report.html").read_text()):
         for one in runs:
@@ -113,7 +113,7 @@ def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkey
         raise InputError(f"Run {run_id} has no {path}")
 
     monkeypatch.setattr(query, "text_of", gone)
-    told(["report", "out=gone"])
+    invoke(["report", "--out", "gone"])
     text = (store / "gone.md").read_text()
     assert "its predictions are gone" in text
     assert "not known: Run" in text
@@ -128,12 +128,12 @@ def test_a_study_s_conclusions_stand_on_the_page(runs, store):
     optuna.copy_study(
         from_study_name="designed", from_storage=study._storage, to_storage=url, to_study_name="designed"
     )
-    told(["report", "study=designed", "out=with"])
+    invoke(["report", "--study", "designed", "--out", "with"])
     text = (store / "with.md").read_text()
     assert "| 1 lower | 1 -> 2 | +.200 (+.200, +.200) | helps |" in text
     assert f"runs/{parent}" in text
     with pytest.raises(InputError, match="has no study other; it has designed"):
-        told(["report", "study=other"])
+        invoke(["report", "--study", "other"])
 
 
 def test_mlflow_that_cannot_be_reached_is_one_line_and_exit_code_one(workdir, monkeypatch, capsys):
@@ -154,16 +154,16 @@ def test_mlflow_that_goes_away_leaves_the_page_before_as_it_was(runs, store, mon
 
     monkeypatch.setattr(page, "rescore", away)
     with pytest.raises(AwayError, match="connection refused"):
-        told(["report", "out=old"])
+        invoke(["report", "--out", "old"])
     assert (store / "old.html").read_text() == "before"
     assert not list(store.glob(".old*"))
 
 
 def test_a_folder_that_is_not_there_is_said_before_anything_is_read(workdir):
     with pytest.raises(InputError, match="there is no folder nowhere"):
-        told(["report", "out=nowhere/report"])
+        invoke(["report", "--out", "nowhere/report"])
     with pytest.raises(InputError, match="must be a file's name"):
-        told(["report", f"out={workdir}/"])
+        invoke(["report", "--out", f"{workdir}/"])
     assert not (workdir / "mlflow.db").exists()
 
 
@@ -173,7 +173,7 @@ def browsed(runs, store):
     screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")
     if screenshots.browser() is None:
         pytest.skip("no chromium here: apt-get install chromium")
-    told(["report"])
+    invoke(["report"])
     with screenshots.a_page() as browser:
         said, asked = [], []
         browser.on("console", lambda message: said.append(message.text))

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from test_sweep import LR_ALONE, TINY, runs, swept, trials
 
 from pneumo.cli import main
-from pneumo.cli.confirm import lost
+from pneumo.cli.confirm import differences
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, config, tracking
 from pneumo.runs.restore import experiment_of
@@ -47,7 +47,7 @@ def confirmed():
 
 def test_a_study_begun_again_under_its_name_takes_nothing_over(swept, monkeypatch, capfd):
     swept("n_trials=1", BEGIN, *LR_ALONE)
-    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     first, (before,) = study(), confirmed()
     folder = folder_of(first)
     written = {path: path.read_bytes() for path in folder.rglob("*.pt")}
@@ -55,7 +55,7 @@ def test_a_study_begun_again_under_its_name_takes_nothing_over(swept, monkeypatc
     Path("study.db").unlink()
 
     swept("n_trials=1", "search.enqueue=[{optimizer.lr: 0.01}]", *LR_ALONE)
-    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     again = study()
     assert confirmed()[0].info.run_id == before.info.run_id
     (after,) = confirmed()[1:]
@@ -145,17 +145,17 @@ def test_a_new_study_leaves_the_folder_of_one_of_before_alone(swept):
 
 def test_a_fresh_seed_of_another_configuration_is_run_again(swept, monkeypatch, capfd):
     swept("n_trials=1", BEGIN, *LR_ALONE)
-    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     (run,) = confirmed()
     mlflow.MlflowClient().set_tag(run.info.run_id, "config_hash", "another")
-    said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     assert len(confirmed()) == 2
 
 
 def test_confirms_look_at_the_test_split_is_counted(swept, monkeypatch, capfd):
     swept("n_trials=1", BEGIN, *LR_ALONE)
     for _ in range(2):
-        said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+        said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     (run,) = confirmed()
     assert run.data.tags["test_evaluations"] == "1"
     said = said_by(monkeypatch, capfd, "evaluate", run.info.run_id)
@@ -186,7 +186,7 @@ def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir,
     swept("n_trials=1", *LR_ALONE, BEGIN, small=world.overrides())
     world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
     world.write()
-    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=1"])
+    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "1"])
     with pytest.raises(SystemExit, match="begun on other data than there are now, labels"):
         main.main()
     assert confirmed() == []
@@ -223,11 +223,11 @@ def test_a_recipe_composes_to_the_experiment_it_was_made_of(overrides):
     found = config.of_recipe(config.recipe_of(wanted), wanted.choices)
     assert found.identity == {**wanted.identity, "seed": 0}
     assert found.tta == wanted.tta
-    assert lost(wanted, found) == []
+    assert differences(wanted, found) == []
 
 
 def test_what_a_recipe_loses_is_named():
-    assert lost(chosen("data.split_seed=3", "tta=hflip", "seed=7"), chosen("data.normalise=none")) == [
+    assert differences(chosen("data.split_seed=3", "tta=hflip", "seed=7"), chosen("data.normalise=none")) == [
         "data.normalise: then half, now none",
         "data.split_seed: then 3, now 0",
         "tta: confirmed hflip, composed none",
@@ -246,7 +246,7 @@ def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept,
     shipped = (ROOT / "conf" / "experiment" / "best.yaml").read_bytes()
     code, said = swept("n_trials=1", "model=tiny", "model.pretrained=null", "search.enqueue=[]", *mine)
     assert code == 0, said
-    said = said_by(monkeypatch, capfd, "confirm", "s", "top=1", "seeds=1")
+    said = said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     assert "python train.py --config-dir recipes experiment=confirmed/best" in said
     assert (ROOT / "conf" / "experiment" / "best.yaml").read_bytes() == shipped
 

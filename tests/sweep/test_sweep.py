@@ -1,5 +1,6 @@
 """Whole sweeps, in this process: what they find, how they fail, what they leave."""
 
+import json
 import logging
 import runpy
 import sys
@@ -299,16 +300,21 @@ def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkey
     assert "UNFINISHED" not in page
     assert "The smallest effect it could have seen" in page
     assert "<table>" in (folder() / "study.html").read_text()
+    capfd.readouterr()
+    main.invoke(["study", "s", "--json"])
+    found = json.loads(capfd.readouterr().out)
+    assert (found["study"], found["complete"], found["n_trials"]) == ("s", 4, 4)
+    assert any("helps" in str(table) or "no evidence" in str(table) for table in found["tables"].values())
 
 
 def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_once(
     swept, monkeypatch, capfd, tmp_path
 ):
     swept("n_trials=2", "pruner=none", *LR_ALONE)
-    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "top=1", "seeds=2"])
+    monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "2"])
     main.main()
     said = capfd.readouterr().out
-    assert "looked at once" in said
+    assert "evaluated once" in said
     confirmed = runs("tags.confirms != ''")
     assert {run.data.tags["seed"] for run in confirmed} == {"1000", "1001"}
     assert sum("test/auroc" in run.data.metrics for run in confirmed) == 1
@@ -316,14 +322,24 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
     assert yaml.safe_load(recipe)["fit"]["batch_size"] == 32
     assert "# Test AUROC" in recipe
 
-    main.main()
+    main.invoke(["confirm", "s", "--top", "1", "--seeds", "2", "--json"])
+    found = json.loads(capfd.readouterr().out)
+    (best,) = found["confirmed"]
+    assert sorted(best["values"]) == sorted(run.data.metrics["best/val_auroc"] for run in confirmed)
+    assert best["optimism"] == pytest.approx(best["chosen_by"] - sum(best["values"]) / 2)
+    tested = next(run for run in confirmed if "test/auroc" in run.data.metrics)
+    assert found["tested"]["figures"]["auroc"] == tested.data.metrics["test/auroc"]
     assert len(runs("tags.confirms != ''")) == 2, "what was confirmed is not run again"
     assert sum("test/auroc" in run.data.metrics for run in runs("tags.confirms != ''")) == 1
 
 
-def test_a_run_is_reproduced_to_the_last_digit_on_the_same_machine(swept, monkeypatch, capfd):
+def test_a_run_is_reproduced_to_the_last_digit_on_the_same_machine(swept, capfd):
     swept("n_trials=1", *LR_ALONE)
     (trial,) = trials()
-    monkeypatch.setattr(sys, "argv", ["pneumo", "reproduce", trial.user_attrs["run_id"]])
-    main.main()
-    assert "REPRODUCED: all 2 epochs are equal to the last digit" in capfd.readouterr().out
+    capfd.readouterr()
+    main.invoke(["reproduce", trial.user_attrs["run_id"], "--json"])
+    printed = capfd.readouterr()
+    assert "REPRODUCED: all 2 epochs are equal to the last digit" in printed.err
+    found = json.loads(printed.out)
+    assert (found["original"], found["equal"], found["epochs"]) == (trial.user_attrs["run_id"], True, 2)
+    assert set(found["largest_difference"].values()) == {0}
