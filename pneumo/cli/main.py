@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+import pneumo
 from pneumo.display.address import STORAGE, hidden
 from pneumo.errors import InputError
 
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
-JUDGE, USE, STUDIES, DATA = "Judge a run", "Use a run", "Studies and the report", "Data"  # panels of the help
+TRAIN, JUDGE, USE = "Train", "Judge a run", "Use a run"  # panels of the help
+STUDIES, DATA = "Studies and the report", "Data"
 
 
 class WrongUsageError(typer.TyperException):
@@ -43,8 +45,16 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+class HydraVerb(TyperCommand):
+    """A command whose words and options, --help too, are all Hydra's."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.args = list(args)
+        return []
+
+
 app = typer.Typer(
-    help="Evaluate, use and compare trained pneumothorax detectors, and read their studies and data.",
+    help="Train pneumothorax detectors, evaluate, use and compare them, and read their studies and data.",
     epilog="RUN is a run id, or best: the finished run of the highest validation AUROC. "
     "pneumo VERB --help shows all options of a verb and an example.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -137,6 +147,41 @@ def verb(name: str, panel: str, example: str, parent: typer.Typer = app) -> Call
     """Registers a function as a verb; its docstring is the help, of which the overview shows the first
     line."""
     return parent.command(name, cls=Verb, rich_help_panel=panel, epilog=f"Example: {example}")
+
+
+def print_version(wanted: bool) -> None:
+    """Prints the version and exits."""
+    if wanted:
+        print(pneumo.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """--version prints the version and exits."""
+
+
+@app.command("train", cls=HydraVerb, rich_help_panel=TRAIN)
+def train(ctx: typer.Context) -> None:
+    """Train one run: pneumo train loss=bce schedule=plateau"""
+    from pneumo.cli.train import main
+
+    sys.argv = ["pneumo train", *ctx.args]
+    main()
+
+
+@app.command("sweep", cls=HydraVerb, rich_help_panel=TRAIN)
+def sweep(ctx: typer.Context) -> None:
+    """Run a study of many trainings: pneumo sweep -m n_trials=20"""
+    from pneumo.cli.sweep import main
+
+    sys.argv = ["pneumo sweep", *ctx.args]
+    main()
 
 
 @verb("evaluate", JUDGE, "pneumo evaluate best --split val --tta hflip")
