@@ -27,10 +27,12 @@ from pneumo.runs.messages import ROWS
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
-from pneumo.sweep import labels
+from pneumo.sweep import attributes, labels
+from pneumo.sweep.attributes import STUDY_ID
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.settings import objective_name
-from pneumo.sweep.storage import STUDY_ID, StudyStorage, open_study
+from pneumo.sweep.storage import StudyStorage, open_study
+from pneumo.sweep.study_identity import refuse_other_data
 from pneumo.sweep.summary import best_first
 
 FIRST_SEED = 1000  # far from those of searching
@@ -64,17 +66,17 @@ class Confirmed:
 class FreshSeed(RunCallback):
     """A run of the configuration of a trial with another seed."""
 
-    def __init__(self, ledger: StudyStorage, name: str, parent: str, tags: Mapping[str, object]):
+    def __init__(self, storage: StudyStorage, name: str, parent: str, tags: Mapping[str, object]):
         super().__init__()
         self.terminal = Terminal(quiet=True)
         self.run_name, self.parent, self.tags = name, parent, tags
-        self.started, self.study_id = "", ledger.study_id
-        self._ledger = ledger
+        self.started, self.study_id = "", storage.study_id
+        self._storage = storage
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """InputError: the data are not those of the study any more, told before anything is trained."""
         dataset = load_dataset(source, advance)
-        self._ledger.refuse_other_data(Images.of(dataset), dataset.split.hash)
+        refuse_other_data(self._storage, Images.of(dataset), dataset.split.hash)
         return dataset
 
     def on_start(self, run_id: str, split_hash: str, history: object) -> None:
@@ -83,9 +85,9 @@ class FreshSeed(RunCallback):
 
 def confirm(url: str, name: str, top: int, seeds: int) -> None:
     """Goes on where it was stopped. InputError: no such study, or nothing in it to confirm."""
-    ledger = open_study(url, name, directions=None)
-    study, terminal = ledger.study, Terminal()
-    if study.user_attrs.get("design"):
+    storage = open_study(url, name, directions=None)
+    study, terminal = storage.study, Terminal()
+    if study.user_attrs.get(attributes.DESIGN):
         raise InputError(
             f"{name} is a design: it was not searched for a best; pneumo study {name} has its answers"
         )
@@ -93,44 +95,44 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
     if not chosen:
         raise InputError(f"{name} has no complete trial yet: there is nothing to confirm")
     tracking.connect()
-    experiment = experiment_of(chosen[0].user_attrs["run_id"]).mlflow_experiment
+    experiment = experiment_of(chosen[0].user_attrs[attributes.RUN_ID]).mlflow_experiment
     tracking.connect(experiment)
-    if "confirm_run" not in study.user_attrs:
-        tags = {"study": name, STUDY_ID: ledger.study_id, "state": "confirm"}
-        study.set_user_attr("confirm_run", tracking.parent_run(experiment, f"{name}-confirm", tags))
+    if attributes.CONFIRM_RUN not in study.user_attrs:
+        tags = {"study": name, STUDY_ID: storage.study_id, "state": "confirm"}
+        study.set_user_attr(attributes.CONFIRM_RUN, tracking.parent_run(experiment, f"{name}-confirm", tags))
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")
     terminal.line()
-    results = [again(ledger, trial, seeds, terminal) for trial in chosen]
-    objective = study.user_attrs["objective"][0]
+    results = [again(storage, trial, seeds, terminal) for trial in chosen]
+    objective = study.user_attrs[attributes.OBJECTIVE][0]
     terminal.line()
     terminal.table(*table(results, objective), "")
     best = max(results, key=lambda one: (one.mean, -one.trial.number))
     terminal.line()
     tested = test_once(study, best)
     say_test(study, tested, best, terminal)
-    tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
+    tracking.end_run(study.user_attrs[attributes.CONFIRM_RUN], "FINISHED")
     path = write_recipe(study, best, tested, objective)
-    tracking.log_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
+    tracking.log_text(study.user_attrs[attributes.CONFIRM_RUN], path.read_text(), "best.yaml")
     terminal.say("written", f"{path}: {COMMAND}")
 
 
-def again(ledger: StudyStorage, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
+def again(storage: StudyStorage, trial: FrozenTrial, seeds: int, terminal: Terminal) -> Confirmed:
     """What is taken over was begun by this study's confirm, and is of the same configuration and split."""
-    study = ledger.study
-    figure = objective_name(study.user_attrs["objective"][0])
-    split_hash = query.find_run(trial.user_attrs["run_id"]).data.tags["split_hash"]
+    study = storage.study
+    figure = objective_name(study.user_attrs[attributes.OBJECTIVE][0])
+    split_hash = query.find_run(trial.user_attrs[attributes.RUN_ID]).data.tags["split_hash"]
     values, runs = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        experiment = experiment_of(trial.user_attrs["run_id"], {"seed": seed, "fit.test": False})
+        experiment = experiment_of(trial.user_attrs[attributes.RUN_ID], {"seed": seed, "fit.test": False})
         same = {
-            "mlflow.parentRunId": study.user_attrs["confirm_run"],
+            "mlflow.parentRunId": study.user_attrs[attributes.CONFIRM_RUN],
             "config_hash": config_hash(experiment),
             "split_hash": split_hash,
         }
         tags = {"confirms": f"{study.study_name}-{trial.number}", "seed": seed}
         run_id = query.finished_run({**tags, **same})
         if run_id is None:
-            run_id = carried_out(ledger, trial, experiment, tags)
+            run_id = carried_out(storage, trial, experiment, tags)
         values.append(query.metrics_of(run_id)[figure])
         runs.append(run_id)
         terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
@@ -138,12 +140,12 @@ def again(ledger: StudyStorage, trial: FrozenTrial, seeds: int, terminal: Termin
 
 
 def carried_out(
-    ledger: StudyStorage, trial: FrozenTrial, experiment: Experiment, tags: Mapping[str, object]
+    storage: StudyStorage, trial: FrozenTrial, experiment: Experiment, tags: Mapping[str, object]
 ) -> str:
-    study, seed = ledger.study, experiment.seed
+    study, seed = storage.study, experiment.seed
     name = f"{study.study_name}-{trial.number}-seed-{seed}"
-    of_study = {"study": study.study_name, STUDY_ID: ledger.study_id}
-    callback = FreshSeed(ledger, name, study.user_attrs["confirm_run"], {**of_study, **tags})
+    of_study = {"study": study.study_name, STUDY_ID: storage.study_id}
+    callback = FreshSeed(storage, name, study.user_attrs[attributes.CONFIRM_RUN], {**of_study, **tags})
     run(experiment, folder_of(study) / "confirm" / f"{trial.number}-{seed}", callback)
     return callback.started
 
@@ -166,7 +168,7 @@ def table(results: Sequence[Confirmed], objective: str) -> tuple[list[str], list
 def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
     """The test split's figures, from the study where it has been looked at before, through a run of its
     own."""
-    kept: dict[str, Any] | None = study.user_attrs.get("tested")
+    kept: dict[str, Any] | None = study.user_attrs.get(attributes.TESTED)
     if kept is not None and is_own(study, kept["run_id"]):
         return kept
     run_id = best.runs[int(np.argmax(best.values))]
@@ -182,7 +184,7 @@ def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
         "figures": {name: scored.metrics[name] for name in ROWS},
         "intervals": {name: list(scored.intervals[name]) for name in ROWS},
     }
-    study.set_user_attr("tested", kept)
+    study.set_user_attr(attributes.TESTED, kept)
     return kept
 
 
@@ -191,7 +193,7 @@ def is_own(study: optuna.Study, run_id: str) -> bool:
     taken for it before studies had ids."""
     with suppress(InputError):
         tags = query.find_run(run_id).data.tags
-        return bool(tags.get("mlflow.parentRunId") == study.user_attrs["confirm_run"])
+        return bool(tags.get("mlflow.parentRunId") == study.user_attrs[attributes.CONFIRM_RUN])
     return False
 
 
@@ -214,7 +216,7 @@ def say_test(study: optuna.Study, tested: dict[str, Any], best: Confirmed, termi
 def write_recipe(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str) -> Path:
     """Into the working directory, once it is known to compose to what was confirmed.
     InputError: it does not."""
-    experiment = experiment_of(best.trial.user_attrs["run_id"])
+    experiment = experiment_of(best.trial.user_attrs[attributes.RUN_ID])
     path = Path.cwd() / RECIPE
     text = config.recipe_of(experiment, evidence(study, best, tested, objective))
     if differing := lost(experiment, config.of_recipe(text, experiment.choices)):
@@ -242,7 +244,7 @@ def lost(wanted: Experiment, found: Experiment) -> list[str]:
 
 def evidence(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objective: str) -> list[str]:
     """The lines at the top of a recipe: what it is, and what that rests on."""
-    tags = query.find_run(best.trial.user_attrs["run_id"]).data.tags
+    tags = query.find_run(best.trial.user_attrs[attributes.RUN_ID]).data.tags
     low, high = tested["intervals"]["auroc"]
     lines = [
         COMMAND,

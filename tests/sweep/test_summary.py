@@ -1,4 +1,4 @@
-"""A study's answers, from trials made by hand."""
+"""The report on a study, from trials made by hand."""
 
 from html.parser import HTMLParser
 
@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from pneumo.display import pages
 from pneumo.sweep import labels, plots
-from pneumo.sweep.summary import best_first, by_chance, importance, saved_seconds, summary
+from pneumo.sweep.summary import best_first, expected_by_chance, importance, saved_seconds, summary
 
 DESIGN = {
     "recipes": {"report": {"lr": 1}},
@@ -98,7 +98,7 @@ def test_a_verdict_that_does_not_outlast_all_questions_together_is_dropped_after
 
 @pytest.mark.parametrize(("n", "expected"), [(2, "0.1"), (3, "0.15"), (26, "1.3"), (40, "2")])
 def test_how_many_intervals_exclude_nothing_by_chance_is_counted_from_how_many_there_are(n, expected):
-    assert f"Of {n} intervals, 5%, that is {expected}, are expected" in by_chance(n)
+    assert f"Of {n} intervals, 5%, that is {expected}, are expected" in expected_by_chance(n)
 
 
 def test_only_intervals_that_are_there_count():

@@ -120,17 +120,17 @@ def test_a_study_ends_with_its_best_its_counts_and_one_parent_over_its_runs(swep
 
 
 def test_trials_leave_nothing_in_the_process(swept):
-    from pneumo.sweep.trial import OPENED
+    from pneumo.sweep.trial import DATASETS
 
-    OPENED.clear()
+    DATASETS.clear()
     swept("n_trials=1", *LR_ALONE)
-    (opened_first,) = OPENED.values()
+    (opened_first,) = DATASETS.values()
     handlers = list(logging.getLogger().handlers)
     open_files = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()}
     code, said = swept("n_trials=4", *LR_ALONE)
     assert code == 0, said
     assert mlflow.active_run() is None
-    assert list(OPENED.values()) == [opened_first]
+    assert list(DATASETS.values()) == [opened_first]
     assert len(logging.getLogger().handlers) <= len(handlers)
     left = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()} - open_files
     assert not [path for path in left if "outputs" in str(path)]
