@@ -91,7 +91,7 @@ def confirm(url: str, name: str, top: int, seeds: int) -> None:
         raise InputError(
             f"{name} is a design: it was not searched for a best; pneumo study {name} has its answers"
         )
-    chosen = best_first(study, study.get_trials(deepcopy=False))[:top]
+    chosen = best_first(study)[:top]
     if not chosen:
         raise InputError(f"{name} has no complete trial yet: there is nothing to confirm")
     tracking.connect()

@@ -17,8 +17,7 @@ N_SAMPLES = 5
 def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Terminal) -> None:
     """`left`: the number of trials still to be done."""
     settings, search = plan.settings, plan.search
-    is_design = isinstance(search, AblationDesign)
-    if isinstance(search, AblationDesign):
+    if is_design := isinstance(search, AblationDesign):
         text = f"{len(search.arms)} arms, {search.seeds} seeds each · designed"
     else:
         sampler, pruner = labels.class_name(settings.make_sampler(0)), labels.class_name(study.pruner)

@@ -30,3 +30,4 @@ STOPPED = "stopped"  # "pruned" where the pruner stopped it
 REASON = "reason"  # message of the failure or of the pruner, at most 1000 characters
 ATTEMPTS = "attempts"  # numbers of the failed trials that this one retries, oldest first
 DUPLICATE_OF = "duplicate_of"  # number of the trial with the same configuration whose result it copies
+COPIED = (RUN_ID, CONFIG_HASH, OVERRIDES, EPOCHS, EFFECTIVE_BATCH, METRICS)  # what a duplicate copies

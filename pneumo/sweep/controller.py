@@ -26,7 +26,7 @@ from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import close_storages, load_settings
 from pneumo.sweep.storage import COUNTED, StudyStorage
 from pneumo.sweep.study_identity import begin_or_continue, has_known_data, refuse_other_data
-from pneumo.sweep.trial import reload_dataset, tell_saved_results
+from pneumo.sweep.trial import cached_dataset, tell_saved_results
 
 MIN_TRIALS_FOR_RATE = 4  # the failure rate is not judged before so many trials have ended
 TOO_MANY_FAILED = "too many trials failed:"
@@ -94,7 +94,9 @@ class StudyRun:
         self.storage = self.settings.open_storage()
         defaults = config.defaults(self.plan.base)
         identity = self.plan.identity()
-        begin_or_continue(self.storage, self.plan.search.queue, identity, self.plan.attributes(), defaults)
+        begin_or_continue(
+            self.storage, self.plan.search.queue, identity, self.plan.study_attributes(), defaults
+        )
         self.folder = folder_of(self.storage.study, Path(str(self.composed.hydra.sweep.dir)))
         with read_write(self.composed.hydra):
             self.composed.hydra.sweep.dir = str(self.folder)
@@ -103,7 +105,7 @@ class StudyRun:
         """Loads the data set and compares it with the study's, once. InputError: it is another one."""
         if not self._data_checked:
             with self.terminal.progress("data") as advance:
-                dataset = reload_dataset(self.plan.base.data, advance)
+                dataset = cached_dataset(self.plan.base.data, advance, reload=True)
             images = Images.of(dataset)
             self.storage.with_retries(lambda: refuse_other_data(self.storage, images, dataset.split.hash))
             self._data_checked = True
@@ -111,11 +113,11 @@ class StudyRun:
     def open_parent_run(self) -> None:
         """Starts or reopens the MLflow run above the trials' runs."""
         study = self.storage.study
+        search = self.composed.hydra.runtime.choices.get("search", "own")
+        of_study = {"study": study.study_name, attributes.STUDY_ID: self.storage.study_id}
+        tags = {**of_study, "search": search, "state": "running"}
         with self.storage.lock():
             if attributes.PARENT_RUN not in study.user_attrs:
-                search = self.composed.hydra.runtime.choices.get("search", "own")
-                of_study = {"study": study.study_name, attributes.STUDY_ID: self.storage.study_id}
-                tags = {**of_study, "search": search, "state": "running"}
                 run_id = tracking.parent_run(self.plan.base.mlflow_experiment, study.study_name, tags)
                 study.set_user_attr(attributes.PARENT_RUN, run_id)
             elif self.trials_left() > 0:

@@ -33,13 +33,13 @@ warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to b
 
 
 @contextmanager
-def open_database(url: str, heartbeat_seconds: int) -> Iterator[RDBStorage]:
+def connect(url: str, heartbeat_seconds: int) -> Iterator[RDBStorage]:
     """The database at an address, its tables created if missing; no other process opens it meanwhile.
     InputError: the address cannot be used. AwayError: the database cannot be reached."""
     address, secret = apart(check_address(url))
     try:
         engine = create_engine(address, connect_args=secret, poolclass=NullPool)
-        with database_lock(engine, CREATION_LOCK):
+        with lock(engine, CREATION_LOCK):
             yield RDBStorage(
                 address.render_as_string(hide_password=False),
                 engine_kwargs={"connect_args": {"timeout": 60, **secret}}
@@ -55,7 +55,7 @@ def open_database(url: str, heartbeat_seconds: int) -> Iterator[RDBStorage]:
 
 
 @contextmanager
-def database_lock(engine: Engine, key: int) -> Iterator[None]:
+def lock(engine: Engine, key: int) -> Iterator[None]:
     """One process at a time on the database; if it dies, the lock is released. `key` tells PostgreSQL's locks
     apart, while an SQLite file has a single one."""
     if engine.name == "sqlite":
@@ -66,7 +66,7 @@ def database_lock(engine: Engine, key: int) -> Iterator[None]:
             yield
 
 
-def close_database(rdb: RDBStorage) -> None:
+def close(rdb: RDBStorage) -> None:
     rdb.remove_session()
     rdb.engine.dispose()
 

@@ -83,7 +83,7 @@ class StudyPlan:
             "settings": settings,
         }
 
-    def attributes(self) -> dict[str, Any]:
+    def study_attributes(self) -> dict[str, Any]:
         """What `pneumo study` needs, as attributes of the study."""
         return {
             attributes.N_TRIALS: self.n_trials,

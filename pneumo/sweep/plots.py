@@ -27,7 +27,7 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
     """The captions and plots that there are enough trials for."""
     trials = study.get_trials(deepcopy=False)
     objective = study.user_attrs.get(OBJECTIVE, ["objective"])[0]
-    complete = best_first(study, trials)
+    complete = best_first(study)
     if not complete:
         return
     yield "History", history(trials, complete, objective, study.directions[0].name)
@@ -38,7 +38,7 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
     if shares := importance(study):
         yield "Importances", importances(shares)
     yield "Slices", slices(complete, objective)
-    if len(complete) > 1 and len(searched_distributions(complete)) > 1:
+    if len(complete) > 1 and len(distributions_of(complete)) > 1:
         yield "Parallel coordinates", parallel(complete, objective)
 
 
@@ -66,9 +66,8 @@ def curves(trials: Trials, best: FrozenTrial, objective: str) -> Figure:
     for trial in trials:
         if trial.intermediate_values and DUPLICATE_OF not in trial.user_attrs:
             epochs, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
-            stopped = trial.state == TrialState.PRUNED
             axis.plot(epochs, values, color=GREY, linewidth=0.8, alpha=0.6)
-            if stopped:
+            if trial.state == TrialState.PRUNED:
                 axis.plot(epochs[-1], values[-1], marker="x", markersize=4, color=GREY)
     if best.intermediate_values:
         epochs, values = zip(*sorted(best.intermediate_values.items()), strict=True)
@@ -95,13 +94,10 @@ def importances(shares: dict[str, float]) -> Figure:
 
 def slices(complete: Trials, objective: str) -> Figure:
     """The objective by the value of each parameter."""
-    distributions = searched_distributions(complete)
-    figure = Figure(figsize=(max(3.0 * len(distributions), 4), 3.2), layout="constrained")
-    for axis, (name, distribution) in zip(
-        figure.subplots(1, len(distributions), sharey=True, squeeze=False)[0],
-        distributions.items(),
-        strict=True,
-    ):
+    scales = distributions_of(complete)
+    figure = Figure(figsize=(max(3.0 * len(scales), 4), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(scales), sharey=True, squeeze=False)[0]
+    for axis, (name, distribution) in zip(axes, scales.items(), strict=True):
         shown = [trial for trial in complete if name in trial.params]
         x = [position(distribution, trial.params[name]) for trial in shown]
         axis.scatter(x, [trial.values[0] for trial in shown], s=22, color=NEGATIVE, alpha=0.8)
@@ -115,34 +111,31 @@ def slices(complete: Trials, objective: str) -> Figure:
 
 def parallel(complete: Trials, objective: str) -> Figure:
     """A line for each trial across its parameters, coloured by the objective."""
-    distributions = searched_distributions(complete)
+    scales = distributions_of(complete)
     values = np.array([trial.values[0] for trial in complete])
     low, high = float(values.min()), float(values.max())
     span = high - low or 1.0
-    figure = Figure(figsize=(1.9 * (len(distributions) + 1), 4), layout="constrained")
+    figure = Figure(figsize=(1.9 * (len(scales) + 1), 4), layout="constrained")
     axis = figure.subplots()
     lines = []
     for trial, value in zip(complete, values, strict=True):
         points = [
-            (x, position(distributions[name], trial.params[name]))
-            for x, name in enumerate(distributions)
+            (x, position(scales[name], trial.params[name]))
+            for x, name in enumerate(scales)
             if name in trial.params
         ]
-        lines.append([*points, (len(distributions), (value - low) / span)])
-    collection = LineCollection(
-        lines[::-1], cmap=COLORMAP, norm=Normalize(low, high), linewidths=1.6, alpha=0.85
-    )
-    collection.set_array(values[::-1])
-    axis.add_collection(collection)
-    for x, distribution in enumerate(distributions.values()):
+        lines.append([*points, (len(scales), (value - low) / span)])
+    norm = Normalize(low, high)
+    curves = LineCollection(lines[::-1], cmap=COLORMAP, norm=norm, linewidths=1.6, alpha=0.85)
+    curves.set_array(values[::-1])
+    axis.add_collection(curves)
+    for x, distribution in enumerate(scales.values()):
         vertical_scale(axis, x, *ticks(distribution))
-    vertical_scale(
-        axis, len(distributions), [0, 0.5, 1], [f"{low + share * span:.3f}" for share in (0, 0.5, 1)]
-    )
-    axis.set_xticks(
-        range(len(distributions) + 1), [*(plain(labels.name(name)) for name in distributions), objective]
-    )
-    axis.set(xlim=(-0.3, len(distributions) + 0.6), ylim=(-0.05, 1.05), yticks=[])
+    marks = [0, 0.5, 1]
+    vertical_scale(axis, len(scales), marks, [f"{low + mark * span:.3f}" for mark in marks])
+    names = [plain(labels.name(name)) for name in scales]
+    axis.set_xticks(range(len(scales) + 1), [*names, objective])
+    axis.set(xlim=(-0.3, len(scales) + 0.6), ylim=(-0.05, 1.05), yticks=[])
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
@@ -157,8 +150,8 @@ def vertical_scale(axis: Axes, x: float, places: Sequence[float], labels: Sequen
         )
 
 
-def searched_distributions(trials: Trials) -> dict[str, BaseDistribution]:
-    """The distributions of the parameters that have more than one value."""
+def distributions_of(trials: Trials) -> dict[str, BaseDistribution]:
+    """The scales of the parameters that have more than one value."""
     found: dict[str, BaseDistribution] = {}
     for trial in trials:
         found |= trial.distributions

@@ -24,7 +24,7 @@ NOTE_LENGTH = 4000  # characters that MLflow shows of a run's description
 def print_results(study: optuna.Study, stopped: str, terminal: Terminal) -> None:
     """The last lines of a sweep; `stopped` is why it ended early, empty if all trials are done."""
     trials = study.get_trials(deepcopy=False)
-    best = best_first(study, trials)
+    best = best_first(study)
     name, is_design = study.study_name, study.user_attrs.get(attributes.DESIGN) is not None
     terminal.line()
     if stopped:
@@ -68,13 +68,10 @@ def save(storage: StudyStorage, stopped: str, folder: Path) -> None:
 
 def result(study: optuna.Study, stopped: str) -> dict[str, Any]:
     """The content of result.yaml."""
-    trials = study.get_trials(deepcopy=False)
-    best = best_first(study, trials)
+    trials, best = study.get_trials(deepcopy=False), best_first(study)
     states = {word: sum(t.state == state for t in trials) for state, word in labels.STATE.items()}
-    content: dict[str, Any] = {
-        "study": study.study_name,
-        "objective": study.user_attrs[attributes.OBJECTIVE],
-    }
+    objective = study.user_attrs[attributes.OBJECTIVE]
+    content: dict[str, Any] = {"study": study.study_name, "objective": objective}
     if best:
         values = best[0].values
         content |= {
@@ -94,7 +91,7 @@ def result(study: optuna.Study, stopped: str) -> dict[str, Any]:
 def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
     """Best values, plots and pages; the run is FINISHED if all trials are done, else KILLED."""
     parent = study.user_attrs[attributes.PARENT_RUN]
-    best = best_first(study, study.get_trials(deepcopy=False))
+    best = best_first(study)
     sections, figures = summary(study), dict(plots.of_study(study))
     for caption, figure in figures.items():
         tracking.log_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
@@ -121,7 +118,7 @@ def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
 
 def plot_best(study: optuna.Study, terminal: Terminal) -> None:
     """Logs the plots of the best trial's run, which the runs of other trials do not have."""
-    best = best_first(study, study.get_trials(deepcopy=False))
+    best = best_first(study)
     if not best or study.user_attrs.get(attributes.DESIGN):
         return
     from pneumo.runs.restore import restore

@@ -21,16 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from pneumo.display.address import hidden, shown
 from pneumo.errors import AwayError, InputError
 from pneumo.runs.identity import new_study_id
-from pneumo.sweep import attributes, private_api
-from pneumo.sweep.database import (
-    UNREACHABLE,
-    Result,
-    close_database,
-    database_lock,
-    open_database,
-    retry,
-    unreachable_message,
-)
+from pneumo.sweep import attributes, database, private_api
+from pneumo.sweep.database import UNREACHABLE, Result
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # what n_trials counts
 PROCESS_DIED = "its process died"
@@ -73,11 +65,11 @@ class StudyStorage:
     def lock(self) -> Iterator[None]:
         """One process at a time on this study; if it dies, the lock is released."""
         key = int.from_bytes(sha256(self.study.study_name.encode()).digest()[:8], signed=True)
-        with database_lock(self.rdb.engine, key):
+        with database.lock(self.rdb.engine, key):
             yield
 
     def close(self) -> None:
-        close_database(self.rdb)
+        database.close(self.rdb)
 
     def with_retries(self, call: Callable[[], Result]) -> Result:
         """The result of a call to this storage, which is repeated while the database cannot be reached.
@@ -88,9 +80,9 @@ class StudyStorage:
                 return call()
             except UNREACHABLE as error:
                 self.rdb.remove_session()
-                raise AwayError(unreachable_message(self.rdb.url, error)) from error
+                raise AwayError(database.unreachable_message(self.rdb.url, error)) from error
 
-        return retry(attempt, self.patience_seconds)
+        return database.retry(attempt, self.patience_seconds)
 
     # ---- a trial's life: claimed, alive, handed over, failed, retried
 
@@ -158,19 +150,15 @@ class StudyStorage:
         have died between failing a trial and this. Parameters that a trial was enqueued with are kept even if
         it died before they were suggested."""
         trials = self.trials()
-        retried = {
-            trial.user_attrs[attributes.ATTEMPTS][-1]
-            for trial in trials
-            if trial.user_attrs.get(attributes.ATTEMPTS)
-        }
+        attempts = [trial.user_attrs.get(attributes.ATTEMPTS) for trial in trials]
+        retried = {numbers[-1] for numbers in attempts if numbers}
         for trial in trials:
             if trial.state != TrialState.FAIL or trial.number in retried or not self._is_retried(trial):
                 continue
-            given = trial.user_attrs
-            kept = {name: given[name] for name in (attributes.RUN_ID,) if name in given}
-            attempts = [*given.get(attributes.ATTEMPTS, []), trial.number]
-            parameters = {**(private_api.fixed_params(trial) or {}), **trial.params}
-            self.study.enqueue_trial(parameters, user_attrs={**kept, attributes.ATTEMPTS: attempts})
+            known, parameters = trial.user_attrs, {**(private_api.fixed_params(trial) or {}), **trial.params}
+            kept = {name: known[name] for name in known if name == attributes.RUN_ID}
+            kept[attributes.ATTEMPTS] = [*known.get(attributes.ATTEMPTS, []), trial.number]
+            self.study.enqueue_trial(parameters, user_attrs=kept)
 
     def _is_retried(self, failed: FrozenTrial) -> bool:
         """A trial that was stopped always is, one that crashed while fewer than `retries` attempts before it
@@ -216,14 +204,7 @@ class StudyStorage:
             for epoch, value in source.intermediate_values.items():
                 trial.report(value, epoch)
         trial.set_user_attr(attributes.DUPLICATE_OF, source.number)
-        for name in (
-            attributes.CONFIG_HASH,
-            attributes.EFFECTIVE_BATCH,
-            attributes.METRICS,
-            attributes.RUN_ID,
-            attributes.OVERRIDES,
-            attributes.EPOCHS,
-        ):
+        for name in attributes.COPIED:
             if name in source.user_attrs:
                 trial.set_user_attr(name, source.user_attrs[name])
         values = source.values if source.state == TrialState.COMPLETE else None
@@ -241,10 +222,10 @@ def open_study(
 ) -> StudyStorage:
     """The study of that name, which is created if `directions` are given.
     InputError: the storage cannot be used, or does not have the study. AwayError: it cannot be reached."""
-    with open_database(url, heartbeat_seconds) as rdb:
+    with database.connect(url, heartbeat_seconds) as rdb:
         names = {study.study_name for study in rdb.get_all_studies()}
         if name not in names and directions is None:
-            close_database(rdb)
+            database.close(rdb)
             raise InputError(
                 f"{shown(url)} has no study {name}"
                 + (f"; it has {', '.join(sorted(names))}" if names else "")

@@ -39,7 +39,7 @@ def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
         sections += [importances(study), pruning(trials)]
     if len(study.directions) > 1:
         sections.append(pareto_front(study))
-    return [*sections, best_trials(study, trials, design is not None)]
+    return [*sections, best_trials(study, design is not None)]
 
 
 def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | None) -> Section:
@@ -260,16 +260,15 @@ def pareto_front(study: optuna.Study) -> Section:
     return Section("Not beaten in every objective", [], columns, rows)
 
 
-def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def best_first(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials without duplicates, sorted by the first objective."""
-    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     own = [t for t in complete if attributes.DUPLICATE_OF not in t.user_attrs]
     sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
     return sorted(own, key=lambda trial: (sign * trial.values[0], trial.number))
 
 
-def best_trials(study: optuna.Study, trials: Sequence[FrozenTrial], is_design: bool) -> Section:
-    best = best_first(study, trials)[:N_BEST]
+def best_trials(study: optuna.Study, is_design: bool) -> Section:
     rows = [
         [
             f"#{t.number}",
@@ -278,7 +277,7 @@ def best_trials(study: optuna.Study, trials: Sequence[FrozenTrial], is_design: b
             clock(labels.seconds(t)),
             t.user_attrs.get(attributes.RUN_ID, "")[:8],
         ]
-        for t in best
+        for t in best_first(study)[:N_BEST]
     ]
     text = [
         "By the best epoch on validation, which also chose them: expect a little less on other images"

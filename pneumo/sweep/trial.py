@@ -30,23 +30,16 @@ OUT_OF_MEMORY = "out of memory"
 DATASETS: dict[str, Dataset] = {}  # the one that the trials of this process are on
 
 
-def cached_dataset(source: Source, advance: Advance) -> Dataset:
-    """The data set, loaded once for all trials of this process that are on it."""
-    key = dataset_key(source)
-    return DATASETS[key] if key in DATASETS else reload_dataset(source, advance)
-
-
-def reload_dataset(source: Source, advance: Advance) -> Dataset:
-    """The data set as it is on disk now; cached if none of this source is."""
-    dataset, key = load_dataset(source, advance), dataset_key(source)
+def cached_dataset(source: Source, advance: Advance, reload: bool = False) -> Dataset:
+    """The data set, loaded once for all trials of this process that are on it, or as it is on disk now."""
+    key = f"{Path.cwd()}: {source}"
+    if key in DATASETS and not reload:
+        return DATASETS[key]
+    dataset = load_dataset(source, advance)
     if key not in DATASETS:
         DATASETS.clear()
         DATASETS[key] = dataset
     return dataset
-
-
-def dataset_key(source: Source) -> str:
-    return f"{Path.cwd()}: {source}"
 
 
 @dataclass(frozen=True)
