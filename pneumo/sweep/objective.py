@@ -75,10 +75,10 @@ def run_trial(
     finally:
         free_gpu_memory()
     if trial.run_id:
-        tags = {"state": RUN_STATES[result.state]}
+        run_tags = {"state": RUN_STATES[result.state]}
         if result.kind not in ("", "pruned"):
-            tags["failure"] = f"{result.kind}: {result.reason}"[:500]
-        tracking.tag_run(trial.run_id, **tags)
+            run_tags["failure"] = f"{result.kind}: {result.reason}"[:500]
+        tracking.tag_run(trial.run_id, **run_tags)
     return result
 
 

@@ -25,7 +25,7 @@ __all__ = ["started"]  # a fixture
 LOCAL = ["hydra/launcher=submitit_local", "jobs=2", "pruner=none"]
 
 
-def test_a_study_is_carried_out_by_jobs_two_at_a_time(started, workdir, monkeypatch):
+def test_a_study_runs_two_jobs_at_a_time(started, workdir, monkeypatch):
     storage = f"sqlite:///{workdir}/told-through-the-environment.db"
     monkeypatch.setenv("PNEUMO_STORAGE", storage)
     assert started(*LOCAL, "n_trials=3", "fit.epochs=2").wait(timeout=300) == 0, printed()
@@ -45,7 +45,7 @@ def test_a_study_is_carried_out_by_jobs_two_at_a_time(started, workdir, monkeypa
     assert not [path for path in files if b"told-through-the-environment" in path.read_bytes()]
 
 
-def test_a_killed_job_is_made_up_for_and_the_one_beside_it_is_let_be(started):
+def test_a_killed_job_is_retried_and_the_other_one_is_not_disturbed(started):
     sweep = started(*LOCAL, "n_trials=2", "fit.epochs=80")
     storage = wait_until(lambda: find_study("sqlite:///study.db"), sweep)
     both = wait_until(lambda: len(jobs := running_trials(storage, epochs=1)) == 2 and jobs, sweep)

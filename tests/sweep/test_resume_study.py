@@ -35,7 +35,7 @@ def after_an_epoch(process, url):
     return storage
 
 
-def test_a_killed_study_goes_on_to_the_same_total_and_then_no_further(started):
+def test_a_killed_study_continues_to_n_trials_and_no_further(started):
     command = ["n_trials=2", *LONG]
     process = started(*command)
     storage = after_an_epoch(process, SQLITE)
@@ -69,7 +69,7 @@ def test_a_killed_study_goes_on_to_the_same_total_and_then_no_further(started):
     assert [trial.state for trial in storage.trials()] == before
 
 
-def test_a_study_told_to_stop_ends_with_130_and_its_trial_is_finished_next_time(started):
+def test_an_interrupted_study_exits_with_130_and_finishes_its_trial_next_time(started):
     process = started("n_trials=1", *LONG)
     storage = after_an_epoch(process, SQLITE)
     process.send_signal(signal.SIGINT)
@@ -99,7 +99,7 @@ def test_a_password_among_the_overrides_is_refused_before_anything_is_written(wo
     assert list(workdir.iterdir()) == []
 
 
-def test_a_storage_that_is_not_there_is_said_in_one_line(workdir, monkeypatch):
+def test_an_unreachable_storage_is_reported_in_one_line(workdir, monkeypatch):
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
     port = free_port()
     monkeypatch.setenv("PNEUMO_STORAGE", f"postgresql://me:secret@127.0.0.1:{port}/x")

@@ -41,7 +41,7 @@ def test_hydras_grammar_becomes_distributions():
     assert found["model.dropout"] == FloatDistribution(0.0, 0.5)
 
 
-def test_what_is_typed_wins_over_the_searchs_own():
+def test_the_command_line_wins_over_the_search():
     found = space(typed=["optimizer.lr=interval(0.5,0.6)", "fit.epochs=3"])
     assert found.always["optimizer.lr"] == FloatDistribution(0.5, 0.6)
     assert found.fixed == ["fit.epochs=3"]
@@ -79,7 +79,7 @@ def test_a_conditional_parameter_that_the_command_line_fixes_is_set_where_it_exi
     assert all(one.get("loss.gamma") == (2 if one["loss"] == "focal" else None) for one in draw(found))
 
 
-def test_a_conditional_parameter_typed_as_a_range_joins_a_search_that_had_none():
+def test_a_conditional_parameter_given_as_a_range_joins_a_search_that_had_none():
     found = space({"loss": "choice(bce, focal)"}, typed=["loss.gamma=interval(0,1)"])
     assert found.conditional["loss.gamma"].distribution == FloatDistribution(0, 1)
 
@@ -94,7 +94,7 @@ def test_a_given_trial_comes_first_without_what_is_fixed():
     assert draw(found, 1) == [{"optimizer.lr": 1e-3}]
 
 
-def test_a_given_trial_outside_the_space_is_left_out_and_said():
+def test_a_given_trial_outside_the_space_is_not_queued_and_a_note_says_why():
     found = space(enqueue=[{"optimizer.lr": 1e-3}], typed=["optimizer.lr=interval(0.5,0.6)"])
     assert found.queue == []
     assert found.notes == ["not enqueued: optimizer.lr=0.001 is not in 0.5 to 0.6"]
@@ -133,7 +133,7 @@ def test_extremes_touch_every_choice_and_both_ends_of_every_range():
 
 
 @given(low=st.floats(1e-6, 1.0), factor=st.floats(1.5, 1e3), seed=st.integers(0, 99))
-def test_everything_drawn_lies_within_what_was_asked(low, factor, seed):
+def test_everything_drawn_lies_within_the_interval(low, factor, seed):
     found = space({"optimizer.lr": f"tag(log, interval({low}, {low * factor}))"})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     value = found.suggest(study.ask())["optimizer.lr"]

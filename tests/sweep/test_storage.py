@@ -225,7 +225,7 @@ def test_a_saved_result_is_stored_at_the_next_start(storage, tmp_path):
     assert tell_saved_results(storage, tmp_path) == []
 
 
-def test_a_study_that_is_not_there_is_named_with_those_that_are(storage, tmp_path):
+def test_a_missing_study_is_reported_with_the_names_of_those_that_exist(storage, tmp_path):
     with pytest.raises(InputError, match="has no study t; it has s"):
         open_study(f"sqlite:///{tmp_path}/study.db", "t", directions=None)
 

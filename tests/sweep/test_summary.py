@@ -77,7 +77,7 @@ def table_of(sections, title):
     return found
 
 
-def test_a_clear_effect_is_told_with_its_interval_and_its_verdict():
+def test_a_clear_effect_has_its_interval_and_its_verdict():
     found = table_of(summary(designed(20, [0.61, 0.70, 0.80])), "The report's conclusions")
     assert found.rows[0] == ["1 lower", "1 -> 2", "+.103 (+.089, +.118)", "helps", "helps"]
     assert found.rows[1][2].startswith("x 1.99 (")
@@ -90,7 +90,7 @@ def test_an_effect_that_may_be_none_is_no_evidence():
     assert [row[-2:] for row in found.rows] == [["no evidence"] * 2] * 2
 
 
-def test_a_verdict_that_does_not_outlast_all_questions_together_is_dropped_after_holm():
+def test_a_verdict_that_is_not_significant_over_all_questions_is_dropped_after_holm():
     # differences .1, .12, .18: t = 5.55, p = .031; beside the seconds' p of 1 twice as large, above .05
     found = table_of(summary(designed(10, [0.6, 0.72, 0.88])), "The report's conclusions")
     assert found.columns[-2:] == ["verdict", "after Holm"]
@@ -98,7 +98,7 @@ def test_a_verdict_that_does_not_outlast_all_questions_together_is_dropped_after
 
 
 @pytest.mark.parametrize(("n", "expected"), [(2, "0.1"), (3, "0.15"), (26, "1.3"), (40, "2")])
-def test_how_many_intervals_exclude_nothing_by_chance_is_counted_from_how_many_there_are(n, expected):
+def test_the_number_of_verdicts_expected_by_chance_follows_from_the_number_of_intervals(n, expected):
     assert f"Of {n} intervals, 5%, that is {expected}, are expected" in expected_by_chance(n)
 
 

@@ -78,11 +78,11 @@ def test_several_objectives_and_designs_are_not_pruned(load):
     assert isinstance(settings.make_pruner(), optuna.pruners.NopPruner)
 
 
-def test_the_sampler_is_seeded_by_what_is_choices(load):
+def test_the_sampler_is_seeded_by_the_number_of_existing_trials(load):
     settings, _ = load("hydra.sweeper.sampler.seed=5")
     sampled = []
-    for there_are in (0, 0, 7):
-        study = optuna.create_study(sampler=settings.make_sampler(there_are))
+    for n_existing in (0, 0, 7):
+        study = optuna.create_study(sampler=settings.make_sampler(n_existing))
         sampled.append(study.ask().suggest_float("x", 0, 1))
     assert sampled[0] == sampled[1] != sampled[2]
 

@@ -94,7 +94,7 @@ def logged_epochs(trial):
     return [value.step for value in sorted(history, key=lambda value: value.timestamp)]
 
 
-def test_killed_workers_lose_no_trial_and_double_none(started, workdir, database, monkeypatch):
+def test_killed_workers_neither_lose_nor_repeat_a_trial(started, workdir, database, monkeypatch):
     monkeypatch.setenv("PNEUMO_STORAGE", database)
     moments = random.Random(0)
     command = ["n_trials=24", "fit.epochs=4"]
@@ -167,7 +167,7 @@ def superseded(started):
 
 
 @pytest.mark.parametrize("wakes", ["while its successor trains", "after its successor has ended"])
-def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
+def test_a_suspended_process_leaves_the_run_to_its_successor(started, wakes):
     storage, sleeper, successor = superseded(started)
     if wakes.startswith("after"):
         assert successor.wait(timeout=300) == 0, printed()
@@ -189,7 +189,7 @@ def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
     ]
 
 
-def test_a_process_that_slept_and_is_told_to_stop_ends_no_run_of_its_successor(started):
+def test_a_suspended_process_that_is_interrupted_does_not_end_the_run_of_its_successor(started):
     storage, sleeper, successor = superseded(started)
     sleeper.send_signal(signal.SIGINT)
     sleeper.send_signal(signal.SIGCONT)
