@@ -1,48 +1,6 @@
 """python train.py [group=choice ...] [key=value ...]: one training run, into MLflow."""
 
-import os
-import signal
-import sys
-from pathlib import Path
-
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from pneumo.display.address import hidden, refuse_passwords
-from pneumo.display.console import Terminal
-from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
-from pneumo.runs import config
-
-# of torchrun's processes, the first alone says what all would say, and has an output folder
-IS_FIRST = os.environ.get("RANK", "0") == "0"
-WITHOUT_OUTPUT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]"]
-
-
-@hydra.main(config_path="conf", config_name="train", execution_whitelist=config.trusted())
-def main(composed: DictConfig) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, resumable
-    try:
-        with Terminal().waiting("loading"):
-            experiment = config.load(composed)
-            from pneumo.runs.run import run  # the heaviest comes after what can be refused
-
-        run(experiment, Path(HydraConfig.get().runtime.output_dir))
-    except InputError as error:
-        sys.exit(hidden(f"\n{error}") if IS_FIRST else 1)
-    except (NonFiniteLossError, TooLittleMemoryError, OSError) as error:  # a disk may be full
-        sys.exit(hidden(f"\n{error}"))
-    except PeerError as error:
-        sys.exit(f"\n{error}" if IS_FIRST else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
+from pneumo.cli.train import main
 
 if __name__ == "__main__":
-    if not IS_FIRST:
-        sys.argv += WITHOUT_OUTPUT
-    try:
-        refuse_passwords(sys.argv[1:])  # before Hydra writes down what it is told
-    except InputError as error:
-        sys.exit(f"\n{error}" if IS_FIRST else 1)
     main()

@@ -32,7 +32,8 @@ class CheckpointWriter:
         study_id: str | None = None,
     ):
         """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
-        where that is not known; `ensure_owned`: see `RunCallback`; `study_id`: of the study that the run is of."""
+        where that is not known; `ensure_owned`: see `RunCallback`; `study_id`: of the study that the run is
+        of."""
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
         for file in self.files:

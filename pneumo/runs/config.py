@@ -19,12 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import InputError
+from pneumo.runs import search_path
 from pneumo.runs.identity import PLACES, class_name
+from pneumo.runs.search_path import folders
 
 if TYPE_CHECKING:
     from pneumo.runs.experiment import Experiment, Parameter
 
-FOLDER = Path(__file__).parents[2] / "conf"
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
 STUDY = (  # what a study adds at the top level: not a run's business
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
@@ -34,16 +35,18 @@ OURS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
 def trusted() -> list[str]:
-    """What a configuration may name as a `_target_`: our components, and what PNEUMO_TRUST adds to them
-    (names like mypkg.losses.Mine or mypkg.*, separated by commas)."""
-    added = os.environ.get("PNEUMO_TRUST", "")
-    return OURS + [name.strip() for name in added.split(",") if name.strip()]
+    """What a configuration may name as a `_target_`: pneumo's components, those of installed plugins, and
+    what PNEUMO_TRUST adds to them (names like mypkg.losses.Mine or mypkg.*, separated by commas)."""
+    added = os.environ.get("PNEUMO_TRUST", "").split(",")
+    installed = [f"{package}.*" for package in search_path.plugins()]
+    return OURS + installed + [name.strip() for name in added if name.strip()]
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """What train.py would be given. InputError: there is no such choice or key."""
+    search_path.register()
     try:
-        with initialize_config_dir(str(FOLDER)):
+        with initialize_config_dir(str(search_path.OWN)):
             return compose("train", list(overrides))
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from None
@@ -51,13 +54,14 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 def names(group: str) -> list[str]:
     """The choices of a group."""
-    return sorted(path.stem for path in (FOLDER / group).glob("[!_]*.yaml"))
+    return sorted({path.stem for folder in folders() for path in (folder / group).glob("[!_]*.yaml")})
 
 
 def moved(group: str) -> dict[str, str]:
     """Where the classes of our components are now, by their names: a stored configuration may name one by the
     module it was in before."""
-    targets = [OmegaConf.select(OmegaConf.load(path), "_target_") for path in (FOLDER / group).glob("*.yaml")]
+    files = [path for folder in folders() for path in (folder / group).glob("*.yaml")]
+    targets = [OmegaConf.select(OmegaConf.load(path), "_target_") for path in files]
     return {class_name(target): target for target in targets if target}
 
 

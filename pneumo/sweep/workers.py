@@ -9,7 +9,8 @@ NUMBER = "PNEUMO_WORKER"  # set in the environment of each worker, to its number
 
 def run(n_workers: int) -> None:
     """Starts the workers and waits until all have ended; an interrupt terminates them."""
-    command = [sys.executable, *(word for word in sys.argv if not word.startswith("workers="))]
+    overrides = [word for word in sys.argv[1:] if not word.startswith("workers=")]
+    command = [sys.executable, "-m", "pneumo.cli.sweep", *overrides]
     processes = [subprocess.Popen(command, env=environment(i, n_workers)) for i in range(n_workers)]
     try:
         for process in processes:

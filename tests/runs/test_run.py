@@ -134,10 +134,10 @@ def test_relabelling_without_any_mask_is_refused(composed, workdir, monkeypatch)
     from pneumo.runs import callback as module
 
     def maskless(*_):
-        dataset = prepared(*_)
+        dataset = load_dataset(*_)
         return type(dataset)(dataset.cohort, store_of(np.asarray(dataset.store.pixels)), dataset.split)
 
-    prepared = module.prepared
+    load_dataset = module.load_dataset
     monkeypatch.setattr(module, "load_dataset", maskless)
     with pytest.raises(InputError, match=r"augment\.relabel=true needs lesion masks"):
         run(composed(*QUICK, "augment=report", "augment.relabel=true"), workdir / "out")
