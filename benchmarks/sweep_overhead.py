@@ -30,7 +30,8 @@ import pneumo.sweep.objective
 from pneumo.runs import tracking
 from pneumo.runs.checkpoint import CheckpointWriter
 from pneumo.runs.tracking import Tracker
-from pneumo.sweep.controller import StudyRun
+from pneumo.sweep.launch import TrialLauncher
+from pneumo.sweep.plan import StudyPlan
 from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import StudySettings
 from pneumo.sweep.storage import StudyStorage
@@ -42,19 +43,19 @@ DATABASE = [
     name for name in vars(RDBStorage) if name.startswith(("get_", "set_", "create_", "record_", "_get_stale"))
 ]
 PARTS: list[tuple[str, Any, Sequence[str]]] = [  # name, whose, methods
-    ("composing, twice", StudyRun, ["experiment"]),
+    ("composing, twice", StudyPlan, ["experiment"]),
     ("composing, twice", ConfigLoaderImpl, ["load_sweep_config"]),
-    ("sampling", StudyStorage, ["take"]),
+    ("sampling", StudyStorage, ["claim_trial"]),
     ("sampling", SearchSpace, ["suggest"]),
     ("study's database", RDBStorage, DATABASE),
-    ("study's database, opening", StudySettings, ["ledger"]),
+    ("study's database, opening", StudySettings, ["storage"]),
     ("MLflow", Tracker, ["start", "log", "tag", "keep_text", "__exit__"]),
     ("MLflow", tracking, ["connect", "tag_run"]),
-    ("data and model", TrialCallback, ["material"]),
+    ("data and model", TrialCallback, ["dataset"]),
     ("data and model", pneumo.runs.run, ["built_model", "assembled", "begun"]),
     ("checkpoint", CheckpointWriter, ["offer", "best_weights"]),
     ("judging", pneumo.runs.run, ["judged"]),
-    ("forgetting", pneumo.sweep.objective, ["forget"]),
+    ("forgetting", pneumo.sweep.objective, ["free_gpu_memory"]),
 ]
 REST = "the rest: Hydra's job, files"
 
@@ -100,7 +101,7 @@ class Stopwatch:
             for name in names:
                 timed = self.around(part, getattr(owner, name))
                 setattr(owner, name, staticmethod(timed) if name == "start" else timed)
-        StudyRun.launch = self.ending_a_trial(StudyRun.launch)
+        TrialLauncher.launch = self.ending_a_trial(TrialLauncher.launch)
 
     def between(self, first: int, last: int) -> dict[str, float]:
         """Seconds a trial, after the first so many and up to the last; the largest first."""

@@ -21,6 +21,7 @@ from rich.table import Table
 from runs import ROOT, surroundings
 from stubbed import SECONDS, SMALL
 
+from pneumo.sweep.attributes import PROCESS
 from pneumo.sweep.storage import open_study
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -56,7 +57,7 @@ def trials_a_minute(study: optuna.Study, workers: int) -> float:
         assert trial.datetime_start is not None
         assert trial.datetime_complete is not None
         start, end = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
-        if process := trial.user_attrs.get("process"):  # one that was taken over from an equal one has none
+        if process := trial.user_attrs.get(PROCESS):  # one that was taken over from an equal one has none
             first[process] = min(start, first.get(process, start))
         spans.append((start, end))
     if len(first) != workers:

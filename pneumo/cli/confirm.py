@@ -28,10 +28,12 @@ from pneumo.runs.messages import ROWS
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
-from pneumo.sweep import labels
+from pneumo.sweep import attributes, labels
+from pneumo.sweep.attributes import STUDY_ID
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.settings import objective_name
-from pneumo.sweep.storage import STUDY_ID, StudyStorage, open_study
+from pneumo.sweep.storage import StudyStorage, open_study
+from pneumo.sweep.study_identity import refuse_other_data
 from pneumo.sweep.summary import best_first
 
 FIRST_SEED = 1000  # far from the seeds of the search
@@ -82,7 +84,7 @@ class FreshSeedRun(RunCallback):
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """InputError: the data are no longer those of the study; nothing is trained on them."""
         dataset = load_dataset(source, advance)
-        self._storage.refuse_other_data(Images.of(dataset), dataset.split.hash)
+        refuse_other_data(self._storage, Images.of(dataset), dataset.split.hash)
         return dataset
 
     def on_start(self, run_id: str, split_hash: str, history: object) -> None:
@@ -95,30 +97,30 @@ def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
     again. InputError: no such study, or nothing in it to confirm."""
     storage = open_study(url, name, directions=None)
     study, terminal = storage.study, Terminal()
-    if study.user_attrs.get("design"):
+    if study.user_attrs.get(attributes.DESIGN):
         raise InputError(f"{name} is an ablation, without a best: pneumo study {name} shows its results")
-    chosen = best_first(study, study.get_trials(deepcopy=False))[:top]
+    chosen = best_first(study)[:top]
     if not chosen:
         raise InputError(f"{name} has no complete trial yet: there is nothing to confirm")
     tracking.connect()
-    experiment = experiment_of(chosen[0].user_attrs["run_id"]).mlflow_experiment
+    experiment = experiment_of(chosen[0].user_attrs[attributes.RUN_ID]).mlflow_experiment
     tracking.connect(experiment)
-    if "confirm_run" not in study.user_attrs:
+    if attributes.CONFIRM_RUN not in study.user_attrs:
         tags = {"study": name, STUDY_ID: storage.study_id, "state": "confirm"}
-        study.set_user_attr("confirm_run", tracking.parent_run(experiment, f"{name}-confirm", tags))
+        study.set_user_attr(attributes.CONFIRM_RUN, tracking.parent_run(experiment, f"{name}-confirm", tags))
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")
     terminal.line()
     results = [confirm_trial(storage, trial, seeds, terminal) for trial in chosen]
-    objective = study.user_attrs["objective"][0]
+    objective = study.user_attrs[attributes.OBJECTIVE][0]
     terminal.line()
     terminal.table(*table(results, objective), "")
     best = max(results, key=lambda one: (one.mean, -one.trial.number))
     terminal.line()
     tested = test_once(study, best)
     print_test(tested, best, terminal)
-    tracking.end_run(study.user_attrs["confirm_run"], "FINISHED")
+    tracking.end_run(study.user_attrs[attributes.CONFIRM_RUN], "FINISHED")
     path = write_recipe(study, best, tested, objective)
-    tracking.log_text(study.user_attrs["confirm_run"], path.read_text(), "best.yaml")
+    tracking.log_text(study.user_attrs[attributes.CONFIRM_RUN], path.read_text(), "best.yaml")
     terminal.say("written", f"{path}: {COMMAND}")
     confirmed = [one.summary for one in results]
     return {
@@ -136,13 +138,13 @@ def confirm_trial(
     """Trains each seed, or takes over the finished run that this study's confirm began with the same
     configuration and split."""
     study = storage.study
-    metric = objective_name(study.user_attrs["objective"][0])
-    split_hash = query.find_run(trial.user_attrs["run_id"]).data.tags["split_hash"]
+    metric = objective_name(study.user_attrs[attributes.OBJECTIVE][0])
+    split_hash = query.find_run(trial.user_attrs[attributes.RUN_ID]).data.tags["split_hash"]
     values, runs = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        experiment = experiment_of(trial.user_attrs["run_id"], {"seed": seed, "fit.test": False})
+        experiment = experiment_of(trial.user_attrs[attributes.RUN_ID], {"seed": seed, "fit.test": False})
         same = {"config_hash": config_hash(experiment), "split_hash": split_hash}
-        own = {"mlflow.parentRunId": study.user_attrs["confirm_run"]}
+        own = {"mlflow.parentRunId": study.user_attrs[attributes.CONFIRM_RUN]}
         tags = {"confirms": f"{study.study_name}-{trial.number}", "seed": seed}
         run_id = query.finished_run({**tags, **same, **own}) or train_seed(storage, trial, experiment, tags)
         values.append(query.metrics_of(run_id)[metric])
@@ -157,7 +159,7 @@ def train_seed(
     study, seed = storage.study, experiment.seed
     name = f"{study.study_name}-{trial.number}-seed-{seed}"
     of_study = {"study": study.study_name, STUDY_ID: storage.study_id}
-    callback = FreshSeedRun(storage, name, study.user_attrs["confirm_run"], {**of_study, **tags})
+    callback = FreshSeedRun(storage, name, study.user_attrs[attributes.CONFIRM_RUN], {**of_study, **tags})
     run(experiment, folder_of(study) / "confirm" / f"{trial.number}-{seed}", callback)
     return callback.new_run_id
 
@@ -180,7 +182,7 @@ def table(results: Sequence[ConfirmedTrial], objective: str) -> tuple[list[str],
 def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
     """Test metrics with intervals: those in the study if its confirm has evaluated the test split before,
     else of the best run of the best trial."""
-    stored: dict[str, Any] | None = study.user_attrs.get("tested")
+    stored: dict[str, Any] | None = study.user_attrs.get(attributes.TESTED)
     if stored is not None and is_own(study, stored["run_id"]):
         return stored
     run_id = best.runs[int(np.argmax(best.values))]
@@ -196,7 +198,7 @@ def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
         "figures": {name: evaluation.metrics[name] for name in ROWS},
         "intervals": {name: list(evaluation.intervals[name]) for name in ROWS},
     }
-    study.set_user_attr("tested", tested)
+    study.set_user_attr(attributes.TESTED, tested)
     return tested
 
 
@@ -205,7 +207,7 @@ def is_own(study: optuna.Study, run_id: str) -> bool:
     name could be mistaken for it."""
     with suppress(InputError):
         tags = query.find_run(run_id).data.tags
-        return bool(tags.get("mlflow.parentRunId") == study.user_attrs["confirm_run"])
+        return bool(tags.get("mlflow.parentRunId") == study.user_attrs[attributes.CONFIRM_RUN])
     return False
 
 
@@ -228,7 +230,7 @@ def print_test(tested: dict[str, Any], best: ConfirmedTrial, terminal: Terminal)
 def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], objective: str) -> Path:
     """Writes the best trial as a YAML file of experiment= into the working directory. InputError: the file
     would not compose to that configuration."""
-    experiment = experiment_of(best.trial.user_attrs["run_id"])
+    experiment = experiment_of(best.trial.user_attrs[attributes.RUN_ID])
     path = Path.cwd() / RECIPE
     text = config.recipe_of(experiment, evidence(study, best, tested, objective))
     if differing := differences(experiment, config.of_recipe(text, experiment.choices)):
@@ -257,7 +259,7 @@ def differences(wanted: Experiment, found: Experiment) -> list[str]:
 
 def evidence(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], objective: str) -> list[str]:
     """The comment lines of a recipe: its command, its study, and the results that it rests on."""
-    tags = query.find_run(best.trial.user_attrs["run_id"]).data.tags
+    tags = query.find_run(best.trial.user_attrs[attributes.RUN_ID]).data.tags
     low, high = tested["intervals"]["auroc"]
     lines = [
         COMMAND,

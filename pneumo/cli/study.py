@@ -7,6 +7,7 @@ from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.runs import tracking
 from pneumo.sweep import plots
+from pneumo.sweep.attributes import PARENT_RUN
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.results import result
 from pneumo.sweep.storage import open_study
@@ -32,7 +33,7 @@ def show_study(url: str, name: str) -> dict[str, Any]:
     try:
         tracking.connect()
         for file, text in texts.items():
-            tracking.log_text(study.user_attrs["parent_run"], text, file)
+            tracking.log_text(study.user_attrs[PARENT_RUN], text, file)
     except (InputError, KeyError) as error:
         terminal.warn(f"not in MLflow: {error}")
     metrics = result(study, "")

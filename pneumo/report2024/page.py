@@ -14,6 +14,7 @@ from pneumo.report2024 import checklist, comparison, crop_loss, curves, decoded,
 from pneumo.report2024.collect import CollectedRuns, collect_runs
 from pneumo.report2024.rescored import rescore
 from pneumo.runs import query, tracking
+from pneumo.sweep.attributes import PARENT_RUN
 from pneumo.sweep.storage import open_study
 from pneumo.sweep.summary import summary
 
@@ -106,7 +107,7 @@ def of_study(url: str, name: str) -> list[Section]:
     """Its answers without the list of single trials; they lie under its own run."""
     study = open_study(url, name, directions=None).study
     first, *rest, _ = summary(study)
-    if (run_id := study.user_attrs.get("parent_run")) is None:
+    if (run_id := study.user_attrs.get(PARENT_RUN)) is None:
         return [first, *rest]
     run = query.run_record(query.find_run(run_id))
     return [replace(first, columns=["all its runs lie under"], rows=[[Link(run.name, run.address)]]), *rest]

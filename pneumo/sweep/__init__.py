@@ -1,3 +1,4 @@
-"""A study: many runs, chosen by Optuna, carried out by Hydra, kept in a database that several processes
-may share. `plugin` is what Hydra calls; `controller` takes trials and launches them; `trial` is what happens
-inside a job; `ledger` is the database."""
+"""A study: training runs whose parameters Optuna samples, launched by Hydra, in a database that several
+processes may share. Hydra calls `plugin`; `controller` has a study's life, `trial` a trial's inside its
+job, and `storage` the database.
+"""

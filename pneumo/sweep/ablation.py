@@ -1,24 +1,26 @@
-"""A designed experiment: questions asked around recipes, each answered by pairs of runs. Nothing is sampled.
+"""A designed experiment: each question changes one thing in each recipe and is answered by pairs of runs that
+share their seeds. Nothing is sampled.
 
     search.design:
       seeds: 5
-      needs: {phantom: {name: value}}                  what a choice of data needs
-      recipes: {report: {name: value}, ...}         where the questions are asked
+      needs: {phantom: {name: value}}               overrides that a choice of data needs
+      recipes: {report: {name: value}, ...}         overrides that the questions start from
       questions: [{concluded:, tested:, before: {name: value}, after: {name: value}}, ...]
 
-An arm is a recipe with one side of a question; equal arms are run once.
+An arm is a recipe with one side of a question, before or after; equal arms are run once.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
-from optuna.distributions import CategoricalDistribution
+import optuna
 from optuna.trial import Trial
 
 from pneumo.errors import InputError
 from pneumo.runs.config import key_of
+from pneumo.sweep.attributes import DESIGN
 from pneumo.sweep.search_space import Value, override, split_overrides
 
 
@@ -27,20 +29,20 @@ class AblationDesign:
     recipes: Mapping[str, Mapping[str, Value]]
     questions: Sequence[Mapping[str, Any]]
     seeds: int
-    fixed: Sequence[str]  # overrides as typed: they win over a recipe, a question wins over them
+    fixed: Sequence[str]  # overrides of the command line: they win over a recipe, a question over them
 
-    leaves_out: Sequence[str] = ()
+    notes: ClassVar[Sequence[str]] = ()  # as of a SearchSpace
 
     def arm(self, recipe: str, side: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
-        """Its name, e.g. `report: optimizer.lr=0.0001`, and the overrides it stands for."""
-        typed = {key_of(line) for line in self.fixed}
-        own = {name: value for name, value in self.recipes[recipe].items() if name not in typed}
-        changed = {name: value for name, value in side.items() if own.get(name) != value}
-        words = " ".join(override(name, value) for name, value in changed.items())
-        return (f"{recipe}: {words}" if words else recipe), {**own, **changed}
+        """The name of an arm, e.g. `report: optimizer.lr=0.0001`, and its overrides."""
+        fixed = {key_of(line) for line in self.fixed}
+        base = {name: value for name, value in self.recipes[recipe].items() if name not in fixed}
+        changed = {name: value for name, value in side.items() if base.get(name) != value}
+        text = " ".join(override(name, value) for name, value in changed.items())
+        return (f"{recipe}: {text}" if text else recipe), {**base, **changed}
 
     def pair(self, recipe: str, question: Mapping[str, Any]) -> tuple[str, str]:
-        """The names of its arms before and after the change."""
+        """The names of the arms before and after the change of a question."""
         return self.arm(recipe, question["before"])[0], self.arm(recipe, question["after"])[0]
 
     @cached_property
@@ -54,12 +56,12 @@ class AblationDesign:
 
     @property
     def queue(self) -> list[dict[str, Value]]:
-        """Seed by seed, so that a design that is stopped has whole pairs."""
+        """Parameters of all trials, seed by seed, so that a design that is stopped has complete pairs."""
         return [{"arm": arm, "seed": seed} for seed in range(self.seeds) for arm in self.arms]
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
         axes: dict[str, Sequence[Value]] = {"arm": list(self.arms), "seed": list(range(self.seeds))}
-        return {name: trial._suggest(name, CategoricalDistribution(values)) for name, values in axes.items()}
+        return {name: trial.suggest_categorical(name, values) for name, values in axes.items()}
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
         arm = self.arms[str(values["arm"])]
@@ -72,7 +74,7 @@ class AblationDesign:
     def extremes(self) -> list[dict[str, Value]]:
         return [{"arm": arm, "seed": 0} for arm in self.arms]
 
-    def described(self) -> dict[str, str]:
+    def describe(self) -> dict[str, str]:
         arms = {
             name: " ".join(override(key, value) for key, value in values.items())
             for name, values in self.arms.items()
@@ -80,8 +82,16 @@ class AblationDesign:
         return arms | {"seed": f"0 to {self.seeds - 1}"}
 
 
-def design_of(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -> AblationDesign:
-    """`data`: the name of the choice. InputError: something is searched, which a design does not do."""
+def stored_design(study: optuna.Study) -> AblationDesign | None:
+    """The design of a study, None if it samples."""
+    if not (stored := study.user_attrs.get(DESIGN)):
+        return None
+    return AblationDesign(stored["recipes"], stored["questions"], stored["seeds"], stored["fixed"])
+
+
+def build_design(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -> AblationDesign:
+    """The design of a YAML in conf/search, changed by the arguments of the command line; `data` is the
+    name of the choice in conf/data. InputError: an argument gives several values."""
     searched, fixed = split_overrides(arguments)
     if searched:
         raise InputError(f"{searched[0]}: a design has its own arms; search=report searches")
@@ -90,10 +100,10 @@ def design_of(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -> A
             f"search.design.seeds must be at least 2 for pairs to have a spread, got {spec['seeds']}"
         )
     needed = [override(name, value) for name, value in spec["needs"].get(data, {}).items()]
-    typed = {key_of(line) for line in fixed}
+    given = {key_of(line) for line in fixed}
     return AblationDesign(
         spec["recipes"],
         spec["questions"],
         spec["seeds"],
-        [*(line for line in needed if key_of(line) not in typed), *fixed],
+        [*(line for line in needed if key_of(line) not in given), *fixed],
     )

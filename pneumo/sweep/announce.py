@@ -1,4 +1,4 @@
-"""What is said before a study begins: what it is, or what it would try."""
+"""What the terminal prints before a study's first trial: its plan and state, or with dry_run some samples."""
 
 from pathlib import Path
 
@@ -7,58 +7,49 @@ import optuna
 from pneumo.display.address import shown
 from pneumo.display.console import Terminal
 from pneumo.runs import config
-from pneumo.sweep import labels
+from pneumo.sweep import attributes, labels
 from pneumo.sweep.ablation import AblationDesign
-from pneumo.sweep.search_space import SearchSpace
-from pneumo.sweep.settings import StudySettings
+from pneumo.sweep.plan import StudyPlan
 
-SAMPLES = 5
+N_SAMPLES = 5
 
 
-def say(
-    study: optuna.Study,
-    plan: SearchSpace | AblationDesign,
-    settings: StudySettings,
-    data: str,
-    left: int,
-    terminal: Terminal,
-) -> None:
-    if isinstance(plan, AblationDesign):
-        what = f"{len(plan.arms)} arms, {plan.seeds} seeds each · designed"
+def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Terminal) -> None:
+    """`left`: the number of trials still to be done."""
+    settings, search = plan.settings, plan.search
+    if is_design := isinstance(search, AblationDesign):
+        text = f"{len(search.arms)} arms, {search.seeds} seeds each · designed"
     else:
-        sampler, pruner = labels.class_name(settings.chosen_sampler(0)), labels.class_name(study.pruner)
-        what = f"{labels.names(plan.described())} · {sampler}, {pruner} pruner"
+        sampler, pruner = labels.class_name(settings.make_sampler(0)), labels.class_name(study.pruner)
+        text = f"{labels.names(search.describe())} · {sampler}, {pruner} pruner"
     if len(settings.objective) > 1:
-        what += " (several objectives are not pruned)"
-    terminal.say("study", f"{settings.study} on {data}: {what}")
+        text += " (several objectives are not pruned)"
+    terminal.say("study", f"{settings.study} on {plan.base.choices['data']}: {text}")
     terminal.say("storage", shown(settings.url.removeprefix(f"sqlite:///{Path.cwd()}/")))
-    for note in plan.leaves_out:
+    for note in search.notes:
         terminal.warn(f"          {note}")
-    n_trials = study.user_attrs["n_trials"]
+    n_trials = study.user_attrs[attributes.N_TRIALS]
     done = f"{n_trials - left} of {n_trials} done"
     if left <= 0:
-        done += ". Nothing to do" + (
-            "." if isinstance(plan, AblationDesign) else "; a larger n_trials for more."
-        )
+        done += ". Nothing to do" + ("." if is_design else "; a larger n_trials for more.")
     terminal.say("trials", done)
     if left > 0:
         terminal.line()
 
 
-def say_samples(
-    plan: SearchSpace | AblationDesign, settings: StudySettings, n_trials: int, terminal: Terminal
-) -> None:
-    """The space, and what the sampler would draw first."""
-    for name, described in plan.described().items():
-        terminal.line(f"  {name:<26}{described}")
+def print_samples(plan: StudyPlan, terminal: Terminal) -> None:
+    """The search space, and the first trials that the sampler would draw."""
+    search = plan.search
+    for name, description in search.describe().items():
+        terminal.line(f"  {name:<26}{description}")
     terminal.line()
-    sampled = optuna.create_study(directions=settings.directions, sampler=settings.chosen_sampler(0))
-    for values in plan.queue[:SAMPLES]:
-        sampled.enqueue_trial(values)
-    for number in range(min(SAMPLES, n_trials)):
-        values = plan.suggest(sampled.ask())
+    study = optuna.create_study(directions=plan.settings.directions, sampler=plan.settings.make_sampler(0))
+    for values in search.queue[:N_SAMPLES]:
+        study.enqueue_trial(dict(values))
+    for number in range(min(N_SAMPLES, plan.n_trials)):
+        values = search.suggest(study.ask())
         terminal.line(f" #{number}  {labels.parameters(values)}")
-        terminal.line(f"     {' '.join(config.typed(plan.overrides(values)))}")
+        terminal.line(f"     {' '.join(config.typed(search.overrides(values)))}")
     terminal.line()
     terminal.line("Every choice and both ends of every range compose.")
-    terminal.line(f"Nothing was run; without dry_run it would be {n_trials} trials.")
+    terminal.line(f"Nothing was run; without dry_run it would be {plan.n_trials} trials.")

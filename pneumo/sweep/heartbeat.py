@@ -1,31 +1,33 @@
-"""Signs of life of a trial's process, in the study's database."""
+"""Heartbeats: rows in the study's database that show that the processes of running trials are alive."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
-from pneumo.sweep.storage import AWAY, StudyStorage
+from pneumo.sweep.database import UNREACHABLE
+from pneumo.sweep.storage import StudyStorage
 
 
 @contextmanager
-def beating(
-    ledger: StudyStorage, trial_ids: list[int], handed_over: Callable[[int], bool] = lambda trial_id: False
+def heartbeats(
+    storage: StudyStorage, numbers: Sequence[int], handed_over: Callable[[int], bool] = lambda number: False
 ) -> Iterator[None]:
-    """Meanwhile a thread says regularly that these trials are alive, each until it is handed over."""
-    stop, pause = threading.Event(), ledger.storage.heartbeat_interval
-    mine = list(trial_ids)
+    """Records the heartbeats of these trials in a thread, each until it is handed over to its job."""
+    stop, pause = threading.Event(), storage.rdb.heartbeat_interval
+    remaining = list(numbers)
 
     def beat() -> None:
-        while mine and not stop.wait(pause):
+        while remaining and not stop.wait(pause):
             try:
-                mine[:] = [trial_id for trial_id in mine if not handed_over(trial_id)]
-                for trial_id in mine:
-                    ledger.storage.record_heartbeat(trial_id)
-            except AWAY:
-                ledger.storage.remove_session()  # it is tried again at the next beat
+                remaining[:] = [number for number in remaining if not handed_over(number)]
+                for number in remaining:
+                    storage.record_heartbeat(number)
+            except UNREACHABLE:
+                storage.rdb.remove_session()  # the next beat tries again
 
-    for trial_id in trial_ids:
-        ledger.steadily(lambda trial_id=trial_id: ledger.storage.record_heartbeat(trial_id))  # type: ignore[misc]
+    for number in numbers:
+        storage.with_retries(partial(storage.record_heartbeat, number))
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""What the terminal says of a study."""
+"""Trials, parameters and values of a study as short texts, for the terminal, tables and plots."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display.format import clock, rate, short
+from pneumo.sweep import attributes
 from pneumo.sweep.search_space import Value
 
 STATE = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -14,37 +15,37 @@ BATCH, STEPS = "fit.batch_size", "fit.accumulation_steps"
 
 
 def parameters(values: Mapping[str, Value]) -> str:
-    """lr 1e-3 · batch 6 x 1 · ce"""
+    """E.g. `lr 1e-3 · batch 6 x 1 · ce`, the batch as size x accumulation steps."""
     left = dict(values)
-    words = []
+    texts = []
     for key, value in values.items():
         if key not in left:
             continue
         if key in (BATCH, STEPS) and BATCH in left and STEPS in left:
-            words.append(f"batch {left.pop(BATCH)} x {left.pop(STEPS)}")
+            texts.append(f"batch {left.pop(BATCH)} x {left.pop(STEPS)}")
             continue
         del left[key]
         if isinstance(value, float):
-            words.append(f"{name(key)} {rate(value) if 0 < value < 0.01 else f'{value:.3g}'}")
+            texts.append(f"{name(key)} {rate(value) if 0 < value < 0.01 else f'{value:.3g}'}")
         elif isinstance(value, str) and "." not in key:
-            words.append(value)
+            texts.append(value)
         else:
-            words.append(f"{name(key)} {value}")
-    return " · ".join(words)
+            texts.append(f"{name(key)} {value}")
+    return " · ".join(texts)
 
 
-def result(trial: FrozenTrial) -> str:
-    """.931, pruned after 3 epochs, failed (non-finite)"""
-    attributes = trial.user_attrs
-    if "duplicate_of" in attributes:
-        return f"{value(trial)} as #{attributes['duplicate_of']}"
+def outcome(trial: FrozenTrial) -> str:
+    """E.g. `.931`, `.931 as #3`, `pruned at 3/10` or `failed (non-finite)`."""
+    known = trial.user_attrs
+    if attributes.DUPLICATE_OF in known:
+        return f"{value(trial)} as #{known[attributes.DUPLICATE_OF]}"
     if trial.state == TrialState.COMPLETE:
         return value(trial)
     if trial.state == TrialState.PRUNED:
-        if attributes.get("failure"):
-            return f"{attributes['failure']} (kept as a constraint)"
-        return f"pruned at {trial.last_step or 0}/{attributes.get('epochs', '?')}"
-    return f"failed ({attributes.get('failure', 'crash')})"
+        if failure := known.get(attributes.FAILURE):
+            return f"{failure} (kept as a constraint)"
+        return f"pruned at {trial.last_step or 0}/{known.get(attributes.EPOCHS, '?')}"
+    return f"failed ({known.get(attributes.FAILURE, 'crash')})"
 
 
 def value(trial: FrozenTrial) -> str:
@@ -56,49 +57,43 @@ def each_value(trial: FrozenTrial) -> list[str]:
 
 
 def seconds(trial: FrozenTrial) -> float:
-    if trial.datetime_start is None or trial.datetime_complete is None:
-        return 0.0
-    return (trial.datetime_complete - trial.datetime_start).total_seconds()
+    return trial.duration.total_seconds() if trial.duration is not None else 0.0
 
 
-def line(trial: FrozenTrial, note: str = "") -> str:
-    done = (
-        f" #{trial.number:<3}  {parameters(trial.params):<58}  {result(trial):<18} {clock(seconds(trial)):>6}"
-    )
-    return f"{done}  {note}".rstrip()
+def trial_line(trial: FrozenTrial, remark: str = "") -> str:
+    columns = f"{parameters(trial.params):<58}  {outcome(trial):<18} {clock(seconds(trial)):>6}"
+    return f" #{trial.number:<3}  {columns}  {remark}".rstrip()
 
 
 def counts(trials: Sequence[FrozenTrial]) -> str:
-    """13 complete (1 a duplicate), 6 pruned, 1 failed (non-finite)"""
-    by_state = {state: [t for t in trials if t.state == state] for state in STATE}
-    complete, pruned, failed = by_state.values()
-    words = [f"{len(complete)} complete" + tallied("duplicate", complete)]
-    words.append(f"{len(pruned)} pruned" + tallied("failure", pruned))
-    words.append(f"{len(failed)} failed" + tallied("failure", failed))
-    return ", ".join(words)
+    """E.g. `13 complete (1 of them taken over from equal ones), 6 pruned, 2 failed (2 crash)`."""
+    complete, pruned, failed = ([t for t in trials if t.state == state] for state in STATE)
+    duplicates = sum(attributes.DUPLICATE_OF in trial.user_attrs for trial in complete)
+    copied = f" ({duplicates} of them taken over from equal ones)" if duplicates else ""
+    return (
+        f"{len(complete)} complete{copied}, {len(pruned)} pruned{failures(pruned)}, "
+        f"{len(failed)} failed{failures(failed)}"
+    )
 
 
-def tallied(attribute: str, trials: Sequence[FrozenTrial]) -> str:
-    if attribute == "duplicate":
-        n = sum("duplicate_of" in trial.user_attrs for trial in trials)
-        return f" ({n} of them taken over from equal ones)" if n else ""
-    kinds = Counter(t.user_attrs[attribute] for t in trials if t.user_attrs.get(attribute))
+def failures(trials: Sequence[FrozenTrial]) -> str:
+    kinds = Counter(kind for t in trials if (kind := t.user_attrs.get(attributes.FAILURE)))
     return f" ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())})" if kinds else ""
 
 
-def class_name(thing: object) -> str:
-    """TPE of a TPESampler"""
-    name = type(thing).__name__
+def class_name(sampler_or_pruner: object) -> str:
+    """E.g. `TPE` for a TPESampler, `median` for a MedianPruner."""
+    name = type(sampler_or_pruner).__name__
     for ending in ("Sampler", "Pruner"):
         name = name.removesuffix(ending)
     return {"Nop": "no"}.get(name, name if name.isupper() else name.lower())
 
 
 def names(space: Mapping[str, str]) -> str:
-    """lr, batch size, loss"""
+    """E.g. `lr, batch size, loss`."""
     return ", ".join(map(name, space))
 
 
 def name(parameter: str) -> str:
-    """lr of optimizer.lr"""
+    """E.g. `lr` for optimizer.lr."""
     return ABBREVIATED.get(parameter, parameter.removeprefix("fit.").replace("_", " "))

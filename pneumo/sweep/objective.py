@@ -1,4 +1,4 @@
-"""What a job does: one run, as a trial of a study or, under another sweeper, alone."""
+"""What a Hydra job does: one training run, as a trial of a study or, under another sweeper, alone."""
 
 import gc
 import os
@@ -15,86 +15,83 @@ from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.run import run
 from pneumo.runs.tracking import MlflowError
-from pneumo.sweep.heartbeat import beating
-from pneumo.sweep.settings import StudySettings, settings_of
-from pneumo.sweep.storage import with_retries
-from pneumo.sweep.trial import Outcome, TrialCallback
+from pneumo.sweep.database import retry
+from pneumo.sweep.heartbeat import heartbeats
+from pneumo.sweep.settings import StudySettings, load_settings
+from pneumo.sweep.trial import TrialCallback, TrialResult
 
-STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+RUN_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 def job(composed: DictConfig) -> float | list[float] | None:
-    """The objectives; None where the trial came to none. InputError: under another sweeper, as `run`."""
+    """The objective, a list if there are several; None if the trial was pruned or failed. InputError: under
+    another sweeper, as `run`."""
     hydra = HydraConfig.get()
     with open_dict(composed):
         whole = composed.copy()
         whole.hydra = hydra
-    settings = settings_of(whole)
+    settings = load_settings(whole)
     output_dir = Path(hydra.runtime.output_dir)
     if settings.trial is None:
-        values = settings.values(run(config.load(composed), output_dir))
+        values = settings.select_objectives(run(config.load(composed), output_dir))
     else:
-        outcome = answer(settings, settings.trial, composed, output_dir)
-        if outcome is None or outcome.values is None:
+        result = run_trial(settings, settings.trial, composed, output_dir)
+        if result is None or result.values is None:
             return None
-        values = outcome.values
+        values = result.values
     return values[0] if len(values) == 1 else values
 
 
-def answer(settings: StudySettings, number: int, composed: DictConfig, output_dir: Path) -> Outcome | None:
-    """Carries a trial out and tells the study; None where it is not ours any more."""
-    ledger = with_retries(settings.ledger, 60 * settings.storage_minutes)
+def run_trial(
+    settings: StudySettings, number: int, composed: DictConfig, output_dir: Path
+) -> TrialResult | None:
+    """Trains as the trial of that number and stores its result in the study; None if another process has
+    taken the trial over. AwayError: the study's storage or MLflow cannot be reached."""
+    storage = retry(settings.open_storage, 60 * settings.storage_minutes)
     tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
+
+    def train(callback: RunCallback) -> dict[str, float]:
+        return run(resumed(config.load(composed), callback.run_id), output_dir, callback)
+
     try:
-        trial = ledger.steadily(lambda: TrialCallback(ledger, number, settings.objective[0], tags))
-        with beating(ledger, [trial.trial_id]):
-            trial.takes_over(tracking.process_mark(os.getpid()))
+        trial = storage.with_retries(lambda: TrialCallback(storage, number, settings.objective[0], tags))
+        with heartbeats(storage, [number]):
+            trial.take_over(tracking.process_mark(os.getpid()))
             try:
-                outcome = trial.carry_out(
-                    lambda callback: carried(composed, output_dir, callback), settings.values
-                )
+                result = trial.run(train, settings.select_objectives)
             except KeyboardInterrupt:
-                stopped = Outcome("FAIL", kind="stopped", reason="told to stop")
+                stopped = TrialResult("FAIL", kind="stopped", reason="interrupted")
                 if trial.tell(stopped, output_dir) and trial.run_id:
                     tracking.tag_run(trial.run_id, state="stopped")
                 raise
             except (AwayError, MlflowError) as error:
-                gone = error if isinstance(error, AwayError) else tracking.away(error)
-                trial.tell(Outcome("FAIL", kind="stopped", reason=str(gone)), output_dir)
-                raise gone from None
-            if not trial.tell(outcome, output_dir):
+                away = error if isinstance(error, AwayError) else tracking.away(error)
+                trial.tell(TrialResult("FAIL", kind="stopped", reason=str(away)), output_dir)
+                raise away from None
+            if not trial.tell(result, output_dir):
                 return None
     except SupersededError:
         return None
     finally:
-        forget()
+        free_gpu_memory()
     if trial.run_id:
-        tracking.tag_run(trial.run_id, state=STATES[outcome.state], **named(outcome))
-    return outcome
+        run_tags = {"state": RUN_STATES[result.state]}
+        if result.kind not in ("", "pruned"):
+            run_tags["failure"] = f"{result.kind}: {result.reason}"[:500]
+        tracking.tag_run(trial.run_id, **run_tags)
+    return result
 
 
-def carried(composed: DictConfig, output_dir: Path, callback: RunCallback) -> dict[str, float]:
-    experiment = continued(config.load(composed), callback.run_id)
-    return run(experiment, output_dir, callback)
-
-
-def continued(experiment: Experiment, run_id: str | None) -> Experiment:
-    """From the last checkpoint of an attempt that died, if it left one and no other run has written over
-    it."""
+def resumed(experiment: Experiment, run_id: str | None) -> Experiment:
+    """The experiment, to be resumed from the last checkpoint of an attempt that died, if that left one and no
+    other run has overwritten it."""
     path = query.checkpoint_of(query.find_run(run_id), checkpoint.LAST) if run_id else None
     if path and checkpoint.read(path)["run_id"] == run_id:
         return replace(experiment, resume=run_id)
     return experiment
 
 
-def named(outcome: Outcome) -> dict[str, str]:
-    return (
-        {"failure": f"{outcome.kind}: {outcome.reason}"[:500]} if outcome.kind not in ("", "pruned") else {}
-    )
-
-
-def forget() -> None:
-    """What a run leaves on a GPU; the processor's memory looks after itself."""
+def free_gpu_memory() -> None:
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()

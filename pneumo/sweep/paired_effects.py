@@ -1,4 +1,4 @@
-"""Paired comparisons: did a change help, and how small a help could have been seen?"""
+"""Effects of a change over pairs of runs with the same seed: mean, interval, p value, and power."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ NO_EVIDENCE, UNKNOWN = "no evidence", "not known yet"
 
 @dataclass(frozen=True)
 class Effect:
-    """Of a change, over pairs of runs that share everything else, seed included."""
+    """The effect of a change, over pairs of runs that share everything else, including the seed."""
 
     mean: float
     low: float
     high: float
-    smallest: float  # the true effect that would have been told from none in 80% of such experiments
-    p: float  # of Student's test that there is none: below .05 where the interval excludes none
+    smallest: float  # the true effect that 80% of such experiments would have detected
+    p: float  # of Student's test for no effect: below .05 if the 95% interval excludes it
     n: int
 
     def verdict(self, none: float = 0.0, more: str = "helps", less: str = "hurts") -> str:

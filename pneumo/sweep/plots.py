@@ -1,4 +1,4 @@
-"""A study in pictures."""
+"""Plots of a study with matplotlib, for its page and its MLflow run."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,18 +15,19 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumo.display.format import rate
 from pneumo.evaluation.plots import GREY, NEGATIVE, POSITIVE, plain, tidy
 from pneumo.sweep import labels
+from pneumo.sweep.attributes import DUPLICATE_OF, OBJECTIVE
 from pneumo.sweep.search_space import Value
 from pneumo.sweep.summary import best_first, importance
 
-MAP = "viridis"
+COLORMAP = "viridis"
 Trials = Sequence[FrozenTrial]
 
 
 def of_study(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
-    """Captions and figures; those there are not enough trials for are left out."""
+    """The captions and plots that there are enough trials for."""
     trials = study.get_trials(deepcopy=False)
-    objective = study.user_attrs.get("objective", ["objective"])[0]
-    complete = best_first(study, trials)
+    objective = study.user_attrs.get(OBJECTIVE, ["objective"])[0]
+    complete = best_first(study)
     if not complete:
         return
     yield "History", history(trials, complete, objective, study.directions[0].name)
@@ -37,12 +38,12 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, Figure]]:
     if shares := importance(study):
         yield "Importances", importances(shares)
     yield "Slices", slices(complete, objective)
-    if len(complete) > 1 and len(axes_of(complete)) > 1:
+    if len(complete) > 1 and len(distributions_of(complete)) > 1:
         yield "Parallel coordinates", parallel(complete, objective)
 
 
 def history(trials: Trials, complete: Trials, objective: str, direction: str) -> Figure:
-    """Every trial's value, and the best so far."""
+    """The value of every trial by its number, and the best value so far."""
     figure, axis = one_axis()
     pruned = [t for t in trials if t.state == TrialState.PRUNED and t.values]
     axis.scatter([t.number for t in pruned], [t.values[0] for t in pruned], s=18, color=GREY, label="pruned")
@@ -60,14 +61,13 @@ def history(trials: Trials, complete: Trials, objective: str, direction: str) ->
 
 
 def curves(trials: Trials, best: FrozenTrial, objective: str) -> Figure:
-    """All trials by epoch, the best one in colour."""
+    """The objective of all trials by epoch, the best trial in colour."""
     figure, axis = one_axis()
     for trial in trials:
-        if trial.intermediate_values and "duplicate_of" not in trial.user_attrs:
+        if trial.intermediate_values and DUPLICATE_OF not in trial.user_attrs:
             epochs, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
-            stopped = trial.state == TrialState.PRUNED
             axis.plot(epochs, values, color=GREY, linewidth=0.8, alpha=0.6)
-            if stopped:
+            if trial.state == TrialState.PRUNED:
                 axis.plot(epochs[-1], values[-1], marker="x", markersize=4, color=GREY)
     if best.intermediate_values:
         epochs, values = zip(*sorted(best.intermediate_values.items()), strict=True)
@@ -93,15 +93,14 @@ def importances(shares: dict[str, float]) -> Figure:
 
 
 def slices(complete: Trials, objective: str) -> Figure:
-    """The objective against each parameter."""
-    scales = axes_of(complete)
+    """The objective by the value of each parameter."""
+    scales = distributions_of(complete)
     figure = Figure(figsize=(max(3.0 * len(scales), 4), 3.2), layout="constrained")
-    for axis, (name, distribution) in zip(
-        figure.subplots(1, len(scales), sharey=True, squeeze=False)[0], scales.items(), strict=True
-    ):
-        having = [trial for trial in complete if name in trial.params]
-        at = [position(distribution, trial.params[name]) for trial in having]
-        axis.scatter(at, [trial.values[0] for trial in having], s=22, color=NEGATIVE, alpha=0.8)
+    axes = figure.subplots(1, len(scales), sharey=True, squeeze=False)[0]
+    for axis, (name, distribution) in zip(axes, scales.items(), strict=True):
+        shown = [trial for trial in complete if name in trial.params]
+        x = [position(distribution, trial.params[name]) for trial in shown]
+        axis.scatter(x, [trial.values[0] for trial in shown], s=22, color=NEGATIVE, alpha=0.8)
         places, texts = ticks(distribution)
         axis.set(xlabel=plain(labels.name(name)), xlim=(-0.08, 1.08))
         axis.set_xticks(places, texts, rotation=30 if len("".join(texts)) > 24 else 0, fontsize=8)
@@ -111,8 +110,8 @@ def slices(complete: Trials, objective: str) -> Figure:
 
 
 def parallel(complete: Trials, objective: str) -> Figure:
-    """A line a trial across its parameters, coloured by the objective."""
-    scales = axes_of(complete)
+    """A line for each trial across its parameters, coloured by the objective."""
+    scales = distributions_of(complete)
     values = np.array([trial.values[0] for trial in complete])
     low, high = float(values.min()), float(values.max())
     span = high - low or 1.0
@@ -126,13 +125,16 @@ def parallel(complete: Trials, objective: str) -> Figure:
             if name in trial.params
         ]
         lines.append([*points, (len(scales), (value - low) / span)])
-    drawn = LineCollection(lines[::-1], cmap=MAP, norm=Normalize(low, high), linewidths=1.6, alpha=0.85)
-    drawn.set_array(values[::-1])
-    axis.add_collection(drawn)
+    norm = Normalize(low, high)
+    curves = LineCollection(lines[::-1], cmap=COLORMAP, norm=norm, linewidths=1.6, alpha=0.85)
+    curves.set_array(values[::-1])
+    axis.add_collection(curves)
     for x, distribution in enumerate(scales.values()):
-        upright(axis, x, *ticks(distribution))
-    upright(axis, len(scales), [0, 0.5, 1], [f"{low + share * span:.3f}" for share in (0, 0.5, 1)])
-    axis.set_xticks(range(len(scales) + 1), [*(plain(labels.name(name)) for name in scales), objective])
+        vertical_scale(axis, x, *ticks(distribution))
+    marks = [0, 0.5, 1]
+    vertical_scale(axis, len(scales), marks, [f"{low + mark * span:.3f}" for mark in marks])
+    names = [plain(labels.name(name)) for name in scales]
+    axis.set_xticks(range(len(scales) + 1), [*names, objective])
     axis.set(xlim=(-0.3, len(scales) + 0.6), ylim=(-0.05, 1.05), yticks=[])
     axis.tick_params(length=0)
     for spine in axis.spines.values():
@@ -140,7 +142,7 @@ def parallel(complete: Trials, objective: str) -> Figure:
     return figure
 
 
-def upright(axis: Axes, x: float, places: Sequence[float], labels: Sequence[str]) -> None:
+def vertical_scale(axis: Axes, x: float, places: Sequence[float], labels: Sequence[str]) -> None:
     axis.axvline(x, color="black", linewidth=0.6, zorder=0)
     for place, label in zip(places, labels, strict=True):
         axis.text(
@@ -148,8 +150,8 @@ def upright(axis: Axes, x: float, places: Sequence[float], labels: Sequence[str]
         )
 
 
-def axes_of(trials: Trials) -> dict[str, BaseDistribution]:
-    """The parameters that vary, with their distributions."""
+def distributions_of(trials: Trials) -> dict[str, BaseDistribution]:
+    """The scales of the parameters that have more than one value."""
     found: dict[str, BaseDistribution] = {}
     for trial in trials:
         found |= trial.distributions
@@ -157,7 +159,7 @@ def axes_of(trials: Trials) -> dict[str, BaseDistribution]:
 
 
 def position(distribution: BaseDistribution, value: Value) -> float:
-    """0 to 1 from one end of the parameter to the other."""
+    """A value on a scale from 0 to 1 between the ends of its distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices).index(value) / (len(distribution.choices) - 1)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -167,6 +169,7 @@ def position(distribution: BaseDistribution, value: Value) -> float:
 
 
 def ticks(distribution: BaseDistribution) -> tuple[list[float], list[str]]:
+    """Positions and labels."""
     if isinstance(distribution, CategoricalDistribution):
         places = [position(distribution, choice) for choice in distribution.choices]
         return places, [plain(str(choice)) for choice in distribution.choices]

@@ -1,4 +1,5 @@
-"""The sweeper that Hydra knows as `hydra/sweeper: pneumo`. Every Hydra program imports this: it is light."""
+"""The sweeper `hydra/sweeper: pneumo`, with its defaults. Every Hydra program imports this file, which is
+why it imports neither Optuna nor torch."""
 
 from typing import Any
 
@@ -16,11 +17,11 @@ ConfigStore.instance().store(
         "_target_": "pneumo.sweep.plugin.StudySweeper",
         "defaults": [{"sampler": "tpe_multivariate"}],
         "params": {},
-        "heartbeat_seconds": 10,  # of a trial's process; a trial is given up after three missed ones
-        "storage_minutes": 10,  # a storage that is away is waited for so long
-        "direction": None,  # these three are the stock sweeper's: the objective says the first, the
-        "n_trials": None,  # top level has the second and, as `jobs`, the third
-        "n_jobs": None,
+        "heartbeat_seconds": 10,  # after three missing heartbeats a trial's process is taken for dead
+        "storage_minutes": 10,  # how long a storage that cannot be reached is waited for
+        "direction": None,  # these three are for Hydra's own Optuna sweeper: here `objective` sets the
+        "n_trials": None,  # first, and the top level of the configuration has the second and third, as
+        "n_jobs": None,  # `n_trials` and `jobs`
     },
 )
 ConfigStore.instance().store(
@@ -32,7 +33,7 @@ ConfigStore.instance().store(
         "_target_": "optuna.samplers.TPESampler",
         "multivariate": True,
         "group": True,  # parameters that exist only under a condition are sampled with those they go with
-        "constant_liar": True,  # trials under way elsewhere are kept away from
+        "constant_liar": True,  # keeps away from the parameters of running trials
         "n_startup_trials": 10,
         "seed": 0,
     },
@@ -40,7 +41,7 @@ ConfigStore.instance().store(
 
 
 class StudySweeper(Sweeper):
-    """Carries a study on to its number of trials, through any launcher."""
+    """Begins or continues a study, through any launcher."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
@@ -49,6 +50,6 @@ class StudySweeper(Sweeper):
         self._hydra = (hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        from pneumo.sweep.controller import carry_on  # Optuna and torch take seconds to import
+        from pneumo.sweep.controller import run_study  # Optuna and torch take seconds to import
 
-        carry_on(*self._hydra, arguments)
+        run_study(*self._hydra, arguments)

@@ -1,4 +1,4 @@
-"""What is said and kept when a study's work is over: on the terminal, in a file, in the parent's run."""
+"""The results of a study once its last trial has ended: on the terminal, in result.yaml, and in MLflow."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,123 +13,121 @@ from pneumo.display.console import Terminal
 from pneumo.display.format import clock, short
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
-from pneumo.sweep import labels, plots
+from pneumo.sweep import attributes, labels, plots, private_api
 from pneumo.sweep.storage import COUNTED, StudyStorage
 from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
 
 RESULT = "result.yaml"
+NOTE_LENGTH = 4000  # characters that MLflow shows of a run's description
 
 
-def say(study: optuna.Study, why: str, terminal: Terminal) -> None:
-    """The last lines of a sweep."""
+def print_results(study: optuna.Study, stopped: str, terminal: Terminal) -> None:
+    """The last lines of a sweep; `stopped` is why it ended early, empty if all trials are done."""
     trials = study.get_trials(deepcopy=False)
-    best = best_first(study, trials)
+    best = best_first(study)
+    name, is_design = study.study_name, study.user_attrs.get(attributes.DESIGN) is not None
     terminal.line()
-    if why:
-        terminal.warn(f"stopped   {why}")
-    name, designed = study.study_name, study.user_attrs.get("design") is not None
-    if best and not designed:
-        value = f"{', '.join(study.user_attrs['objective'])} {labels.value(best[0])}"
-        gain = over_baseline(trials, best[0])
+    if stopped:
+        terminal.warn(f"stopped   {stopped}")
+    if best and not is_design:
+        value = f"{', '.join(study.user_attrs[attributes.OBJECTIVE])} {labels.value(best[0])}"
+        gain = gain_on_given(trials, best[0])
         terminal.say("best", f"#{best[0].number}: {labels.parameters(best[0].params)}: {value}{gain}")
     saved = saved_seconds([t for t in trials if t.state == TrialState.PRUNED])
     terminal.say("trials", labels.counts(trials) + (f"; pruning saved {clock(saved)}" if saved >= 1 else ""))
-    if not designed and (shares := importance(study)):
+    if not is_design and (shares := importance(study)):
         terminal.say("mattered", ", ".join(f"{labels.name(n)} {share:.0%}" for n, share in shares.items()))
-    confirm = "" if designed else f" · pneumo confirm {name}"
+    confirm = "" if is_design else f" · pneumo confirm {name}"
     terminal.say("next", f"pneumo study {name}{confirm} · mlflow ui")
 
 
-def over_baseline(trials: Sequence[FrozenTrial], best: FrozenTrial) -> str:
-    """(+.40 on trial 0's) where trial 0 was given, not drawn, and is not the best itself"""
+def gain_on_given(trials: Sequence[FrozenTrial], best: FrozenTrial) -> str:
+    """E.g. ` (+.040 on #0's)`: by how much the best trial is better than trial 0, if that was enqueued."""
     first = trials[0]
-    if (
-        first.state != TrialState.COMPLETE
-        or "fixed_params" not in first.system_attrs
-        or first.number == best.number
-    ):
+    is_given = private_api.fixed_params(first) is not None
+    if first.state != TrialState.COMPLETE or not is_given or first.number == best.number:
         return ""
     return f" (+{short(best.values[0] - first.values[0])} on #0's)"
 
 
-def keep(ledger: StudyStorage, why: str, folder: Path) -> None:
-    """The result file, always; in MLflow the parent's run once it is as far as this."""
-    study = ledger.study
+def save(storage: StudyStorage, stopped: str, folder: Path) -> None:
+    """Writes result.yaml into the study's folder; logs to the parent run unless it has these trials
+    already."""
+    study = storage.study
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{RESULT}"
-    beside.write_text(yaml.safe_dump(result(study, why), sort_keys=False))
-    beside.replace(folder / RESULT)
-    with ledger.turn():
-        ended = len(ledger.trials(*COUNTED, TrialState.FAIL))
-        if study.user_attrs.get("kept") == ended:
+    partial = folder / f".{RESULT}"
+    partial.write_text(yaml.safe_dump(result(study, stopped), sort_keys=False))
+    partial.replace(folder / RESULT)
+    with storage.lock():
+        n_ended = len(storage.trials(*COUNTED, TrialState.FAIL))
+        if study.user_attrs.get(attributes.SAVED_TRIALS) == n_ended:
             return
-        study.set_user_attr("kept", ended)
-    into_parent(study, why)
+        study.set_user_attr(attributes.SAVED_TRIALS, n_ended)
+    log_to_parent_run(study, stopped)
 
 
-def result(study: optuna.Study, why: str) -> dict[str, Any]:
-    trials = study.get_trials(deepcopy=False)
-    best = best_first(study, trials)
+def result(study: optuna.Study, stopped: str) -> dict[str, Any]:
+    """The content of result.yaml."""
+    trials, best = study.get_trials(deepcopy=False), best_first(study)
     states = {word: sum(t.state == state for t in trials) for state, word in labels.STATE.items()}
-    found: dict[str, Any] = {"study": study.study_name, "objective": study.user_attrs["objective"]}
+    objective = study.user_attrs[attributes.OBJECTIVE]
+    content: dict[str, Any] = {"study": study.study_name, "objective": objective}
     if best:
-        found |= {
+        values = best[0].values
+        content |= {
             "best_trial": best[0].number,
             "best_params": best[0].params,
-            "best_value": best[0].values[0] if len(best[0].values) == 1 else best[0].values,
-            "best_run": best[0].user_attrs.get("run_id"),
-            "best_overrides": best[0].user_attrs.get("overrides"),
+            "best_value": values[0] if len(values) == 1 else values,
+            "best_run": best[0].user_attrs.get(attributes.RUN_ID),
+            "best_overrides": best[0].user_attrs.get(attributes.OVERRIDES),
         }
-    return found | {
-        "n_trials": study.user_attrs["n_trials"],
+    return content | {
+        "n_trials": study.user_attrs[attributes.N_TRIALS],
         **states,
-        "stopped": why or "all trials are done",
+        "stopped": stopped or "all trials are done",
     }
 
 
-def into_parent(study: optuna.Study, why: str) -> None:
-    """Best configuration, plots and pages; the parent is FINISHED where the study is whole."""
-    parent = study.user_attrs["parent_run"]
-    trials = study.get_trials(deepcopy=False)
-    best = best_first(study, trials)
-    sections = summary(study)
-    metrics = dict(plots.of_study(study))
-    for caption, figure in metrics.items():
+def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
+    """Best values, plots and pages; the run is FINISHED if all trials are done, else KILLED."""
+    parent = study.user_attrs[attributes.PARENT_RUN]
+    best = best_first(study)
+    sections, figures = summary(study), dict(plots.of_study(study))
+    for caption, figure in figures.items():
         tracking.log_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(parent, pages.markdown(sections), "study.md")
-    tracking.log_text(parent, pages.page(sections, metrics), "study.html")
-    tracking.log_text(parent, yaml.safe_dump(result(study, why), sort_keys=False), "result.yaml")
+    tracking.log_text(parent, pages.page(sections, figures), "study.html")
+    tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
     note = ""
     if best:
-        run_id = best[0].user_attrs["run_id"]
+        run_id = best[0].user_attrs[attributes.RUN_ID]
+        objective = study.user_attrs[attributes.OBJECTIVE]
         values = {
             f"best/{name.replace('/', '_')}": value
-            for name, value in zip(study.user_attrs["objective"], best[0].values, strict=True)
+            for name, value in zip(objective, best[0].values, strict=True)
         }
         tracking.log_run(parent, values)
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
-        overrides = " ".join(best[0].user_attrs.get("overrides", []))
+        overrides = " ".join(best[0].user_attrs.get(attributes.OVERRIDES, []))
         note = f"Best: [{study.study_name}-{best[0].number}]({query.link(run_id)})\n\n`{overrides}`\n\n"
-    tracking.tag_run(
-        parent,
-        state="stopped" if why else "complete",
-        **{"mlflow.note.content": note + pages.markdown(sections)[:4000]},
-    )
-    tracking.end_run(parent, "KILLED" if why else "FINISHED")
+    note += pages.markdown(sections)[:NOTE_LENGTH]
+    state = "stopped" if stopped else "complete"
+    tracking.tag_run(parent, state=state, **{"mlflow.note.content": note})
+    tracking.end_run(parent, "KILLED" if stopped else "FINISHED")
 
 
-def illustrate_best(study: optuna.Study, terminal: Terminal) -> None:
-    """The best trial's run gets the pictures that no other trial has."""
-    best = best_first(study, study.get_trials(deepcopy=False))
-    if not best or study.user_attrs.get("design"):
+def plot_best(study: optuna.Study, terminal: Terminal) -> None:
+    """Logs the plots of the best trial's run, which the runs of other trials do not have."""
+    best = best_first(study)
+    if not best or study.user_attrs.get(attributes.DESIGN):
         return
     from pneumo.runs.restore import restore
 
-    run_id = best[0].user_attrs["run_id"]
+    run_id = best[0].user_attrs[attributes.RUN_ID]
     if query.has_file(run_id, "pictures"):
         return
     try:
-        with terminal.waiting("pictures of the best"):
+        with terminal.waiting("plots of the best trial"):
             restore(run_id).illustrate()
     except InputError as error:
-        terminal.warn(f"no pictures of the best: {error}")
+        terminal.warn(f"The best trial has no plots: {error}")

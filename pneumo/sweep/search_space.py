@@ -1,16 +1,20 @@
-"""What a study searches: distributions by the name of the override they set, in Hydra's own grammar."""
+"""The search space of a study: a distribution for each searched override, written in Hydra's grammar.
+
+A parameter may be conditional: it exists only where other parameters have certain values.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from pneumo.errors import InputError
 from pneumo.runs.config import STUDY, key_of
+from pneumo.sweep.private_api import parse_distribution
 
 Value = str | int | float | bool | None
 
@@ -23,34 +27,30 @@ class Conditional:
     distribution: BaseDistribution
 
     def holds(self, values: Mapping[str, Value]) -> bool:
-        return all(any(same(values.get(name), v) for v in allowed) for name, allowed in self.when.items())
+        return all(any(is_same(values.get(name), v) for v in allowed) for name, allowed in self.when.items())
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     always: Mapping[str, BaseDistribution]
     conditional: Mapping[str, Conditional]
-    settled: Mapping[str, Value]  # what the rest of the configuration says of the names in conditions
-    fixed: Sequence[str]  # overrides as typed
-    enqueue: Sequence[Mapping[str, Value]] = ()
-    leaves_out: Sequence[str] = field(default=())  # why given trials cannot be enqueued
+    defaults: Mapping[str, Value]  # of names in conditions that are not searched
+    fixed: Sequence[str]  # overrides of the command line
+    queue: Sequence[Mapping[str, Value]] = ()  # parameters of the first trials
+    notes: Sequence[str] = ()  # why trials were not queued
 
-    size: None = None  # as many trials as one likes
-
-    @property
-    def queue(self) -> list[dict[str, Value]]:
-        return [dict(values) for values in self.enqueue]
+    size: None = None  # a space does not limit the number of trials, as a design does
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
         """The parameters of a trial, by the names of the overrides."""
-        values = {name: trial._suggest(name, distribution) for name, distribution in self.always.items()}
+        values = {name: suggest(trial, name, distribution) for name, distribution in self.always.items()}
         for name, conditional in self.conditional.items():
-            if conditional.holds({**self.settled, **values}):
-                values[name] = trial._suggest(name, conditional.distribution)
+            if conditional.holds({**self.defaults, **values}):
+                values[name] = suggest(trial, name, conditional.distribution)
         return values
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
-        """What Hydra composes the job from."""
+        """The overrides from which Hydra composes a trial's configuration."""
         return [*self.fixed, *(override(name, value) for name, value in values.items())]
 
     def extremes(self) -> list[dict[str, Value]]:
@@ -62,82 +62,90 @@ class SearchSpace:
             where = {
                 key: allowed[0]
                 for key, allowed in conditional.when.items()
-                if key in self.always and not conditional.holds(self.settled)
+                if key in self.always and not conditional.holds(self.defaults)
             }
-            if where or conditional.holds(self.settled):
+            if where or conditional.holds(self.defaults):
                 sets += [{**where, name: value} for value in ends(conditional.distribution)]
         return sets
 
-    def described(self) -> dict[str, str]:
-        """Readable, and equal for equal spaces."""
-        lines = {name: worded(distribution) for name, distribution in self.always.items()}
+    def describe(self) -> dict[str, str]:
+        """A line for each parameter, equal for equal spaces."""
+        lines = {name: describe(distribution) for name, distribution in self.always.items()}
         for name, conditional in self.conditional.items():
             when = " and ".join(
                 f"{key} is {' or '.join(map(str, allowed))}" for key, allowed in conditional.when.items()
             )
-            lines[name] = f"{worded(conditional.distribution)}, where {when}"
+            lines[name] = f"{describe(conditional.distribution)}, where {when}"
         return lines
 
 
-def space_of(
+def build_space(
     always: Mapping[str, str],
     conditional: Mapping[str, str],
     exists_where: Mapping[str, Mapping[str, Sequence[Value]]],
     enqueue: Iterable[Mapping[str, Value]],
     arguments: Sequence[str],
-    settled: Mapping[str, Value],
+    choices: Mapping[str, Value],
 ) -> SearchSpace:
-    """From a search's YAML and what was typed, which wins; a name in `exists_where` is searched where it
-    exists. InputError: no distribution, or an empty one."""
+    """The space of a YAML in conf/search, changed by the arguments of the command line.
+
+    `always` and `conditional` map names to distributions in Hydra's grammar; `exists_where` has the
+    conditions, also of names that only the command line searches; `choices` has the values of names that
+    are not searched. InputError: an argument is no distribution, or an empty one, or nothing is searched."""
     searched, fixed = split_overrides(arguments)
-    taken = {key_of(line) for line in fixed}
-    words = {name: ranges for name, ranges in {**always, **conditional}.items() if name not in taken}
-    words |= dict(parts(line) for line in searched)
-    if not words:
+    fixed_names = {key_of(line) for line in fixed}
+    expressions = {name: text for name, text in {**always, **conditional}.items() if name not in fixed_names}
+    expressions |= dict(key_and_value(line) for line in searched)
+    if not expressions:
         raise InputError("Nothing is searched: every parameter of the space is fixed on the command line")
-    words |= {  # a value for wherever the parameter exists
+    expressions |= {  # a fixed value of a conditional parameter is set only where the parameter exists
         name: f"choice({value})"
-        for name, value in map(parts, fixed)
-        if words.keys() & exists_where.get(name, {}).keys()
+        for name, value in map(key_and_value, fixed)
+        if expressions.keys() & exists_where.get(name, {}).keys()
     }
-    known = {name: distribution(name, ranges) for name, ranges in words.items()}
-    conditions = {name: exists_where[name] for name in known if name in exists_where}
-    space = SearchSpace(
-        always={name: found for name, found in known.items() if name not in conditions},
-        conditional={name: Conditional(when, known[name]) for name, when in conditions.items()},
-        settled={name: settled[name] for when in conditions.values() for name in when if name in settled},
+    distributions = {name: parse(name, text) for name, text in expressions.items()}
+    conditions = {name: exists_where[name] for name in distributions if name in exists_where}
+    queue, notes = build_queue(enqueue, distributions)
+    return SearchSpace(
+        always={name: found for name, found in distributions.items() if name not in conditions},
+        conditional={name: Conditional(when, distributions[name]) for name, when in conditions.items()},
+        defaults={name: choices[name] for when in conditions.values() for name in when if name in choices},
         fixed=[line for line in fixed if key_of(line) not in conditions],
+        queue=queue,
+        notes=notes,
     )
-    return with_queue(space, enqueue)
 
 
-def parts(override: str) -> tuple[str, str]:
+def key_and_value(override: str) -> tuple[str, str]:
     return key_of(override), override.partition("=")[2]
 
 
-def with_queue(space: SearchSpace, enqueue: Iterable[Mapping[str, Value]]) -> SearchSpace:
-    """Given trials without the parameters that are not searched; those that lie outside are left out."""
+def build_queue(
+    enqueue: Iterable[Mapping[str, Value]], distributions: Mapping[str, BaseDistribution]
+) -> tuple[list[dict[str, Value]], list[str]]:
+    """The trials to enqueue, without parameters that are not searched; and a note for each one that lies
+    outside of the space."""
     queue: list[dict[str, Value]] = []
     notes: list[str] = []
     for given in enqueue:
         values: dict[str, Value] = {}
-        reachable = {**space.always, **{name: c.distribution for name, c in space.conditional.items()}}
         outside = []
         for name, value in given.items():
-            if name in reachable:
-                if (found := coerced(reachable[name], value)) is None:
-                    outside.append(f"{name}={value} is not in {worded(reachable[name])}")
-                else:
-                    values[name] = found[0]
+            if name in distributions:
+                try:
+                    values[name] = to_member(distributions[name], value)
+                except ValueError:
+                    outside.append(f"{name}={value} is not in {describe(distributions[name])}")
         if outside:
             notes.append(f"not enqueued: {'; '.join(outside)}")
         elif values:
             queue.append(values)
-    return SearchSpace(space.always, space.conditional, space.settled, space.fixed, queue, notes)
+    return queue, notes
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those that name several values, and those that name one. InputError: a key of the study is swept."""
+    """The arguments that give several values, and those that give one. InputError: several values for a
+    setting of the study itself."""
     searched, fixed = [], []
     for line, parsed in zip(
         arguments, OverridesParser.create().parse_overrides(list(arguments)), strict=True
@@ -145,42 +153,55 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if not parsed.is_sweep_override():
             fixed.append(line)
         elif key_of(line).split(".")[0] in STUDY:
-            raise InputError(f"{line}: one study has one {key_of(line)}; several are several commands")
+            raise InputError(f"{line}: one study has one {key_of(line)}; use one command for each")
         else:
             searched.append(line)
     return searched, fixed
 
 
-def distribution(name: str, words: str) -> BaseDistribution:
-    """InputError: the words are not a range of values, or there is none in it."""
+def parse(name: str, expression: str) -> BaseDistribution:
+    """InputError: the expression is no distribution in Hydra's grammar, or an empty one."""
     try:
-        searched, fixed, _ = create_params_from_overrides([f"{name}={words}"])
+        found = parse_distribution(name, expression)
     except (HydraException, ValueError, AssertionError) as error:
-        raise InputError(f"{name}={words}: {' '.join(str(error).split())}") from None
-    if fixed:
-        raise InputError(f"{name}={words} is one value; to search it say choice(...) or interval(...)")
-    found: BaseDistribution = searched[name]
+        raise InputError(f"{name}={expression}: {' '.join(str(error).split())}") from None
+    if found is None:
+        raise InputError(f"{name}={expression} is one value; to search it, use choice(...) or interval(...)")
     return found
 
 
-def coerced(distribution: BaseDistribution, value: Value) -> tuple[Value] | None:
-    """The value as the distribution holds it; None where it does not."""
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:
     if isinstance(distribution, CategoricalDistribution):
-        return next(((choice,) for choice in distribution.choices if same(choice, value)), None)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return (value,) if distribution._contains(float(value)) else None
+        return trial.suggest_categorical(name, distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    draw: Any = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
+    value: Value = draw(name, low, high, step=step, log=log)
+    return value
+
+
+def to_member(distribution: BaseDistribution, value: Value) -> Value:
+    """The value as the distribution spells it. ValueError: it does not contain it."""
+    if isinstance(distribution, CategoricalDistribution):
+        for choice in distribution.choices:
+            if is_same(choice, value):
+                return choice
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        create_trial(state=TrialState.RUNNING, params={"x": value}, distributions={"x": distribution})
+        return value
+    raise ValueError(f"{value} is not in {distribution}")
 
 
 def ends(distribution: BaseDistribution) -> list[Value]:
+    """All choices, or both ends of an interval."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     return [distribution.low, distribution.high]
 
 
-def worded(distribution: BaseDistribution) -> str:
-    """1e-4 to 1e-1, log · or its choices"""
+def describe(distribution: BaseDistribution) -> str:
+    """E.g. `0.0001 to 0.1, log` or `ce, bce`. Databases hold these texts as the identity of a space."""
     if isinstance(distribution, CategoricalDistribution):
         return ", ".join(str(choice) for choice in distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -188,8 +209,8 @@ def worded(distribution: BaseDistribution) -> str:
     return f"{distribution.low:g} to {distribution.high:g}{step}{', log' if distribution.log else ''}"
 
 
-def same(one: Value, other: Value) -> bool:
-    """As YAML and the command line both may have written it."""
+def is_same(one: Value, other: Value) -> bool:
+    """Whether two values are equal, though YAML and the command line may have read them as other types."""
     numbers = [v for v in (one, other) if isinstance(v, int | float) and not isinstance(v, bool)]
     return one == other if len(numbers) == 2 else str(one).lower() == str(other).lower()
 

@@ -1,4 +1,4 @@
-"""What a study is told, checked."""
+"""The settings of a study, from conf/sweep.yaml and the command line, checked."""
 
 import os
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from pneumo.sweep.storage import StudyStorage, open_study
 
 OBJECTIVES = [f"val/{name}" for name in compute_metrics(np.array([0, 1]), np.array([0.0, 1.0]))]
 Direction = Literal["minimize", "maximize"]
-LEDGERS: dict[str, StudyStorage] = {}
+OPEN_STORAGES: dict[str, StudyStorage] = {}
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
 
@@ -40,10 +40,10 @@ class StudySettings:
     max_failure_rate: float
     dry_run: bool
     trial: int | None
-    search: Mapping[str, Any]
+    search: Mapping[str, Any]  # conf/search
     pruner: Mapping[str, Any]
     sampler: Mapping[str, Any]
-    heartbeat_seconds: int = 10  # these two are our sweeper's; the stock one has none
+    heartbeat_seconds: int = 10  # Hydra's own Optuna sweeper does not have these two
     storage_minutes: int | float = 10
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class StudySettings:
         if self.hours is not None and not self.hours > 0:
             raise InputError(f"hours must be above 0, got {self.hours}")
         if not self.objective:
-            raise InputError("objective must name a figure, e.g. val/auroc")
+            raise InputError("objective must name a metric, e.g. val/auroc")
         for name in self.objective:
             if name == "val/loss":
                 raise InputError(
@@ -65,7 +65,7 @@ class StudySettings:
                 raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, got {name!r}")
         if self.objective[0] == "fit_seconds":
             raise InputError(
-                "objective=fit_seconds: what is quickest learns nothing; name a val/ figure first"
+                "objective=fit_seconds: the fastest model learns nothing; name a val/ metric first"
             )
         refuse_passwords([f"storage={self.storage}"])
 
@@ -77,68 +77,70 @@ class StudySettings:
     def url(self) -> str:
         return self.storage or os.environ.get(STORAGE) or f"sqlite:///{Path.cwd() / 'study.db'}"
 
-    def values(self, metrics: Mapping[str, float]) -> list[float]:
-        """The objectives, from a run's findings."""
+    def select_objectives(self, metrics: Mapping[str, float]) -> list[float]:
+        """The values of the objectives among a run's metrics."""
         return [metrics[objective_name(name)] for name in self.objective]
 
-    def ledger(self) -> StudyStorage:
-        """One for all trials of a process: it remembers those that have ended, however many they are."""
+    def open_storage(self) -> StudyStorage:
+        """The study's storage. All trials of a process share one, which caches the trials that have ended."""
         key = f"{os.getpid()}: {self.url}: {replace(self, trial=None)}"
-        if key not in LEDGERS:
-            begin_afresh()
-            LEDGERS[key] = open_study(
+        if key not in OPEN_STORAGES:
+            close_storages()
+            OPEN_STORAGES[key] = open_study(
                 self.url,
                 self.study,
                 self.directions,
-                self.chosen_pruner(),
+                self.make_pruner(),
                 self.heartbeat_seconds,
                 self.retries,
                 60 * self.storage_minutes,
             )
-        return LEDGERS[key]
+        return OPEN_STORAGES[key]
 
-    def chosen_pruner(self) -> BasePruner:
-        """None where there are several objectives, which Optuna cannot prune, and in a design, which needs
-        every run whole."""
+    def make_pruner(self) -> BasePruner:
+        """One that never prunes if there are several objectives, which Optuna cannot prune, or a design,
+        which needs every run whole."""
         if len(self.objective) > 1 or self.search["design"] is not None:
             return NopPruner()
-        pruner: BasePruner = made("pruner", self.pruner, ("optuna.pruners.*",))
+        pruner: BasePruner = instantiate_trusted("pruner", self.pruner, ("optuna.pruners.*",))
         return pruner
 
-    def chosen_sampler(self, trials_there: int) -> BaseSampler:
-        """Seeded by its own seed and by how many trials there are, so that a study that is gone on with
-        does not repeat itself. A quasi-random sequence keeps its seed: it knows by itself where it stands."""
+    def make_sampler(self, n_existing: int) -> BaseSampler:
+        """Seeded by its own seed and the number of trials in the study, so that a continued study does not
+        repeat itself. A quasi-random sequence keeps its seed, as it continues by itself."""
         settings = dict(self.sampler)
         if (seed := settings.get("seed")) is not None and "QMC" not in settings["_target_"]:
-            settings["seed"] = int(seed) * 1_000_003 + trials_there
-        sampler: BaseSampler = made("hydra/sweeper/sampler", settings, SAMPLERS)
+            settings["seed"] = int(seed) * 1_000_003 + n_existing
+        sampler: BaseSampler = instantiate_trusted("hydra/sweeper/sampler", settings, SAMPLERS)
         assert not isinstance(sampler, QMCSampler) or settings["seed"] == seed
         return sampler
 
 
-def begin_afresh() -> None:
-    """Without ledgers of before: a file of that name may hold another study by now."""
-    for ledger in LEDGERS.values():
-        ledger.close()
-    LEDGERS.clear()
+def close_storages() -> None:
+    """Closes what `open_storage` has opened: another study may lie in a file of the same name by now."""
+    for storage in OPEN_STORAGES.values():
+        storage.close()
+    OPEN_STORAGES.clear()
 
 
 def objective_name(name: str) -> str:
-    """best/val_auroc of val/auroc: where the best epoch's figure is logged"""
+    """The MLflow metric of an objective, at the best epoch: best/val_auroc for val/auroc."""
     return name if name == "fit_seconds" else f"best/{name.replace('/', '_')}"
 
 
-def made(group: str, settings: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
+def instantiate_trusted(group: str, settings: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
+    """The object of a `_target_` that matches one of the patterns. InputError: it does not, or it refuses its
+    settings."""
     try:
         return instantiate(dict(settings), _convert_="all", _execution_whitelist_=trusted)
     except (InstantiationException, ImportError, TypeError, ValueError) as error:
         raise InputError(f"{group}: {' '.join(str(error).split())}") from error
 
 
-def settings_of(config: DictConfig) -> StudySettings:
-    """InputError: a value is of the wrong kind or out of its range."""
+def load_settings(config: DictConfig) -> StudySettings:
+    """InputError: a value is of the wrong type or out of its range."""
     try:
-        told: dict[str, Any] = {
+        values: dict[str, Any] = {
             name: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             for name in STUDY
             for node in [config[name]]
@@ -146,8 +148,9 @@ def settings_of(config: DictConfig) -> StudySettings:
         sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from None
-    told["objective"] = [told["objective"]] if isinstance(told["objective"], str) else told["objective"]
-    ours = ("sampler", "heartbeat_seconds", "storage_minutes")
-    told |= {name: sweeper[name] for name in ours if name in sweeper}
-    check_kinds("study", StudySettings, told)
-    return StudySettings(**told)
+    if isinstance(values["objective"], str):
+        values["objective"] = [values["objective"]]
+    names = ("sampler", "heartbeat_seconds", "storage_minutes")
+    values |= {name: sweeper[name] for name in names if name in sweeper}
+    check_kinds("study", StudySettings, values)
+    return StudySettings(**values)

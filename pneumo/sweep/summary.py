@@ -1,4 +1,8 @@
-"""A study's answers, as sections of text and tables; how they look is the pages' business."""
+"""The report on a study, finished or not, as sections of text and tables; display/pages.py renders them.
+
+A study that samples: its best trials, which parameters mattered, and what pruning saved. A design: the
+verdict on each question.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,17 +11,17 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.display.format import clock, short
+from pneumo.display.format import clock, short, signed
 from pneumo.display.pages import Section
-from pneumo.sweep import labels
-from pneumo.sweep.ablation import AblationDesign
+from pneumo.sweep import attributes, labels
+from pneumo.sweep.ablation import AblationDesign, stored_design
 from pneumo.sweep.paired_effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio
 
-SHOWN = 10
-ENOUGH_FOR_IMPORTANCE = 5  # complete trials
-VERDICT, SECONDS = "last/val_auroc", "fit_seconds"
+N_BEST = 10
+MIN_COMPLETE = 5  # trials for the importance of parameters
+AUROC, SECONDS = "last/val_auroc", "fit_seconds"  # the metrics of the verdicts
 HOLM = "after Holm"
-ASIDE = {  # outcome -> its column
+OTHER_OUTCOMES = {  # metric -> its column
     "best/val_auroc": "best val AUROC",
     "findings/val_loss_jump": "jump of val loss",
     "findings/train_minus_val_accuracy": "train - val accuracy",
@@ -25,19 +29,17 @@ ASIDE = {  # outcome -> its column
 
 
 def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
-    """Of a study, finished or not."""
+    """The first section is the state of the study, the last one its best trials."""
     trials = study.get_trials(deepcopy=False)
-    kept = study.user_attrs.get("design")
-    design = AblationDesign(**kept) if kept else None
-    sections = [status(study, trials, n_trials or study.user_attrs.get("n_trials"))]
+    design = stored_design(study)
+    sections = [status(study, trials, n_trials or study.user_attrs.get(attributes.N_TRIALS))]
     if design:
-        sections += [conclusions(design, trials), beside(design, trials)]
+        sections += [conclusions(design, trials), other_outcomes(design, trials)]
     else:
-        sections.append(mattered(study))
-        sections.append(pruning(trials))
+        sections += [importances(study), pruning(trials)]
     if len(study.directions) > 1:
-        sections.append(front(study))
-    return [*sections, ten_best(study, trials, design is not None)]
+        sections.append(pareto_front(study))
+    return [*sections, best_trials(study, design is not None)]
 
 
 def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | None) -> Section:
@@ -57,40 +59,41 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
 def conclusions(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
     """The verdict on each question, by the last epoch's AUROC or by the seconds: by its own interval, and by
     Holm's procedure over all intervals of the table."""
-    asked = [(question, recipe) for question in design.questions for recipe in design.recipes]
-    effects = [effect_of(design, trials, recipe, question) for question, recipe in asked]
+    cells = [(question, recipe) for question in design.questions for recipe in design.recipes]
+    effects = [effect_of(design, trials, recipe, question) for question, recipe in cells]
     adjusted = holm([effect.p for effect in effects])
     rows = []
     for question in design.questions:
-        cells, plain, held = [], {}, {}
-        for (one, recipe), effect, p in zip(asked, effects, adjusted, strict=True):
-            if one is question:
-                words_of = times if by_seconds(question) else with_interval
-                cells.append(partly(words_of(effect), effect.n, design.seeds))
-                plain[recipe] = verdict_on(question, effect)
-                held[recipe] = NO_EVIDENCE if p >= 1 - LEVEL else plain[recipe]
-        rows.append([question["concluded"], question["tested"], *cells, both(plain), both(held)])
-    text = [
+        texts, verdicts, after_holm = [], {}, {}
+        for (cell_question, recipe), effect, p in zip(cells, effects, adjusted, strict=True):
+            if cell_question is question:
+                text = factor_text(effect) if by_seconds(question) else effect_text(effect)
+                texts.append(with_seed_count(text, effect.n, design.seeds))
+                verdicts[recipe] = verdict_on(question, effect)
+                after_holm[recipe] = NO_EVIDENCE if p >= 1 - LEVEL else verdicts[recipe]
+        rows.append(
+            [question["concluded"], question["tested"], *texts, combined(verdicts), combined(after_holm)]
+        )
+    notes = [
         f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the "
         "same seed, with Student's 95% interval; helps or hurts where the interval excludes 0. By seconds: "
         "how many times as long.",
     ]
-    seen = [
+    smallest = [
         effect.smallest
-        for (question, _), effect in zip(asked, effects, strict=True)
+        for (question, _), effect in zip(cells, effects, strict=True)
         if effect.smallest > 0 and not by_seconds(question)
     ]
-    if seen:
-        middle = float(np.median(seen))
-        text.append(
-            f"The smallest effect it could have seen (80% power): {short(middle)} in the middle row, "
-            f"{short(min(seen))} to {short(max(seen))} over all."
+    if smallest:
+        notes.append(
+            f"The smallest effect it could have seen (80% power): {short(float(np.median(smallest)))} in the "
+            f"middle row, {short(min(smallest))} to {short(max(smallest))} over all."
         )
     if n := sum(not np.isnan(effect.p) for effect in effects):
-        text.append(by_chance(n))
+        notes.append(expected_by_chance(n))
     return Section(
         "The report's conclusions",
-        text,
+        notes,
         ["concluded", "tested as", *(f"{recipe} recipe" for recipe in design.recipes), "verdict", HOLM],
         rows,
     )
@@ -99,10 +102,10 @@ def conclusions(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Sectio
 def effect_of(
     design: AblationDesign, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any]
 ) -> Effect:
-    """On the last epoch's AUROC, or on the seconds, of which none is a factor of 1."""
+    """The difference of the last epoch's AUROC, or the factor on the seconds."""
     if by_seconds(question):
         return ratio(*outcomes(design, trials, recipe, question, SECONDS))
-    return paired(*outcomes(design, trials, recipe, question, VERDICT))
+    return paired(*outcomes(design, trials, recipe, question, AUROC))
 
 
 def verdict_on(question: Mapping[str, Any], effect: Effect) -> str:
@@ -111,8 +114,9 @@ def verdict_on(question: Mapping[str, Any], effect: Effect) -> str:
     return effect.verdict()
 
 
-def by_chance(n_intervals: int) -> str:
-    """How many verdicts of a table to expect where there is nothing, and what Holm's column does about it."""
+def expected_by_chance(n_intervals: int) -> str:
+    """How many verdicts to expect in a table if no change had an effect, and what Holm's column does about
+    it."""
     expected = f"{(1 - LEVEL) * n_intervals:.2g}"
     return (
         f"Of {n_intervals} intervals, 5%, that is {expected}, are expected to exclude no effect by chance "
@@ -125,27 +129,25 @@ def by_seconds(question: Mapping[str, Any]) -> bool:
     return question.get("outcome") == "seconds"
 
 
-def beside(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
-    """The other outcomes: the report's complaint was of curves that jump and do not converge."""
+def other_outcomes(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
+    """Effects on other metrics: the report also concluded that curves jump and do not converge."""
     rows = []
     for question in design.questions:
         if by_seconds(question):
             continue
         for recipe in design.recipes:
-            last = outcomes(design, trials, recipe, question, VERDICT)
+            last = outcomes(design, trials, recipe, question, AUROC)
             levels = " → ".join(short(float(np.mean(side))) if side else "-" for side in last)
-            effects = [paired(*outcomes(design, trials, recipe, question, name)) for name in ASIDE]
-            spent = ratio(*outcomes(design, trials, recipe, question, SECONDS))
-            rows.append(
-                [question["concluded"], recipe, levels, *(with_interval(e) for e in effects), times(spent)]
-            )
+            effects = [paired(*outcomes(design, trials, recipe, question, name)) for name in OTHER_OUTCOMES]
+            seconds = factor_text(ratio(*outcomes(design, trials, recipe, question, SECONDS)))
+            rows.append([question["concluded"], recipe, levels, *map(effect_text, effects), seconds])
     return Section(
         "What else changed",
         [
             "Effects with 95% intervals by paired seeds. A jump is the mean change of val loss from epoch to "
             "epoch."
         ],
-        ["concluded", "recipe", "last val AUROC", *ASIDE.values(), "seconds"],
+        ["concluded", "recipe", "last val AUROC", *OTHER_OUTCOMES.values(), "seconds"],
         rows,
     )
 
@@ -153,68 +155,65 @@ def beside(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
 def outcomes(
     design: AblationDesign, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any], name: str
 ) -> tuple[list[float], list[float]]:
-    """Before and after, seed by seed, where both are there."""
+    """The values of a metric before and after the change of a question, of the seeds that have both."""
     found: dict[tuple[str, int], float] = {}
     for trial in trials:
-        if trial.state == TrialState.COMPLETE and name in trial.user_attrs.get("figures", {}):
-            found[trial.params["arm"], trial.params["seed"]] = trial.user_attrs["figures"][name]
+        metrics = trial.user_attrs.get(attributes.METRICS, {})
+        if trial.state == TrialState.COMPLETE and name in metrics:
+            found[trial.params["arm"], trial.params["seed"]] = metrics[name]
     before, after = design.pair(recipe, question)
     seeds = [s for s in range(design.seeds) if (before, s) in found and (after, s) in found]
     return [found[before, s] for s in seeds], [found[after, s] for s in seeds]
 
 
-def partly(words: str, n: int, seeds: int) -> str:
-    """Says how many of the pairs are there, where some are not."""
+def with_seed_count(text: str, n: int, seeds: int) -> str:
+    """The text of an effect; with the number of pairs, if it is not yet that of the design's seeds."""
     if not n:
         return "not run yet"
-    return words + (f", {n} of {seeds} seeds" if n < seeds else "")
+    return text + (f", {n} of {seeds} seeds" if n < seeds else "")
 
 
-def with_interval(effect: Effect) -> str:
-    """+.041 (+.012, +.070)"""
+def effect_text(effect: Effect) -> str:
+    """E.g. `+.041 (+.012, +.070)`."""
     if np.isnan(effect.mean):
         return "-"
-    if np.isnan(effect.low):
-        return signed(effect.mean)
-    return f"{signed(effect.mean)} ({signed(effect.low)}, {signed(effect.high)})"
+    interval = "" if np.isnan(effect.low) else f" ({signed(effect.low)}, {signed(effect.high)})"
+    return signed(effect.mean) + interval
 
 
-def times(effect: Effect) -> str:
+def factor_text(effect: Effect) -> str:
+    """E.g. `x 1.99 (1.90, 2.08)`."""
     if np.isnan(effect.mean):
         return "-"
-    return f"x {effect.mean:.2f}" + (
-        "" if np.isnan(effect.low) else f" ({effect.low:.2f}, {effect.high:.2f})"
-    )
+    interval = "" if np.isnan(effect.low) else f" ({effect.low:.2f}, {effect.high:.2f})"
+    return f"x {effect.mean:.2f}{interval}"
 
 
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + short(abs(value))
-
-
-def both(by_recipe: Mapping[str, str]) -> str:
-    """helps on both; helps on report, hurts on best"""
-    different = set(by_recipe.values())
+def combined(verdicts: Mapping[str, str]) -> str:
+    """The verdicts by recipe as one text: `helps on both`, or `helps on report, hurts on best`."""
+    different = set(verdicts.values())
     if len(different) == 1:
-        word = different.pop()
-        return word if word in (NO_EVIDENCE, UNKNOWN) or len(by_recipe) == 1 else f"{word} on both"
-    return ", ".join(f"{word} on {recipe}" for recipe, word in by_recipe.items())
+        verdict = different.pop()
+        return verdict if verdict in (NO_EVIDENCE, UNKNOWN) or len(verdicts) == 1 else f"{verdict} on both"
+    return ", ".join(f"{verdict} on {recipe}" for recipe, verdict in verdicts.items())
 
 
-def mattered(study: optuna.Study) -> Section:
-    importances = importance(study)
-    if not importances:
-        return Section("What mattered", [f"Not known before {ENOUGH_FOR_IMPORTANCE} complete trials."])
-    rows = [[labels.name(name), f"{share:.0%}"] for name, share in importances.items()]
-    title = (
+def importances(study: optuna.Study) -> Section:
+    title, shares = "What mattered", importance(study)
+    if not shares:
+        return Section(title, [f"Not known before {MIN_COMPLETE} complete trials."])
+    rows = [[labels.name(name), f"{share:.0%}"] for name, share in shares.items()]
+    text = (
         "Share of the objective's variance over the complete trials (fANOVA); a rough guide with few trials."
     )
-    return Section("What mattered", [title], ["parameter", "share"], rows)
+    return Section(title, [text], ["parameter", "share"], rows)
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Parameter -> share of the first objective's variance, largest first; empty where too few trials."""
+    """Parameter -> share of the first objective's variance, largest first; empty if there are too few
+    trials."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < ENOUGH_FOR_IMPORTANCE or len({t.values[0] for t in complete}) < 2:
+    if len(complete) < MIN_COMPLETE or len({t.values[0] for t in complete}) < 2:
         return {}
     target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -225,63 +224,63 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 
 def pruning(trials: Sequence[FrozenTrial]) -> Section:
+    title = "What pruning saved"
     pruned = [t for t in trials if t.state == TrialState.PRUNED and is_stopped_early(t)]
     if not pruned:
-        return Section("What pruning saved", ["No trial was pruned."])
+        return Section(title, ["No trial was pruned."])
     spent = sum(labels.seconds(t) for t in pruned)
-    saved = saved_seconds(pruned)
     text = (
-        f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about {clock(saved)} saved"
+        f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about "
+        f"{clock(saved_seconds(pruned))} saved (their own seconds an epoch x the epochs they did not run)."
     )
-    return Section(
-        "What pruning saved", [f"{text} (their own seconds an epoch x the epochs they did not run)."]
-    )
+    return Section(title, [text])
 
 
 def is_stopped_early(pruned: FrozenTrial) -> bool:
-    """Rather than out of memory, or, as was once possible, after its last epoch."""
+    """False if it ran out of memory, or was pruned after its last epoch, as in older versions."""
     done = pruned.last_step or 0
-    return bool(0 < done < pruned.user_attrs.get("epochs", done + 1))
+    return bool(0 < done < pruned.user_attrs.get(attributes.EPOCHS, done + 1))
 
 
 def saved_seconds(pruned: Sequence[FrozenTrial]) -> float:
+    """The seconds that the pruned trials would have trained longer, at their own speed."""
     total = 0.0
     for trial in pruned:
         done = trial.last_step or 0
-        if done and "duplicate_of" not in trial.user_attrs:
-            total += labels.seconds(trial) / done * (trial.user_attrs.get("epochs", done) - done)
+        if done and attributes.DUPLICATE_OF not in trial.user_attrs:
+            left = trial.user_attrs.get(attributes.EPOCHS, done) - done
+            total += labels.seconds(trial) / done * left
     return total
 
 
-def front(study: optuna.Study) -> Section:
-    """Several objectives have no best, but trials that no other one beats in all of them."""
+def pareto_front(study: optuna.Study) -> Section:
+    """The trials of several objectives that no other trial beats in all of them."""
     rows = [[f"#{t.number}", labels.parameters(t.params), *labels.each_value(t)] for t in study.best_trials]
-    return Section(
-        "Not beaten in every objective", [], ["trial", "parameters", *study.user_attrs["objective"]], rows
-    )
+    columns = ["trial", "parameters", *study.user_attrs[attributes.OBJECTIVE]]
+    return Section("Not beaten in every objective", [], columns, rows)
 
 
-def best_first(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Complete trials with a result of their own, by the first objective."""
-    own = [t for t in trials if t.state == TrialState.COMPLETE and "duplicate_of" not in t.user_attrs]
+def best_first(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials without duplicates, sorted by the first objective."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    own = [t for t in complete if attributes.DUPLICATE_OF not in t.user_attrs]
     sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
     return sorted(own, key=lambda trial: (sign * trial.values[0], trial.number))
 
 
-def ten_best(study: optuna.Study, trials: Sequence[FrozenTrial], designed: bool) -> Section:
-    best = best_first(study, trials)[:SHOWN]
+def best_trials(study: optuna.Study, is_design: bool) -> Section:
     rows = [
         [
             f"#{t.number}",
             labels.parameters(t.params),
             labels.value(t),
             clock(labels.seconds(t)),
-            t.user_attrs.get("run_id", "")[:8],
+            t.user_attrs.get(attributes.RUN_ID, "")[:8],
         ]
-        for t in best
+        for t in best_first(study)[:N_BEST]
     ]
     text = [
         "By the best epoch on validation, which also chose them: expect a little less on other images"
-        + ("." if designed else f"; pneumo confirm {study.study_name} says how much less.")
+        + ("." if is_design else f"; pneumo confirm {study.study_name} says how much less.")
     ]
     return Section("The ten best", text, ["trial", "parameters", "objective", "time", "run"], rows)

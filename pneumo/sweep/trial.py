@@ -1,15 +1,13 @@
-"""Inside a job: the trial that its run answers."""
+"""A trial inside its job: it reports each epoch to the study, may be pruned, and ends with a result."""
 
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
@@ -20,39 +18,37 @@ from pneumo.runs import query
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.identity import Images
 from pneumo.runs.tracking import MlflowError
-from pneumo.sweep.storage import AWAY, PROCESS, STUDY_ID, StudyStorage
+from pneumo.sweep import attributes
+from pneumo.sweep.attributes import STUDY_ID
+from pneumo.sweep.database import UNREACHABLE
+from pneumo.sweep.storage import REASON_LENGTH, StudyStorage
+from pneumo.sweep.study_identity import refuse_other_data
 from pneumo.training.device import is_out_of_memory
 
-UNTOLD = "untold.json"
-OPENED: dict[str, Dataset] = {}
+UNTOLD = "untold.json"  # a result that the database could not take, in the trial's folder
+OUT_OF_MEMORY = "out of memory"
+DATASETS: dict[str, Dataset] = {}  # the one that the trials of this process are on
 
 
-def opened_once(source: Source, advance: Advance) -> Dataset:
-    """The data; kept for all trials of this process that are on the same."""
-    key = key_of(source)
-    return OPENED[key] if key in OPENED else opened_now(source, advance)
-
-
-def opened_now(source: Source, advance: Advance) -> Dataset:
-    """The data as they are now, also for trials to come."""
-    dataset, key = load_dataset(source, advance), key_of(source)
-    if key not in OPENED:
-        OPENED.clear()
-        OPENED[key] = dataset
+def cached_dataset(source: Source, advance: Advance, reload: bool = False) -> Dataset:
+    """The data set, loaded once for all trials of this process that are on it, or as it is on disk now."""
+    key = f"{Path.cwd()}: {source}"
+    if key in DATASETS and not reload:
+        return DATASETS[key]
+    dataset = load_dataset(source, advance)
+    if key not in DATASETS:
+        DATASETS.clear()
+        DATASETS[key] = dataset
     return dataset
 
 
-def key_of(source: Source) -> str:
-    return f"{Path.cwd()}: {source}"
-
-
 @dataclass(frozen=True)
-class Outcome:
-    """How a trial ended; `kind` and `reason` where it did not complete."""
+class TrialResult:
+    """How a trial ended; `kind` and `reason` say why if it did not complete."""
 
     state: str  # the name of a TrialState
-    values: list[float] | None = None
-    kind: str = ""
+    values: list[float] | None = None  # of the objectives
+    kind: str = ""  # of the failure, "pruned", or empty
     reason: str = ""
     metrics: Mapping[str, float] | None = None
 
@@ -61,158 +57,167 @@ class Outcome:
 
 
 class TrialCallback(RunCallback):
-    """Reports every epoch to the study, and stops when it is told to."""
+    """Connects a run with its trial: reports every epoch, and stops the run when the pruner says so."""
 
-    def __init__(self, ledger: StudyStorage, number: int, objective: str, tags: Mapping[str, object]):
-        """SupersededError: the trial is not under way."""
-        study = ledger.study
-        trial_id = ledger.storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-        self._ledger, self._trial, self._objective = ledger, Trial(study, trial_id), objective
-        frozen = ledger.storage.get_trial(trial_id)
+    def __init__(self, storage: StudyStorage, number: int, objective: str, tags: Mapping[str, object]):
+        """SupersededError: the trial is not running."""
+        study = storage.study
+        frozen = storage.trial(number)
         if frozen.state != TrialState.RUNNING:
             raise SupersededError(f"trial {number} is {frozen.state.name} already")
-        self.trial_id, self.number = trial_id, number
+        self._storage, self._objective = storage, objective
+        self._trial = Trial(study, storage.trial_id(number))
+        self._unreported: list[tuple[int, float]] = []  # epoch and value, while the storage is away
+        self.number = number
         self.terminal = Terminal(quiet=True)
-        self.run_id = frozen.user_attrs.get("run_id")
-        attempts = frozen.user_attrs.get("attempts")
         self.run_name = f"{study.study_name}-{number}"
-        self.parent = study.user_attrs.get("parent_run")
-        if attempts and self.run_id is None and self.parent:  # killed before the study heard of its run
+        self.parent = study.user_attrs.get(attributes.PARENT_RUN)
+        self.study_id = storage.study_id
+        self.run_id = frozen.user_attrs.get(attributes.RUN_ID)
+        attempts = frozen.user_attrs.get(attributes.ATTEMPTS)
+        if attempts and self.run_id is None and self.parent:  # killed before its run's id was stored
             self.run_id = query.run_of_trial(self.parent, attempts[-1])
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
-        self.study_id = ledger.study_id
         of_study = {"study": study.study_name, STUDY_ID: self.study_id}
         self.tags = {**of_study, "trial": number, "state": "running", **arm, **tags}
-        self._unreported: list[tuple[int, float]] = []
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
-        """Opened once for all trials of this process on the same data. InputError: these are not the study's,
-        told before anything is trained on them."""
-        dataset = opened_once(source, advance)
+        """The run's data set. InputError: it is not the study's; raised before anything is trained on it."""
+        dataset = cached_dataset(source, advance)
         images = Images.of(dataset)
-        self._ledger.steadily(lambda: self._ledger.refuse_other_data(images, dataset.split.hash))
+        self._storage.with_retries(lambda: refuse_other_data(self._storage, images, dataset.split.hash))
         return dataset
 
-    def takes_over(self, process: str) -> None:
-        """From the controller, which need not say any more that the trial is alive."""
-        self._ledger.steadily(lambda: self._trial.set_user_attr(PROCESS, process))
+    def take_over(self, process: str) -> None:
+        """Tells the controller that this process records the heartbeats from now on."""
+        self._storage.with_retries(lambda: self._trial.set_user_attr(attributes.PROCESS, process))
 
     def on_start(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         self.run_id = run_id
-        self._ledger.steadily(lambda: self._trial.set_user_attr("run_id", run_id))
+        self._storage.with_retries(lambda: self._trial.set_user_attr(attributes.RUN_ID, run_id))
         for epoch, metrics in enumerate(history, start=1):
             self._unreported.append((epoch, metrics[self._objective]))
 
     def ensure_owned(self) -> None:
-        """While the storage is away, it cannot be given to another process either."""
+        """SupersededError: the trial is not this process's any more. While the storage cannot be reached, no
+        other process can have claimed it."""
         try:
-            state = self._ledger.storage.get_trial(self.trial_id).state
-        except AWAY:
-            self._ledger.storage.remove_session()
+            state = self._storage.trial(self.number).state
+        except UNREACHABLE:
+            self._storage.rdb.remove_session()
             return
         if state != TrialState.RUNNING:
-            raise SupersededError(f"trial {self.number} was given to another process")
+            raise self._superseded()
 
     def on_epoch_end(self, epoch: int, metrics: Mapping[str, float], is_last: bool) -> None:
-        """Several objectives cannot be pruned, and a storage that is away does not stop a training. After its
-        last epoch a trial is complete: there is nothing left to save."""
-        if len(self._ledger.study.directions) > 1:
+        """Reports the objective. PrunedError: the pruner stops the trial, though never after its last epoch.
+        Several objectives cannot be pruned; a storage that cannot be reached does not stop the training."""
+        if len(self._storage.study.directions) > 1:
             return
         self._unreported.append((epoch, metrics[self._objective]))
         try:
-            for number, value in self._unreported:
-                self._trial.report(value, number)
+            for step, value in self._unreported:
+                self._trial.report(value, step)
             self._unreported.clear()
             stop = not is_last and self._trial.should_prune()
         except UpdateFinishedTrialError:
-            raise SupersededError(f"trial {self.number} was given to another process") from None
-        except AWAY:
-            self._ledger.storage.remove_session()
+            raise self._superseded() from None
+        except UNREACHABLE:
+            self._storage.rdb.remove_session()
             return
         if stop:
-            name = type(self._ledger.study.pruner).__name__
+            name = type(self._storage.study.pruner).__name__
             raise PrunedError(f"{name} after epoch {epoch}: {self._objective} {metrics[self._objective]:.3f}")
 
-    def carry_out(self, run: Callable[[RunCallback], dict[str, float]], values: Any) -> Outcome:
-        """Runs, and sorts what comes of it. `values` picks the objectives out of a run's findings."""
+    def _superseded(self) -> SupersededError:
+        return SupersededError(f"trial {self.number} was given to another process")
+
+    def run(
+        self,
+        train: Callable[[RunCallback], dict[str, float]],
+        select_objectives: Callable[[Mapping[str, float]], list[float]],
+    ) -> TrialResult:
+        """The result of training; `train` returns the run's metrics, of which some are the objectives.
+        AwayError, MlflowError: a server cannot be reached. SupersededError: see `ensure_owned`."""
         try:
-            metrics = run(self)
-            return Outcome("COMPLETE", values(metrics), metrics=metrics)
+            metrics = train(self)
+            return TrialResult("COMPLETE", select_objectives(metrics), metrics=metrics)
         except PrunedError as error:
-            return Outcome("PRUNED", kind="pruned", reason=str(error))
+            return TrialResult("PRUNED", kind="pruned", reason=str(error))
         except NonFiniteLossError as error:
-            return Outcome("FAIL", kind="non-finite", reason=str(error))
-        except AwayError:
+            return TrialResult("FAIL", kind="non-finite", reason=str(error))
+        except (AwayError, SupersededError, MlflowError):
             raise
         except InputError as error:
-            return Outcome("FAIL", kind="configuration", reason=str(error))
-        except (SupersededError, MlflowError):
-            raise
+            return TrialResult("FAIL", kind="configuration", reason=str(error))
         except Exception as error:
             if is_out_of_memory(error):
-                return Outcome("PRUNED", kind="out of memory", reason=str(error).splitlines()[0])
-            return Outcome("FAIL", kind="crash", reason=traceback.format_exc(limit=-3))
+                return TrialResult("PRUNED", kind=OUT_OF_MEMORY, reason=str(error).splitlines()[0])
+            return TrialResult("FAIL", kind="crash", reason=traceback.format_exc(limit=-3))
 
-    def tell(self, outcome: Outcome, folder: Path) -> bool:
-        """To the study; where it stays away, to a file in the folder, which the next start tells. Whether the
-        trial had not ended already, as one that was given to another process has.
-        InputError: it stayed away."""
+    def tell(self, result: TrialResult, folder: Path) -> bool:
+        """Stores the result in the study; False if the trial had ended already, as one that another process
+        took over has. AwayError: the storage could not be reached; the result is in a file in the folder,
+        which the next start of the study reads."""
 
         def tell() -> bool:
-            with self._ledger.turn():
-                return told(self._ledger, self.trial_id, outcome)
+            with self._storage.lock():
+                return tell_locked(self._storage, self.number, result)
 
         try:
-            return self._ledger.steadily(tell)
+            return self._storage.with_retries(tell)
         except InputError:
             folder.mkdir(parents=True, exist_ok=True)
-            of = {STUDY_ID: self._ledger.study_id, "trial": self.number}
-            (folder / UNTOLD).write_text(json.dumps({**of, **outcome.__dict__}))
+            of = {STUDY_ID: self._storage.study_id, "trial": self.number}
+            (folder / UNTOLD).write_text(json.dumps({**of, **asdict(result)}))
             raise
 
 
-def told(ledger: StudyStorage, trial_id: int, outcome: Outcome) -> bool:
-    """Ends a running trial, in one's turn; whether it had not ended already."""
-    if outcome.state == "FAIL":
-        return ledger.end_as_failed(trial_id, outcome.kind, outcome.reason)
-    trial = Trial(ledger.study, trial_id)
+def tell_locked(storage: StudyStorage, number: int, result: TrialResult) -> bool:
+    """Ends a running trial, for callers that hold the lock; False if it had ended already."""
+    if result.state == "FAIL":
+        return storage.fail_locked(number, result.kind, result.reason)
+    trial = Trial(storage.study, storage.trial_id(number))
+    is_out_of_memory = result.kind == OUT_OF_MEMORY
     try:
-        if outcome.metrics:
-            trial.set_user_attr("figures", dict(outcome.metrics))
-        if outcome.kind:
-            trial.set_user_attr("failure" if outcome.kind == "out of memory" else "stopped", outcome.kind)
-            trial.set_user_attr("reason", outcome.reason[:1000])
-        if outcome.kind == "out of memory":
+        if result.metrics:
+            trial.set_user_attr(attributes.METRICS, dict(result.metrics))
+        if result.kind:
+            name = attributes.FAILURE if is_out_of_memory else attributes.STOPPED
+            trial.set_user_attr(name, result.kind)
+            trial.set_user_attr(attributes.REASON, result.reason[:REASON_LENGTH])
+        if is_out_of_memory:
             trial.set_constraint("memory", 1.0)  # a failed trial would teach the sampler nothing
-        ledger.study.tell(
-            trial, values=outcome.values, state=TrialState[outcome.state], skip_if_finished=True
-        )
+        state = TrialState[result.state]
+        storage.study.tell(trial, values=result.values, state=state, skip_if_finished=True)
     except UpdateFinishedTrialError:
         return False
     return True
 
 
-def tell_untold(ledger: StudyStorage, folder: Path) -> list[int]:
-    """What could not be told before, from its files; returns the numbers of the trials. Files of another
-    study are left alone; those of before name none, but lie in a folder that is of one study."""
+def tell_saved_results(storage: StudyStorage, folder: Path) -> list[int]:
+    """Stores the results in the files that `TrialCallback.tell` left under a study's folder, and deletes
+    these; returns the numbers of the trials. Files of another study stay. Those of older versions name
+    no study, but lie in a folder that is of a single one."""
     numbers = []
     for path in sorted(folder.glob(f"*/{UNTOLD}")):
-        kept = json.loads(path.read_text())
-        kept["metrics"] = kept.pop("figures", kept.get("metrics"))  # as older versions called them
-        if kept.pop(STUDY_ID, ledger.study_id) != ledger.study_id:
+        saved = json.loads(path.read_text())
+        saved["metrics"] = saved.pop("figures", saved.get("metrics"))  # older versions' name
+        if saved.pop(STUDY_ID, storage.study_id) != storage.study_id:
             continue
-        number = kept.pop("trial")
-        with ledger.turn():
-            trial = next((t for t in ledger.trials() if stands_for(t, number)), None)
+        number = saved.pop("trial")
+        with storage.lock():
+            trial = next((t for t in storage.trials() if is_open_attempt(t, number)), None)
             if trial is not None:
                 if trial.state == TrialState.WAITING:
-                    ledger.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-                told(ledger, trial._trial_id, Outcome(**kept))
+                    storage.rdb.set_trial_state_values(storage.trial_id(trial.number), TrialState.RUNNING)
+                tell_locked(storage, trial.number, TrialResult(**saved))
                 numbers.append(number)
         path.unlink()
     return numbers
 
 
-def stands_for(trial: optuna.trial.FrozenTrial, number: int) -> bool:
-    """Whether it is this trial, or its retry, and has not ended."""
-    return not trial.state.is_finished() and number in (trial.number, *trial.user_attrs.get("attempts", []))
+def is_open_attempt(trial: FrozenTrial, number: int) -> bool:
+    """Whether a trial has not ended and is the one of that number or a retry of it."""
+    attempts = (trial.number, *trial.user_attrs.get(attributes.ATTEMPTS, []))
+    return not trial.state.is_finished() and number in attempts

@@ -16,7 +16,7 @@ from pneumo.display.address import apart, hidden, parsed, refuse_passwords, show
 from pneumo.errors import InputError
 from pneumo.runs import tracking
 from pneumo.sweep.storage import open_study
-from pneumo.sweep.trial import Outcome
+from pneumo.sweep.trial import TrialResult
 
 SECRET = "s3c/r@t:#?%é"
 SPELLED = quote(SECRET, safe="")
@@ -87,7 +87,7 @@ def test_a_secret_of_the_environment_is_hidden_in_every_spelling(monkeypatch, na
         text = hidden(f"cannot resolve {spelt} of {address}: {spelt}")
         assert "s3c" not in text
         assert text.startswith("cannot resolve ")
-    assert "s3c" not in Outcome("FAIL", kind="crash", reason=f"{secret}\n{address}").reason
+    assert "s3c" not in TrialResult("FAIL", kind="crash", reason=f"{secret}\n{address}").reason
 
 
 def test_a_token_or_password_of_the_environment_is_hidden_and_a_short_one_only_as_a_word(monkeypatch):

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from pneumo.errors import InputError
 from pneumo.runs import config
-from pneumo.sweep.settings import made
+from pneumo.sweep.settings import instantiate_trusted
 
 CHOICES = [
     f"{path.parent.name}={path.stem}"
@@ -121,7 +121,9 @@ def test_a_module_that_may_not_be_named_is_not_even_imported(tmp_path, monkeypat
     doors = {
         "a component": lambda: config.built("loss", settings),
         "a stored run": lambda: config.again(composed().yaml, {}, {"loss": settings}),
-        "a pruner": lambda: made("pruner", settings, ("optuna.pruners.*", "pneumo.components.losses.*")),
+        "a pruner": lambda: instantiate_trusted(
+            "pruner", settings, ("optuna.pruners.*", "pneumo.components.losses.*")
+        ),
     }
     with pytest.raises(InputError, match="harmful"):
         doors[door]()

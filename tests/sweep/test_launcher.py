@@ -7,45 +7,53 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from optuna.trial import TrialState
-from test_workers import logged_epochs, runs_of_trials, said, started, study_at, under_way, until
+from test_workers import (
+    find_study,
+    logged_epochs,
+    printed,
+    running_trials,
+    runs_of_trials,
+    started,
+    wait_until,
+)
 
+from pneumo.sweep.attributes import PROCESS
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.trial import PROCESS
 
 pytest.importorskip("submitit", reason="the launcher is not installed: pip install 'pneumo[slurm]'")
 __all__ = ["started"]  # a fixture
 LOCAL = ["hydra/launcher=submitit_local", "jobs=2", "pruner=none"]
 
 
-def test_a_study_is_carried_out_by_jobs_two_at_a_time(started, workdir, monkeypatch):
+def test_a_study_runs_two_jobs_at_a_time(started, workdir, monkeypatch):
     storage = f"sqlite:///{workdir}/told-through-the-environment.db"
     monkeypatch.setenv("PNEUMO_STORAGE", storage)
-    assert started(*LOCAL, "n_trials=3", "fit.epochs=2").wait(timeout=300) == 0, said()
+    assert started(*LOCAL, "n_trials=3", "fit.epochs=2").wait(timeout=300) == 0, printed()
 
-    trials = study_at(storage).trials()
+    trials = find_study(storage).trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
     assert len({trial.user_attrs[PROCESS] for trial in trials}) == 3, "a process each"
-    of_study = folder_of(study_at(storage).study)
+    of_study = folder_of(find_study(storage).study)
     for trial in trials:
         folder = of_study / str(trial.number)
         assert f"trial={trial.number}" in (folder / ".hydra" / "overrides.yaml").read_text()
         assert (folder / "checkpoints" / "best.pt").exists()
-        assert said().count(f"\n #{trial.number} ") == 1
+        assert printed().count(f"\n #{trial.number} ") == 1
     pickles = list((of_study / ".submitit").rglob("*"))
     assert len([path for path in pickles if path.suffix == ".pkl"]) == 6, "what was asked and what came of it"
     files = [path for path in pickles if path.is_file()]
     assert not [path for path in files if b"told-through-the-environment" in path.read_bytes()]
 
 
-def test_a_killed_job_is_made_up_for_and_the_one_beside_it_is_let_be(started):
+def test_a_killed_job_is_retried_and_the_other_one_is_not_disturbed(started):
     sweep = started(*LOCAL, "n_trials=2", "fit.epochs=80")
-    ledger = until(lambda: study_at("sqlite:///study.db"), sweep)
-    both = until(lambda: len(jobs := under_way(ledger, epochs=1)) == 2 and jobs, sweep)
+    storage = wait_until(lambda: find_study("sqlite:///study.db"), sweep)
+    both = wait_until(lambda: len(jobs := running_trials(storage, epochs=1)) == 2 and jobs, sweep)
     (killed,) = [pid for pid, number in both.items() if number == 0]
     os.kill(killed, signal.SIGKILL)
-    assert sweep.wait(timeout=300) == 0, said()
+    assert sweep.wait(timeout=300) == 0, printed()
 
-    dead, beside, again = ledger.trials()
+    dead, beside, again = storage.trials()
     assert (dead.state, dead.user_attrs["failure"]) == (TrialState.FAIL, "crash")
     assert beside.state == TrialState.COMPLETE
     assert again.state == TrialState.COMPLETE

@@ -7,7 +7,16 @@ import pytest
 from mlflow_server import serving
 from optuna.trial import TrialState
 from postgres import free_port
-from test_workers import SWEEP, logged_epochs, runs_of_trials, said, started, study_at, under_way, until
+from test_workers import (
+    SWEEP,
+    find_study,
+    logged_epochs,
+    printed,
+    running_trials,
+    runs_of_trials,
+    started,
+    wait_until,
+)
 
 __all__ = ["started"]  # a fixture
 SQLITE = "sqlite:///study.db"
@@ -21,21 +30,21 @@ def typed(*overrides):
 
 def after_an_epoch(process, url):
     """The study, once a trial of it has trained."""
-    ledger = until(lambda: study_at(url), process)
-    until(lambda: under_way(ledger, epochs=1), process)
-    return ledger
+    storage = wait_until(lambda: find_study(url), process)
+    wait_until(lambda: running_trials(storage, epochs=1), process)
+    return storage
 
 
-def test_a_killed_study_goes_on_to_the_same_total_and_then_no_further(started):
+def test_a_killed_study_continues_to_n_trials_and_no_further(started):
     command = ["n_trials=2", *LONG]
     process = started(*command)
-    ledger = after_an_epoch(process, SQLITE)
+    storage = after_an_epoch(process, SQLITE)
     process.kill()
     process.wait()
-    (killed,) = ledger.trials(TrialState.RUNNING)
+    (killed,) = storage.trials(TrialState.RUNNING)
 
-    assert started(*command).wait(timeout=300) == 0, said()
-    one, *others = ledger.trials()
+    assert started(*command).wait(timeout=300) == 0, printed()
+    one, *others = storage.trials()
     assert one.state == TrialState.FAIL
     assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
     (again,) = [trial for trial in others if "attempts" in trial.user_attrs]
@@ -44,36 +53,36 @@ def test_a_killed_study_goes_on_to_the_same_total_and_then_no_further(started):
     assert logged_epochs(again) == list(range(1, 26)), "each once: it went on after the last"
     assert len(runs_of_trials()) == 2
 
-    before = [trial.state for trial in ledger.trials()]
+    before = [trial.state for trial in storage.trials()]
     done = typed(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert [trial.state for trial in ledger.trials()] == before
+    assert [trial.state for trial in storage.trials()] == before
     assert len(runs_of_trials()) == 2
 
     other = typed("n_trials=2", "pruner=none", "fit.epochs=26", "optimizer.lr=interval(0.1,1)")
     assert other.returncode == 1
-    assert "The study s was begun otherwise" in other.stderr
+    assert "The study s exists with other settings" in other.stderr
     assert "fit.epochs: then 25, now 26" in other.stderr
     assert "optimizer.lr: then 0.0001 to 0.1, log, now 0.1 to 1" in other.stderr
     assert "Traceback" not in other.stderr
-    assert [trial.state for trial in ledger.trials()] == before
+    assert [trial.state for trial in storage.trials()] == before
 
 
-def test_a_study_told_to_stop_ends_with_130_and_its_trial_is_finished_next_time(started):
+def test_an_interrupted_study_exits_with_130_and_finishes_its_trial_next_time(started):
     process = started("n_trials=1", *LONG)
-    ledger = after_an_epoch(process, SQLITE)
+    storage = after_an_epoch(process, SQLITE)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130, said()
-    stopped, queued = ledger.trials()
+    assert process.wait(timeout=60) == 130, printed()
+    stopped, queued = storage.trials()
     assert (stopped.state, stopped.user_attrs["failure"]) == (TrialState.FAIL, "stopped")
     assert queued.state == TrialState.WAITING
     (run,) = runs_of_trials().values()
     assert run.info.status == "KILLED"
 
-    assert started("n_trials=1", *LONG).wait(timeout=300) == 0, said()
-    assert "Traceback" not in said()
-    finished = ledger.trials()[1]
+    assert started("n_trials=1", *LONG).wait(timeout=300) == 0, printed()
+    assert "Traceback" not in printed()
+    finished = storage.trials()[1]
     assert finished.state == TrialState.COMPLETE
     assert finished.params == stopped.params
     assert logged_epochs(finished) == list(range(1, 26))
@@ -90,7 +99,7 @@ def test_a_password_among_the_overrides_is_refused_before_anything_is_written(wo
     assert list(workdir.iterdir()) == []
 
 
-def test_a_storage_that_is_not_there_is_said_in_one_line(workdir, monkeypatch):
+def test_an_unreachable_storage_is_reported_in_one_line(workdir, monkeypatch):
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
     port = free_port()
     monkeypatch.setenv("PNEUMO_STORAGE", f"postgresql://me:secret@127.0.0.1:{port}/x")
@@ -107,16 +116,16 @@ def test_a_storage_that_stops_for_a_while_costs_nothing(started, postgres, datab
     monkeypatch.setenv("PNEUMO_STORAGE", database)
     command = ["n_trials=1", *LONG, "hydra.sweeper.storage_minutes=2"]
     both = started(*command), started(*command)
-    until(lambda: said().count("0 of 1 done") == 2, *both)
+    wait_until(lambda: printed().count("0 of 1 done") == 2, *both)
     after_an_epoch(both[0], database)
     postgres.stop()
     try:
-        until(lambda: "FINISHED" in [run.info.status for run in runs_of_trials().values()], *both)
+        wait_until(lambda: "FINISHED" in [run.info.status for run in runs_of_trials().values()], *both)
     finally:
         postgres.start()
-    assert [process.wait(timeout=120) for process in both] == [0, 0], said()
-    assert "Traceback" not in said()
-    assert [trial.state for trial in study_at(database).trials()] == [TrialState.COMPLETE]
+    assert [process.wait(timeout=120) for process in both] == [0, 0], printed()
+    assert "Traceback" not in printed()
+    assert [trial.state for trial in find_study(database).trials()] == [TrialState.COMPLETE]
 
 
 def test_an_mlflow_that_goes_away_stops_the_study_and_loses_nothing(started, workdir, monkeypatch):
@@ -126,14 +135,14 @@ def test_an_mlflow_that_goes_away_stops_the_study_and_loses_nothing(started, wor
     command = ["n_trials=1", *LONG]
     with serving(port):
         process = started(*command)
-        ledger = after_an_epoch(process, SQLITE)
-    assert process.wait(timeout=120) == 1, said()
-    assert f"MLflow at http://127.0.0.1:{port} cannot be used: " in said()
-    assert "secret" not in said()
-    assert [trial.state for trial in ledger.trials()] == [TrialState.FAIL, TrialState.WAITING]
+        storage = after_an_epoch(process, SQLITE)
+    assert process.wait(timeout=120) == 1, printed()
+    assert f"MLflow at http://127.0.0.1:{port} cannot be used: " in printed()
+    assert "secret" not in printed()
+    assert [trial.state for trial in storage.trials()] == [TrialState.FAIL, TrialState.WAITING]
 
     with serving(port):
-        assert started(*command).wait(timeout=300) == 0, said()
-        finished = ledger.trials()[1]
+        assert started(*command).wait(timeout=300) == 0, printed()
+        finished = storage.trials()[1]
         assert finished.state == TrialState.COMPLETE
         assert logged_epochs(finished) == list(range(1, 26))

@@ -7,17 +7,19 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pneumo.errors import InputError
-from pneumo.sweep.search_space import space_of
+from pneumo.sweep.search_space import build_space
 
 GAMMA = {"loss.gamma": {"loss": ["focal"]}}
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
 
 
-def space(always=LR, conditional=(), enqueue=(), typed=(), settled=None):
-    return space_of(always, dict(conditional), GAMMA, list(enqueue), list(typed), settled or {"loss": "bce"})
+def space(always=LR, conditional=(), enqueue=(), typed=(), choices=None):
+    return build_space(
+        always, dict(conditional), GAMMA, list(enqueue), list(typed), choices or {"loss": "bce"}
+    )
 
 
-def drawn(found, n=40):
+def draw(found, n=40):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for values in found.queue:
         study.enqueue_trial(values)
@@ -39,7 +41,7 @@ def test_hydras_grammar_becomes_distributions():
     assert found["model.dropout"] == FloatDistribution(0.0, 0.5)
 
 
-def test_what_is_typed_wins_over_the_searchs_own():
+def test_the_command_line_wins_over_the_search():
     found = space(typed=["optimizer.lr=interval(0.5,0.6)", "fit.epochs=3"])
     assert found.always["optimizer.lr"] == FloatDistribution(0.5, 0.6)
     assert found.fixed == ["fit.epochs=3"]
@@ -53,7 +55,7 @@ def test_a_parameter_fixed_on_the_command_line_is_not_searched():
 
 def test_a_conditional_parameter_is_drawn_where_it_exists_and_nowhere_else():
     found = space({"loss": "choice(bce, focal)"}, {"loss.gamma": "interval(0.5, 4.0)"})
-    values = drawn(found)
+    values = draw(found)
     assert {one["loss"] for one in values} == {"bce", "focal"}
     assert all(("loss.gamma" in one) == (one["loss"] == "focal") for one in values)
 
@@ -64,9 +66,9 @@ def test_a_condition_follows_a_loss_that_the_command_line_fixes(loss, exists):
         {**LR, "loss": "choice(bce, focal)"},
         {"loss.gamma": "interval(0.5, 4.0)"},
         typed=[f"loss={loss}"],
-        settled={"loss": loss},
+        choices={"loss": loss},
     )
-    assert all(("loss.gamma" in one) == exists for one in drawn(found, 5))
+    assert all(("loss.gamma" in one) == exists for one in draw(found, 5))
 
 
 def test_a_conditional_parameter_that_the_command_line_fixes_is_set_where_it_exists():
@@ -74,10 +76,10 @@ def test_a_conditional_parameter_that_the_command_line_fixes_is_set_where_it_exi
         {"loss": "choice(bce, focal)"}, {"loss.gamma": "interval(0.5, 4.0)"}, typed=["++loss.gamma=2"]
     )
     assert found.fixed == []
-    assert all(one.get("loss.gamma") == (2 if one["loss"] == "focal" else None) for one in drawn(found))
+    assert all(one.get("loss.gamma") == (2 if one["loss"] == "focal" else None) for one in draw(found))
 
 
-def test_a_conditional_parameter_typed_as_a_range_joins_a_search_that_had_none():
+def test_a_conditional_parameter_given_as_a_range_joins_a_search_that_had_none():
     found = space({"loss": "choice(bce, focal)"}, typed=["loss.gamma=interval(0,1)"])
     assert found.conditional["loss.gamma"].distribution == FloatDistribution(0, 1)
 
@@ -89,13 +91,13 @@ def test_a_given_trial_comes_first_without_what_is_fixed():
         typed=["loss=bce"],
     )
     assert found.queue == [{"optimizer.lr": 1e-3}]
-    assert drawn(found, 1) == [{"optimizer.lr": 1e-3}]
+    assert draw(found, 1) == [{"optimizer.lr": 1e-3}]
 
 
-def test_a_given_trial_outside_the_space_is_left_out_and_said():
+def test_a_given_trial_outside_the_space_is_not_queued_and_a_note_says_why():
     found = space(enqueue=[{"optimizer.lr": 1e-3}], typed=["optimizer.lr=interval(0.5,0.6)"])
     assert found.queue == []
-    assert found.leaves_out == ["not enqueued: optimizer.lr=0.001 is not in 0.5 to 0.6"]
+    assert found.notes == ["not enqueued: optimizer.lr=0.001 is not in 0.5 to 0.6"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_extremes_touch_every_choice_and_both_ends_of_every_range():
 
 
 @given(low=st.floats(1e-6, 1.0), factor=st.floats(1.5, 1e3), seed=st.integers(0, 99))
-def test_everything_drawn_lies_within_what_was_asked(low, factor, seed):
+def test_everything_drawn_lies_within_the_interval(low, factor, seed):
     found = space({"optimizer.lr": f"tag(log, interval({low}, {low * factor}))"})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     value = found.suggest(study.ask())["optimizer.lr"]

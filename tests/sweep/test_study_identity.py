@@ -24,7 +24,7 @@ from pneumo.runs import checkpoint, config, tracking
 from pneumo.runs.restore import experiment_of
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.storage import open_study
-from pneumo.sweep.trial import TrialCallback, tell_untold
+from pneumo.sweep.trial import TrialCallback, tell_saved_results
 
 __all__ = ["swept"]  # a fixture
 BEGIN = "search.enqueue=[{optimizer.lr: 0.003}]"
@@ -34,8 +34,8 @@ def study():
     return open_study("sqlite:///study.db", "s", directions=None).study
 
 
-def said_by(monkeypatch, capfd, *words):
-    """What `pneumo ...` says."""
+def output_of(monkeypatch, capfd, *words):
+    """What `pneumo ...` prints."""
     monkeypatch.setattr(sys, "argv", ["pneumo", *words])
     main.main()
     return capfd.readouterr().out
@@ -47,7 +47,7 @@ def confirmed():
 
 def test_a_study_begun_again_under_its_name_takes_nothing_over(swept, monkeypatch, capfd):
     swept("n_trials=1", BEGIN, *LR_ALONE)
-    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
+    output_of(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     first, (before,) = study(), confirmed()
     folder = folder_of(first)
     written = {path: path.read_bytes() for path in folder.rglob("*.pt")}
@@ -55,7 +55,7 @@ def test_a_study_begun_again_under_its_name_takes_nothing_over(swept, monkeypatc
     Path("study.db").unlink()
 
     swept("n_trials=1", "search.enqueue=[{optimizer.lr: 0.01}]", *LR_ALONE)
-    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
+    output_of(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     again = study()
     assert confirmed()[0].info.run_id == before.info.run_id
     (after,) = confirmed()[1:]
@@ -84,24 +84,24 @@ def test_a_retry_finds_the_run_of_its_own_study_alone(swept):
         "own": parent,
         "another's": tracking.parent_run("pneumo", "s", {"study": "s"}),
     }.items():
-        ledger = open_study(f"sqlite:///{name[0]}.db", "s", ["maximize"])
-        ledger.study.set_user_attr("parent_run", above)
-        ledger.study.enqueue_trial({}, user_attrs={"attempts": [number]})
-        trial = ledger.take(1, lambda n_there: optuna.samplers.RandomSampler())
-        found[name] = TrialCallback(ledger, trial.number, "val/auroc", {}).run_id
+        storage = open_study(f"sqlite:///{name[0]}.db", "s", ["maximize"])
+        storage.study.set_user_attr("parent_run", above)
+        storage.study.enqueue_trial({}, user_attrs={"attempts": [number]})
+        trial = storage.claim_trial(1, lambda n_existing: optuna.samplers.RandomSampler())
+        found[name] = TrialCallback(storage, trial.number, "val/auroc", {}).run_id
     assert found == {"own": run.info.run_id, "another's": None}
 
 
-def test_a_result_that_another_study_could_not_tell_is_left_alone(tmp_path):
-    ledger = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
-    ledger.take(1, lambda n_there: optuna.samplers.RandomSampler())
+def test_a_saved_result_of_another_study_is_left_alone(tmp_path):
+    storage = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
+    storage.claim_trial(1, lambda n_existing: optuna.samplers.RandomSampler())
     told = {"trial": 0, "state": "COMPLETE", "values": [1.0], "kind": "", "reason": "", "figures": {}}
     untold = tmp_path / "0" / "untold.json"
     untold.parent.mkdir()
     untold.write_text(json.dumps({"study_id": "0" * 32, **told}))
-    assert tell_untold(ledger, tmp_path) == []
+    assert tell_saved_results(storage, tmp_path) == []
     assert untold.exists()
-    assert [trial.state for trial in ledger.trials()] == [TrialState.RUNNING]
+    assert [trial.state for trial in storage.trials()] == [TrialState.RUNNING]
 
 
 def as_before_studies_had_ids(one):
@@ -121,18 +121,18 @@ def as_before_studies_had_ids(one):
     return older
 
 
-def test_a_study_of_before_goes_on_in_its_own_folder_and_gets_an_id(swept):
+def test_a_study_of_an_older_version_continues_in_its_folder_and_gets_an_id(swept):
     swept("n_trials=1", BEGIN, *LR_ALONE)
     older = as_before_studies_had_ids(study())
-    code, said = swept("n_trials=2", BEGIN, *LR_ALONE)
-    assert code == 0, said
+    code, printed = swept("n_trials=2", BEGIN, *LR_ALONE)
+    assert code == 0, printed
     assert len(trials()) == 2
     assert folder_of(study()) == older
     assert (older / "1" / "checkpoints" / "last.pt").exists()
     assert len(study().user_attrs["study_id"]) == 32
 
 
-def test_a_new_study_leaves_the_folder_of_one_of_before_alone(swept):
+def test_a_new_study_leaves_the_folder_of_an_older_one_alone(swept):
     swept("n_trials=1", BEGIN, *LR_ALONE)
     older = as_before_studies_had_ids(study())
     last = older / "0" / "checkpoints" / "last.pt"
@@ -145,40 +145,40 @@ def test_a_new_study_leaves_the_folder_of_one_of_before_alone(swept):
 
 def test_a_fresh_seed_of_another_configuration_is_run_again(swept, monkeypatch, capfd):
     swept("n_trials=1", BEGIN, *LR_ALONE)
-    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
+    output_of(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     (run,) = confirmed()
     mlflow.MlflowClient().set_tag(run.info.run_id, "config_hash", "another")
-    said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
+    output_of(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     assert len(confirmed()) == 2
 
 
-def test_confirms_look_at_the_test_split_is_counted(swept, monkeypatch, capfd):
+def test_confirm_counts_its_evaluation_of_the_test_split(swept, monkeypatch, capfd):
     swept("n_trials=1", BEGIN, *LR_ALONE)
     for _ in range(2):
-        said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
+        output_of(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
     (run,) = confirmed()
     assert run.data.tags["test_evaluations"] == "1"
-    said = said_by(monkeypatch, capfd, "evaluate", run.info.run_id)
-    assert "The test split has now been looked at 2 times" in said
+    printed = output_of(monkeypatch, capfd, "evaluate", run.info.run_id)
+    assert "The test split has now been looked at 2 times" in printed
 
 
 def test_a_study_whose_labels_have_changed_says_so_at_its_start(swept, workdir):
     world = World(workdir / "world")
     command = [*LR_ALONE, BEGIN]
-    code, said = swept("n_trials=1", *command, small=world.overrides())
-    assert code == 0, said
+    code, printed = swept("n_trials=1", *command, small=world.overrides())
+    assert code == 0, printed
     world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
     world.write()
     there = len(runs())
-    code, said = swept("n_trials=2", *command, small=world.overrides())
+    code, printed = swept("n_trials=2", *command, small=world.overrides())
     assert code == 1
-    assert "The study s was begun on other data than there are now, labels, the split differ" in said
+    assert "The data are not those the study s began with: labels, the split differ" in printed
     assert len(trials()) == 1, "no result was taken over, and none was asked for"
     assert len(runs()) == there
     world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
     world.write()
-    code, said = swept("n_trials=2", *command, small=world.overrides())
-    assert code == 0, said
+    code, printed = swept("n_trials=2", *command, small=world.overrides())
+    assert code == 0, printed
 
 
 def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir, monkeypatch):
@@ -187,7 +187,7 @@ def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir,
     world.table.loc[[0, 1], "label"] = 1 - world.table.loc[[0, 1], "label"]
     world.write()
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "1"])
-    with pytest.raises(SystemExit, match="begun on other data than there are now, labels"):
+    with pytest.raises(SystemExit, match="The data are not those the study s began with: labels"):
         main.main()
     assert confirmed() == []
     assert not Path("conf").exists()
@@ -244,10 +244,10 @@ def test_a_recipe_of_a_choice_that_is_not_there_is_refused():
 def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept, monkeypatch, capfd):
     mine = ["experiment=report_bce", "debug=fast", "data.split_seed=3", "data.normalise=train", "tta=hflip"]
     shipped = (ROOT / "conf" / "experiment" / "best.yaml").read_bytes()
-    code, said = swept("n_trials=1", "model=tiny", "model.pretrained=null", "search.enqueue=[]", *mine)
-    assert code == 0, said
-    said = said_by(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
-    assert "python train.py --config-dir recipes experiment=confirmed/best" in said
+    code, printed = swept("n_trials=1", "model=tiny", "model.pretrained=null", "search.enqueue=[]", *mine)
+    assert code == 0, printed
+    printed = output_of(monkeypatch, capfd, "confirm", "s", "--top", "1", "--seeds", "1")
+    assert "python train.py --config-dir recipes experiment=confirmed/best" in printed
     assert (ROOT / "conf" / "experiment" / "best.yaml").read_bytes() == shipped
 
     command = [sys.executable, str(ROOT / "train.py"), "--config-dir", "recipes", "experiment=confirmed/best"]
@@ -265,16 +265,16 @@ def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept,
         assert word in header
 
 
-def test_checkpoints_of_another_run_in_a_trials_folder_are_not_gone_on_with(swept, composed):
-    from pneumo.sweep.objective import continued
+def test_checkpoints_of_another_run_in_a_trials_folder_are_not_resumed(swept, composed):
+    from pneumo.sweep.objective import resumed
 
     swept("n_trials=2", BEGIN, *LR_ALONE)
     first, second = (trial.user_attrs["run_id"] for trial in trials())
     experiment = composed(*SMALL, *TINY)
-    assert continued(experiment, first).resume == first
+    assert resumed(experiment, first).resume == first
     paths = [
         Path(run.data.tags["checkpoints"]) / checkpoint.LAST
         for run in (mlflow.get_run(first), mlflow.get_run(second))
     ]
     shutil.copy(paths[1], paths[0])
-    assert continued(experiment, first).resume is None
+    assert resumed(experiment, first).resume is None

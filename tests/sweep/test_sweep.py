@@ -39,7 +39,7 @@ class Breaking(Bce):
 
 @pytest.fixture
 def swept(workdir, tmp_path_factory, monkeypatch, capfd):
-    """Overrides -> (exit code, what was said), of a sweep in this process and this folder."""
+    """Overrides -> (exit code, what was printed), of a sweep in this process and this folder."""
     monkeypatch.setenv("PNEUMO_STORES", str(tmp_path_factory.getbasetemp() / "stores"))
     monkeypatch.delenv("PNEUMO_STORAGE", raising=False)
 
@@ -50,8 +50,8 @@ def swept(workdir, tmp_path_factory, monkeypatch, capfd):
             code = 0
         except SystemExit as stop:
             code = stop.code
-        said = capfd.readouterr()
-        return (1, f"{said.out}{code}") if isinstance(code, str) else (code, said.out + said.err)
+        printed = capfd.readouterr()
+        return (1, f"{printed.out}{code}") if isinstance(code, str) else (code, printed.out + printed.err)
 
     return run
 
@@ -84,8 +84,8 @@ def files(run_id, folder=None):
 
 
 def test_a_study_ends_with_its_best_its_counts_and_one_parent_over_its_runs(swept):
-    code, said = swept("n_trials=4", "pruner=none")
-    assert code == 0, said
+    code, printed = swept("n_trials=4", "pruner=none")
+    assert code == 0, printed
     done = trials()
     assert [trial.state for trial in done] == [TrialState.COMPLETE] * 4
     assert done[0].params == {
@@ -95,8 +95,8 @@ def test_a_study_ends_with_its_best_its_counts_and_one_parent_over_its_runs(swep
         "loss": "ce",
     }
     best = max(done, key=lambda trial: trial.value)
-    assert f"best      #{best.number}: " in said
-    assert "trials    4 complete, 0 pruned, 0 failed" in said
+    assert f"best      #{best.number}: " in printed
+    assert "trials    4 complete, 0 pruned, 0 failed" in printed
 
     result = yaml.safe_load((folder() / "result.yaml").read_text())
     assert (result["best_trial"], result["complete"]) == (best.number, 4)
@@ -121,17 +121,17 @@ def test_a_study_ends_with_its_best_its_counts_and_one_parent_over_its_runs(swep
 
 
 def test_trials_leave_nothing_in_the_process(swept):
-    from pneumo.sweep.trial import OPENED
+    from pneumo.sweep.trial import DATASETS
 
-    OPENED.clear()
+    DATASETS.clear()
     swept("n_trials=1", *LR_ALONE)
-    (opened_first,) = OPENED.values()
+    (opened_first,) = DATASETS.values()
     handlers = list(logging.getLogger().handlers)
     open_files = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()}
-    code, said = swept("n_trials=4", *LR_ALONE)
-    assert code == 0, said
+    code, printed = swept("n_trials=4", *LR_ALONE)
+    assert code == 0, printed
     assert mlflow.active_run() is None
-    assert list(OPENED.values()) == [opened_first]
+    assert list(DATASETS.values()) == [opened_first]
     assert len(logging.getLogger().handlers) <= len(handlers)
     left = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()} - open_files
     assert not [path for path in left if "outputs" in str(path)]
@@ -145,7 +145,7 @@ def test_a_trial_of_a_study_learns_what_the_same_run_learns_alone(swept, compose
     assert trials()[0].value == alone["best/val_auroc"]
 
 
-def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swept):
+def test_a_trial_that_is_worse_than_the_others_is_pruned_with_a_reason(swept):
     begin = [
         {"optimizer.lr": 0.003},
         {"optimizer.lr": 0.004},
@@ -153,7 +153,7 @@ def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swe
         {"optimizer.lr": 1e-9},
     ]
     enqueue = ",".join(f"{{optimizer.lr: {values['optimizer.lr']}}}" for values in begin)
-    code, said = swept(
+    code, printed = swept(
         "n_trials=4",
         f"search.enqueue=[{enqueue}]",
         "optimizer.lr=tag(log,interval(1e-9,0.1))",
@@ -163,7 +163,7 @@ def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swe
         "fit.epochs=6",
         *LR_ALONE,
     )
-    assert code == 0, said
+    assert code == 0, printed
     pruned = [trial for trial in trials() if trial.state == TrialState.PRUNED]
     assert pruned
     for trial in pruned:
@@ -172,18 +172,18 @@ def test_a_trial_that_is_worse_than_the_others_is_stopped_early_and_says_why(swe
         assert run.info.status == "KILLED"
         assert run.data.tags["pruned"].startswith(f"MedianPruner after epoch {trial.last_step}: val/auroc ")
         assert "best/val_auroc" in run.data.metrics
-        assert f"pruned at {trial.last_step}/6" in said
+        assert f"pruned at {trial.last_step}/6" in printed
 
 
 def test_an_equal_configuration_takes_the_result_and_costs_nothing(swept):
     twice = "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 0.003}]"
-    code, said = swept("n_trials=2", twice, *LR_ALONE)
-    assert code == 0, said
+    code, printed = swept("n_trials=2", twice, *LR_ALONE)
+    assert code == 0, printed
     first, second = trials()
     assert second.user_attrs["duplicate_of"] == 0
     assert (second.value, second.user_attrs["run_id"]) == (first.value, first.user_attrs["run_id"])
     assert len(runs("tags.trial != ''")) == 1
-    assert "2 complete (1 of them taken over from equal ones)" in said
+    assert "2 complete (1 of them taken over from equal ones)" in printed
 
 
 @pytest.mark.parametrize(
@@ -194,21 +194,21 @@ def test_an_equal_configuration_takes_the_result_and_costs_nothing(swept):
         ("memory", "out of memory", "PRUNED", 1),
     ],
 )
-def test_failures_are_sorted_and_only_crashes_are_tried_again(swept, breaking, how, kind, state, tries):
+def test_failures_have_a_kind_and_only_crashes_are_retried(swept, breaking, how, kind, state, tries):
     begin = "search.enqueue=[{optimizer.lr: 0.003}]"
-    _, said = swept(*breaking, f"+loss.how={how}", begin, "retries=2", "n_trials=1")
+    _, printed = swept(*breaking, f"+loss.how={how}", begin, "retries=2", "n_trials=1")
     first = [trial for trial in trials() if trial.params.get("optimizer.lr") == 0.003]
     assert [trial.state.name for trial in first] == [state] * tries
     assert {trial.user_attrs["failure"] for trial in first} == {kind}
     (run,) = runs(f"attributes.run_id = '{first[0].user_attrs['run_id']}'")
     assert run.data.tags["failure"].startswith(kind)
-    assert kind in said
+    assert kind in printed
 
 
 def test_a_study_in_which_everything_fails_ends_with_1_and_a_result(swept, breaking):
-    code, said = swept(*breaking, "+loss.how=diverge", "n_trials=9")
+    code, printed = swept(*breaking, "+loss.how=diverge", "n_trials=9")
     assert code == 1
-    assert "stopped   too many trials failed: 4 of 4, above max_failure_rate=0.5" in said
+    assert "stopped   too many trials failed: 4 of 4, above max_failure_rate=0.5" in printed
     assert len(trials()) == 4
     result = yaml.safe_load((folder() / "result.yaml").read_text())
     assert (result["failed"], result["complete"]) == (4, 0)
@@ -216,9 +216,9 @@ def test_a_study_in_which_everything_fails_ends_with_1_and_a_result(swept, break
 
 
 def test_several_objectives_have_a_front_instead_of_a_best(swept):
-    code, said = swept("objective=[val/auroc,fit_seconds]", "n_trials=3", *LR_ALONE)
-    assert code == 0, said
-    assert "several objectives are not pruned" in said
+    code, printed = swept("objective=[val/auroc,fit_seconds]", "n_trials=3", *LR_ALONE)
+    assert code == 0, printed
+    assert "several objectives are not pruned" in printed
     assert all(len(trial.values) == 2 for trial in trials())
     assert (
         "Not beaten in every objective" in Path("study.md").read_text() if Path("study.md").exists() else True
@@ -230,10 +230,10 @@ def test_several_objectives_have_a_front_instead_of_a_best(swept):
     [("patience=1", "no better trial in "), ("hours=0.0001", "hours=0.0001 are over")],
 )
 def test_a_budget_ends_a_study_early_and_says_which(swept, stop, reason):
-    _, said = swept(
+    _, printed = swept(
         "n_trials=30", stop, *LR_ALONE, "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 1e-4}]"
     )
-    assert f"stopped   {reason}" in said
+    assert f"stopped   {reason}" in printed
     assert len(trials()) < 30
     assert yaml.safe_load((folder() / "result.yaml").read_text())["stopped"].startswith(reason)
 
@@ -250,26 +250,26 @@ def test_a_budget_ends_a_study_early_and_says_which(swept, stop, reason):
         ("+hydra.sweeper.sampler.nonsense=1", "hydra/sweeper/sampler: "),
     ],
 )
-def test_what_is_wrong_with_a_space_is_said_before_anything_is_written(swept, workdir, typed, message):
-    code, said = swept(typed)
+def test_an_invalid_space_is_refused_before_anything_is_written(swept, workdir, typed, message):
+    code, printed = swept(typed)
     assert code == 1
-    assert message in said
-    assert "Traceback" not in said
+    assert message in printed
+    assert "Traceback" not in printed
     assert not (workdir / "study.db").exists()
     assert not (workdir / "outputs").exists()
 
 
 def test_a_dry_run_composes_five_samples_and_writes_nothing(swept, workdir):
-    code, said = swept("dry_run=true", "search=full")
-    assert code == 0, said
-    assert "loss.gamma" in said
-    assert " #4  " in said
+    code, printed = swept("dry_run=true", "search=full")
+    assert code == 0, printed
+    assert "loss.gamma" in printed
+    assert " #4  " in printed
     assert list(workdir.iterdir()) == []
 
 
 def test_the_stock_sweeper_sees_the_same_space_and_our_task(swept):
-    code, said = swept("hydra/sweeper=optuna", "n_trials=2", "hydra.sweeper.sampler.seed=0")
-    assert code == 0, said
+    code, printed = swept("hydra/sweeper=optuna", "n_trials=2", "hydra.sweeper.sampler.seed=0")
+    assert code == 0, printed
     found = yaml.safe_load(Path("outputs/studies/s/optimization_results.yaml").read_text())
     assert set(found["best_params"]) == {
         "optimizer.lr",
@@ -288,10 +288,10 @@ def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkey
         f"search.design.questions=[{question}]",
         "~search.design.recipes.best",
     ]
-    _, said = swept(*command, "hours=0.0001", *LR_ALONE)
-    assert "stopped   hours=0.0001 are over" in said
-    code, said = swept(*command, *LR_ALONE)
-    assert code == 0, said
+    _, printed = swept(*command, "hours=0.0001", *LR_ALONE)
+    assert "stopped   hours=0.0001 are over" in printed
+    code, printed = swept(*command, *LR_ALONE)
+    assert code == 0, printed
     assert [trial.params["arm"] for trial in trials()] == ["report", "report: optimizer.lr=0.0001"] * 2
     monkeypatch.setattr(sys, "argv", ["pneumo", "study", "s"])
     main.main()
@@ -313,8 +313,8 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
     swept("n_trials=2", "pruner=none", *LR_ALONE)
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "2"])
     main.main()
-    said = capfd.readouterr().out
-    assert "evaluated once" in said
+    printed = capfd.readouterr().out
+    assert "evaluated once" in printed
     confirmed = runs("tags.confirms != ''")
     assert {run.data.tags["seed"] for run in confirmed} == {"1000", "1001"}
     assert sum("test/auroc" in run.data.metrics for run in confirmed) == 1

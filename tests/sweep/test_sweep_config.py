@@ -1,4 +1,4 @@
-"""conf/search, conf/pruner and what a study is told."""
+"""conf/search, conf/pruner and the settings of a study."""
 
 import optuna
 import pytest
@@ -7,82 +7,82 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from pneumo.errors import InputError
-from pneumo.sweep.controller import planned
-from pneumo.sweep.settings import settings_of
+from pneumo.sweep.plan import build_search
+from pneumo.sweep.settings import load_settings
 
 
-def there(group):
+def choices(group):
     return [p.stem for p in sorted((ROOT / "conf" / group).glob("*.yaml")) if not p.stem.startswith("_")]
 
 
 @pytest.fixture
-def told():
+def load():
     """Overrides -> (settings, plan), as the sweeper sees them."""
 
     def make(*overrides):
         with initialize_config_dir(str(ROOT / "conf")):
             composed = compose("sweep", list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(composed)
-        settings = settings_of(composed)
-        return settings, planned(settings, composed, list(overrides))
+        settings = load_settings(composed)
+        return settings, build_search(settings, composed, list(overrides))
 
     yield make
     HydraConfig.instance().cfg = None
 
 
-@pytest.mark.parametrize("search", [name for name in there("search") if name != "conclusions"])
-def test_every_search_holds_the_reports_setting_as_its_first_trial(told, composed, search):
-    _, plan = told(f"search={search}")
+@pytest.mark.parametrize("search", [name for name in choices("search") if name != "conclusions"])
+def test_every_search_holds_the_reports_setting_as_its_first_trial(load, composed, search):
+    _, plan = load(f"search={search}")
     study = optuna.create_study()
     study.enqueue_trial(plan.queue[0])
     values = plan.suggest(study.ask())
     assert plan.queue[0].items() <= values.items()
-    assert plan.leaves_out == []
+    assert plan.notes == []
     composed(*plan.overrides(values), primary="sweep")
 
 
-def test_the_default_search_begins_with_the_reports_four_values(told):
-    _, plan = told()
+def test_the_default_search_begins_with_the_reports_four_values(load):
+    _, plan = load()
     assert plan.queue == [
         {"optimizer.lr": 1e-3, "fit.accumulation_steps": 1, "fit.batch_size": 6, "loss": "ce"}
     ]
 
 
-def test_another_beginning_is_one_override(told):
-    _, plan = told("search.enqueue=[]")
+def test_another_beginning_is_one_override(load):
+    _, plan = load("search.enqueue=[]")
     assert plan.queue == []
-    _, plan = told("search.enqueue=[{optimizer.lr: 0.01}]")
+    _, plan = load("search.enqueue=[{optimizer.lr: 0.01}]")
     assert plan.queue == [{"optimizer.lr": 0.01}]
 
 
-@pytest.mark.parametrize("pruner", there("pruner"))
-def test_every_pruner_is_made(told, pruner):
-    settings, _ = told(f"pruner={pruner}")
+@pytest.mark.parametrize("pruner", choices("pruner"))
+def test_every_pruner_is_made(load, pruner):
+    settings, _ = load(f"pruner={pruner}")
     expected = {"none": "NopPruner"}.get(pruner, f"{pruner.title()}Pruner")
-    assert type(settings.chosen_pruner()).__name__ == expected
+    assert type(settings.make_pruner()).__name__ == expected
 
 
 @pytest.mark.parametrize("group", ["search", "pruner"])
 def test_every_yaml_of_a_study_opens_with_its_command(group):
-    for name in there(group):
+    for name in choices(group):
         lines = (ROOT / "conf" / group / f"{name}.yaml").read_text().splitlines()
         command = next(line for line in lines if not line.startswith("# @package"))
         assert command.startswith(f"# python sweep.py -m {group}={name}"), command
 
 
-def test_several_objectives_and_designs_are_not_pruned(told):
-    settings, _ = told("objective=[val/auroc,fit_seconds]")
-    assert isinstance(settings.chosen_pruner(), optuna.pruners.NopPruner)
+def test_several_objectives_and_designs_are_not_pruned(load):
+    settings, _ = load("objective=[val/auroc,fit_seconds]")
+    assert isinstance(settings.make_pruner(), optuna.pruners.NopPruner)
     assert settings.directions == ["maximize", "minimize"]
-    settings, _ = told("search=conclusions")
-    assert isinstance(settings.chosen_pruner(), optuna.pruners.NopPruner)
+    settings, _ = load("search=conclusions")
+    assert isinstance(settings.make_pruner(), optuna.pruners.NopPruner)
 
 
-def test_the_sampler_is_seeded_by_what_is_there(told):
-    settings, _ = told("hydra.sweeper.sampler.seed=5")
+def test_the_sampler_is_seeded_by_the_number_of_existing_trials(load):
+    settings, _ = load("hydra.sweeper.sampler.seed=5")
     sampled = []
-    for there_are in (0, 0, 7):
-        study = optuna.create_study(sampler=settings.chosen_sampler(there_are))
+    for n_existing in (0, 0, 7):
+        study = optuna.create_study(sampler=settings.make_sampler(n_existing))
         sampled.append(study.ask().suggest_float("x", 0, 1))
     assert sampled[0] == sampled[1] != sampled[2]
 
@@ -93,8 +93,8 @@ def test_the_sampler_is_seeded_by_what_is_there(told):
         ("objective=val/loss", "losses of different kinds cannot be compared"),
         ("objective=test/auroc", "objective must be one of val/"),
         ("objective=val/aurocc", "objective must be one of val/"),
-        ("objective=fit_seconds", "what is quickest learns nothing"),
-        ("objective=[]", "objective must name a figure"),
+        ("objective=fit_seconds", "the fastest model learns nothing"),
+        ("objective=[]", "objective must name a metric"),
         ("n_trials=0", "n_trials must be at least 1, got 0"),
         ("workers=two", "study.workers must be a whole number, got 'two'"),
         ("hours=-1", "hours must be above 0, got -1"),
@@ -102,8 +102,8 @@ def test_the_sampler_is_seeded_by_what_is_there(told):
         ("storage=postgresql://me:secret@127.0.0.1/x", "PNEUMO_STORAGE"),
     ],
 )
-def test_a_study_told_nonsense_is_refused(told, override, message):
+def test_invalid_settings_are_refused(load, override, message):
     with pytest.raises(InputError) as refused:
-        told(override)
+        load(override)
     assert message in str(refused.value)
     assert "secret" not in str(refused.value)

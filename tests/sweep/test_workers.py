@@ -19,15 +19,15 @@ from postgres import PASSWORD
 
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
+from pneumo.sweep.attributes import PROCESS
 from pneumo.sweep.storage import COUNTED, open_study
-from pneumo.sweep.trial import PROCESS
 
 LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
 SWEEP = [
     *(sys.executable, str(ROOT / "sweep.py"), "-m", "study=s", *SMALL, "model.width=4", *LR_ALONE),
     "hydra.sweeper.heartbeat_seconds=2",
 ]
-SAID = "said.txt"
+OUTPUT = "printed.txt"
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def started(workdir, tmp_path_factory, monkeypatch):
     processes = []
 
     def start(*overrides):
-        with Path(SAID).open("a") as file:
+        with Path(OUTPUT).open("a") as file:
             processes.append(subprocess.Popen([*SWEEP, *overrides], stdout=file, stderr=subprocess.STDOUT))
         return processes[-1]
 
@@ -48,33 +48,33 @@ def started(workdir, tmp_path_factory, monkeypatch):
         process.wait()
 
 
-def until(happened, *processes, seconds=120):
+def wait_until(happened, *processes, seconds=120):
     """What `happened` returns, once it is true; processes that must live meanwhile are seen to."""
     deadline = time.monotonic() + seconds
     while not (found := happened()):
-        assert time.monotonic() < deadline, said()
-        assert all(process.poll() is None for process in processes), said()
+        assert time.monotonic() < deadline, printed()
+        assert all(process.poll() is None for process in processes), printed()
         time.sleep(0.1)
     return found
 
 
-def said():
-    return Path(SAID).read_text()
+def printed():
+    return Path(OUTPUT).read_text()
 
 
-def study_at(url):
-    """Its ledger; None while it is not there."""
+def find_study(url):
+    """Its storage; None while it is not there."""
     try:
         return open_study(url, "s", directions=None)
     except InputError:
         return None
 
 
-def under_way(ledger, epochs=0):
+def running_trials(storage, epochs=0):
     """The numbers of trials that have reported as many epochs, by the processes that hold them."""
     return {
         int(trial.user_attrs[PROCESS].split(":")[1]): trial.number
-        for trial in ledger.trials(TrialState.RUNNING)
+        for trial in storage.trials(TrialState.RUNNING)
         if PROCESS in trial.user_attrs and (trial.last_step or 0) >= epochs
     }
 
@@ -94,16 +94,16 @@ def logged_epochs(trial):
     return [value.step for value in sorted(history, key=lambda value: value.timestamp)]
 
 
-def test_killed_workers_lose_no_trial_and_double_none(started, workdir, database, monkeypatch):
+def test_killed_workers_neither_lose_nor_repeat_a_trial(started, workdir, database, monkeypatch):
     monkeypatch.setenv("PNEUMO_STORAGE", database)
     moments = random.Random(0)
     command = ["n_trials=24", "fit.epochs=4"]
     workers = {process.pid: process for process in (started(*command) for _ in range(4))}
-    ledger = until(lambda: study_at(database), *workers.values())
+    storage = wait_until(lambda: find_study(database), *workers.values())
     killed = []
     for epochs in moments.sample(range(4), 2):
-        held = until(
-            lambda epochs=epochs: {p: n for p, n in under_way(ledger, epochs).items() if p in workers},
+        held = wait_until(
+            lambda epochs=epochs: {p: n for p, n in running_trials(storage, epochs).items() if p in workers},
             *workers.values(),
         )
         pid = moments.choice(sorted(held))
@@ -113,9 +113,9 @@ def test_killed_workers_lose_no_trial_and_double_none(started, workdir, database
         worker.wait()
     replacement = started(*command)
     for process in (*workers.values(), replacement):
-        assert process.wait(timeout=300) == 0, said()
+        assert process.wait(timeout=300) == 0, printed()
 
-    trials = ledger.trials()
+    trials = storage.trials()
     finished = [trial for trial in trials if trial.state in COUNTED]
     assert len(finished) == 24
     assert {trial.state for trial in trials} <= {*COUNTED, TrialState.FAIL}
@@ -150,31 +150,31 @@ def put_to_sleep(process):
             process.send_signal(signal.SIGCONT)
             return False
 
-    until(asleep, process)
+    wait_until(asleep, process)
 
 
 def superseded(started):
-    """The ledger of a study, a process of it that sleeps, and the one that goes on with its trial."""
+    """The storage of a study, a process of it that sleeps, and the one that goes on with its trial."""
     command = ["n_trials=1", "fit.epochs=60", "pruner=none"]
     sleeper = started(*command)
-    ledger = until(lambda: study_at("sqlite:///study.db"), sleeper)
-    until(lambda: under_way(ledger, epochs=2), sleeper)
+    storage = wait_until(lambda: find_study("sqlite:///study.db"), sleeper)
+    wait_until(lambda: running_trials(storage, epochs=2), sleeper)
     put_to_sleep(sleeper)
-    (slept,) = ledger.trials()
+    (slept,) = storage.trials()
     successor = started(*command)
-    until(lambda: successor.pid in under_way(ledger, epochs=slept.last_step + 2), successor)
-    return ledger, sleeper, successor
+    wait_until(lambda: successor.pid in running_trials(storage, epochs=slept.last_step + 2), successor)
+    return storage, sleeper, successor
 
 
 @pytest.mark.parametrize("wakes", ["while its successor trains", "after its successor has ended"])
-def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
-    ledger, sleeper, successor = superseded(started)
+def test_a_suspended_process_leaves_the_run_to_its_successor(started, wakes):
+    storage, sleeper, successor = superseded(started)
     if wakes.startswith("after"):
-        assert successor.wait(timeout=300) == 0, said()
+        assert successor.wait(timeout=300) == 0, printed()
     sleeper.send_signal(signal.SIGCONT)
-    assert [process.wait(timeout=300) for process in (successor, sleeper)] == [0, 0], said()
+    assert [process.wait(timeout=300) for process in (successor, sleeper)] == [0, 0], printed()
 
-    first, again = ledger.trials()
+    first, again = storage.trials()
     assert (first.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert again.user_attrs["run_id"] == first.user_attrs["run_id"]
     (run,) = runs_of_trials().values()
@@ -189,20 +189,20 @@ def test_a_process_that_slept_leaves_the_run_to_its_successor(started, wakes):
     ]
 
 
-def test_a_process_that_slept_and_is_told_to_stop_ends_no_run_of_its_successor(started):
-    ledger, sleeper, successor = superseded(started)
+def test_a_suspended_process_that_is_interrupted_does_not_end_the_run_of_its_successor(started):
+    storage, sleeper, successor = superseded(started)
     sleeper.send_signal(signal.SIGINT)
     sleeper.send_signal(signal.SIGCONT)
-    assert sleeper.wait(timeout=60) == 130, said()
+    assert sleeper.wait(timeout=60) == 130, printed()
     (run,) = runs_of_trials().values()
     assert (run.info.status, run.data.tags["state"]) == ("RUNNING", "running")
-    assert successor.wait(timeout=300) == 0, said()
-    assert [trial.state for trial in ledger.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert successor.wait(timeout=300) == 0, printed()
+    assert [trial.state for trial in storage.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_two_workers_make_exactly_the_trials_that_were_asked_for(started):
-    assert started("workers=2", "n_trials=6", "fit.epochs=5").wait(timeout=300) == 0, said()
-    trials = study_at("sqlite:///study.db").trials()
+    assert started("workers=2", "n_trials=6", "fit.epochs=5").wait(timeout=300) == 0, printed()
+    trials = find_study("sqlite:///study.db").trials()
     assert len(trials) == 6
     assert {trial.state for trial in trials} <= set(COUNTED)
     processes = {trial.user_attrs[PROCESS] for trial in trials}

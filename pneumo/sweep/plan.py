@@ -1,0 +1,106 @@
+"""What a study is to try: its search space or design, and the experiment that each trial's parameters
+compose to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pneumo.errors import InputError
+from pneumo.runs import config
+from pneumo.runs.experiment import Experiment
+from pneumo.runs.identity import PLACES
+from pneumo.sweep import attributes
+from pneumo.sweep.ablation import AblationDesign, build_design
+from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
+from pneumo.sweep.settings import StudySettings
+
+Search = SearchSpace | AblationDesign
+
+
+class StudyPlan:
+    """The configuration of a sweep command: `settings` of the study, `search`, and `base`, the experiment
+    without anything searched. InputError, also of its methods: they do not compose."""
+
+    def __init__(
+        self, context: HydraContext, composed: DictConfig, settings: StudySettings, arguments: Sequence[str]
+    ):
+        self.settings = settings
+        self.search = build_search(settings, composed, arguments)
+        self._context, self._composed = context, composed
+        self.base = self._compose(self.search.fixed)
+        n_trials = settings.n_trials if self.search.size is None else self.search.size
+        if n_trials is None:
+            raise InputError("n_trials must be given: n_trials=20")
+        self.n_trials = n_trials
+
+    def check(self) -> None:
+        """Composes every choice and both ends of every range. InputError: one of them does not compose, or
+        searches where the data are."""
+        if places := sorted(self.searched().intersection(PLACES)):
+            raise InputError(f"{places[0]} cannot be searched: all trials of a study are on the same data")
+        self.settings.make_sampler(0)
+        self.settings.make_pruner()
+        for values in self.search.extremes():
+            self.experiment(values)
+
+    def experiment(self, values: Mapping[str, Value]) -> Experiment:
+        """The experiment of a trial with these parameters."""
+        try:
+            return self._compose(self.search.overrides(values))
+        except InputError as error:
+            parameters = " ".join(override(name, value) for name, value in values.items())
+            raise InputError(f"{parameters}: {error}") from None
+
+    def _compose(self, overrides: Sequence[str]) -> Experiment:
+        try:
+            composed = self._context.config_loader.load_sweep_config(self._composed, list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InputError(" ".join(str(error).split())) from None
+        return config.load(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+
+    def searched(self) -> set[str]:
+        """The names of the settings that differ between trials."""
+        if isinstance(self.search, AblationDesign):
+            return {name for arm in self.search.arms.values() for name in arm} | {"seed"}
+        return {name.split(".")[0] if name in config.GROUPS else name for name in self.search.describe()}
+
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What must stay the same for the study to be continued, as topic -> name -> value."""
+        searched = self.searched()
+        settings = {
+            name: value
+            for name, value in self.base.identity.items()
+            if not any(name == other or name.startswith(f"{other}.") for other in searched)
+        }
+        return {
+            "objective": {"objective": ", ".join(self.settings.objective)},
+            "space": self.search.describe(),
+            "settings": settings,
+        }
+
+    def study_attributes(self) -> dict[str, Any]:
+        """What `pneumo study` needs, as attributes of the study."""
+        return {
+            attributes.N_TRIALS: self.n_trials,
+            attributes.OBJECTIVE: self.settings.objective,
+            attributes.DESIGN: asdict(self.search) if isinstance(self.search, AblationDesign) else None,
+        }
+
+
+def build_search(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Search:
+    """InputError: the search is not valid."""
+    arguments = [
+        line for line in arguments if config.key_of(line).split(".")[0] not in ("workers", "dry_run")
+    ]
+    search, choices = settings.search, composed.hydra.runtime.choices
+    if search["design"] is not None:
+        return build_design(search["design"], arguments, choices["data"])
+    always: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
+    return build_space(
+        always, search["conditional"], search["exists_where"], search["enqueue"], arguments, dict(choices)
+    )

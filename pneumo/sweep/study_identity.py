@@ -1,0 +1,77 @@
+"""What must stay the same for a study to be continued under its name: its plan and its data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pneumo.errors import InputError
+from pneumo.runs.identity import Images, configuration, differing_aspects
+from pneumo.sweep.attributes import DATA, IDENTITY, SPLIT_HASH
+from pneumo.sweep.storage import StudyStorage
+
+
+def begin_or_continue(
+    storage: StudyStorage,
+    queue: Sequence[Mapping[str, Any]],
+    identity: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> None:
+    """Queues a new study's first trials and stores its identity; stores the attributes of any study.
+    `defaults` are of settings that did not exist yet in older versions. InputError: a study of that name
+    exists with another identity."""
+    study = storage.study
+    with storage.lock():
+        known = study.user_attrs.get(IDENTITY)
+        if known is None:
+            for values in queue[len(storage.trials()) :]:  # a process may have died in the middle of it
+                study.enqueue_trial(dict(values))
+            study.set_user_attr(IDENTITY, dict(identity))
+            differing = []
+        else:
+            missing = {name: defaults[name] for name in identity["settings"] if name in defaults}
+            settings = {**missing, **configuration(known["settings"])}
+            differing = differences({**known, "settings": settings}, identity)
+        if not differing:
+            for name, value in attributes.items():
+                study.set_user_attr(name, value)
+    if differing:
+        raise InputError(
+            f"The study {study.study_name} exists with other settings; study=NAME begins another one:\n"
+            + "\n".join(f"  {line}" for line in differing)
+        )
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each setting that differs; both map topic -> name -> value."""
+    missing = "not there"
+    return [
+        f"{name}: then {then.get(topic, {}).get(name, missing)}, now {now[topic].get(name, missing)}"
+        for topic in now
+        for name in sorted(then.get(topic, {}).keys() | now[topic].keys())
+        if then.get(topic, {}).get(name) != now[topic].get(name)
+    ]
+
+
+def has_known_data(storage: StudyStorage) -> bool:
+    """Whether a trial of the study has loaded its data before."""
+    return not {DATA, SPLIT_HASH}.isdisjoint(storage.study.user_attrs)
+
+
+def refuse_other_data(storage: StudyStorage, images: Images, split_hash: str) -> None:
+    """Stores the identity of the data, if it is not known. InputError: images, labels, lesions, patients or
+    split differ from those of earlier trials. Studies of older versions know the split alone."""
+    with storage.lock():
+        known = storage.study.user_attrs
+        if data := known.get(DATA):
+            differing = differing_aspects(data, images.aspects)
+        elif known.get(SPLIT_HASH, split_hash) != split_hash:
+            differing = ["the split"]
+        else:
+            differing = []
+            storage.study.set_user_attr(SPLIT_HASH, split_hash)
+            storage.study.set_user_attr(DATA, images.aspects)
+    if differing:
+        raise InputError(
+            f"The data are not those the study {storage.study.study_name} began with: "
+            f"{', '.join(differing)} differ. Restore them, or begin another study with study=NAME"
+        )
