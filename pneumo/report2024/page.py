@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from pneumo.data.atomic import atomic_path
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
@@ -37,21 +38,12 @@ def report(out: str, study: str | None, url: str | None) -> None:
         raise tracking.away(error) from None
     texts = {"html": pages.page(sections, {}), "md": pages.markdown(sections)}
     for suffix, path in files.items():
-        write(texts[suffix], path)
+        with atomic_path(path) as beside:
+            beside.write_text(texts[suffix])
     terminal.say("runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.place()}")
     for command in found.missing:
         terminal.say("not yet", command)
     terminal.say("written", " and ".join(map(str, files.values())))
-
-
-def write(text: str, path: Path) -> None:
-    """Beside its place first: what was there before stays until the new one is whole."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def written(found: CollectedRuns, answers: Sequence[Section], terminal: Terminal) -> list[Section]:

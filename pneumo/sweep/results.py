@@ -8,6 +8,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from pneumo.data.atomic import atomic_path
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.format import clock, short
@@ -56,9 +57,9 @@ def keep(ledger: StudyStorage, why: str, folder: Path) -> None:
     """The result file, always; in MLflow the parent's run once it is as far as this."""
     study = ledger.study
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{RESULT}"
-    beside.write_text(yaml.safe_dump(result(study, why), sort_keys=False))
-    beside.replace(folder / RESULT)
+    text = yaml.safe_dump(result(study, why), sort_keys=False)
+    with atomic_path(folder / RESULT) as beside:
+        beside.write_text(text)
     with ledger.turn():
         ended = len(ledger.trials(*COUNTED, TrialState.FAIL))
         if study.user_attrs.get("kept") == ended:

@@ -5,7 +5,6 @@ one small layer's."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from pneumo.components.augment import Augment
 from pneumo.components.models import Classifier
+from pneumo.data.atomic import atomic_path, remove_leftovers
 from pneumo.data.batches import Batch, Batches, in_batches
 from pneumo.errors import InputError
 from pneumo.runs import identity
@@ -87,7 +87,10 @@ def with_cached_features(
     place = trainer.batches.store.folder / f"features-{key_of(trainer, model, n_transforms)[:16]}.npz"
     with FileLock(f"{place}.lock"):
         if not place.exists():
-            write(place, *computed(trainer, model, n_transforms, advance))
+            remove_leftovers(place)
+            features, of_views = computed(trainer, model, n_transforms, advance)
+            with atomic_path(place) as beside, beside.open("wb") as file:
+                np.savez(file, features=features, labels=of_views)
     kept = np.load(place)
     shared = {one.name: getattr(trainer, one.name) for one in fields(Trainer)}
     batches = FeatureBatches(trainer.batches, torch.from_numpy(kept["features"]))
@@ -153,14 +156,3 @@ def computed(
         labels.append(torch.stack([one.cpu() for one in said], dim=1))
         advance(int(rows[-1]) + 1, n)
     return torch.cat(features).numpy(), torch.cat(labels).numpy()
-
-
-def write(place: Path, features: np.ndarray, labels: np.ndarray) -> None:
-    """Whole, or not at all."""
-    beside = place.with_suffix(".partial")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, features=features, labels=labels)
-        beside.replace(place)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -348,7 +348,8 @@ def test_threads_decode_side_by_side_and_each_gets_its_own(tmp_path: Path) -> No
 def test_decoders_end_with_their_process(tmp_path: Path) -> None:
     path = dicoms.save(tmp_path / "a.dcm", NOISE, "JPEGLSLossless")
     code = (
-        "import os, sys, signal; from pathlib import Path; from pneumo.data.decode import gdcm_process, images;"
+        "import os, sys, signal; from pathlib import Path;"
+        "from pneumo.data.decode import gdcm_process, images;"
         "images.load_grey(Path(sys.argv[1]), 'a.dcm'); print(gdcm_process.idle[0].pid, flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
