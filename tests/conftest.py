@@ -135,7 +135,7 @@ def fit_on_squares(
         "channels_last": False,
     }
     settings = TrainerSettings(**fit_options | options.pop("settings", {}))
-    accelerator = options.pop("machine", Accelerator.chosen("cpu", settings.precision))
+    accelerator = options.pop("accelerator", Accelerator.chosen("cpu", settings.precision))
     trainer = Trainer(
         settings=settings,
         accelerator=accelerator,
