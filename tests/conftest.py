@@ -107,7 +107,6 @@ def parts(n_train: int, n_val: int) -> Split:
         leak_risk=None,
         notes=(),
         patient_memory_auc=0.5,
-        patient_memory_auc_val=0.5,
         numbers={},
     )
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from pneumo.components.augment import Augment
 from pneumo.data.audit import Audit, audit
@@ -18,9 +17,9 @@ from pneumo.display.console import Terminal
 from pneumo.display.format import clock
 from pneumo.errors import InputError, listed, one_line
 from pneumo.runs import config, messages
+from pneumo.training.lesion_retention import sampled_lesions, share_of_lesions_lost
 
-POSITIVES_LOOKED_AT, DRAWS = 512, 4  # at 512 px about ten seconds an augment on one core
-BATCH = 64
+N_DRAWS = 4
 
 
 def check(overrides: Sequence[str], verify: bool = False) -> None:
@@ -44,7 +43,7 @@ def check(overrides: Sequence[str], verify: bool = False) -> None:
     found = audit(cohort, store, split)
     _say_counts(terminal, cohort, store, split)
     terminal.say("split", messages.split(split) if split else f"none: {why_not}")
-    _say_twins(terminal, cohort, found)
+    _say_duplicates(terminal, cohort, found)
     _say_lesions(terminal, found)
     _say_lost(terminal, augments, store)
     for note in (*cohort.notes, *(split.notes if split else ())):
@@ -52,19 +51,6 @@ def check(overrides: Sequence[str], verify: bool = False) -> None:
     if cohort.skipped:
         raise unusable(cohort)
     terminal.say("files", f"all {len(cohort):,} can be read")
-
-
-def share_lost(augment: Augment, store: Store, seed: int = 0) -> float:
-    """The share of positive draws that keep less of a drawn lesion than `relabel_lost_below`."""
-    drawn = np.linspace(0, len(store.lesions) - 1, min(len(store.lesions), POSITIVES_LOOKED_AT)).astype(int)
-    rows = np.tile(drawn, DRAWS)
-    draws = augment.draw(len(rows), torch.Generator().manual_seed(seed))
-    lost = 0
-    for start in range(0, len(rows), BATCH):
-        masks = torch.from_numpy(store.lesions[rows[start : start + BATCH]])[:, None]
-        surviving = augment.surviving(masks, draws[start : start + BATCH])
-        lost += int((surviving < augment.relabel_lost_below).sum())
-    return lost / len(rows)
 
 
 def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:
@@ -116,42 +102,46 @@ def _counts(name: str, cohort: Cohort, rows: Rows) -> list[str]:
     ]
 
 
-def _say_twins(terminal: Terminal, cohort: Cohort, found: Audit) -> None:
-    if not found.twins:
-        terminal.say("twins", "no two images have equal pixels")
+def _say_duplicates(terminal: Terminal, cohort: Cohort, found: Audit) -> None:
+    if not found.duplicates:
+        terminal.say("pixels", "no two images have equal pixels")
         return
     where = cohort.table["where"]
-    for said, twins in (
-        ("have the pixels of another", found.twins),
-        ("have the pixels of one with the other label", found.twins_of_two_labels),
-        ("have the pixels of one in another part of the split", found.twins_apart),
+    for text, duplicates in (
+        ("have the same pixels as another", found.duplicates),
+        ("have the same pixels as one with the other label", found.duplicates_of_two_labels),
+        ("have the same pixels as one in another split", found.duplicates_across_splits),
     ):
-        if twins:
-            example = " = ".join(where.iloc[row] for row in twins[0][:2])
-            terminal.say("twins", f"{sum(map(len, twins)):,} images {said}, e.g. {example}")
+        if duplicates:
+            example = " = ".join(where.iloc[row] for row in duplicates[0][:2])
+            terminal.say("pixels", f"{sum(map(len, duplicates)):,} images {text}, e.g. {example}")
 
 
 def _say_lesions(terminal: Terminal, found: Audit) -> None:
     shares = found.lesion_shares
-    undrawn = f"; {found.undrawn:,} positives have none drawn" if found.undrawn else ""
+    unannotated = f"; {found.unannotated:,} positives have none" if found.unannotated else ""
     if not len(shares):
-        terminal.say("lesions", f"none drawn{undrawn}")
+        terminal.say("lesions", f"none annotated{unannotated}")
         return
     low, quarter, median, three, high = (
         f"{share:.2%}" for share in np.quantile(shares, [0.05, 0.25, 0.5, 0.75, 0.95])
     )
     terminal.say(
         "lesions",
-        f"{len(shares):,} drawn{undrawn}; share of the image: median {median}, half of them {quarter} to "
-        f"{three}, nine in ten {low} to {high}, largest {shares.max():.1%}",
+        f"{len(shares):,} annotated{unannotated}; share of the image: median {median}, half of them "
+        f"{quarter} to {three}, nine in ten {low} to {high}, largest {shares.max():.1%}",
     )
 
 
 def _say_lost(terminal: Terminal, augments: Mapping[str, Augment], store: Store) -> None:
-    """What each augment takes away; nothing is drawn without lesions."""
+    """The share of lesions that each augmentation loses; no line where no lesions are annotated."""
     if not len(store.lesions):
         return
-    lost = [f"{name} {share_lost(augment, store):.1%}" for name, augment in augments.items()]
+    lesions = sampled_lesions(store)
+    lost = [
+        f"{name} {share_of_lesions_lost(augment, store, lesions, augment.relabel_lost_below, N_DRAWS):.1%}"
+        for name, augment in augments.items()
+    ]
     terminal.say("augments", f"share of positive draws that lose the lesion: {' · '.join(lost)}")
 
 

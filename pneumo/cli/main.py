@@ -22,7 +22,7 @@ pneumo study NAME                      a study's answers; also as study.md and s
 pneumo confirm NAME [top=5] [seeds=5]  its best again with fresh seeds, then the test split, once
 pneumo reproduce RUN_ID                a logged run again, and whether it comes out the same
 pneumo data check [data=...] [verify=true]
-                                       reads a whole data set: twins, leaks, lesions, unreadable files;
+                                       reads a whole data set: duplicates, leaks, lesions, unreadable files;
                                        with verify, also files that do not look changed since the last time
 
 The study is looked for where sweep.py keeps it: storage=..., else PNEUMO_STORAGE, else study.db here."""
