@@ -107,7 +107,6 @@ def parts(n_train: int, n_val: int) -> Split:
         leak_risk=None,
         notes=(),
         patient_memory_auc=0.5,
-        patient_memory_auc_val=0.5,
         numbers={},
     )
 
@@ -135,7 +134,7 @@ def fit_on_squares(
         "channels_last": False,
     }
     settings = TrainerSettings(**fit_options | options.pop("settings", {}))
-    accelerator = options.pop("machine", Accelerator.chosen("cpu", settings.precision))
+    accelerator = options.pop("accelerator", Accelerator.chosen("cpu", settings.precision))
     trainer = Trainer(
         settings=settings,
         accelerator=accelerator,

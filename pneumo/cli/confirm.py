@@ -1,7 +1,6 @@
 """`pneumo confirm NAME`: trains the best trials of a study again with fresh seeds, then evaluates the test
 split once."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from pneumo.data.atomic import atomic_path
 from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
@@ -237,9 +237,8 @@ def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, An
         heading = f"{path} is not written: it would compose to another experiment than the best:"
         raise InputError(listed(heading, differing))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
+    with atomic_path(path) as beside:
+        beside.write_text(text)
     return path
 
 

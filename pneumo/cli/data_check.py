@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from pneumo.components.augment import Augment
 from pneumo.data.audit import Audit, audit
 from pneumo.data.cohort import Cohort
 from pneumo.data.contents import contents
@@ -19,9 +17,9 @@ from pneumo.display.console import Terminal
 from pneumo.display.format import clock
 from pneumo.errors import InputError, listed, one_line
 from pneumo.runs import config, messages
+from pneumo.training.lesion_retention import sampled_lesions, share_of_lesions_lost
 
-MAX_POSITIVES, DRAWS = 512, 4  # at 512 px about ten seconds for an augment on one core
-BATCH = 64
+N_DRAWS = 4  # of each lesion
 
 
 def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
@@ -48,7 +46,12 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
     terminal.say("split", messages.split(split) if split else f"none: {why_not}")
     _print_duplicates(terminal, cohort, found)
     _print_lesions(terminal, found)
-    lost = {name: share_lost(augment, store) for name, augment in augments.items() if len(store.lesions)}
+    lesions = sampled_lesions(store)
+    lost = {
+        name: share_of_lesions_lost(augment, store, lesions, augment.relabel_lost_below, N_DRAWS)
+        for name, augment in augments.items()
+        if len(lesions)
+    }
     if lost:
         shares = " · ".join(f"{name} {share:.1%}" for name, share in lost.items())
         terminal.say("augments", f"share of augmented positives that lose the lesion: {shares}")
@@ -63,13 +66,12 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
         "changed_files": changed,
         "counts": counts,
         "duplicates": {
-            "images": _images(found.twins),
-            "with_other_label": _images(found.twins_of_two_labels),
-            "in_other_split": _images(found.twins_apart),
+            "images": _images(found.duplicates),
+            "with_other_label": _images(found.duplicates_of_two_labels),
+            "in_other_split": _images(found.duplicates_across_splits),
         },
-        "patients_in_several_splits": found.patients_apart,
         "annotated_lesions": len(found.lesion_shares),
-        "positives_without_annotation": found.undrawn,
+        "positives_without_annotation": found.unannotated,
         "lost_lesions": lost,
         "notes": notes,
         "root": str(cohort.root),
@@ -82,19 +84,6 @@ def refuse_unusable(found: Mapping[str, Any]) -> None:
     if lines := found["unusable"]:
         heading = f"{found['root']}: {len(lines):,} rows cannot be used:"
         raise InputError(listed(heading, lines, shown=len(lines)))
-
-
-def share_lost(augment: Augment, store: Store, seed: int = 0) -> float:
-    """The share of augmented positives that keep less of their annotated lesion than `relabel_lost_below`."""
-    sample = np.linspace(0, len(store.lesions) - 1, min(len(store.lesions), MAX_POSITIVES)).astype(int)
-    rows = np.tile(sample, DRAWS)
-    draws = augment.draw(len(rows), torch.Generator().manual_seed(seed))
-    lost = 0
-    for start in range(0, len(rows), BATCH):
-        masks = torch.from_numpy(store.lesions[rows[start : start + BATCH]])[:, None]
-        surviving = augment.surviving(masks, draws[start : start + BATCH])
-        lost += int((surviving < augment.relabel_lost_below).sum())
-    return lost / len(rows)
 
 
 def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:
@@ -160,23 +149,23 @@ def _images(duplicates: Sequence[Rows]) -> int:
 
 
 def _print_duplicates(terminal: Terminal, cohort: Cohort, found: Audit) -> None:
-    if not found.twins:
-        terminal.say("duplicate", "no two images have equal pixels")
+    if not found.duplicates:
+        terminal.say("pixels", "no two images have equal pixels")
         return
     where = cohort.table["where"]
     for what, duplicates in (
-        ("have the pixels of another", found.twins),
-        ("have the pixels of one with the other label", found.twins_of_two_labels),
-        ("have the pixels of one in another split", found.twins_apart),
+        ("have the same pixels as another", found.duplicates),
+        ("have the same pixels as one with the other label", found.duplicates_of_two_labels),
+        ("have the same pixels as one in another split", found.duplicates_across_splits),
     ):
         if duplicates:
             example = " = ".join(where.iloc[row] for row in duplicates[0][:2])
-            terminal.say("duplicate", f"{_images(duplicates):,} images {what}, e.g. {example}")
+            terminal.say("pixels", f"{_images(duplicates):,} images {what}, e.g. {example}")
 
 
 def _print_lesions(terminal: Terminal, found: Audit) -> None:
     shares = found.lesion_shares
-    without = f"; {found.undrawn:,} positives have no annotated lesion" if found.undrawn else ""
+    without = f"; {found.unannotated:,} positives have no annotated lesion" if found.unannotated else ""
     if not len(shares):
         terminal.say("lesions", f"none annotated{without}")
         return

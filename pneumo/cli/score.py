@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
+from pneumo.data.atomic import atomic_path
 from pneumo.data.split import COLUMN_VALUES
 from pneumo.data.tables import flags, known, need_columns, of_images, read_table, sexes, years
 from pneumo.data.validate import LABELS
@@ -64,10 +65,8 @@ def score(
         "json": report.as_json(evaluation, groups),
     }
     for suffix, content in files.items():
-        whole = Path(f"{path.stem}.evaluation.{suffix}")
-        beside = whole.with_name(f".{whole.name}")
-        beside.write_text(content)
-        beside.replace(whole)
+        with atomic_path(Path(f"{path.stem}.evaluation.{suffix}")) as beside:
+            beside.write_text(content)
     terminal.say("written", f"{path.stem}.evaluation.md, .html and .json")
     return {"file": str(path), **json.loads(files["json"])}
 

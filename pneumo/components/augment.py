@@ -1,5 +1,5 @@
 """Augmentation of a whole batch at once, on its device: one fused resampling for all geometry, own
-parameters for every image, and a deterministic twin for evaluation.
+parameters for every image, and a deterministic counterpart for evaluation.
 
 The random numbers are drawn apart, one row an image (`draw`), so that what happens to an image depends on
 the seed, the epoch and the image alone: not on batch size, accumulation, device or number of processes.
@@ -82,12 +82,14 @@ class Augment:
 
     def surviving(self, masks: Tensor, draws: Tensor) -> Tensor:
         """(B, 1, H, W) uint8 masks, none empty -> (B,) the share of each lesion's area that is still seen."""
-        area = masks.float()
-        side, kept_side = masks.shape[-1], self.output_side(masks.shape[-1])
+        return self.share_seen(masks, self.masks(masks, draws), draws)
+
+    def share_seen(self, masks: Tensor, seen: Tensor, draws: Tensor) -> Tensor:
+        """As `surviving`, where `seen` (B, 1, h, w) are these masks after `self.masks`."""
         magnified = self._affine(draws)[:, :, :2].det().abs()
-        source_pixels = magnified * (side / kept_side) ** 2  # under one of the output
-        kept = self._resampled(area, draws).sum(dim=(1, 2, 3)) * source_pixels
-        return (kept / area.sum(dim=(1, 2, 3))).clamp(max=1)
+        source_pixels = magnified * (masks.shape[-1] / seen.shape[-1]) ** 2  # under one of the output
+        area = masks.sum(dim=(1, 2, 3)) / 255
+        return (seen.sum(dim=(1, 2, 3)) * source_pixels / area).clamp(max=1)
 
     def relabelled(self, labels: Tensor, surviving: Tensor) -> Tensor:
         """(B,) labels of positives after the geometry: 1, 0, or NaN for those that teach nothing."""
@@ -95,7 +97,7 @@ class Augment:
         return torch.where(surviving < self.relabel_lost_below, 0.0, uncertain)
 
     def evaluation(self, images: Tensor) -> Tensor:
-        """The deterministic twin: (B, 1, H, W) uint8 -> (B, 1, h, w) float in [0, 1], the central crop; the
+        """What evaluation sees: (B, 1, H, W) uint8 -> (B, 1, h, w) float in [0, 1], the central crop; the
         whole image where crops are relabelled, since the model was then taught to answer for what it sees."""
         side = images.shape[-1]
         kept = side if self.relabel else self.output_side(side)

@@ -1,6 +1,6 @@
-"""What only a look at all pixels can tell of a data set: twins, leaks and the sizes of lesions."""
+"""Checks of a data set that need all pixels: duplicates, some of them across splits, and sizes of lesions."""
 
-# N images, M drawn lesions
+# N images, M annotated lesions
 
 import hashlib
 from dataclasses import dataclass
@@ -11,44 +11,39 @@ import pandas as pd
 
 from pneumo.data.cohort import Cohort
 from pneumo.data.decode.grayscale import Pixel
-from pneumo.data.split import Rows, Split
+from pneumo.data.split import PARTS, Rows, Split
 from pneumo.data.store import Store
 
 
 @dataclass(frozen=True)
 class Audit:
-    twins: tuple[Rows, ...]  # rows of equal pixels, two or more each
-    twins_of_two_labels: tuple[Rows, ...]
-    twins_apart: tuple[Rows, ...]  # in two parts of the split: the test then holds what was trained on
-    patients_apart: int  # in two parts of the split
+    """What `audit` found; duplicates are arrays of two or more rows with equal pixels."""
+
+    duplicates: tuple[Rows, ...]
+    duplicates_of_two_labels: tuple[Rows, ...]
+    duplicates_across_splits: tuple[Rows, ...]  # the test then holds what was trained on
     lesion_shares: npt.NDArray[np.float64]  # (M,) of the image's area
-    undrawn: int  # positives whose lesion nobody drew
+    unannotated: int  # positives whose lesion nobody annotated
 
 
 def audit(cohort: Cohort, store: Store, split: Split | None) -> Audit:
-    """Reads the whole store once."""
+    """Reads the whole store once. Without a split, no duplicates lie across splits."""
     labels = cohort.table["label"].to_numpy()
-    twins = duplicate_rows(store.pixels)
-    part = part_of(split, len(cohort)) if split else np.zeros(len(cohort), np.int64)
+    duplicates = duplicate_rows(store.pixels)
+    split_of = np.zeros(len(cohort), np.int64)
+    for number, name in enumerate(PARTS if split else ()):
+        split_of[getattr(split, name)] = number
     return Audit(
-        twins=twins,
-        twins_of_two_labels=tuple(rows for rows in twins if len(set(labels[rows])) > 1),
-        twins_apart=tuple(rows for rows in twins if len(set(part[rows])) > 1),
-        patients_apart=int((pd.Series(part).groupby(cohort.groups()).nunique() > 1).sum()),
+        duplicates=duplicates,
+        duplicates_of_two_labels=tuple(rows for rows in duplicates if len(set(labels[rows])) > 1),
+        duplicates_across_splits=tuple(rows for rows in duplicates if len(set(split_of[rows])) > 1),
         lesion_shares=np.array([lesion.mean() for lesion in store.lesions]) / 255,
-        undrawn=int(((labels == 1) & ~store.has_mask).sum()),
+        unannotated=int(((labels == 1) & ~store.has_mask).sum()),
     )
 
 
 def duplicate_rows(pixels: Pixel) -> tuple[Rows, ...]:
-    """(N, side, side) -> the rows of pictures that are equal to the last bit, in row order."""
-    marks = pd.Series([hashlib.blake2b(picture, digest_size=16).digest() for picture in pixels])
-    alike = marks[marks.duplicated(keep=False)]
-    return tuple(np.array(rows) for rows in alike.groupby(alike, sort=False).groups.values())
-
-
-def part_of(split: Split, n_images: int) -> Rows:
-    """(N,) 0 train, 1 val, 2 test"""
-    part = np.zeros(n_images, np.int64)
-    part[split.val], part[split.test] = 1, 2
-    return part
+    """(N, side, side) -> the rows of images that are equal in every pixel, in row order."""
+    digests = pd.Series([hashlib.blake2b(image, digest_size=16).digest() for image in pixels])
+    repeated = digests[digests.duplicated(keep=False)]
+    return tuple(np.array(rows) for rows in repeated.groupby(repeated, sort=False).groups.values())

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pneumo.data.atomic import atomic_path, remove_leftovers
+
 Hashes = npt.NDArray[np.int64]
 
 NAME = "contents.npy"
@@ -117,17 +119,13 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
     from filelock import FileLock  # which is not there where a model is served
 
     new = np.column_stack([now[good], np.full(good.sum(), today)])
-    partial = store_dir / f"{NAME}.partial"
-    try:
+    with suppress(OSError):
         store_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(store_dir / f"{NAME}.lock"):
+            remove_leftovers(store_dir / NAME)
             known = np.concatenate([new, _remembered(store_dir)])
             _, firsts = np.unique(known[:, PATH], return_index=True)
             known = known[firsts]
             known = known[np.argsort(-known[:, DAY], kind="stable")][:MOST_REMEMBERED]
-            with partial.open("wb") as file:
+            with atomic_path(store_dir / NAME) as beside, beside.open("wb") as file:
                 np.save(file, known)
-            partial.replace(store_dir / NAME)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()

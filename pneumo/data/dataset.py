@@ -58,7 +58,7 @@ def load_unsplit(source: Source, on_progress: Callable[[int, int], None]) -> Dat
     cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
     none = np.empty(0, int)
     rows = np.arange(len(cohort))
-    return Dataset(cohort, store, Split(none, none, rows, "", None, (), np.nan, np.nan, {}))
+    return Dataset(cohort, store, Split(none, none, rows, "", None, (), np.nan, {}))
 
 
 def first_images(dataset: Dataset, n_images: int | None) -> Dataset:

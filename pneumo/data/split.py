@@ -39,7 +39,6 @@ class Split:
     leak_risk: str | None  # why one patient may lie in two parts
     notes: tuple[str, ...]
     patient_memory_auc: float  # test images scored by their patient's mean training label; .5: nothing leaks
-    patient_memory_auc_val: float
     numbers: dict[str, float]  # sizes, patients, positives and prevalence, to be logged
 
 
@@ -72,7 +71,6 @@ def split_cohort(cohort: Cohort, source: Source) -> Split:
         leak_risk=risk,
         notes=notes,
         patient_memory_auc=memory_test,
-        patient_memory_auc_val=memory_val,
         numbers=numbers_of(cohort, train, val, test)
         | {"split/patient_memory_auc": memory_test, "split/patient_memory_auc_val": memory_val},
     )

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from pneumo.data.atomic import flush_to_disk
 from pneumo.data.cohort import Cohort, Digests
 from pneumo.data.decode.grayscale import Pixel
 from pneumo.data.validate import refusal
@@ -150,10 +151,10 @@ def _build(
         meta = {"key": store_key(digests, side_px), "side_px": side_px, "bytes": sizes, "problems": problems}
         (partial / "meta.json").write_text(json.dumps(meta, indent=1))
         for file in partial.iterdir():
-            _to_disk(file)
-        _to_disk(partial)
+            flush_to_disk(file)
+        flush_to_disk(partial)
         partial.rename(place)
-        _to_disk(place.parent)
+        flush_to_disk(place.parent)
     except OSError as error:
         raise InputError(f"data.store_dir: {partial} cannot be written ({error.strerror})") from None
     finally:
@@ -236,11 +237,3 @@ def _need_room(cohort: Cohort, side_px: int, folder: Path) -> None:
             f"{folder.resolve()} has {free / 2**30:.1f} GiB free, the pixel store of {len(cohort):,} images "
             f"at {side_px} px takes {needed / 2**30:.1f}: set data.store_dir, or a smaller data.image_side_px"
         )
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

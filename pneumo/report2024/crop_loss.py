@@ -1,11 +1,9 @@
 """How many lesions the report's crop throws away, on the images of our runs."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
-import torch
+import numpy as np
 
-from pneumo.cli.data_check import BATCH, share_lost
 from pneumo.components.augment import Augment
 from pneumo.data.dataset import load_dataset
 from pneumo.data.store import Store
@@ -13,11 +11,12 @@ from pneumo.display.pages import Cell, Link, Section
 from pneumo.errors import InputError
 from pneumo.report2024.collect import CONTROL
 from pneumo.runs import config
-from pneumo.runs.diagnosis import LOST_BELOW
 from pneumo.runs.identity import Images
 from pneumo.runs.query import RunRecord, data_identity
 from pneumo.runs.restore import experiment_of
+from pneumo.training.lesion_retention import NOTHING_LEFT, sampled_lesions, share_of_lesions_lost
 
+N_DRAWS = 4
 ON_SIIM: list[Cell] = ["SIIM-ACR, measured before", "2,669", "58%", "65%", "-", ""]
 COLUMNS = ["images", "lesions drawn", "its random crop, in training", "its centre, when judged"]
 
@@ -53,23 +52,15 @@ def on_data(run: RunRecord, on_progress: Callable[[int, int], None]) -> list[Cel
 
 def shares(store: Store) -> list[str]:
     """By the report's random crop, by its central one, and by the control."""
-    report, control = (
-        replace(augment_of(name), relabel_lost_below=LOST_BELOW) for name in ("report", CONTROL)
-    )
-    lost = [share_lost(report, store), lost_at_centre(report, store), share_lost(control, store)]
+    report, control = augment_of("report"), augment_of(CONTROL)
+    some, every = sampled_lesions(store), np.arange(len(store.lesions))
+    lost = [
+        share_of_lesions_lost(report, store, some, NOTHING_LEFT, N_DRAWS),
+        share_of_lesions_lost(report, store, every, NOTHING_LEFT, n_draws=0),
+        share_of_lesions_lost(control, store, some, NOTHING_LEFT, N_DRAWS),
+    ]
     return [f"{share:.1%}" for share in lost]
 
 
 def augment_of(name: str) -> Augment:
     return config.load(config.composed([f"augment={name}"])).augment
-
-
-def lost_at_centre(augment: Augment, store: Store) -> float:
-    """The share of all lesions of which evaluation sees nothing."""
-    lost = 0
-    for start in range(0, len(store.lesions), BATCH):
-        masks = torch.tensor(store.lesions[start : start + BATCH])[:, None]
-        whole = masks.float().sum(dim=(1, 2, 3)) / 255
-        kept = augment.evaluation(masks).sum(dim=(1, 2, 3))
-        lost += int((kept / whole < LOST_BELOW).sum())
-    return lost / len(store.lesions)

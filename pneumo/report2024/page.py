@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from pneumo.data.atomic import atomic_path
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
@@ -40,7 +41,8 @@ def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
         raise tracking.away(error) from None
     texts = {"html": pages.page(sections, {}), "md": pages.markdown(sections)}
     for suffix, path in files.items():
-        write(texts[suffix], path)
+        with atomic_path(path) as beside:
+            beside.write_text(texts[suffix])
     terminal.say("runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.place()}")
     for command in found.missing:
         terminal.say("not yet", command)
@@ -53,16 +55,6 @@ def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
         "recommended": {"run_id": best.run_id, "metrics": best.metrics} if best else None,
         "files": [str(path) for path in files.values()],
     }
-
-
-def write(text: str, path: Path) -> None:
-    """Beside its place first: what was there before stays until the new one is whole."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def written(found: CollectedRuns, answers: Sequence[Section], terminal: Terminal) -> list[Section]:

@@ -1,6 +1,5 @@
 """Checkpoints: `last.pt` to go on from, `best.pt` to predict with. A file is whole or not there."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from pneumo.components.weights import read_tensors
+from pneumo.data.atomic import atomic_path, remove_leftovers
 from pneumo.errors import InputError, listed
 from pneumo.runs import identity
 from pneumo.runs.identity import Images, Seen
@@ -32,13 +32,11 @@ class CheckpointWriter:
         study_id: str | None = None,
     ):
         """`images`: those of the run; `seen_before`: what its weights had been trained on when it began, None
-        where that is not known; `ensure_owned`: see `RunCallback`; `study_id`: of the study that the run is
-        of."""
+        where that is not known; `ensure_owned`: see `RunCallback`; `study_id`: of the run's study."""
         folder.mkdir(parents=True, exist_ok=True)
         self.files = self.last, self.best = folder / LAST, folder / BEST
         for file in self.files:
-            for half_written in folder.glob(f".{file.name}.*"):  # by a process that was killed
-                half_written.unlink()
+            remove_leftovers(file)
         self._ensure_owned = ensure_owned
         self._origin = {
             "format": FORMAT,
@@ -67,23 +65,14 @@ class CheckpointWriter:
 
 
 def write(state: dict[str, Any], path: Path, ensure_owned: Callable[[], None] = lambda: None) -> None:
-    """Beside the place first, then moved there in one step, unless `ensure_owned` raises between the two.
+    """Writes a checkpoint, whole or not at all, unless `ensure_owned` raises just before it takes its place.
     OSError: the disk is full, say; what was there before stays."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
+    with atomic_path(path, ensure_owned) as beside, beside.open("wb") as file:
+        try:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        ensure_owned()
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__  # torch hides it behind its own
-        if not isinstance(cause, OSError):
-            raise
-        raise OSError(f"{path} cannot be written ({cause.strerror}); the one before is whole") from None
-    finally:
-        beside.unlink(missing_ok=True)
+        except RuntimeError as error:
+            cause = error.__context__  # torch raises its own error while it handles the disk's
+            raise (cause if isinstance(cause, OSError) else error) from None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from pneumo.components.augment import Augment
-from pneumo.data.batches import Batches
 from pneumo.evaluation.metrics import (
     Interval,
     bootstrap_intervals,
@@ -15,13 +12,12 @@ from pneumo.evaluation.metrics import (
     jumpiness,
 )
 from pneumo.runs.experiment import Experiment
+from pneumo.training.lesion_retention import NOTHING_LEFT, SAMPLED, share_of_lesions_lost
 from pneumo.training.predict import Predictions
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
 
 FEW_PATIENTS = 20
-POSITIVES_LOOKED_AT = 512
-LOST_BELOW = 1e-3  # of the lesion's area: interpolation leaves a trace of a lesion just outside
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,10 @@ def likely_reason(
             "all layers but the last are frozen at random values; "
             "try model.freeze=none, or model.pretrained=imagenet."
         )
-    lost = share_of_lesions_lost(augment, trainer.batches, trainer.split.train)
+    store = trainer.batches.store
+    lesions = store.mask_of[trainer.split.train]
+    lesions = lesions[lesions >= 0][:SAMPLED]
+    lost = share_of_lesions_lost(augment, store, lesions, NOTHING_LEFT) if len(lesions) else 0.0
     if lost > 0.1 and not augment.relabel:
         return (
             f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
@@ -117,17 +116,3 @@ def likely_reason(
             f"all gives {always_one:.2f}; try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
         )
     return "it learned its training images but nothing that holds for others; try augment=safe or more data."
-
-
-def share_of_lesions_lost(augment: Augment, batches: Batches, train: np.ndarray, seed: int = 0) -> float:
-    """The share of positive training draws that keep nothing of a lesion; 0 where no masks are known."""
-    masked = train[batches.store.has_mask[train]][:POSITIVES_LOOKED_AT]
-    if not len(masked):
-        return 0.0
-    draws = augment.draw(len(masked), torch.Generator().manual_seed(seed)).to(batches.device)
-    surviving = [
-        augment.surviving(batches.masks(part), draws[start : start + 64])
-        for start in range(0, len(masked), 64)
-        for part in [masked[start : start + 64]]
-    ]
-    return float((torch.cat(surviving) < LOST_BELOW).float().mean())

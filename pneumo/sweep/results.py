@@ -8,6 +8,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from pneumo.data.atomic import atomic_path
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.format import clock, short
@@ -55,9 +56,9 @@ def save(storage: StudyStorage, stopped: str, folder: Path) -> None:
     already."""
     study = storage.study
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{RESULT}"
-    partial.write_text(yaml.safe_dump(result(study, stopped), sort_keys=False))
-    partial.replace(folder / RESULT)
+    text = yaml.safe_dump(result(study, stopped), sort_keys=False)
+    with atomic_path(folder / RESULT) as beside:
+        beside.write_text(text)
     with storage.lock():
         n_ended = len(storage.trials(*COUNTED, TrialState.FAIL))
         if study.user_attrs.get(attributes.SAVED_TRIALS) == n_ended:

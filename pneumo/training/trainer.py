@@ -1,6 +1,8 @@
 """The training loop: a generator of one report an epoch. It knows nothing of where reports go.
 
-B micro-batch; a window is `accumulation_steps` micro-batches of every process, one optimizer step."""
+Read `Trainer.epochs` first, then down. B images of a batch, B' of them that have a label after augmentation.
+A window is `accumulation_steps` batches of every process: one optimizer step. A batch that does not fit the
+memory passes in micro-batches, which the trainer makes smaller until they fit."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from pneumo.errors import NonFiniteLossError, TooLittleMemoryError
 from pneumo.evaluation.metrics import compute_metrics
 from pneumo.training.device import Accelerator, is_out_of_memory
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup
+from pneumo.training.examples import CachedFeatures, Examples, FeatureBatch
 from pneumo.training.meter import LossMeter, total
 from pneumo.training.predict import EvalTransform, Predictions, TtaTransform, predict, tta_transforms
 from pneumo.training.settings import TrainerSettings
@@ -44,6 +47,7 @@ class Trainer:
     image_ids: np.ndarray  # (N,) names of the cohort's rows, for errors
     seed: int
     processes: ProcessGroup = SINGLE_PROCESS
+    features: CachedFeatures | None = None  # learned from instead of images, where the backbone is frozen
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -62,56 +66,28 @@ class Trainer:
     def steps_per_epoch(self) -> int:
         return -(-len(self.split.train) // self.effective_batch)
 
-    def predict(self, model: nn.Module, rows: np.ndarray, transforms: list[TtaTransform]) -> Predictions:
-        """Each process sees its share of the rows; all get the whole."""
-        size = 2 * self.settings.batch_size  # no gradients: twice as many fit
-        mine = self.processes.shard(rows)
-        logits = torch.empty(0, self.loss.n_outputs)
-        while len(mine):
-            try:
-                logits = predict(model, self.batches, mine, self.eval_transform, size, transforms)
-                break
-            except (RuntimeError, MemoryError) as error:
-                self._too_large(size, error)
-            size = -(-size // 2)
-            self.accelerator.forget()
-        whole = torch.empty(len(rows), self.loss.n_outputs)
-        for rank, part in enumerate(self.processes.all_gather(logits)):
-            whole[rank :: self.processes.count] = part
-        labels = self.batches.labels(rows)
-        return Predictions(
-            rows=rows,
-            labels=labels.numpy().astype(int),
-            logits=whole.numpy(),
-            scores=self.loss.probability(whole).numpy(),
-            loss=float(self.loss.of_many(whole, labels, self.settings.batch_size)),
-        )
-
     def epochs(
         self,
         train_state: TrainState,
         on_batch: Callable[[int, int], None] = lambda done, total: None,
         keep: Callable[[TrainState], None] = lambda train_state: None,
     ) -> Iterator[EpochReport]:
-        """From where `training` stands to the last epoch, or until its schedule stops it.
-        `on_batch(done, total)` is called as batches of all epochs finish, `keep` within an epoch every
-        `checkpoint_minutes`. NonFiniteLossError: the loss was NaN or infinite. TooLittleMemoryError: not
-        even one image fits."""
+        """Trains from where `train_state` stands to the last epoch, or until its schedule stops it.
+        `on_batch(done, total)` is called after every window, counted over all epochs; `keep` within an epoch
+        every `checkpoint_minutes`. NonFiniteLossError: the loss was NaN or infinite. TooLittleMemoryError:
+        not even one image fits."""
         while len(train_state.history) < self.settings.epochs and not train_state.stopped:
             epoch = len(train_state.history) + 1
             before = train_state.progress.seconds if train_state.progress else 0.0
             started = time.perf_counter()
-            train_figures = self.train_epoch(train_state, epoch, on_batch, keep)
+            train_metrics = self.train_epoch(train_state, epoch, on_batch, keep)
             predictions = self.predict(train_state.evaluated, self.split.val, tta_transforms("none"))
             if not np.isfinite(predictions.loss):
                 raise NonFiniteLossError(f"The validation loss is {predictions.loss} after epoch {epoch}")
-            val = {
-                "loss": predictions.loss,
-                **compute_metrics(predictions.labels, predictions.scores),
-            }
+            val = {"loss": predictions.loss, **compute_metrics(predictions.labels, predictions.scores)}
             metrics = self.processes.broadcast_object(
                 {
-                    **train_figures,
+                    **train_metrics,
                     **{f"val/{name}": value for name, value in val.items()},
                     "micro_batch": train_state.micro_batch,
                     "epoch_seconds": before + time.perf_counter() - started,
@@ -126,8 +102,8 @@ class Trainer:
         on_batch: Callable[[int, int], None] = lambda done, total: None,
         keep: Callable[[TrainState], None] = lambda train_state: None,
     ) -> dict[str, float]:
-        """The order and the augmentation depend on seed and epoch alone; dropout also on window and
-        process."""
+        """Trains one epoch, or the rest of one, and returns its metrics by their MLflow names. The order and
+        the augmentation depend on seed and epoch alone; dropout also on window and process."""
         order_seed, draws_seed = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
         order = self.order(epoch, np.random.default_rng(order_seed))
         draws = self.augment.draw(len(order), torch.Generator().manual_seed(int(draws_seed)))
@@ -139,48 +115,43 @@ class Trainer:
         progress = train_state.progress or EpochProgress(lr=train_state.optimizer.param_groups[0]["lr"])
         before, kept = progress.seconds, started
         meter = LossMeter(self.image_ids, epoch, self.processes.shard(progress.sums))
-        coming = self.batches.each([order[at] for window in mine[progress.windows :] for at in window])
+        remaining = [order[at] for window in mine[progress.windows :] for at in window]
+        coming: Iterator[Batch | FeatureBatch] = (self.features or self.batches).each(remaining)
         for number in range(progress.windows, len(windows)):
             torch.manual_seed(_seed(self.seed, epoch, number, self.processes.rank))
             batches = [(next(coming), draws[at]) for at in mine[number]]
-            decided = self.gradients(train_state, batches, len(windows[number]), meter)
+            n_labelled = self.gradients(train_state, batches, len(windows[number]), meter)
             minutes = (time.perf_counter() - kept) / 60
             due = self.settings.checkpoint_minutes is not None and minutes >= self.settings.checkpoint_minutes
-            together = torch.tensor(
-                [decided, due and self.processes.is_first], device=self.accelerator.device
-            )
-            self.processes.all_reduce([together])
-            decided, due = together.tolist() if self.processes.count > 1 else (decided, due)
-            if decided:
-                self.step(train_state, len(windows[number]) / decided)
+            if self.processes.count > 1:
+                totals = torch.tensor(
+                    [n_labelled, due and self.processes.is_first], device=self.accelerator.device
+                )
+                self.processes.all_reduce([totals])
+                n_labelled, due = totals.tolist()
+            if n_labelled:
+                self.step(train_state, len(windows[number]) / n_labelled)
             train_state.lr_controller.after_step()
             progress.windows = number + 1
             on_batch((epoch - 1) * len(windows) + number + 1, self.settings.epochs * len(windows))
             if due and progress.windows < len(windows):
-                self.agree(train_state, progress, meter)
+                self.synchronize(train_state, progress, meter)
                 progress.seconds = self.processes.broadcast_object(before + time.perf_counter() - started)
                 train_state.progress = progress
                 keep(train_state)
                 kept = time.perf_counter()
-        self.agree(train_state, progress, meter)
+        self.synchronize(train_state, progress, meter)
         train_state.progress = None
-        loss, right, images = total(progress.sums)
+        loss, correct, images = total(progress.sums)
         return {
             "train/loss": loss / max(images, 1),
-            "train/accuracy": right / max(images, 1),
+            "train/accuracy": correct / max(images, 1),
             "images_per_second": len(order) / (before + time.perf_counter() - started),
             "lr": progress.lr,
         }
 
-    def agree(self, train_state: TrainState, progress: EpochProgress, meter: LossMeter) -> None:
-        """Makes the state of all processes the same before it is judged, kept or gone on from: statistics of
-        batch normalisation are the first one's, the micro-batch is what fits all of them."""
-        self.processes.broadcast(train_state.buffers())
-        train_state.micro_batch = min(self.processes.all_gather(train_state.micro_batch))
-        progress.sums = self.processes.all_gather(meter.sums())
-
     def order(self, epoch: int, random: np.random.Generator) -> np.ndarray:
-        """Training rows as an epoch sees them."""
+        """Training rows in the order in which an epoch sees them."""
         train, start = self.split.train, self.settings.positive_share
         if start is None:
             return random.permutation(train)
@@ -189,80 +160,85 @@ class Trainer:
         return with_share(train, positive, share, random)
 
     def gradients(
-        self, train_state: TrainState, batches: list[tuple[Batch, Tensor]], in_window: int, meter: LossMeter
+        self,
+        train_state: TrainState,
+        batches: list[tuple[Batch | FeatureBatch, Tensor]],
+        in_window: int,
+        meter: LossMeter,
     ) -> int:
-        """Those of these batches' share in the mean loss of a window of so many images; returns how many
-        images have a label. What does not fit the memory is done again in halves."""
+        """Leaves in the model the gradients of these batches' share in the mean loss of a window of
+        `in_window` images, and returns how many of their images have a label. What does not fit the memory
+        is done again in halves."""
         while True:
             try:
-                seen = self._gradients(train_state, batches, in_window)
+                pieces = self._backward(train_state, batches, in_window)
                 break
             except (RuntimeError, MemoryError) as error:
-                self._too_large(train_state.micro_batch, error)
+                self._refuse_other_errors(train_state.micro_batch, error)
             train_state.optimizer.zero_grad(set_to_none=True)
             train_state.micro_batch = -(-train_state.micro_batch // 2)
             self.accelerator.forget()
-        if not seen:
+        if not pieces:
             train_state.optimizer.zero_grad(set_to_none=True)  # those of the window before
-        for rows, loss, right, n_decided in seen:
-            meter.add(rows, loss, right, n_decided)
-        return sum(n_decided for *_, n_decided in seen)
+        for rows, loss, correct, n_labelled in pieces:
+            meter.add(rows, loss, correct, n_labelled)
+        return sum(n_labelled for *_, n_labelled in pieces)
 
-    def _gradients(
-        self, train_state: TrainState, batches: list[tuple[Batch, Tensor]], in_window: int
+    def _backward(
+        self, train_state: TrainState, batches: list[tuple[Batch | FeatureBatch, Tensor]], in_window: int
     ) -> list[tuple[np.ndarray, Tensor, Tensor, int]]:
-        """Of every piece that has a label: its rows, mean loss, right answers and number of labels. A piece
+        """Rows, mean loss, correct predictions and number of labels of every piece that has a label. A piece
         is a micro-batch, or the whole batch where the loss depends on which images share it."""
-        seen: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
+        pieces: list[tuple[np.ndarray, Tensor, Tensor, int]] = []
         for batch, draws in batches:
             size = train_state.micro_batch if self.loss.is_mean_over_images else len(draws)
             for start in range(0, len(draws), size):
                 at = slice(start, start + size)
-                piece = batch.part(at)
-                logits, labels, loss, where = self._losses(
-                    train_state, piece, draws[at].to(self.accelerator.device)
+                rows, piece_draws = batch.rows[at], draws[at].to(self.accelerator.device)
+                examples = self.examples(
+                    batch.part(at), piece_draws, with_masks=train_state.model.mask_head is not None
                 )
-                if not len(labels):
+                if not len(examples.labels):
                     continue
-                if not seen:
+                logits, loss, total_loss = self._losses(train_state, examples)
+                if not pieces:
                     train_state.optimizer.zero_grad(set_to_none=True)
-                total = loss + self.settings.mask_weight * where
-                share = train_state.scaler.scale(total * (len(labels) / in_window))
+                n_labelled = len(examples.labels)
+                share = train_state.scaler.scale(total_loss * (n_labelled / in_window))
                 share.backward()  # type: ignore[no-untyped-call]
-                answers = self.loss.probability(logits.detach()) >= 0.5
-                seen.append((piece.rows, loss.detach(), (answers == (labels > 0.5)).sum(), len(labels)))
-        return seen
+                called_positive = self.loss.probability(logits.detach()) >= 0.5
+                correct = (called_positive == (examples.labels > 0.5)).sum()
+                pieces.append((rows, loss.detach(), correct, n_labelled))
+        return pieces
 
-    def _losses(
-        self, train_state: TrainState, piece: Batch, draws: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
-        """Logits, labels, their loss, and that of where a mask head sees lesions."""
-        inputs, labels, decided = self.inputs(piece, draws)
-        if not len(labels):
-            return labels, labels, labels, 0.0
-        if train_state.model.mask_head is None:
-            (logits,) = self._answers(train_state, inputs)
-            return logits, labels, self.loss(logits, labels), 0.0
-        logits, drawn = self._answers(train_state, inputs, drawing=True)
-        masks, known = self.lesions(piece, draws)
-        return logits, labels, self.loss(logits, labels), mask_loss(drawn, masks[decided], known[decided])
+    def _losses(self, train_state: TrainState, examples: Examples) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, the loss of the labels, and that with the mask head's loss added."""
+        if examples.masks is None or examples.mask_known is None:
+            (logits,) = self._forward(train_state, examples.inputs)
+            loss = self.loss(logits, examples.labels)
+            return logits, loss, loss
+        logits, mask_logits = self._forward(train_state, examples.inputs, drawing=True)
+        loss = self.loss(logits, examples.labels)
+        where = mask_loss(mask_logits, examples.masks, examples.mask_known)
+        return logits, loss, loss + self.settings.mask_weight * where
 
-    def _answers(self, train_state: TrainState, inputs: Tensor, **options: bool) -> tuple[Tensor, ...]:
-        """What the model gives for these images. Where they are more than a micro-batch, they pass piece by
-        piece, and again when gradients are taken, so that the memory holds one piece (Chen et al. 2016,
-        "Training deep nets with sublinear memory cost")."""
+    def _forward(self, train_state: TrainState, inputs: Tensor, **options: bool) -> tuple[Tensor, ...]:
+        """The model's outputs. Inputs that are more than a micro-batch pass piece by piece, and again when
+        gradients are taken, so that the memory holds one piece (Chen et al. 2016, "Training deep nets with
+        sublinear memory cost")."""
         if len(inputs) <= train_state.micro_batch:
             with self.accelerator.precision():
                 return _tuple(train_state.model(inputs, **options))
-        answers = []
+        outputs = []
         for piece in torch.split(inputs, train_state.micro_batch):
             forward = partial(train_state.model, **options)
             with self.accelerator.precision():
-                answers.append(_tuple(checkpoint(forward, piece, use_reentrant=False)))
-        return tuple(torch.cat(parts) for parts in zip(*answers, strict=True))
+                outputs.append(_tuple(checkpoint(forward, piece, use_reentrant=False)))
+        return tuple(torch.cat(pieces) for pieces in zip(*outputs, strict=True))
 
-    def _too_large(self, images: int, error: Exception) -> None:
-        """Raises the error again if it is of another kind, or cannot be mended by fewer images at once."""
+    def _refuse_other_errors(self, images: int, error: Exception) -> None:
+        """Raises the error again if it is of another kind than too little memory. TooLittleMemoryError: even
+        a single image did not fit."""
         if not is_out_of_memory(error):
             raise error
         if images == 1:
@@ -271,35 +247,42 @@ class Trainer:
                 "data.image_side_px or augment.crop is needed, or a larger device"
             ) from error
 
-    def inputs(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor, Tensor | slice]:
-        """What the model learns from, (B', 1, h, w) float, and labels (B',): without those that relabelling
-        leaves undecided; and which of the batch these are."""
-        images, labels = self.view(batch, draws)
-        decided: Tensor | slice = slice(None)
-        if self.augment.relabel:
-            decided = ~labels.isnan()
-            images, labels = images[decided], labels[decided]
-        return self.normalise(images).contiguous(memory_format=self.memory_format), labels, decided
-
-    def lesions(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks as augmented, (B, 1, h, w) in [0, 1], and of which images (B,) it is known where they have a
-        lesion, if any."""
-        masks = self.augment.masks(self.batches.masks(batch.rows), draws)
+    def examples(self, batch: Batch | FeatureBatch, draws: Tensor, with_masks: bool = False) -> Examples:
+        """What the model learns from this batch, augmented by draws (B, n): without the images that
+        relabelling leaves without a label. `with_masks`: also their lesion masks."""
+        if isinstance(batch, FeatureBatch):
+            return batch.examples(draws)
+        images, labels, masks = self.augmented(batch, draws, with_masks)
+        labelled = ~labels.isnan() if self.augment.relabel else slice(None)
+        inputs = self.normalise(images[labelled]).contiguous(memory_format=self.memory_format)
+        if masks is None:
+            return Examples(inputs, labels[labelled])
         has_mask = torch.from_numpy(self.batches.store.has_mask[batch.rows]).to(masks.device)
-        return masks, has_mask | (batch.labels == 0)
+        mask_known = has_mask | (batch.labels == 0)
+        return Examples(inputs, labels[labelled], masks[labelled], mask_known[labelled])
 
-    def view(self, batch: Batch, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Augmented images (B, 1, h, w) float in [0, 1] and labels (B,), NaN where undecided."""
+    def augmented(
+        self, batch: Batch, draws: Tensor, with_masks: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Augmented images (B, 1, h, w) float in [0, 1], labels (B,), NaN where relabelling leaves it open,
+        and where asked for the lesion masks (B, 1, h, w) in [0, 1], zeros where none is annotated."""
         images, labels = self.augment(batch.images, draws), batch.labels
-        masked = np.flatnonzero(self.batches.store.has_mask[batch.rows])
-        if self.augment.relabel and len(masked):
-            survival = self.augment.surviving(self.batches.masks(batch.rows[masked]), draws[masked])
-            labels = labels.clone()
-            labels[masked] = self.augment.relabelled(labels[masked], survival)
-        return images, labels
+        masks = torch.zeros_like(images) if with_masks else None
+        annotated = np.flatnonzero(self.batches.store.has_mask[batch.rows])
+        if len(annotated) and (with_masks or self.augment.relabel):
+            stored = self.batches.masks(batch.rows[annotated])
+            seen = self.augment.masks(stored, draws[annotated])
+            if masks is not None:
+                masks[annotated] = seen
+            if self.augment.relabel:
+                share = self.augment.share_seen(stored, seen, draws[annotated])
+                labels = labels.clone()
+                labels[annotated] = self.augment.relabelled(labels[annotated], share)
+        return images, labels, masks
 
     def step(self, train_state: TrainState, correction: float) -> None:
-        """One optimizer step; `correction` makes a mean over the images that have a label."""
+        """Makes one optimizer step; `correction` makes of the gradients those of a mean over the images that
+        have a label."""
         self.processes.all_reduce(_gradients_of(train_state) if self.processes.count > 1 else [])
         train_state.scaler.unscale_(train_state.optimizer)
         if correction != 1:
@@ -312,9 +295,45 @@ class Trainer:
         if train_state.ema:
             train_state.ema.update(train_state.model)
 
+    def synchronize(self, train_state: TrainState, progress: EpochProgress, meter: LossMeter) -> None:
+        """Makes the state of all processes the same before it is evaluated, kept or continued: statistics of
+        batch normalisation are the first one's, the micro-batch is what fits all of them."""
+        self.processes.broadcast(train_state.buffers())
+        train_state.micro_batch = min(self.processes.all_gather(train_state.micro_batch))
+        progress.sums = self.processes.all_gather(meter.sums())
+
+    def predict(self, model: nn.Module, rows: np.ndarray, transforms: list[TtaTransform]) -> Predictions:
+        """Predictions of these rows, averaged over the transforms. Each process predicts its share of the
+        rows; all get the whole."""
+        size = 2 * self.settings.batch_size  # no gradients: twice as many fit
+        mine = self.processes.shard(rows)
+        logits = torch.empty(0, self.loss.n_outputs)
+        while len(mine):
+            try:
+                if self.features and transforms == tta_transforms("none"):
+                    logits = self.features.predict(model, mine, size)
+                else:
+                    logits = predict(model, self.batches, mine, self.eval_transform, size, transforms)
+                break
+            except (RuntimeError, MemoryError) as error:
+                self._refuse_other_errors(size, error)
+            size = -(-size // 2)
+            self.accelerator.forget()
+        whole = torch.empty(len(rows), self.loss.n_outputs)
+        for rank, share in enumerate(self.processes.all_gather(logits)):
+            whole[rank :: self.processes.count] = share
+        labels = self.batches.labels(rows)
+        return Predictions(
+            rows=rows,
+            labels=labels.numpy().astype(int),
+            logits=whole.numpy(),
+            scores=self.loss.probability(whole).numpy(),
+            loss=float(self.loss.of_many(whole, labels, self.settings.batch_size)),
+        )
+
 
 def _gradients_of(train_state: TrainState) -> list[Tensor]:
-    """One for each parameter that is trained; zeros where this process had nothing in the window."""
+    """The gradient of each parameter that is trained; zeros where this process had nothing in the window."""
     trained = [p for p in train_state.model.parameters() if p.requires_grad]
     for parameter in trained:
         if parameter.grad is None:
@@ -322,9 +341,9 @@ def _gradients_of(train_state: TrainState) -> list[Tensor]:
     return [p.grad for p in trained if p.grad is not None]
 
 
-def _tuple(answer: Any) -> tuple[Tensor, ...]:
-    return answer if isinstance(answer, tuple) else (answer,)
+def _tuple(output: Any) -> tuple[Tensor, ...]:
+    return output if isinstance(output, tuple) else (output,)
 
 
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

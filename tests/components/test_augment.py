@@ -43,7 +43,7 @@ def test_every_image_has_its_own_parameters_and_a_seed_repeats_them():
     assert len({float(image.sum()) for image in first}) == 5
 
 
-def test_the_twin_for_evaluation_is_the_central_crop_untouched():
+def test_evaluation_sees_the_central_crop_untouched():
     batch = images(2, side=32)
     assert torch.equal(REPORT.evaluation(batch), batch[:, :, 9:23, 9:23].float() / 255)
     assert torch.equal(SAFE.evaluation(batch), batch.float() / 255)

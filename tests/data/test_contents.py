@@ -148,7 +148,7 @@ def test_several_processes_remember_all_that_each_has_read(files: list[Path], tm
     ]
     assert [process.wait(timeout=60) for process in started] == [0] * 4
     assert sorted(remembered(tmp_path)[:, CONTENT].tolist()) == sorted(own(path) for path in files)
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(f".{NAME}.*"))
 
 
 @pytest.mark.usefixtures("settled")
@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_costs_only_the_memory(files: list[Path]) -> None:
     with small_disk(1) as disk:
         fill(disk)
         assert contents(files, disk).hashes.tolist() == [own(path) for path in files]
-        assert not list(disk.glob(f"{NAME}*[!k]"))
+        assert not list(disk.glob(f".{NAME}.*"))
         (disk / "filler").unlink()
         contents(files, disk)
         assert len(remembered(disk)) == 20

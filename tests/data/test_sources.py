@@ -12,7 +12,7 @@ from pneumo.data.cohort import CORE, Cohort
 from pneumo.data.decode.images import FilePixels, ImageFile
 from pneumo.data.sources.nih import Nih
 from pneumo.data.sources.phantom import Phantom
-from pneumo.data.sources.siim import SiimPng, parse_rle
+from pneumo.data.sources.siim import SiimPng, read_rle
 from pneumo.data.sources.table import Table
 from pneumo.errors import InputError
 
@@ -266,10 +266,9 @@ def test_equal_digests_of_the_phantom_are_equal_pictures_and_only_those() -> Non
 )
 def test_siim_annotations_are_read_however_the_copy_is_written(tmp_path: Path, text: str) -> None:
     (tmp_path / "rle.csv").write_text(text)
-    table = parse_rle(tmp_path / "rle.csv")
-    assert table["image_id"].tolist() == ["x", "y"]
-    assert table["label"].tolist() == [1, 0]
-    assert table["rle"].tolist() == [("1 2", "5 1"), ()]
+    table = read_rle(tmp_path / "rle.csv")
+    assert table["ImageId"].tolist() == ["x", "y", "x"]
+    assert table["EncodedPixels"].tolist() == ["1 2", "-1", "5 1"]
 
 
 def test_sources_are_imported_without_torch_and_pillow() -> None:

@@ -101,7 +101,7 @@ def test_a_few_positive_patients_still_reach_every_part() -> None:
 def test_memory_of_patients_is_a_half_by_patient_and_more_by_image() -> None:
     of = clustered(2800)
     apart, leaky = split(of), split(of, "image")
-    assert (apart.patient_memory_auc, apart.patient_memory_auc_val) == (0.5, 0.5)
+    assert (apart.patient_memory_auc, apart.numbers["split/patient_memory_auc_val"]) == (0.5, 0.5)
     assert apart.leak_risk is None
     assert leaky.patient_memory_auc > 0.65
     assert leaky.leak_risk == "image split"

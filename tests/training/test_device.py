@@ -55,7 +55,7 @@ def test_training_and_its_answers_make_no_float64_on_a_device(small_fit, loss):
         )
         (batch,) = trainer.batches.of(trainer.split.train[:8], 8)
         draws = trainer.augment.draw(8, torch.Generator())
-        (seen,) = trainer._gradients(train_state, [(batch, draws)], in_window=8)
+        (seen,) = trainer._backward(train_state, [(batch, draws)], in_window=8)
         assert seen[1].device.type == "meta"
         trainer.step(train_state, correction=0.5)
         trainer.augment.surviving(batch.images, draws.to("meta"))

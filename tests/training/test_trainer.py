@@ -11,6 +11,7 @@ from pneumo.components.models import Tiny
 from pneumo.components.optimizers import Sgd
 from pneumo.components.schedules import OneCycle
 from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
+from pneumo.training.examples import Examples
 from pneumo.training.predict import TTA, tta_transforms
 from pneumo.training.state import EpochProgress
 
@@ -377,18 +378,18 @@ def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
 def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradient(small_fit):
     trainer, train_state = small_fit(settings={"accumulation_steps": 2, "epochs": 1})
     numbers, told = iter(range(100)), []
-    inputs, dropping = trainer.inputs, train_state.optimizer.zero_grad
+    examples, dropping = trainer.examples, train_state.optimizer.zero_grad
 
-    def without_some(batch, draws):
-        images, labels, decided = inputs(batch, draws)
-        kept = 0 if next(numbers) == 2 else len(labels)  # the first batch of the second of two windows
-        return images[:kept], labels[:kept], decided
+    def without_some(batch, draws, with_masks):
+        whole = examples(batch, draws, with_masks)
+        kept = 0 if next(numbers) == 2 else len(whole.labels)  # the first batch of the second of two windows
+        return Examples(whole.inputs[:kept], whole.labels[:kept])
 
     def told_to_drop(**options):
         told.append("drop")
         dropping(**options)
 
-    object.__setattr__(trainer, "inputs", without_some)
+    object.__setattr__(trainer, "examples", without_some)
     train_state.optimizer.zero_grad = told_to_drop
     train_state.optimizer.register_step_pre_hook(lambda *_: told.append("step"))
     finished(trainer, train_state)
@@ -397,8 +398,8 @@ def test_a_window_whose_first_batch_has_no_label_does_not_step_on_an_old_gradien
 
 def test_without_masks_relabelling_leaves_the_labels_alone(small_fit):
     trainer, _training = small_fit(augment=Augment(crop=0.5, relabel=True))
-    _images, labels, _ = trainer.inputs(next(trainer.batches.of(trainer.split.train, 8)), torch.rand(8, 14))
-    assert labels.tolist() == [0, 1] * 4
+    examples = trainer.examples(next(trainer.batches.of(trainer.split.train, 8)), torch.rand(8, 14))
+    assert examples.labels.tolist() == [0, 1] * 4
 
 
 def test_batches_through_loader_processes_are_the_same(small_fit):

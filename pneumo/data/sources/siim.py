@@ -8,7 +8,6 @@ import pandas as pd
 
 from pneumo.data.cohort import Cohort
 from pneumo.data.decode.body_part import names_chest
-from pneumo.data.decode.rle import NO_LESION
 from pneumo.data.files import find_files
 from pneumo.data.sources.base import OnDisk, _has_lesion
 from pneumo.data.tables import known, need_columns, read_table, sexes, years
@@ -37,16 +36,6 @@ def read_rle(path: Path) -> pd.DataFrame:
         table = read_table(path, names=("ImageId", "EncodedPixels"))
     need_columns(table, path, ["ImageId", "EncodedPixels"])
     return table
-
-
-def parse_rle(path: Path) -> pd.DataFrame:
-    """The annotations, one row an image: image_id, label (1 = a lesion), rle (tuple of texts)."""
-    table = read_rle(path)
-    rle: dict[str, tuple[str, ...]] = {}
-    for image, code in zip(table["ImageId"], table["EncodedPixels"], strict=True):
-        rle[image] = rle.get(image, ()) + ((code,) if code not in NO_LESION else ())
-    labels = [int(bool(codes)) for codes in rle.values()]
-    return pd.DataFrame({"image_id": list(rle), "label": labels, "rle": list(rle.values())})
 
 
 def doubled(ids: pd.Series, places: Places) -> pd.Series:
