@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 from pneumo.errors import InputError, listed
 from pneumo.inference.evaluation_count import count_look
 from pneumo.inference.model import load_model
@@ -133,7 +133,7 @@ def again(ledger: StudyStorage, trial: FrozenTrial, seeds: int, terminal: Termin
             run_id = carried_out(ledger, trial, experiment, tags)
         values.append(query.metrics_of(run_id)[figure])
         runs.append(run_id)
-        terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
+        terminal.line(f" #{trial.number:<3}  seed {seed}  {decimal(values[-1])}")
     return Confirmed(trial, values, runs)
 
 
@@ -153,9 +153,9 @@ def table(results: Sequence[Confirmed], objective: str) -> tuple[list[str], list
         [
             f"#{one.trial.number}",
             labels.parameters(one.trial.params),
-            short(one.trial.values[0]),
-            f"{short(one.mean)} ± {short(one.spread)}",
-            f"{short(min(one.values))} - {short(max(one.values))}",
+            decimal(one.trial.values[0]),
+            f"{decimal(one.mean)} ± {decimal(one.spread)}",
+            f"{decimal(min(one.values))} - {decimal(max(one.values))}",
             f"{one.optimism:+.3f}".replace("0.", ".", 1),
         ]
         for one in results
@@ -202,7 +202,11 @@ def say_test(study: optuna.Study, tested: dict[str, Any], best: Confirmed, termi
             f"#{best.trial.number}: it would choose on it."
         )
     rows = [
-        [label, short(tested["figures"][name]), " - ".join(short(end) for end in tested["intervals"][name])]
+        [
+            label,
+            decimal(tested["figures"][name]),
+            " - ".join(decimal(end) for end in tested["intervals"][name]),
+        ]
         for name, label in ROWS.items()
     ]
     of = f"{tested['images']:,} images of {tested['patients']:,} patients"
@@ -248,14 +252,14 @@ def evidence(study: optuna.Study, best: Confirmed, tested: dict[str, Any], objec
         COMMAND,
         f"{date.today().isoformat()}: the best of the study {study.study_name} (id "
         f"{study.user_attrs[STUDY_ID]}), trial {best.trial.number}.",
-        f"It was chosen by {objective} {short(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
-        f"{short(best.mean)} (sd {short(best.spread)}): {', '.join(short(value) for value in best.values)}.",
+        f"It was chosen by {objective} {decimal(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
+        f"{decimal(best.mean)} (sd {decimal(best.spread)}): {', '.join(map(decimal, best.values))}.",
         f"Configuration {tags.get('config_hash')}, data {tags.get('data_identity')}, "
         f"split {tags.get('split_hash')}.",
     ]
     if tested["trial"] == best.trial.number:
         lines.append(
-            f"Test AUROC {short(tested['figures']['auroc'])} ({short(low)} - {short(high)}), "
+            f"Test AUROC {decimal(tested['figures']['auroc'])} ({decimal(low)} - {decimal(high)}), "
             f"{tested['images']:,} images of {tested['patients']:,} patients, run {tested['run_id']}."
         )
     return lines

@@ -15,7 +15,7 @@ from pneumo.data.sources.base import Source
 from pneumo.data.split import PARTS, Rows, Split, split_cohort
 from pneumo.data.store import Store, open_store
 from pneumo.display.console import Terminal
-from pneumo.display.format import clock
+from pneumo.display.format import duration
 from pneumo.errors import InputError, listed, one_line
 from pneumo.runs import config, messages
 
@@ -90,7 +90,7 @@ def _say_verified(terminal: Terminal, cohort: Cohort, folder: Path) -> None:
 
 def _say_counts(terminal: Terminal, cohort: Cohort, store: Store, split: Split | None) -> None:
     seconds = store.build_seconds
-    how = f"read in {clock(seconds)}" if seconds is not None else "read before"
+    how = f"read in {duration(seconds)}" if seconds is not None else "read before"
     side = store.pixels.shape[1]
     terminal.say("data", f"{cohort.name} at {side} px, {how}, kept in {store.folder} for training")
     everything = np.arange(len(cohort))

@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from pneumo.display.format import between, known, short, signed
+from pneumo.display.format import decimal, decimal_or_dash, interval, signed_decimal, with_interval
 from pneumo.display.pages import Section
 from pneumo.evaluation import plots
-from pneumo.evaluation.metrics import Interval
 from pneumo.evaluation.results import LEVELS, PREVALENCES, Comparison, Evaluation
 from pneumo.evaluation.subgroups import Subgroup
 
@@ -71,8 +70,8 @@ def _ranking(evaluation: Evaluation) -> Section:
     low, high = evaluation.delong
     prevalence = float(np.mean(evaluation.predictions.labels))
     said = [
-        f"AUROC by DeLong, which takes images as independent: {short(low)} - {short(high)}.",
-        f"A model that knows nothing has AUROC .5 and AUPRC {short(prevalence)}, the prevalence.",
+        f"AUROC by DeLong, which takes images as independent: {decimal(low)} - {decimal(high)}.",
+        f"A model that knows nothing has AUROC .5 and AUPRC {decimal(prevalence)}, the prevalence.",
     ]
     return Section("Ranking", said, ["", "", INTERVAL], rows_of(evaluation, RANKING))
 
@@ -83,7 +82,7 @@ def _at_threshold(evaluation: Evaluation) -> Section:
     tp, fp = (int((called & (predictions.labels == label)).sum()) for label in (1, 0))
     fn, tn = (int((~called & (predictions.labels == label)).sum()) for label in (1, 0))
     said = [
-        f"P at or above {short(float(expit(predictions.threshold)))} is called positive.",
+        f"P at or above {decimal(float(expit(predictions.threshold)))} is called positive.",
         f"{tp:,} true and {fp:,} false alarms, {fn:,} missed, {tn:,} rightly called negative.",
     ]
     return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, AT_THRESHOLD))
@@ -95,7 +94,7 @@ def _calibration(evaluation: Evaluation) -> Section:
         cells = [
             cell
             for key in (name, f"calibrated_{name}")
-            for cell in (known(evaluation.metrics[key]), between(evaluation.intervals[key]))
+            for cell in (decimal_or_dash(evaluation.metrics[key]), interval(evaluation.intervals[key]))
         ]
         rows.append([words, *cells])
     said = [f"Log odds are divided by {evaluation.predictions.temperature:.3g}, which validation chose."]
@@ -125,10 +124,10 @@ def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Seq
     change, test = found.by_delong.value, found.by_delong
     clear = found.by_patients[0] > 0 or found.by_patients[1] < 0
     rows = [
-        [f"AUROC of {names[0]}", short(found.aurocs[0]), ""],
-        [f"AUROC of {names[1]}", short(found.aurocs[1]), ""],
-        ["difference, patients resampled", signed(change), between(found.by_patients)],
-        [f"difference, DeLong (p {test.p:.2g})", signed(change), between(test.interval)],
+        [f"AUROC of {names[0]}", decimal(found.aurocs[0]), ""],
+        [f"AUROC of {names[1]}", decimal(found.aurocs[1]), ""],
+        ["difference, patients resampled", signed_decimal(change), interval(found.by_patients)],
+        [f"difference, DeLong (p {test.p:.2g})", signed_decimal(change), interval(test.interval)],
     ]
     better = names[1] if change > 0 else names[0]
     said = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
@@ -180,10 +179,6 @@ def nulled(content: Any) -> Any:
 
 def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
     return [
-        [words, known(evaluation.metrics[name]), between(evaluation.intervals[name])]
+        [words, decimal_or_dash(evaluation.metrics[name]), interval(evaluation.intervals[name])]
         for name, words in names.items()
     ]
-
-
-def with_interval(value: float, interval: Interval) -> str:
-    return f"{known(value)} ({between(interval)})" if np.isfinite(value) else "-"

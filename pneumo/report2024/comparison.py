@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pneumo.display.format import clock, short
+from pneumo.display.format import decimal, duration
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
 from pneumo.report2024.decoded import DecodedTables
@@ -165,7 +165,7 @@ def splits(gathered: CollectedRuns, reading: DecodedTables) -> Section:
     rows: list[list[Cell]] = [["the report", *said, unknown, "not known", ""]]
     for run in {run.tags.get("split_hash"): run for run in gathered.runs}.values():
         parts = [size(run, part) for part in SPLITS]
-        memory = short(run.metrics["split/patient_memory_auc"], 2)
+        memory = decimal(run.metrics["split/patient_memory_auc"], 2)
         name = f"{run.tags.get('data', '?')}, split {run.tags.get('split_hash', '?')}"
         rows.append([name, *parts, leak(run), memory, Link(run.name, run.address)])
     text = (
@@ -225,8 +225,8 @@ def pace_of(run: RunRecord, done: int | None) -> list[Cell]:
     images = epochs(run) * (metrics["split/train_images"] + metrics["split/val_images"])
     a_second = images / metrics["fit_seconds"]
     of = f"{run.tags.get('model', '?')} at {run.parameters.get('data.image_side_px', '?')} px"
-    there = clock(done / a_second) if done else "not known"
-    return [clock(metrics["fit_seconds"]), f"{a_second:,.0f}", of, there, Link(run.name, run.address)]
+    there = duration(done / a_second) if done else "not known"
+    return [duration(metrics["fit_seconds"]), f"{a_second:,.0f}", of, there, Link(run.name, run.address)]
 
 
 def commands(gathered: CollectedRuns) -> Section:

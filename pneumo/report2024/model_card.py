@@ -1,6 +1,6 @@
 """A model card of the recommended run."""
 
-from pneumo.display.format import count, short
+from pneumo.display.format import compact, decimal
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
 from pneumo.report2024.comparison import answers, commit, epochs, leak, size
@@ -28,7 +28,7 @@ def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
             "Model card", ["The recommended recipe was not run yet: there is no model to describe."]
         )
     rows: list[list[Cell]] = [["run", Link(run.name, run.address)], *facts(run)]
-    at = short(run.metrics["threshold"], 2)
+    at = decimal(run.metrics["threshold"], 2)
     text = ["What this network is, and what nobody knows of it. A drawn image is nobody's chest."]
     pictures = {}
     if len(one.scores):
@@ -61,8 +61,8 @@ def facts(run: RunRecord) -> list[list[Cell]]:
     return [
         [
             "network",
-            f"{tags.get('model')}, {count(round(run.metrics['trainable_parameters']))} trainable parameters, "
-            f"began with {began}",
+            f"{tags.get('model')}, {compact(round(run.metrics['trainable_parameters']))} trainable "
+            f"parameters, began with {began}",
         ],
         ["takes", f"one frontal chest radiograph, grey, {side} x {side} px"],
         ["gives", "P(pneumothorax), a number from 0 to 1; no place in the image"],

@@ -17,7 +17,7 @@ from pneumo.data.batches import Batches
 from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.data.normalise import normaliser
 from pneumo.display.console import Terminal
-from pneumo.display.format import clock
+from pneumo.display.format import duration
 from pneumo.errors import InputError, PrunedError
 from pneumo.evaluation.metrics import best_f1_threshold
 from pneumo.runs import checkpoint, diagnosis, messages, plots, query, tracking
@@ -164,7 +164,7 @@ def lead(
         terminal.line()
         terminal.warn(messages.unfinished(train_state, tracker.run_id, folder))
         raise tracking.away(error) from None
-    terminal.line(f"{clock(time.perf_counter() - began)} · {tracker.address()}")
+    terminal.line(f"{duration(time.perf_counter() - began)} · {tracker.address()}")
     return found
 
 

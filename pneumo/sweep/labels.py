@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.display.format import clock, rate, short
+from pneumo.display.format import decimal, duration, scientific
 from pneumo.sweep.search_space import Value
 
 STATE = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -25,7 +25,7 @@ def parameters(values: Mapping[str, Value]) -> str:
             continue
         del left[key]
         if isinstance(value, float):
-            words.append(f"{name(key)} {rate(value) if 0 < value < 0.01 else f'{value:.3g}'}")
+            words.append(f"{name(key)} {scientific(value) if 0 < value < 0.01 else f'{value:.3g}'}")
         elif isinstance(value, str) and "." not in key:
             words.append(value)
         else:
@@ -52,7 +52,7 @@ def value(trial: FrozenTrial) -> str:
 
 
 def each_value(trial: FrozenTrial) -> list[str]:
-    return [short(number) if abs(number) <= 1 else clock(number) for number in trial.values or []]
+    return [decimal(number) if abs(number) <= 1 else duration(number) for number in trial.values or []]
 
 
 def seconds(trial: FrozenTrial) -> float:
@@ -62,9 +62,8 @@ def seconds(trial: FrozenTrial) -> float:
 
 
 def line(trial: FrozenTrial, note: str = "") -> str:
-    done = (
-        f" #{trial.number:<3}  {parameters(trial.params):<58}  {result(trial):<18} {clock(seconds(trial)):>6}"
-    )
+    spent = duration(seconds(trial))
+    done = f" #{trial.number:<3}  {parameters(trial.params):<58}  {result(trial):<18} {spent:>6}"
     return f"{done}  {note}".rstrip()
 
 

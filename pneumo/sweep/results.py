@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display import pages
 from pneumo.display.console import Terminal
-from pneumo.display.format import clock, short
+from pneumo.display.format import decimal, duration
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
 from pneumo.sweep import labels, plots
@@ -33,7 +33,9 @@ def say(study: optuna.Study, why: str, terminal: Terminal) -> None:
         gain = over_baseline(trials, best[0])
         terminal.say("best", f"#{best[0].number}: {labels.parameters(best[0].params)}: {value}{gain}")
     saved = saved_seconds([t for t in trials if t.state == TrialState.PRUNED])
-    terminal.say("trials", labels.counts(trials) + (f"; pruning saved {clock(saved)}" if saved >= 1 else ""))
+    terminal.say(
+        "trials", labels.counts(trials) + (f"; pruning saved {duration(saved)}" if saved >= 1 else "")
+    )
     if not designed and (shares := importance(study)):
         terminal.say("mattered", ", ".join(f"{labels.name(n)} {share:.0%}" for n, share in shares.items()))
     confirm = "" if designed else f" · pneumo confirm {name}"
@@ -49,7 +51,7 @@ def over_baseline(trials: Sequence[FrozenTrial], best: FrozenTrial) -> str:
         or first.number == best.number
     ):
         return ""
-    return f" (+{short(best.values[0] - first.values[0])} on #0's)"
+    return f" (+{decimal(best.values[0] - first.values[0])} on #0's)"
 
 
 def keep(ledger: StudyStorage, why: str, folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.display.format import clock, short
+from pneumo.display.format import decimal, duration, signed_decimal
 from pneumo.display.pages import Section
 from pneumo.sweep import labels
 from pneumo.sweep.ablation import AblationDesign
@@ -47,7 +47,8 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
     unfinished = n_trials is not None and done < n_trials
     seconds = sum(labels.seconds(t) for t in trials if t.state.is_finished())
     text = [
-        f"{'UNFINISHED: ' if unfinished else ''}{of}: {labels.counts(trials)}; {clock(seconds)} of training"
+        f"{'UNFINISHED: ' if unfinished else ''}{of}: {labels.counts(trials)}; "
+        f"{duration(seconds)} of training"
     ]
     if running:
         text.append(f"{running} running now")
@@ -83,8 +84,8 @@ def conclusions(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Sectio
     if seen:
         middle = float(np.median(seen))
         text.append(
-            f"The smallest effect it could have seen (80% power): {short(middle)} in the middle row, "
-            f"{short(min(seen))} to {short(max(seen))} over all."
+            f"The smallest effect it could have seen (80% power): {decimal(middle)} in the middle row, "
+            f"{decimal(min(seen))} to {decimal(max(seen))} over all."
         )
     if n := sum(not np.isnan(effect.p) for effect in effects):
         text.append(by_chance(n))
@@ -133,7 +134,7 @@ def beside(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
             continue
         for recipe in design.recipes:
             last = outcomes(design, trials, recipe, question, VERDICT)
-            levels = " → ".join(short(float(np.mean(side))) if side else "-" for side in last)
+            levels = " → ".join(decimal(float(np.mean(side))) if side else "-" for side in last)
             effects = [paired(*outcomes(design, trials, recipe, question, name)) for name in ASIDE]
             spent = ratio(*outcomes(design, trials, recipe, question, SECONDS))
             rows.append(
@@ -175,8 +176,8 @@ def with_interval(effect: Effect) -> str:
     if np.isnan(effect.mean):
         return "-"
     if np.isnan(effect.low):
-        return signed(effect.mean)
-    return f"{signed(effect.mean)} ({signed(effect.low)}, {signed(effect.high)})"
+        return signed_decimal(effect.mean)
+    return f"{signed_decimal(effect.mean)} ({signed_decimal(effect.low)}, {signed_decimal(effect.high)})"
 
 
 def times(effect: Effect) -> str:
@@ -185,10 +186,6 @@ def times(effect: Effect) -> str:
     return f"x {effect.mean:.2f}" + (
         "" if np.isnan(effect.low) else f" ({effect.low:.2f}, {effect.high:.2f})"
     )
-
-
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + short(abs(value))
 
 
 def both(by_recipe: Mapping[str, str]) -> str:
@@ -231,7 +228,8 @@ def pruning(trials: Sequence[FrozenTrial]) -> Section:
     spent = sum(labels.seconds(t) for t in pruned)
     saved = saved_seconds(pruned)
     text = (
-        f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about {clock(saved)} saved"
+        f"{len(pruned)} trials were stopped early: {duration(spent)} spent on them, "
+        f"about {duration(saved)} saved"
     )
     return Section(
         "What pruning saved", [f"{text} (their own seconds an epoch x the epochs they did not run)."]
@@ -275,7 +273,7 @@ def ten_best(study: optuna.Study, trials: Sequence[FrozenTrial], designed: bool)
             f"#{t.number}",
             labels.parameters(t.params),
             labels.value(t),
-            clock(labels.seconds(t)),
+            duration(labels.seconds(t)),
             t.user_attrs.get("run_id", "")[:8],
         ]
         for t in best
