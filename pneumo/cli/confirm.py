@@ -17,13 +17,13 @@ from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import decimal
 from pneumo.errors import InputError, listed
+from pneumo.evaluation.metric_names import METRICS
 from pneumo.inference.evaluation_count import count_look
 from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES, Images
-from pneumo.runs.messages import ROWS
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
@@ -179,8 +179,8 @@ def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
         "when": date.today().isoformat(),
         "images": len(scored.predictions.labels),
         "patients": len(np.unique(scored.patients)),
-        "figures": {name: scored.metrics[name] for name in ROWS},
-        "intervals": {name: list(scored.intervals[name]) for name in ROWS},
+        "figures": {name: scored.metrics[name] for name in scored.intervals},
+        "intervals": {name: list(ends) for name, ends in scored.intervals.items()},
     }
     study.set_user_attr("tested", kept)
     return kept
@@ -203,11 +203,11 @@ def say_test(study: optuna.Study, tested: dict[str, Any], best: Confirmed, termi
         )
     rows = [
         [
-            label,
+            METRICS[name].in_terminal,
             decimal(tested["figures"][name]),
-            " - ".join(decimal(end) for end in tested["intervals"][name]),
+            " - ".join(map(decimal, ends)),
         ]
-        for name, label in ROWS.items()
+        for name, ends in tested["intervals"].items()
     ]
     of = f"{tested['images']:,} images of {tested['patients']:,} patients"
     title = f"test, {of}, #{tested['trial']}, looked at once"

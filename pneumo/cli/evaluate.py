@@ -40,13 +40,13 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> None:
     where, shown = maps(models[0], evaluated, terminal) if len(models) == 1 else ([], {})
     text += where
     metrics = {**dict(report.pictures(evaluation, groups, title)), **shown}
-    pages.say(text, terminal)
+    pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
     place = request.place(cohort)
     for caption, figure in metrics.items():
         tracking.log_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
-    tracking.log_text(run_id, pages.page(text, metrics), f"{place}/evaluation.html")
+    tracking.log_text(run_id, pages.html(text, metrics), f"{place}/evaluation.html")
     tracking.log_text(run_id, report.as_json(evaluation, groups), f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(request.prefix(cohort)))
@@ -86,7 +86,7 @@ def compare(first: str, second: str, request: EvalRequest) -> None:
     notes = list(dict.fromkeys([*looks[0].notes, *looks[1].notes]))
     title = f"{names[1]} against {names[0]}, {cohort} {request.part}"
     text = [report.comparison(found, names, title, notes)]
-    pages.say(text, terminal)
+    pages.print_sections(text, terminal)
     path = f"{request.place(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
     count_look(models, [look_.of_test[0] for look_ in looks])

@@ -39,11 +39,11 @@ def score(path: Path, options: Mapping[str, str | None]) -> None:
         evaluation = Evaluation.of(predictions)
         groups = subgroups(predictions, described)
     text = report.sections(evaluation, groups, f"{path.name}, {options['score'] or 'score'}", notes)
-    pages.say(text, terminal)
+    pages.print_sections(text, terminal)
     metrics = dict(report.pictures(evaluation, groups, path.name))
     files = {
         "md": pages.markdown(text),
-        "html": pages.page(text, metrics),
+        "html": pages.html(text, metrics),
         "json": report.as_json(evaluation, groups),
     }
     for suffix, content in files.items():

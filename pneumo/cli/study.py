@@ -15,11 +15,11 @@ def answer(url: str, name: str) -> None:
     study = open_study(url, name, directions=None).study
     terminal = Terminal()
     sections = summary(study)
-    pages.say(sections, terminal)
+    pages.print_sections(sections, terminal)
     folder = folder_of(study)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = dict(plots.of_study(study))
-    texts = {"study.md": pages.markdown(sections), "study.html": pages.page(sections, metrics)}
+    texts = {"study.md": pages.markdown(sections), "study.html": pages.html(sections, metrics)}
     for file, text in texts.items():
         (folder / file).write_text(text)
     terminal.say("written", f"{folder / 'study.md'} and {folder / 'study.html'}")

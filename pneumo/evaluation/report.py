@@ -11,31 +11,10 @@ from scipy.special import expit
 from pneumo.display.format import decimal, decimal_or_dash, interval, signed_decimal, with_interval
 from pneumo.display.pages import Section
 from pneumo.evaluation import plots
-from pneumo.evaluation.results import LEVELS, PREVALENCES, Comparison, Evaluation
-from pneumo.evaluation.subgroups import Subgroup
+from pneumo.evaluation.metric_names import Kind, of_kind, title
+from pneumo.evaluation.results import Comparison, Evaluation
+from pneumo.evaluation.subgroups import SHOWN, Subgroup
 
-RANKING = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    **{f"sensitivity_at_{level}_specificity": f"sensitivity at {level}% specificity" for level in LEVELS},
-    **{f"specificity_at_{level}_sensitivity": f"specificity at {level}% sensitivity" for level in LEVELS},
-}
-AT_THRESHOLD = {
-    "recall": "sensitivity",
-    "specificity": "specificity",
-    "precision": "PPV, in these images",
-    **{f"ppv_at_{p}": f"PPV where {p}% are positive" for p in PREVALENCES},
-    **{f"npv_at_{p}": f"NPV where {p}% are positive" for p in PREVALENCES},
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "hard_auroc": "hard AUROC (of the 0/1 answers: says nothing of the ranking)",
-}
-CALIBRATION = {
-    "brier": "Brier score (0 is best)",
-    "ece": "ECE, ten bins of equal mass (0)",
-    "slope": "calibration slope (1)",
-    "intercept": "calibration intercept (0)",
-}
 INTERVAL = "95% interval"
 
 
@@ -73,7 +52,7 @@ def _ranking(evaluation: Evaluation) -> Section:
         f"AUROC by DeLong, which takes images as independent: {decimal(low)} - {decimal(high)}.",
         f"A model that knows nothing has AUROC .5 and AUPRC {decimal(prevalence)}, the prevalence.",
     ]
-    return Section("Ranking", said, ["", "", INTERVAL], rows_of(evaluation, RANKING))
+    return Section("Ranking", said, ["", "", INTERVAL], rows_of(evaluation, "ranking"))
 
 
 def _at_threshold(evaluation: Evaluation) -> Section:
@@ -85,18 +64,21 @@ def _at_threshold(evaluation: Evaluation) -> Section:
         f"P at or above {decimal(float(expit(predictions.threshold)))} is called positive.",
         f"{tp:,} true and {fp:,} false alarms, {fn:,} missed, {tn:,} rightly called negative.",
     ]
-    return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, AT_THRESHOLD))
+    return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, "threshold"))
 
 
 def _calibration(evaluation: Evaluation) -> Section:
     rows = []
-    for name, words in CALIBRATION.items():
+    for key, name in of_kind("calibration", evaluation.metrics):
         cells = [
             cell
-            for key in (name, f"calibrated_{name}")
-            for cell in (decimal_or_dash(evaluation.metrics[key]), interval(evaluation.intervals[key]))
+            for variant in (key, f"calibrated_{key}")
+            for cell in (
+                decimal_or_dash(evaluation.metrics[variant]),
+                interval(evaluation.intervals[variant]),
+            )
         ]
-        rows.append([words, *cells])
+        rows.append([name.with_note, *cells])
     said = [f"Log odds are divided by {evaluation.predictions.temperature:.3g}, which validation chose."]
     return Section("Calibration", said, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
 
@@ -116,7 +98,7 @@ def _groups(groups: Sequence[Subgroup]) -> Section:
         "Lesions of a size against all negatives, hard negatives against all positives.",
         "The verdict is on the AUROC's interval against the value for all images.",
     ]
-    columns = ["", "images (patients)", "positive", "AUROC", "sensitivity", "specificity", "verdict"]
+    columns = ["", "images (patients)", "positive", *map(title, SHOWN), "verdict"]
     return Section("Subgroups", said, columns, rows)
 
 
@@ -164,7 +146,10 @@ def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
         "intervals": evaluation.intervals,
         "draws_left_out": evaluation.left_out,
         "auroc_delong": evaluation.delong,
-        "subgroups": [vars(one) for one in groups],
+        "subgroups": [
+            {("figures" if name == "metrics" else name): value for name, value in vars(one).items()}
+            for one in groups
+        ],
     }
     return json.dumps(nulled(content), indent=1, allow_nan=False)
 
@@ -177,8 +162,8 @@ def nulled(content: Any) -> Any:
     return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
-def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
+def rows_of(evaluation: Evaluation, kind: Kind) -> list[list[str]]:
     return [
-        [words, decimal_or_dash(evaluation.metrics[name]), interval(evaluation.intervals[name])]
-        for name, words in names.items()
+        [name.with_note, decimal_or_dash(evaluation.metrics[key]), interval(evaluation.intervals[key])]
+        for key, name in of_kind(kind, evaluation.metrics)
     ]

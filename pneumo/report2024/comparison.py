@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pneumo.display.format import decimal, duration
 from pneumo.display.pages import Cell, Link, Section
+from pneumo.evaluation.metric_names import title
 from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
 from pneumo.report2024.decoded import DecodedTables
 from pneumo.report2024.published import SPLITS, row_of
@@ -11,8 +12,7 @@ from pneumo.report2024.rescored import RescoredRun
 from pneumo.runs.query import RunRecord, epochs_of
 
 NOT_RUN = "not run yet"
-FIGURES = ("auroc", "hard_auroc", "accuracy", "precision", "recall", "f1")
-COLUMNS = ["AUROC", "hard AUROC", "accuracy", "precision", "recall", "F1"]
+METRICS = ("auroc", "hard_auroc", "accuracy", "precision", "recall", "f1")
 Measures = Mapping[str, RescoredRun]  # by run id
 
 
@@ -62,7 +62,7 @@ def comparison(gathered: CollectedRuns, measures: Measures, reading: DecodedTabl
         f"The control is the same run with augment={CONTROL}: same seed, images, split and settings, the "
         "whole image instead of the crop. What was run at which size: see below.",
     ]
-    columns = ["experiment", *COLUMNS, "called positive", "run"]
+    columns = ["experiment", *map(title, METRICS), "called positive", "run"]
     return Section("Its runs and ours", text, columns, rows)
 
 
@@ -90,7 +90,7 @@ def cells(run: RunRecord | None, measures: Measures) -> list[Cell]:
     if run is None:
         return [NOT_RUN, *[""] * 7]
     one = measures[run.run_id]
-    return [*(one.said(name) for name in FIGURES), answers(run, one), Link(run.name, run.address)]
+    return [*(one.said(name) for name in METRICS), answers(run, one), Link(run.name, run.address)]
 
 
 def answers(run: RunRecord, one: RescoredRun) -> str:

@@ -3,23 +3,12 @@
 from pneumo.display.format import compact, decimal
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
+from pneumo.evaluation.metric_names import METRICS
 from pneumo.report2024.comparison import answers, commit, epochs, leak, size
 from pneumo.report2024.rescored import RescoredRun, logged
 from pneumo.runs.query import RunRecord
 
 NOT_KNOWN = "not known"
-NAMES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sensitivity_at_90_specificity": "sensitivity at 90% specificity",
-    "sensitivity_at_95_specificity": "sensitivity at 95% specificity",
-    "recall": "sensitivity",
-    "specificity": "specificity",
-    "precision": "precision",
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "hard_auroc": "hard AUROC",
-}
 
 
 def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
@@ -41,15 +30,12 @@ def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
             plots.confusion(one.labels, one.scores, threshold, title),
         ]
     scored = [
-        [f"{one.part} {name}, at threshold {at}" if key in OPERATING else f"{one.part} {name}", said]
-        for key, name in NAMES.items()
-        for said in [logged(run, f"{one.part}/{key}")]
-        if said != "-"
+        [f"{one.part} {name.title}{f', at threshold {at}' if name.kind == 'threshold' else ''}", value]
+        for key, name in METRICS.items()
+        for value in [logged(run, f"{one.part}/{key}")]
+        if value != "-"
     ]
     return Section("Model card", text, ["", "what is known"], [*rows, *scored, *limits(run, one)], pictures)
-
-
-OPERATING = ("recall", "specificity", "precision", "f1", "accuracy", "hard_auroc")
 
 
 def facts(run: RunRecord) -> list[list[Cell]]:

@@ -35,7 +35,7 @@ def report(out: str, study: str | None, url: str | None) -> None:
         sections = written(found, answers, terminal)
     except tracking.MlflowError as error:
         raise tracking.away(error) from None
-    texts = {"html": pages.page(sections, {}), "md": pages.markdown(sections)}
+    texts = {"html": pages.html(sections, {}), "md": pages.markdown(sections)}
     for suffix, path in files.items():
         write(texts[suffix], path)
     terminal.say("runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.place()}")

@@ -10,6 +10,7 @@ from pneumo.components.models import Classifier
 from pneumo.data.dataset import Dataset
 from pneumo.data.split import Split
 from pneumo.display.format import compact, decimal, decimal_or_dash, duration, interval, scientific
+from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import FEW_PATIENTS
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
@@ -110,20 +111,6 @@ def unfinished(train_state: TrainState, run_id: str, folder: Path) -> str:
     )
 
 
-ROWS = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sensitivity_at_90_specificity": "sensitivity at 90% spec.",
-    "sensitivity_at_95_specificity": "sensitivity at 95% spec.",
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall (sensitivity)",
-    "specificity": "specificity",
-    "f1": "F1",
-    "hard_auroc": "hard AUROC *",
-}
-
-
 def result(scored: SplitResult, part: str, patients_known: bool) -> tuple[list[str], list[list[str]], str]:
     """Columns, rows and title of the last table; `patients_known`: or each image counts
     as a patient of its own."""
@@ -135,8 +122,8 @@ def result(scored: SplitResult, part: str, patients_known: bool) -> tuple[list[s
         rest = f"only {positive} patients are" if positive > 1 else "a single patient is"
         title += f"\n{rest} positive: these figures rest on that alone"
     rows = [
-        [name, decimal_or_dash(scored.metrics[key]), interval(scored.intervals[key])]
-        for key, name in ROWS.items()
+        [METRICS[key].in_terminal, decimal_or_dash(scored.metrics[key]), interval(ends)]
+        for key, ends in scored.intervals.items()
     ]
     return ["", "", f"95% interval ({'patients' if patients_known else 'images'} resampled)"], rows, title
 

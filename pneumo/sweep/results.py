@@ -99,7 +99,7 @@ def into_parent(study: optuna.Study, why: str) -> None:
     for caption, figure in metrics.items():
         tracking.log_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(parent, pages.markdown(sections), "study.md")
-    tracking.log_text(parent, pages.page(sections, metrics), "study.html")
+    tracking.log_text(parent, pages.html(sections, metrics), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, why), sort_keys=False), "result.yaml")
     note = ""
     if best:
