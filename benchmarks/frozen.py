@@ -9,7 +9,7 @@ from pathlib import Path
 from rows import Row, end
 from runs import trained
 
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 
 RUN = ["model=resnet18", "model.freeze=backbone", "augment=none", "fit.pictures=false"]
 
@@ -39,8 +39,8 @@ def main() -> None:
             ),
             Row(
                 "its val AUROC",
-                short(after, 4),
-                short(before, 4),
+                decimal(after, 4),
+                decimal(before, 4),
                 abs(before - after),
                 " apart",
                 digits=4,

@@ -20,7 +20,7 @@ from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 from pneumo.training.device import Accelerator
 from pneumo.training.settings import TrainerSettings
 from pneumo.training.state import TrainState
@@ -83,8 +83,8 @@ def main() -> None:
         [
             Row(
                 f"own host memory while training on {N:,} images of {SIDE_PX} px, GiB",
-                short(large, 2),
-                f"64 images {short(small, 2)}",
+                decimal(large, 2),
+                f"64 images {decimal(small, 2)}",
                 large - small,
                 " GiB more",
                 at_most=2,

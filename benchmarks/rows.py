@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 
 HEADER = ("what", "ours", "the other side", "ratio", "asked for")
 NOT_MEASURED = "not measured"
@@ -32,7 +32,7 @@ class Row:
         return low or (self.at_most is not None and not self.figure <= self.at_most)
 
     def cells(self) -> list[str]:
-        figure = "" if self.figure is None else f"{short(self.figure, self.digits)}{self.unit}"
+        figure = "" if self.figure is None else f"{decimal(self.figure, self.digits)}{self.unit}"
         asked = [f"at least {bound(self.at_least)}"] if self.at_least is not None else []
         asked += [f"at most {bound(self.at_most)}"] if self.at_most is not None else []
         return [

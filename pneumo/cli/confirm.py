@@ -16,15 +16,15 @@ from pneumo.data.atomic import atomic_path
 from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 from pneumo.errors import InputError, listed
+from pneumo.evaluation.metric_names import METRICS
 from pneumo.inference.evaluation_count import count_look
 from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES, Images
-from pneumo.runs.messages import ROWS
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
@@ -149,7 +149,7 @@ def confirm_trial(
         run_id = query.finished_run({**tags, **same, **own}) or train_seed(storage, trial, experiment, tags)
         values.append(query.metrics_of(run_id)[metric])
         runs.append(run_id)
-        terminal.line(f" #{trial.number:<3}  seed {seed}  {short(values[-1])}")
+        terminal.line(f" #{trial.number:<3}  seed {seed}  {decimal(values[-1])}")
     return ConfirmedTrial(trial, values, runs)
 
 
@@ -169,9 +169,9 @@ def table(results: Sequence[ConfirmedTrial], objective: str) -> tuple[list[str],
         [
             f"#{one.trial.number}",
             labels.parameters(one.trial.params),
-            short(one.trial.values[0]),
-            f"{short(one.mean)} ± {short(one.spread)}",
-            f"{short(min(one.values))} - {short(max(one.values))}",
+            decimal(one.trial.values[0]),
+            f"{decimal(one.mean)} ± {decimal(one.spread)}",
+            f"{decimal(min(one.values))} - {decimal(max(one.values))}",
             f"{one.optimism:+.3f}".replace("0.", ".", 1),
         ]
         for one in results
@@ -195,8 +195,8 @@ def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
         "when": date.today().isoformat(),
         "images": len(evaluation.predictions.labels),
         "patients": len(np.unique(evaluation.patients)),
-        "figures": {name: evaluation.metrics[name] for name in ROWS},
-        "intervals": {name: list(evaluation.intervals[name]) for name in ROWS},
+        "figures": {name: evaluation.metrics[name] for name in evaluation.intervals},
+        "intervals": {name: list(ends) for name, ends in evaluation.intervals.items()},
     }
     study.set_user_attr(attributes.TESTED, tested)
     return tested
@@ -218,8 +218,12 @@ def print_test(tested: dict[str, Any], best: ConfirmedTrial, terminal: Terminal)
             f"for #{best.trial.number}: that would be choosing by it."
         )
     rows = [
-        [label, short(tested["figures"][name]), " - ".join(short(end) for end in tested["intervals"][name])]
-        for name, label in ROWS.items()
+        [
+            METRICS[name].in_terminal,
+            decimal(tested["figures"][name]),
+            " - ".join(map(decimal, ends)),
+        ]
+        for name, ends in tested["intervals"].items()
     ]
     images = f"{tested['images']:,} images of {tested['patients']:,} patients"
     title = f"test, {images}, #{tested['trial']}, evaluated once"
@@ -264,14 +268,14 @@ def evidence(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], 
         COMMAND,
         f"{date.today().isoformat()}: the best of the study {study.study_name} (id "
         f"{study.user_attrs[STUDY_ID]}), trial {best.trial.number}.",
-        f"It was chosen by {objective} {short(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
-        f"{short(best.mean)} (sd {short(best.spread)}): {', '.join(short(value) for value in best.values)}.",
+        f"It was chosen by {objective} {decimal(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
+        f"{decimal(best.mean)} (sd {decimal(best.spread)}): {', '.join(map(decimal, best.values))}.",
         f"Configuration {tags.get('config_hash')}, data {tags.get('data_identity')}, "
         f"split {tags.get('split_hash')}.",
     ]
     if tested["trial"] == best.trial.number:
         lines.append(
-            f"Test AUROC {short(tested['figures']['auroc'])} ({short(low)} - {short(high)}), "
+            f"Test AUROC {decimal(tested['figures']['auroc'])} ({decimal(low)} - {decimal(high)}), "
             f"{tested['images']:,} images of {tested['patients']:,} patients, run {tested['run_id']}."
         )
     return lines

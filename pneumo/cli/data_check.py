@@ -14,7 +14,7 @@ from pneumo.data.sources.base import Source
 from pneumo.data.split import PARTS, Rows, Split, split_cohort
 from pneumo.data.store import Store, open_store
 from pneumo.display.console import Terminal
-from pneumo.display.format import clock
+from pneumo.display.format import duration
 from pneumo.errors import InputError, listed, one_line
 from pneumo.runs import config, messages
 from pneumo.training.lesion_retention import sampled_lesions, share_of_lesions_lost
@@ -125,7 +125,7 @@ def _print_counts(
     terminal: Terminal, cohort: Cohort, store: Store, counts: Mapping[str, Mapping[str, int]]
 ) -> None:
     seconds = store.build_seconds
-    how = f"read in {clock(seconds)}" if seconds is not None else "read before"
+    how = f"read in {duration(seconds)}" if seconds is not None else "read before"
     side = store.pixels.shape[1]
     terminal.say("data", f"{cohort.name} at {side} px, {how}, kept in {store.folder} for training")
     rows = [

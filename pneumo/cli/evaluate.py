@@ -44,13 +44,13 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
     text += maps
     plots = {**dict(report.pictures(evaluation, groups, title)), **galleries}
     content = report.as_json(evaluation, groups)
-    pages.say(text, terminal)
+    pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
     place = request.place(cohort)
     for caption, figure in plots.items():
         tracking.log_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
-    tracking.log_text(run_id, pages.page(text, plots), f"{place}/evaluation.html")
+    tracking.log_text(run_id, pages.html(text, plots), f"{place}/evaluation.html")
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(request.prefix(cohort)))
@@ -99,7 +99,7 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
     notes = list(dict.fromkeys(note for one in evaluated for note in one.notes))
     title = f"{names[1]} against {names[0]}, {cohort} {request.part}"
     text = [report.comparison(found, names, title, notes)]
-    pages.say(text, terminal)
+    pages.print_sections(text, terminal)
     path = f"{request.place(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
     count_look(models, [one.of_test[0] for one in evaluated])

@@ -10,7 +10,7 @@ import torch
 from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -81,7 +81,7 @@ def print_differences(before: Curves, now: Curves, largest: dict[str, float], te
         for name, gap in largest.items()
     ]
     terminal.table(["", "last epoch then", "last epoch now", "largest difference in an epoch"], rows)
-    terminal.warn(f"NOT EQUAL: val AUROC differs by up to {short(largest['val/auroc'], 4)}")
+    terminal.warn(f"NOT EQUAL: val AUROC differs by up to {decimal(largest['val/auroc'], 4)}")
     terminal.line(
         f"Equal digits need the same device, torch and number of threads (now {torch.get_num_threads()}), "
         "and the same code: compare the tags host and git_commit."

@@ -57,11 +57,11 @@ def score(
         evaluation = Evaluation.of(predictions)
         groups = subgroups(predictions, described)
     text = report.sections(evaluation, groups, f"{path.name}, {requested.score or 'score'}", notes)
-    pages.say(text, terminal)
+    pages.print_sections(text, terminal)
     plots = dict(report.pictures(evaluation, groups, path.name))
     files = {
         "md": pages.markdown(text),
-        "html": pages.page(text, plots),
+        "html": pages.html(text, plots),
         "json": report.as_json(evaluation, groups),
     }
     for suffix, content in files.items():

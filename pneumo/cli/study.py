@@ -20,12 +20,12 @@ def show_study(url: str, name: str) -> dict[str, Any]:
     study = open_study(url, name, directions=None).study
     terminal = Terminal()
     sections = summary(study)
-    pages.say(sections, terminal)
+    pages.print_sections(sections, terminal)
     folder = folder_of(study)
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "study.md": pages.markdown(sections),
-        "study.html": pages.page(sections, dict(plots.of_study(study))),
+        "study.html": pages.html(sections, dict(plots.of_study(study))),
     }
     for file, text in texts.items():
         (folder / file).write_text(text)

@@ -1,45 +1,51 @@
-"""Numbers as text: short decimals, durations, rates, intervals."""
+"""Numbers as text, as tables and messages show them: decimals, durations, counts and intervals."""
 
-import numpy as np
+import math
 
-from pneumo.evaluation.metrics import Interval
+Interval = tuple[float, float]
 
 
-def clock(duration: float) -> str:
-    """4 s, 2:09 or 3:37:20"""
-    whole = round(duration)
-    hours, rest = divmod(whole, 3600)
-    minutes, seconds = divmod(rest, 60)
+def duration(seconds: float) -> str:
+    """4 s, 2:09 (minutes and seconds) or 3:37:20."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours}:{minutes:02}:{seconds:02}"
-    return f"{minutes}:{seconds:02}" if minutes else f"{seconds} s"
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}" if minutes else f"{rest} s"
 
 
-def short(value: float, digits: int = 3) -> str:
-    """.957, as in the literature."""
+def decimal(value: float, digits: int = 3) -> str:
+    """.957: without the zero before the point, as medical journals print it; 1.250 from 1 on."""
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
 
 
-def known(value: float) -> str:
-    """.957, or - where it is not known."""
-    return short(value) if np.isfinite(value) else "-"
+def decimal_or_dash(value: float) -> str:
+    """.957, or - of NaN and infinity."""
+    return decimal(value) if math.isfinite(value) else "-"
 
 
-def between(interval: Interval) -> str:
-    """.916 - .987, or nothing where neither end is known."""
-    return f"{known(interval[0])} - {known(interval[1])}" if np.isfinite(interval).any() else ""
+def signed_decimal(value: float) -> str:
+    """+.041 or -.012."""
+    return ("+" if value >= 0 else "-") + decimal(abs(value))
 
 
-def rate(value: float) -> str:
-    """1.2e-3"""
+def interval(ends: Interval) -> str:
+    """.916 - .987, with - for an end that is NaN; empty where both are."""
+    return " - ".join(map(decimal_or_dash, ends)) if any(map(math.isfinite, ends)) else ""
+
+
+def with_interval(value: float, ends: Interval) -> str:
+    """.561 (.475 - .650); the value alone where both ends are NaN; - where the value is."""
+    shown = interval(ends)
+    return f"{decimal(value)} ({shown})" if math.isfinite(value) and shown else decimal_or_dash(value)
+
+
+def scientific(value: float) -> str:
+    """1.2e-3, as a learning rate is written."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def count(number: int) -> str:
-    """307,793 -> 0.31 M"""
+def compact(number: int) -> str:
+    """0.31 M of 307,793; all digits below 100,000."""
     return f"{number / 1e6:.2g} M" if number >= 1e5 else f"{number:,}"
-
-
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + short(abs(value))

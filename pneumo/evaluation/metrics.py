@@ -14,6 +14,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
+LEVELS = (80, 90, 95)  # percent, of sensitivity and specificity
+PREVALENCES = (1, 5, 22)  # percent: screening, an emergency department, SIIM-ACR
 FEW_PATIENTS = 10  # of one class: an interval over so few says little
 
 

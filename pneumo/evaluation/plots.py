@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pneumo.errors import one_line
-from pneumo.evaluation import metrics
+from pneumo.evaluation import metric_names, metrics
 from pneumo.evaluation.metrics import Array, Confusion, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
@@ -40,7 +40,7 @@ def labelled(images: Array, masks: Array, labels: Array, ids: Sequence[str]) -> 
     for axis in axes:
         axis.set_axis_off()
     for axis, image, mask, label, name in zip(axes, images, masks, labels, ids, strict=False):
-        title = f"{plain(short(name))}\n{'pneumothorax' if label else 'none'}"
+        title = f"{plain(shortened(name))}\n{'pneumothorax' if label else 'none'}"
         show(axis, image, title, POSITIVE if label else "black")
         if mask.any():
             axis.contour(mask, levels=[127], colors=POSITIVE, linewidths=0.9)
@@ -83,7 +83,7 @@ def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
             axes, group.images, group.masks, group.maps, group.captions, group.wrong, strict=False
         ):
             colour = POSITIVE if wrong else "black"
-            show(pair[0], image, plain(short(name)), colour)
+            show(pair[0], image, plain(shortened(name)), colour)
             show(pair[1], image, plain(said), colour)
             pair[1].imshow(np.dstack([np.broadcast_to(GLOW, (*map_.shape, 3)), 0.8 * map_]))
             if mask.any():
@@ -97,12 +97,13 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
     epochs = np.arange(1, len(history) + 1)
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axis, name in zip(figure.subplots(1, 3), ("loss", "accuracy", "auroc"), strict=True):
+        title = metric_names.title(name)
         for part, colour in (("train", GREY), ("val", NEGATIVE)):
             if f"{part}/{name}" in history[0]:
                 values = [figures[f"{part}/{name}"] for figures in history]
                 axis.plot(epochs, values, color=colour, marker="o", markersize=3, label=part)
         axis.axvline(best_epoch, color=POSITIVE, linewidth=0.8, linestyle=":", label="best epoch")
-        axis.set(xlabel="epoch", title={"auroc": "val AUROC"}.get(name, name))
+        axis.set(xlabel="epoch", title=f"val {title}" if name == "auroc" else title)
         axis.xaxis.get_major_locator().set_params(integer=True)
         tidy(axis)
     figure.axes[0].legend(frameon=False, fontsize=8)
@@ -118,7 +119,7 @@ def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str)
             if values := history.get(f"{part}/{name}"):
                 label = plain(f"{run}, {part}")
                 axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
-    axis.set(xlabel="epoch", title={"auroc": "AUROC"}.get(name, name))
+    axis.set(xlabel="epoch", title=metric_names.title(name))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, fontsize=8)
     tidy(axis)
@@ -218,6 +219,6 @@ def tidy(axis: Axes) -> None:
     axis.grid(alpha=0.25)
 
 
-def short(name: str, longest: int = 20) -> str:
+def shortened(name: str, longest: int = 20) -> str:
     """The end of a long name, where ids differ."""
     return name if len(name) <= longest else "…" + name[-longest + 1 :]

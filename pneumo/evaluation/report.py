@@ -8,35 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from pneumo.display.format import between, known, short, signed
+from pneumo.display.format import decimal, decimal_or_dash, interval, signed_decimal, with_interval
 from pneumo.display.pages import Section
 from pneumo.evaluation import plots
-from pneumo.evaluation.metrics import Interval
-from pneumo.evaluation.results import LEVELS, PREVALENCES, Comparison, Evaluation
-from pneumo.evaluation.subgroups import Subgroup
+from pneumo.evaluation.metric_names import Kind, of_kind, title
+from pneumo.evaluation.results import Comparison, Evaluation
+from pneumo.evaluation.subgroups import SHOWN, Subgroup
 
-RANKING = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    **{f"sensitivity_at_{level}_specificity": f"sensitivity at {level}% specificity" for level in LEVELS},
-    **{f"specificity_at_{level}_sensitivity": f"specificity at {level}% sensitivity" for level in LEVELS},
-}
-AT_THRESHOLD = {
-    "recall": "sensitivity",
-    "specificity": "specificity",
-    "precision": "PPV, in these images",
-    **{f"ppv_at_{p}": f"PPV where {p}% are positive" for p in PREVALENCES},
-    **{f"npv_at_{p}": f"NPV where {p}% are positive" for p in PREVALENCES},
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "hard_auroc": "hard AUROC (of the 0/1 answers: says nothing of the ranking)",
-}
-CALIBRATION = {
-    "brier": "Brier score (0 is best)",
-    "ece": "ECE, ten bins of equal mass (0)",
-    "slope": "calibration slope (1)",
-    "intercept": "calibration intercept (0)",
-}
 INTERVAL = "95% interval"
 
 
@@ -71,10 +49,10 @@ def _ranking(evaluation: Evaluation) -> Section:
     low, high = evaluation.delong
     prevalence = float(np.mean(evaluation.predictions.labels))
     said = [
-        f"AUROC by DeLong, which takes images as independent: {short(low)} - {short(high)}.",
-        f"A model that knows nothing has AUROC .5 and AUPRC {short(prevalence)}, the prevalence.",
+        f"AUROC by DeLong, which takes images as independent: {decimal(low)} - {decimal(high)}.",
+        f"A model that knows nothing has AUROC .5 and AUPRC {decimal(prevalence)}, the prevalence.",
     ]
-    return Section("Ranking", said, ["", "", INTERVAL], rows_of(evaluation, RANKING))
+    return Section("Ranking", said, ["", "", INTERVAL], rows_of(evaluation, "ranking"))
 
 
 def _at_threshold(evaluation: Evaluation) -> Section:
@@ -83,21 +61,24 @@ def _at_threshold(evaluation: Evaluation) -> Section:
     tp, fp = (int((called & (predictions.labels == label)).sum()) for label in (1, 0))
     fn, tn = (int((~called & (predictions.labels == label)).sum()) for label in (1, 0))
     said = [
-        f"P at or above {short(float(expit(predictions.threshold)))} is called positive.",
+        f"P at or above {decimal(float(expit(predictions.threshold)))} is called positive.",
         f"{tp:,} true and {fp:,} false alarms, {fn:,} missed, {tn:,} rightly called negative.",
     ]
-    return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, AT_THRESHOLD))
+    return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, "threshold"))
 
 
 def _calibration(evaluation: Evaluation) -> Section:
     rows = []
-    for name, words in CALIBRATION.items():
+    for key, name in of_kind("calibration", evaluation.metrics):
         cells = [
             cell
-            for key in (name, f"calibrated_{name}")
-            for cell in (known(evaluation.metrics[key]), between(evaluation.intervals[key]))
+            for variant in (key, f"calibrated_{key}")
+            for cell in (
+                decimal_or_dash(evaluation.metrics[variant]),
+                interval(evaluation.intervals[variant]),
+            )
         ]
-        rows.append([words, *cells])
+        rows.append([name.with_note, *cells])
     said = [f"Log odds are divided by {evaluation.predictions.temperature:.3g}, which validation chose."]
     return Section("Calibration", said, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
 
@@ -117,7 +98,7 @@ def _groups(groups: Sequence[Subgroup]) -> Section:
         "Lesions of a size against all negatives, hard negatives against all positives.",
         "The verdict is on the AUROC's interval against the value for all images.",
     ]
-    columns = ["", "images (patients)", "positive", "AUROC", "sensitivity", "specificity", "verdict"]
+    columns = ["", "images (patients)", "positive", *map(title, SHOWN), "verdict"]
     return Section("Subgroups", said, columns, rows)
 
 
@@ -125,10 +106,10 @@ def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Seq
     change, test = found.by_delong.value, found.by_delong
     clear = found.by_patients[0] > 0 or found.by_patients[1] < 0
     rows = [
-        [f"AUROC of {names[0]}", short(found.aurocs[0]), ""],
-        [f"AUROC of {names[1]}", short(found.aurocs[1]), ""],
-        ["difference, patients resampled", signed(change), between(found.by_patients)],
-        [f"difference, DeLong (p {test.p:.2g})", signed(change), between(test.interval)],
+        [f"AUROC of {names[0]}", decimal(found.aurocs[0]), ""],
+        [f"AUROC of {names[1]}", decimal(found.aurocs[1]), ""],
+        ["difference, patients resampled", signed_decimal(change), interval(found.by_patients)],
+        [f"difference, DeLong (p {test.p:.2g})", signed_decimal(change), interval(test.interval)],
     ]
     better = names[1] if change > 0 else names[0]
     said = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
@@ -165,7 +146,10 @@ def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
         "intervals": evaluation.intervals,
         "draws_left_out": evaluation.left_out,
         "auroc_delong": evaluation.delong,
-        "subgroups": [vars(one) for one in groups],
+        "subgroups": [
+            {("figures" if name == "metrics" else name): value for name, value in vars(one).items()}
+            for one in groups
+        ],
     }
     return json.dumps(nulled(content), indent=1, allow_nan=False)
 
@@ -178,12 +162,8 @@ def nulled(content: Any) -> Any:
     return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
-def rows_of(evaluation: Evaluation, names: dict[str, str]) -> list[list[str]]:
+def rows_of(evaluation: Evaluation, kind: Kind) -> list[list[str]]:
     return [
-        [words, known(evaluation.metrics[name]), between(evaluation.intervals[name])]
-        for name, words in names.items()
+        [name.with_note, decimal_or_dash(evaluation.metrics[key]), interval(evaluation.intervals[key])]
+        for key, name in of_kind(kind, evaluation.metrics)
     ]
-
-
-def with_interval(value: float, interval: Interval) -> str:
-    return f"{known(value)} ({between(interval)})" if np.isfinite(value) else "-"

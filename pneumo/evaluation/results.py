@@ -10,6 +10,8 @@ from scipy.special import expit
 
 from pneumo.evaluation import calibration, delong
 from pneumo.evaluation.metrics import (
+    LEVELS,
+    PREVALENCES,
     Array,
     Floats,
     Interval,
@@ -22,9 +24,6 @@ from pneumo.evaluation.metrics import (
     sensitivity_at,
     specificity_at,
 )
-
-LEVELS = (80, 90, 95)  # percent
-PREVALENCES = (1, 5, 22)  # percent: screening, an emergency department, SIIM-ACR
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pneumo.data.dataset import Dataset
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 from pneumo.evaluation import plots
 from pneumo.evaluation.plots import Tiles
 from pneumo.inference.model import LoadedModel
@@ -52,7 +52,7 @@ def tiles(
         masks=dataset.store.masks(rows),
         maps=MAPS[MAP](loaded, torch.from_numpy(pixels)[:, None]),
         captions=[
-            (str(name), f"P {short(score)}, {said}")
+            (str(name), f"P {decimal(score)}, {said}")
             for name, score, said in zip(ids, scores, answers, strict=True)
         ],
         wrong=list(wrong),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pneumo.data.dataset import Dataset
-from pneumo.display.format import short
+from pneumo.display.format import decimal, with_interval
 from pneumo.display.pages import Section
 from pneumo.evaluation.map_overlap import FIGURES, TOLERANCE, inside, judged, near_lesion
 from pneumo.evaluation.metrics import FEW_PATIENTS, Interval, bootstrap_means
@@ -31,8 +31,7 @@ class Estimate:
     interval: Interval
 
     def __str__(self) -> str:
-        low, high = self.interval
-        return f"{short(self.value)} ({short(low)} - {short(high)})"
+        return with_interval(self.value, self.interval)
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def sections(localisation: Localisation | None) -> list[Section]:
             NAMES[map_],
             FIGURES[one.figure],
             *map(str, (one.trained, one.randomised, one.difference)),
-            short(one.chance),
+            decimal(one.chance),
             one.verdict,
         ]
         for map_ in localisation.empty
@@ -231,7 +230,7 @@ def by_size(localisation: Localisation) -> Section:
 
 def beside(one: MapMetric) -> str:
     mark = "" if one.verdict == BETTER else " *"
-    return f"{one.trained} / {short(one.randomised.value)}{mark}"
+    return f"{one.trained} / {decimal(one.randomised.value)}{mark}"
 
 
 def bounds(size: str) -> str:

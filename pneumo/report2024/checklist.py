@@ -2,7 +2,7 @@
 
 The numbers are the items of CLAIM (2024 update) and of TRIPOD+AI (2024); the words are ours."""
 
-from pneumo.display.format import count, short
+from pneumo.display.format import compact, decimal
 from pneumo.display.pages import Section
 from pneumo.report2024.comparison import commit, leak, size
 from pneumo.report2024.model_card import NOT_KNOWN
@@ -141,13 +141,13 @@ def facts(run: RunRecord) -> dict[str, str]:
         "split_hash": tags.get("split_hash", "?"),
         "leak": leak(run),
         "model": tags.get("model", "?"),
-        "parameters": count(round(metrics["trainable_parameters"])),
+        "parameters": compact(round(metrics["trainable_parameters"])),
         "version": commit(run),
         "began": "at random" if pretrained == "None" else f"from {pretrained}",
         "trained": f"{tags.get('optimizer')}, {tags.get('schedule')}, augment {tags.get('augment')}",
         "prevalence": f"{metrics['split/train_prevalence']:.1%}",
         "loss": tags.get("loss", "?"),
-        "threshold": f"positive from {short(metrics['threshold'], 2)}",
+        "threshold": f"positive from {decimal(metrics['threshold'], 2)}",
         "judged": "the test split, once, at the end" if tested else "val alone",
         "tta": p.get("tta", "?"),
         "sizes": "; ".join(f"{part} {size(run, part)}" for part in ("train", "val", "test")),

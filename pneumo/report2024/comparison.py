@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from pneumo.display.format import clock, short
+from pneumo.display.format import decimal, duration
 from pneumo.display.pages import Cell, Link, Section
+from pneumo.evaluation.metric_names import title
 from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
 from pneumo.report2024.decoded import DecodedTables
 from pneumo.report2024.published import SPLITS, row_of
@@ -11,8 +12,7 @@ from pneumo.report2024.rescored import RescoredRun
 from pneumo.runs.query import RunRecord, epochs_of
 
 NOT_RUN = "not run yet"
-FIGURES = ("auroc", "hard_auroc", "accuracy", "precision", "recall", "f1")
-COLUMNS = ["AUROC", "hard AUROC", "accuracy", "precision", "recall", "F1"]
+METRICS = ("auroc", "hard_auroc", "accuracy", "precision", "recall", "f1")
 Measures = Mapping[str, RescoredRun]  # by run id
 
 
@@ -62,7 +62,7 @@ def comparison(gathered: CollectedRuns, measures: Measures, reading: DecodedTabl
         f"The control is the same run with augment={CONTROL}: same seed, images, split and settings, the "
         "whole image instead of the crop. What was run at which size: see below.",
     ]
-    columns = ["experiment", *COLUMNS, "called positive", "run"]
+    columns = ["experiment", *map(title, METRICS), "called positive", "run"]
     return Section("Its runs and ours", text, columns, rows)
 
 
@@ -90,7 +90,7 @@ def cells(run: RunRecord | None, measures: Measures) -> list[Cell]:
     if run is None:
         return [NOT_RUN, *[""] * 7]
     one = measures[run.run_id]
-    return [*(one.said(name) for name in FIGURES), answers(run, one), Link(run.name, run.address)]
+    return [*(one.said(name) for name in METRICS), answers(run, one), Link(run.name, run.address)]
 
 
 def answers(run: RunRecord, one: RescoredRun) -> str:
@@ -165,7 +165,7 @@ def splits(gathered: CollectedRuns, reading: DecodedTables) -> Section:
     rows: list[list[Cell]] = [["the report", *said, unknown, "not known", ""]]
     for run in {run.tags.get("split_hash"): run for run in gathered.runs}.values():
         parts = [size(run, part) for part in SPLITS]
-        memory = short(run.metrics["split/patient_memory_auc"], 2)
+        memory = decimal(run.metrics["split/patient_memory_auc"], 2)
         name = f"{run.tags.get('data', '?')}, split {run.tags.get('split_hash', '?')}"
         rows.append([name, *parts, leak(run), memory, Link(run.name, run.address)])
     text = (
@@ -225,8 +225,8 @@ def pace_of(run: RunRecord, done: int | None) -> list[Cell]:
     images = epochs(run) * (metrics["split/train_images"] + metrics["split/val_images"])
     a_second = images / metrics["fit_seconds"]
     of = f"{run.tags.get('model', '?')} at {run.parameters.get('data.image_side_px', '?')} px"
-    there = clock(done / a_second) if done else "not known"
-    return [clock(metrics["fit_seconds"]), f"{a_second:,.0f}", of, there, Link(run.name, run.address)]
+    there = duration(done / a_second) if done else "not known"
+    return [duration(metrics["fit_seconds"]), f"{a_second:,.0f}", of, there, Link(run.name, run.address)]
 
 
 def commands(gathered: CollectedRuns) -> Section:

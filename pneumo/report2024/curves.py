@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
 from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
@@ -56,13 +56,13 @@ def history(run: RunRecord) -> dict[str, dict[int, float]]:
 def in_words(run: RunRecord, history: Mapping[str, Mapping[int, float]]) -> list[Cell]:
     def ends(name: str) -> str:
         values = history[name]
-        return f"{short(values[min(values)])} {TO} {short(values[max(values)])}" if values else "-"
+        return f"{decimal(values[min(values)])} {TO} {decimal(values[max(values)])}" if values else "-"
 
     return [
         ends("train/loss"),
         ends("val/loss"),
-        short(run.metrics["findings/val_loss_jump"]),
-        short(run.metrics["last/train_accuracy"]),
-        f"{short(run.metrics['best/val_auroc'])}, epoch {run.metrics['best/epoch']:.0f}",
+        decimal(run.metrics["findings/val_loss_jump"]),
+        decimal(run.metrics["last/train_accuracy"]),
+        f"{decimal(run.metrics['best/val_auroc'])}, epoch {run.metrics['best/epoch']:.0f}",
         Link(run.name, run.address),
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pneumo.display.format import short
+from pneumo.display.format import decimal
 from pneumo.display.pages import Section
 from pneumo.report2024.confusion_search import Matrix, matching_matrices, ruled_out, shared_positives
 from pneumo.report2024.published import IMAGES, ROWS, SIIM_POSITIVES, SPLITS
@@ -49,7 +49,7 @@ def counts(reading: DecodedTables) -> Section:
         one = reading.matrices[row.experiment]
         split = f"{one.split}, {one.images:,} images"
         numbers = [f"{count:,}" for count in (one.positives, one.tp, one.fp, one.fn, one.tn)]
-        rates = [short(one.sensitivity), short(one.specificity)]
+        rates = [decimal(one.sensitivity), decimal(one.specificity)]
         rows.append([row.title, split, *numbers, *rates, one.printing])
     on_train = sum(one.split == "train" for one in reading.matrices.values())
     train, test = reading.positives["train"], reading.positives["test"]
@@ -95,9 +95,8 @@ def hard_auroc(reading: DecodedTables) -> Section:
     for row in ROWS:
         one = reading.matrices[row.experiment]
         half = (one.sensitivity + one.specificity) / 2
-        rows.append(
-            [row.title, short(one.sensitivity, 4), short(one.specificity, 4), short(half, 5), row.roc_auc]
-        )
+        rates = [decimal(one.sensitivity, 4), decimal(one.specificity, 4), decimal(half, 5)]
+        rows.append([row.title, *rates, row.roc_auc])
     text = (
         'Its "ROC-AUC" is the area under a ROC of the 0/1 answers: (sensitivity + specificity) / 2, in '
         "every row, to the digit. A model that answers no to everything gets .5, however well it ranks. It "

@@ -1,25 +1,14 @@
 """A model card of the recommended run."""
 
-from pneumo.display.format import count, short
+from pneumo.display.format import compact, decimal
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
+from pneumo.evaluation.metric_names import METRICS
 from pneumo.report2024.comparison import answers, commit, epochs, leak, size
 from pneumo.report2024.rescored import RescoredRun, logged
 from pneumo.runs.query import RunRecord
 
 NOT_KNOWN = "not known"
-NAMES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sensitivity_at_90_specificity": "sensitivity at 90% specificity",
-    "sensitivity_at_95_specificity": "sensitivity at 95% specificity",
-    "recall": "sensitivity",
-    "specificity": "specificity",
-    "precision": "precision",
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "hard_auroc": "hard AUROC",
-}
 
 
 def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
@@ -28,7 +17,7 @@ def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
             "Model card", ["The recommended recipe was not run yet: there is no model to describe."]
         )
     rows: list[list[Cell]] = [["run", Link(run.name, run.address)], *facts(run)]
-    at = short(run.metrics["threshold"], 2)
+    at = decimal(run.metrics["threshold"], 2)
     text = ["What this network is, and what nobody knows of it. A drawn image is nobody's chest."]
     pictures = {}
     if len(one.scores):
@@ -41,15 +30,12 @@ def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
             plots.confusion(one.labels, one.scores, threshold, title),
         ]
     scored = [
-        [f"{one.part} {name}, at threshold {at}" if key in OPERATING else f"{one.part} {name}", said]
-        for key, name in NAMES.items()
-        for said in [logged(run, f"{one.part}/{key}")]
-        if said != "-"
+        [f"{one.part} {name.title}{f', at threshold {at}' if name.kind == 'threshold' else ''}", value]
+        for key, name in METRICS.items()
+        for value in [logged(run, f"{one.part}/{key}")]
+        if value != "-"
     ]
     return Section("Model card", text, ["", "what is known"], [*rows, *scored, *limits(run, one)], pictures)
-
-
-OPERATING = ("recall", "specificity", "precision", "f1", "accuracy", "hard_auroc")
 
 
 def facts(run: RunRecord) -> list[list[Cell]]:
@@ -61,8 +47,8 @@ def facts(run: RunRecord) -> list[list[Cell]]:
     return [
         [
             "network",
-            f"{tags.get('model')}, {count(round(run.metrics['trainable_parameters']))} trainable parameters, "
-            f"began with {began}",
+            f"{tags.get('model')}, {compact(round(run.metrics['trainable_parameters']))} trainable "
+            f"parameters, began with {began}",
         ],
         ["takes", f"one frontal chest radiograph, grey, {side} x {side} px"],
         ["gives", "P(pneumothorax), a number from 0 to 1; no place in the image"],

@@ -39,7 +39,7 @@ def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
         sections = written(found, answers, terminal)
     except tracking.MlflowError as error:
         raise tracking.away(error) from None
-    texts = {"html": pages.page(sections, {}), "md": pages.markdown(sections)}
+    texts = {"html": pages.html(sections, {}), "md": pages.markdown(sections)}
     for suffix, path in files.items():
         with atomic_path(path) as beside:
             beside.write_text(texts[suffix])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pneumo.display.format import between, short
+from pneumo.display.format import decimal, with_interval
 from pneumo.errors import InputError
 from pneumo.evaluation.metrics import Interval, bootstrap_intervals, compute_metrics
 from pneumo.runs import query
@@ -67,9 +67,5 @@ def logged(run: RunRecord, name: str) -> str:
         return "-"
     ends = [run.metrics.get(f"{name}_{end}") for end in ("low", "high")]
     if ends[0] is None or ends[1] is None:
-        return short(run.metrics[name])
+        return decimal(run.metrics[name])
     return with_interval(run.metrics[name], (ends[0], ends[1]))
-
-
-def with_interval(value: float, interval: Interval) -> str:
-    return f"{short(value)} ({between(interval)})" if np.isfinite(interval).any() else short(value)

@@ -9,7 +9,8 @@ import torch
 from pneumo.components.models import Classifier
 from pneumo.data.dataset import Dataset
 from pneumo.data.split import Split
-from pneumo.display.format import between, clock, count, known, rate, short
+from pneumo.display.format import compact, decimal, decimal_or_dash, duration, interval, scientific
+from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import FEW_PATIENTS
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
@@ -25,7 +26,7 @@ def cohort(dataset: Dataset) -> str:
     known = int(table["patient_id"].nunique())
     of = f"of {known:,} patients" if known else "of unknown patients"
     built = dataset.store.build_seconds
-    how = f" (read in {clock(built)}, kept for next time)" if built is not None else ""
+    how = f" (read in {duration(built)}, kept for next time)" if built is not None else ""
     positive = dataset.labels.mean()
     return f"{dataset.cohort.name}: {len(table):,} radiographs {of}, {positive:.1%} positive{how}"
 
@@ -37,7 +38,7 @@ def split(split: Split) -> str:
     apart = "no patient in two of them" if split.leak_risk is None else f"may leak: {split.leak_risk}"
     memory = split.patient_memory_auc
     meaning = "nothing leaks" if abs(memory - 0.5) < 0.005 else "patients leak: read every figure with that"
-    return f"{sizes}, {apart}; patient memory {short(memory, 2)} ({meaning})"
+    return f"{sizes}, {apart}; patient memory {decimal(memory, 2)} ({meaning})"
 
 
 def model(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
@@ -46,8 +47,8 @@ def model(experiment: Experiment, network: Classifier, effective_batch: int) -> 
     lr = experiment.optimizer.resolved_lr(effective_batch)
     frozen = f", {experiment.model.freeze} frozen" if experiment.model.freeze != "none" else ""
     return (
-        f"{names['model']}, 1 channel, {count(trainable)} trainable parameters{frozen} · {names['loss']} · "
-        f"{names['optimizer']} {rate(lr)} · {names['schedule']} · augment {names['augment']}"
+        f"{names['model']}, 1 channel, {compact(trainable)} trainable parameters{frozen} · {names['loss']} · "
+        f"{names['optimizer']} {scientific(lr)} · {names['schedule']} · augment {names['augment']}"
     )
 
 
@@ -78,13 +79,13 @@ def resumed(state: dict[str, Any]) -> str:
 
 def epoch(report: EpochReport, epochs: int) -> str:
     metrics = report.metrics
-    auroc = short(metrics["val/auroc"]) + (" best" if report.is_best else "")
+    auroc = decimal(metrics["val/auroc"]) + (" best" if report.is_best else "")
     return EPOCH.format(
         f"{report.epoch}/{epochs}",
-        short(metrics["train/loss"]),
-        short(metrics["val/loss"]),
+        decimal(metrics["train/loss"]),
+        decimal(metrics["val/loss"]),
         auroc,
-        rate(metrics["lr"]),
+        scientific(metrics["lr"]),
         f"{metrics['images_per_second']:,.0f}",
     )
 
@@ -110,20 +111,6 @@ def unfinished(train_state: TrainState, run_id: str, folder: Path) -> str:
     )
 
 
-ROWS = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sensitivity_at_90_specificity": "sensitivity at 90% spec.",
-    "sensitivity_at_95_specificity": "sensitivity at 95% spec.",
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall (sensitivity)",
-    "specificity": "specificity",
-    "f1": "F1",
-    "hard_auroc": "hard AUROC *",
-}
-
-
 def result(scored: SplitResult, part: str, patients_known: bool) -> tuple[list[str], list[list[str]], str]:
     """Columns, rows and title of the last table; `patients_known`: or each image counts
     as a patient of its own."""
@@ -134,12 +121,15 @@ def result(scored: SplitResult, part: str, patients_known: bool) -> tuple[list[s
     if patients_known and positive < FEW_PATIENTS:
         rest = f"only {positive} patients are" if positive > 1 else "a single patient is"
         title += f"\n{rest} positive: these figures rest on that alone"
-    rows = [[name, known(scored.metrics[key]), between(scored.intervals[key])] for key, name in ROWS.items()]
+    rows = [
+        [METRICS[key].in_terminal, decimal_or_dash(scored.metrics[key]), interval(ends)]
+        for key, ends in scored.intervals.items()
+    ]
     return ["", "", f"95% interval ({'patients' if patients_known else 'images'} resampled)"], rows, title
 
 
 def operating_point(scored: SplitResult) -> str:
     return (
-        f"accuracy to F1 at threshold {short(scored.threshold, 2)}, the best F1 on validation\n"
+        f"accuracy to F1 at threshold {decimal(scored.threshold, 2)}, the best F1 on validation\n"
         "* of the 0/1 answers, as the report gives it; it says nothing of the ranking"
     )

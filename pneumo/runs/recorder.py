@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.display.console import Advance, Terminal
-from pneumo.display.format import clock
+from pneumo.display.format import duration
 from pneumo.errors import PrunedError
 from pneumo.runs import checkpoint, diagnosis, messages, plots, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -145,7 +145,7 @@ class RunRecorder(Recorder):
             terminal.line()
             terminal.warn(messages.unfinished(train_state, self._tracker.run_id, folder))
             raise tracking.away(error) from None
-        terminal.line(f"{clock(time.perf_counter() - self._began)} · {self._tracker.address()}")
+        terminal.line(f"{duration(time.perf_counter() - self._began)} · {self._tracker.address()}")
 
     @contextmanager
     def training(self) -> Iterator[Advance]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.display.format import clock, rate, short
+from pneumo.display.format import decimal, duration, scientific
 from pneumo.sweep import attributes
 from pneumo.sweep.search_space import Value
 
@@ -26,7 +26,7 @@ def parameters(values: Mapping[str, Value]) -> str:
             continue
         del left[key]
         if isinstance(value, float):
-            texts.append(f"{name(key)} {rate(value) if 0 < value < 0.01 else f'{value:.3g}'}")
+            texts.append(f"{name(key)} {scientific(value) if 0 < value < 0.01 else f'{value:.3g}'}")
         elif isinstance(value, str) and "." not in key:
             texts.append(value)
         else:
@@ -53,7 +53,7 @@ def value(trial: FrozenTrial) -> str:
 
 
 def each_value(trial: FrozenTrial) -> list[str]:
-    return [short(number) if abs(number) <= 1 else clock(number) for number in trial.values or []]
+    return [decimal(number) if abs(number) <= 1 else duration(number) for number in trial.values or []]
 
 
 def seconds(trial: FrozenTrial) -> float:
@@ -61,7 +61,7 @@ def seconds(trial: FrozenTrial) -> float:
 
 
 def trial_line(trial: FrozenTrial, remark: str = "") -> str:
-    columns = f"{parameters(trial.params):<58}  {outcome(trial):<18} {clock(seconds(trial)):>6}"
+    columns = f"{parameters(trial.params):<58}  {outcome(trial):<18} {duration(seconds(trial)):>6}"
     return f" #{trial.number:<3}  {columns}  {remark}".rstrip()
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.display.format import rate
+from pneumo.display.format import scientific
 from pneumo.evaluation.plots import GREY, NEGATIVE, POSITIVE, plain, tidy
 from pneumo.sweep import labels
 from pneumo.sweep.attributes import DUPLICATE_OF, OBJECTIVE
@@ -178,7 +178,7 @@ def ticks(distribution: BaseDistribution) -> tuple[list[float], list[str]]:
     if distribution.log:
         marks = [10.0**e for e in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
         marks = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001] or [low, high]
-        return [position(distribution, mark) for mark in marks], [rate(mark) for mark in marks]
+        return [position(distribution, mark) for mark in marks], [scientific(mark) for mark in marks]
     marks = [low, (low + high) / 2, high]
     return [position(distribution, mark) for mark in marks], [f"{mark:g}" for mark in marks]
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumo.data.atomic import atomic_path
 from pneumo.display import pages
 from pneumo.display.console import Terminal
-from pneumo.display.format import clock, short
+from pneumo.display.format import decimal, duration
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
 from pneumo.sweep import attributes, labels, plots, private_api
@@ -35,7 +35,9 @@ def print_results(study: optuna.Study, stopped: str, terminal: Terminal) -> None
         gain = gain_on_given(trials, best[0])
         terminal.say("best", f"#{best[0].number}: {labels.parameters(best[0].params)}: {value}{gain}")
     saved = saved_seconds([t for t in trials if t.state == TrialState.PRUNED])
-    terminal.say("trials", labels.counts(trials) + (f"; pruning saved {clock(saved)}" if saved >= 1 else ""))
+    terminal.say(
+        "trials", labels.counts(trials) + (f"; pruning saved {duration(saved)}" if saved >= 1 else "")
+    )
     if not is_design and (shares := importance(study)):
         terminal.say("mattered", ", ".join(f"{labels.name(n)} {share:.0%}" for n, share in shares.items()))
     confirm = "" if is_design else f" · pneumo confirm {name}"
@@ -48,7 +50,7 @@ def gain_on_given(trials: Sequence[FrozenTrial], best: FrozenTrial) -> str:
     is_given = private_api.fixed_params(first) is not None
     if first.state != TrialState.COMPLETE or not is_given or first.number == best.number:
         return ""
-    return f" (+{short(best.values[0] - first.values[0])} on #0's)"
+    return f" (+{decimal(best.values[0] - first.values[0])} on #0's)"
 
 
 def save(storage: StudyStorage, stopped: str, folder: Path) -> None:
@@ -97,7 +99,7 @@ def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
     for caption, figure in figures.items():
         tracking.log_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(parent, pages.markdown(sections), "study.md")
-    tracking.log_text(parent, pages.page(sections, figures), "study.html")
+    tracking.log_text(parent, pages.html(sections, figures), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
     note = ""
     if best:

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.display.format import clock, short, signed
+from pneumo.display.format import decimal, duration, signed_decimal
 from pneumo.display.pages import Section
 from pneumo.sweep import attributes, labels
 from pneumo.sweep.ablation import AblationDesign, stored_design
@@ -49,7 +49,8 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
     unfinished = n_trials is not None and done < n_trials
     seconds = sum(labels.seconds(t) for t in trials if t.state.is_finished())
     text = [
-        f"{'UNFINISHED: ' if unfinished else ''}{of}: {labels.counts(trials)}; {clock(seconds)} of training"
+        f"{'UNFINISHED: ' if unfinished else ''}{of}: {labels.counts(trials)}; "
+        f"{duration(seconds)} of training"
     ]
     if running:
         text.append(f"{running} running now")
@@ -86,8 +87,8 @@ def conclusions(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Sectio
     ]
     if smallest:
         notes.append(
-            f"The smallest effect it could have seen (80% power): {short(float(np.median(smallest)))} in the "
-            f"middle row, {short(min(smallest))} to {short(max(smallest))} over all."
+            f"The smallest effect it could have seen (80% power): {decimal(float(np.median(smallest)))} in "
+            f"the middle row, {decimal(min(smallest))} to {decimal(max(smallest))} over all."
         )
     if n := sum(not np.isnan(effect.p) for effect in effects):
         notes.append(expected_by_chance(n))
@@ -137,7 +138,7 @@ def other_outcomes(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Sec
             continue
         for recipe in design.recipes:
             last = outcomes(design, trials, recipe, question, AUROC)
-            levels = " → ".join(short(float(np.mean(side))) if side else "-" for side in last)
+            levels = " → ".join(decimal(float(np.mean(side))) if side else "-" for side in last)
             effects = [paired(*outcomes(design, trials, recipe, question, name)) for name in OTHER_OUTCOMES]
             seconds = factor_text(ratio(*outcomes(design, trials, recipe, question, SECONDS)))
             rows.append([question["concluded"], recipe, levels, *map(effect_text, effects), seconds])
@@ -177,8 +178,10 @@ def effect_text(effect: Effect) -> str:
     """E.g. `+.041 (+.012, +.070)`."""
     if np.isnan(effect.mean):
         return "-"
-    interval = "" if np.isnan(effect.low) else f" ({signed(effect.low)}, {signed(effect.high)})"
-    return signed(effect.mean) + interval
+    interval = (
+        "" if np.isnan(effect.low) else f" ({signed_decimal(effect.low)}, {signed_decimal(effect.high)})"
+    )
+    return signed_decimal(effect.mean) + interval
 
 
 def factor_text(effect: Effect) -> str:
@@ -230,8 +233,8 @@ def pruning(trials: Sequence[FrozenTrial]) -> Section:
         return Section(title, ["No trial was pruned."])
     spent = sum(labels.seconds(t) for t in pruned)
     text = (
-        f"{len(pruned)} trials were stopped early: {clock(spent)} spent on them, about "
-        f"{clock(saved_seconds(pruned))} saved (their own seconds an epoch x the epochs they did not run)."
+        f"{len(pruned)} trials were stopped early: {duration(spent)} spent on them, about "
+        f"{duration(saved_seconds(pruned))} saved (their own seconds an epoch x the epochs they did not run)."
     )
     return Section(title, [text])
 
@@ -274,7 +277,7 @@ def best_trials(study: optuna.Study, is_design: bool) -> Section:
             f"#{t.number}",
             labels.parameters(t.params),
             labels.value(t),
-            clock(labels.seconds(t)),
+            duration(labels.seconds(t)),
             t.user_attrs.get(attributes.RUN_ID, "")[:8],
         ]
         for t in best_first(study)[:N_BEST]

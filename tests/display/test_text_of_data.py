@@ -102,7 +102,7 @@ def test_a_line_break_in_a_name_ends_no_row_of_a_table():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_html_page_says_the_name(name):
-    text = pages.page([Section(name, [name], [name], [[name], [Link(name, "http://at/x")]])], {})
+    text = pages.html([Section(name, [name], [name], [[name], [Link(name, "http://at/x")]])], {})
     assert text.count(html.escape(name)) == 6  # title, heading, paragraph, column, cell, link
 
 
@@ -112,5 +112,5 @@ def test_the_terminal_prints_the_name(name, capsys):
     terminal.say("data", name)
     terminal.warn(name)
     terminal.table([name], [[name]])
-    pages.say(summary(study_with(name), 6)[:1], terminal)
+    pages.print_sections(summary(study_with(name), 6)[:1], terminal)
     assert capsys.readouterr().out.count(name) == 5
