@@ -6,9 +6,10 @@ state (size, times of change, inode), of its bytes, and the day it was last aske
 
 # n paths that are asked for, m rows that are remembered
 
+import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pneumo.data.atomic import atomic_path, remove_leftovers
 
 Hashes = npt.NDArray[np.int64]
 
+FORMAT = 1  # of digests and identities, so that a later way of computing them is never taken for this one
 NAME = "contents.npy"
 UNREADABLE = -1  # instead of a hash: the file cannot be opened
 PATH, STATE, CONTENT, DAY = range(4)
@@ -129,3 +131,32 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
             known = known[np.argsort(-known[:, DAY], kind="stable")][:MOST_REMEMBERED]
             with atomic_path(store_dir / NAME) as beside, beside.open("wb") as file:
                 np.save(file, known)
+
+
+def digest(*parts: object) -> str:
+    """64 hex digits of texts, numbers, arrays, tensors, and mappings and sequences of them. The order of a
+    mapping's items counts, the memory layout of an array does not."""
+    whole = hashlib.sha256(f"pneumo identity {FORMAT}".encode())
+
+    def add(part: object) -> None:
+        if hasattr(part, "detach"):  # a tensor
+            part = part.detach().cpu().numpy()
+        if isinstance(part, np.ndarray):
+            whole.update(f"|{part.dtype.str}{part.shape}|".encode())
+            whole.update(np.ascontiguousarray(part).tobytes())
+        elif isinstance(part, Mapping):
+            whole.update(f"|mapping of {len(part)}|".encode())
+            for key, value in part.items():
+                add(key)
+                add(value)
+        elif isinstance(part, (list, tuple)):
+            whole.update(f"|sequence of {len(part)}|".encode())
+            for item in part:
+                add(item)
+        else:
+            text = f"{type(part).__name__} {part}"
+            whole.update(f"|{len(text)} {text}|".encode())
+
+    for part in parts:
+        add(part)
+    return whole.hexdigest()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from pneumo.data.contents import hash_of
+from pneumo.data.contents import FORMAT, digest, hash_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pneumo.data.cohort import Cohort
     from pneumo.data.dataset import Dataset
 
-FORMAT = 1
 Hashes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 TRAIN, VAL, TEST = 1, 2, 4  # of `Images.split`; an image of fit.few_images is in all three
@@ -38,35 +37,6 @@ BESIDE = (  # parameters that do not decide what is learned
     *("fit.test", "fit.pictures", "fit.checkpoint_minutes", "fit.profile", "model.allow_leak"),
 )
 PLACES = ("data.root", "data.patients_csv")  # where the data lie; what lies there is compared by content
-
-
-def digest(*parts: object) -> str:
-    """64 hex digits of texts, numbers, arrays, tensors, and mappings and sequences of them. The order of a
-    mapping's items counts, the memory layout of an array does not."""
-    whole = hashlib.sha256(f"pneumo identity {FORMAT}".encode())
-
-    def add(part: object) -> None:
-        if hasattr(part, "detach"):  # a tensor
-            part = part.detach().cpu().numpy()
-        if isinstance(part, np.ndarray):
-            whole.update(f"|{part.dtype.str}{part.shape}|".encode())
-            whole.update(np.ascontiguousarray(part).tobytes())
-        elif isinstance(part, Mapping):
-            whole.update(f"|mapping of {len(part)}|".encode())
-            for key, value in part.items():
-                add(key)
-                add(value)
-        elif isinstance(part, (list, tuple)):
-            whole.update(f"|sequence of {len(part)}|".encode())
-            for item in part:
-                add(item)
-        else:
-            text = f"{type(part).__name__} {part}"
-            whole.update(f"|{len(text)} {text}|".encode())
-
-    for part in parts:
-        add(part)
-    return whole.hexdigest()
 
 
 def hashes(names: Iterable[object], namespace: str = "") -> Hashes:

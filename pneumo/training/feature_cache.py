@@ -15,8 +15,8 @@ from pneumo.components.augment import Augment
 from pneumo.components.models import Classifier
 from pneumo.data.atomic import atomic_path, remove_leftovers
 from pneumo.data.batches import in_batches
+from pneumo.data.contents import digest
 from pneumo.errors import InputError
-from pneumo.runs import identity
 from pneumo.training.examples import CachedFeatures
 from pneumo.training.trainer import Trainer
 
@@ -56,7 +56,7 @@ def is_plain(augment: Augment) -> bool:
 
 def key_of(trainer: Trainer, model: Classifier, n_views: int) -> str:
     """A hash of all that the features and their labels depend on, as 64 hex digits."""
-    return identity.digest(
+    return digest(
         trainer.batches.store.key,
         trainer.batches.labels(np.arange(len(trainer.image_ids))),
         trainer.batches.store.has_mask,
