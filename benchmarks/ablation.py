@@ -70,7 +70,7 @@ def judged(model: LoadedModel, n_images: int, transforms: str) -> np.ndarray:
 
 def judging(side_px: int, n_images: int) -> Dataset:
     overrides = [f"data.image_side_px={side_px}", f"data.n_images={n_images}", f"data.seed={JUDGES_SEED}"]
-    return load_dataset(config.load(config.composed(overrides)).data, lambda done, total: None)
+    return load_dataset(config.load(config.compose_train(overrides)).data, lambda done, total: None)
 
 
 def aurocs(log_odds: np.ndarray, judges: Dataset) -> tuple[float, float]:

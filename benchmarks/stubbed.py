@@ -45,7 +45,7 @@ def one_epoch(
     )
 
 
-@hydra.main(config_path=str(ROOT / "conf"), config_name="sweep", execution_whitelist=config.trusted())
+@hydra.main(config_path=str(ROOT / "conf"), config_name="sweep", execution_whitelist=config.trusted_targets())
 def main(composed: DictConfig) -> float | list[float] | None:
     return job(composed)
 

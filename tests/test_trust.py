@@ -93,7 +93,7 @@ def test_what_is_asked_of_a_run_whose_data_have_changed_is_refused_by_name(world
             invoke(words)
     with pytest.raises(InputError, match=SAID[change]):
         train("seed=0", f"resume={one}")
-    assert query.looks_of(query.find_run(one)) == 1, "what was refused was not looked at"
+    assert query.test_evaluations_of(query.find_run(one)) == 1, "what was refused was not looked at"
     assert mlflow.search_runs(search_all_experiments=True, filter_string="attributes.status='FAILED'").empty
 
 
@@ -182,7 +182,7 @@ def test_a_moved_folder_is_the_same_data_where_it_is_said_to_lie(world, train, w
     with pytest.raises(InputError, match=r"data\.root: .* is not there"):
         invoke(["evaluate", one])
     invoke(["evaluate", one, f"data.root={moved}"])
-    assert query.looks_of(query.find_run(one)) == 2
+    assert query.test_evaluations_of(query.find_run(one)) == 2
     world.root = moved
     state = checkpoint.read(checkpoint_file(one, LAST))
     assert train("fit.epochs=1", f"resume={one}") == one, "a run is gone on with where its data are now"
@@ -297,7 +297,7 @@ def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, t
         shutil.copy(world.root / name, world.root / new)
     copy.to_csv(world.root / "copy.csv", index=False)
     invoke(["evaluate", one, *other_words, "data.table=copy.csv", "--split", "all"])
-    assert query.looks_of(query.find_run(one)) == 5
+    assert query.test_evaluations_of(query.find_run(one)) == 5
     n_test = len(predictions_of(one, "test"))
     said = " ".join(capsys.readouterr().out.split())
     assert f"{n_test} of these images are in the test split. The test split has now been looked at 5" in said
@@ -377,7 +377,7 @@ def test_features_of_a_frozen_backbone_are_not_taken_for_other_labels(world, tra
 
 
 def csv_of(run_id, path):
-    return pd.read_csv(io.StringIO(query.text_of(run_id, path)))
+    return pd.read_csv(io.StringIO(query.read_text(run_id, path)))
 
 
 def predictions_of(run_id, part):

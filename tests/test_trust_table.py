@@ -307,4 +307,4 @@ def row_of(change):
 
 
 def csv_of(run_id, path):
-    return pd.read_csv(io.StringIO(query.text_of(run_id, path)))
+    return pd.read_csv(io.StringIO(query.read_text(run_id, path)))

@@ -19,12 +19,12 @@ from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import decimal
 from pneumo.errors import InputError, listed
 from pneumo.evaluation.metric_names import METRICS
-from pneumo.inference.evaluation_count import count_look
+from pneumo.inference.evaluation_count import count_test_evaluation
 from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.identity import PLACES, Images
+from pneumo.runs.identity import PLACES, DatasetIdentity
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
@@ -84,7 +84,7 @@ class FreshSeedRun(RunCallback):
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """InputError: the data are no longer those of the study; nothing is trained on them."""
         dataset = load_dataset(source, advance)
-        refuse_other_data(self._storage, Images.of(dataset), dataset.split.hash)
+        refuse_other_data(self._storage, DatasetIdentity.of(dataset), dataset.split.hash)
         return dataset
 
     def on_start(self, run_id: str, split_hash: str, history: object) -> None:
@@ -107,7 +107,9 @@ def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
     tracking.connect(experiment)
     if attributes.CONFIRM_RUN not in study.user_attrs:
         tags = {"study": name, STUDY_ID: storage.study_id, "state": "confirm"}
-        study.set_user_attr(attributes.CONFIRM_RUN, tracking.parent_run(experiment, f"{name}-confirm", tags))
+        study.set_user_attr(
+            attributes.CONFIRM_RUN, tracking.create_parent_run(experiment, f"{name}-confirm", tags)
+        )
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")
     terminal.line()
     results = [confirm_trial(storage, trial, seeds, terminal) for trial in chosen]
@@ -187,7 +189,7 @@ def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
         return stored
     run_id = best.runs[int(np.argmax(best.values))]
     evaluation = restore(run_id).evaluate(test=True)["test"]
-    count_look([load_model(run_id)], [len(evaluation.predictions.labels)])
+    count_test_evaluation([load_model(run_id)], [len(evaluation.predictions.labels)])
     tracking.log_run(run_id, evaluation.named("test"))
     tested = {
         "trial": best.trial.number,
@@ -236,8 +238,8 @@ def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, An
     would not compose to that configuration."""
     experiment = experiment_of(best.trial.user_attrs[attributes.RUN_ID])
     path = Path.cwd() / RECIPE
-    text = config.recipe_of(experiment, evidence(study, best, tested, objective))
-    if differing := differences(experiment, config.of_recipe(text, experiment.choices)):
+    text = config.to_recipe(experiment, evidence(study, best, tested, objective))
+    if differing := differences(experiment, config.from_recipe(text, experiment.choices)):
         heading = f"{path} is not written: it would compose to another experiment than the best:"
         raise InputError(listed(heading, differing))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,7 +250,7 @@ def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, An
 
 def differences(wanted: Experiment, found: Experiment) -> list[str]:
     """A line for each setting in which two experiments differ, except the seed."""
-    known = {**config.defaults(wanted), **wanted.parameters, "seed": found.seed}
+    known = {**config.default_parameters(wanted), **wanted.parameters, "seed": found.seed}
     places = [
         f"{name}: confirmed {known.get(name)}, composed {found.parameters.get(name)}"
         for name in (*PLACES, "tta")

@@ -26,13 +26,13 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
     """Prints counts, duplicates, lesions and notes, keeps the pixels in the store that a training uses, and
     returns the numbers. With `verify`, files are read again even where they look unchanged. InputError: a
     table cannot be read at all. Rows that cannot be used are returned as lines under `unusable`."""
-    if others := [word for word in overrides if config.key_of(word).split(".")[0] != "data"]:
+    if others := [word for word in overrides if config.override_key(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data check takes data=... and data.KEY=..., got {others[0]!r}")
     augments = {
-        name: config.load(config.composed([*overrides, f"augment={name}"])).augment
-        for name in config.names("augment")
+        name: config.load(config.compose_train([*overrides, f"augment={name}"])).augment
+        for name in config.choices_of("augment")
     }
-    source = replace(config.load(config.composed(overrides)).data, on_error="skip")
+    source = replace(config.load(config.compose_train(overrides)).data, on_error="skip")
     terminal = Terminal()
     cohort, folder = source(), Path(source.store_dir)
     changed = _verify(terminal, cohort, folder) if verify else None
@@ -43,7 +43,7 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
     parts: dict[str, Rows] = {name: getattr(split, name) for name in PARTS} if split else {}
     counts = {name: _counts(cohort, rows) for name, rows in (*parts.items(), ("all", np.arange(len(cohort))))}
     _print_counts(terminal, cohort, store, counts)
-    terminal.say("split", messages.split(split) if split else f"none: {why_not}")
+    terminal.say("split", messages.split_line(split) if split else f"none: {why_not}")
     _print_duplicates(terminal, cohort, found)
     _print_lesions(terminal, found)
     lesions = sampled_lesions(store)

@@ -17,7 +17,7 @@ from pneumo.evaluation import report
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions, compare_auroc
 from pneumo.evaluation.subgroups import subgroups
 from pneumo.inference.dataset_predictions import EvalPredictions, EvalRequest, predict_dataset
-from pneumo.inference.evaluation_count import count_look
+from pneumo.inference.evaluation_count import count_test_evaluation
 from pneumo.inference.gallery import gallery
 from pneumo.inference.localisation import localised, sections
 from pneumo.inference.model import LoadedModel, load_model
@@ -54,7 +54,7 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(request.prefix(cohort)))
-    count_look(models, evaluated.of_test)
+    count_test_evaluation(models, evaluated.of_test)
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
     terminal.say("written", f"{place} of run {run_id}, and its metrics {request.prefix(cohort)}/...")
@@ -92,7 +92,7 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
         raise InputError(f"compare needs two different runs, both are {models[0].run_id}")
     evaluated = [predict_dataset([model], request, terminal, peers=models) for model in models]
     before, after = evaluated[0].predictions, in_order_of(evaluated[0], evaluated[1], request.part)
-    names = query.name_of(models[0].run_id), query.name_of(models[1].run_id)
+    names = query.run_name(models[0].run_id), query.run_name(models[1].run_id)
     with terminal.waiting("resampling"):
         found = compare_auroc(before, after)
     cohort = evaluated[0].dataset.cohort.name
@@ -102,7 +102,7 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
     pages.print_sections(text, terminal)
     path = f"{request.place(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
-    count_look(models, [one.of_test[0] for one in evaluated])
+    count_test_evaluation(models, [one.of_test[0] for one in evaluated])
     terminal.say("written", f"{path} of run {models[1].run_id}")
     return {
         "runs": [model.run_id for model in models],
@@ -131,13 +131,13 @@ def in_order_of(first: EvalPredictions, second: EvalPredictions, part: str) -> L
 
 
 def title_of(models: Sequence[LoadedModel]) -> str:
-    names = [query.name_of(model.run_id) for model in models]
+    names = [query.run_name(model.run_id) for model in models]
     return names[0] if len(names) == 1 else f"ensemble of {', '.join(names)}"
 
 
 def ensemble_run(models: Sequence[LoadedModel]) -> str:
     members = " ".join(model.run_id for model in models)
-    return tracking.parent_run(
+    return tracking.create_parent_run(
         models[0].experiment.mlflow_experiment, f"ensemble of {len(models)}", {"members": members}
     )
 

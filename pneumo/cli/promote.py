@@ -42,9 +42,9 @@ def promote(run: str, name: str, alias: str) -> None:
             try:
                 version = registry.register(model.run_id, name, alias, network, settings, image)
             except tracking.MlflowError as error:
-                raise tracking.away(error) from None
+                raise tracking.unreachable(error) from None
     terminal.say("decision", f"positive from {frozen.threshold:.3g} · temperature {frozen.temperature:.2f}")
-    terminal.say("registry", f"{name} version {version}, @{alias} · {tracking.place()}")
+    terminal.say("registry", f"{name} version {version}, @{alias} · {tracking.store_name()}")
     terminal.say("next", f"mlflow models serve -m models:/{name}@{alias} --env-manager local -p 5001")
 
 

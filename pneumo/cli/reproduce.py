@@ -14,7 +14,7 @@ from pneumo.display.format import decimal
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.callback import RunCallback
-from pneumo.runs.identity import Images
+from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.restore import experiment_of
 from pneumo.runs.resume import RUN_ID
 from pneumo.runs.run import run
@@ -37,7 +37,7 @@ class ReproducedRun(RunCallback):
         dataset = load_dataset(source, advance)
         path = query.checkpoint_file(self._original, checkpoint.BEST)
         used = first_images(dataset, self._few_images)
-        checkpoint.refuse_other_images(checkpoint.read(path), Images.of(used), used.split.hash, path)
+        checkpoint.refuse_other_images(checkpoint.read(path), DatasetIdentity.of(used), used.split.hash, path)
         return dataset
 
     def on_start(self, run_id: str, split_hash: str, history: object) -> None:
@@ -50,13 +50,13 @@ def reproduce(run_id: str) -> dict[str, Any]:
     if not RUN_ID.fullmatch(run_id):
         raise InputError(f"pneumo reproduce needs a run id of 32 hexadecimal digits, got {run_id!r}")
     tracking.connect()
-    before = {name: query.epochs_of(query.find_run(run_id).info.run_id, name) for name in COMPARED}
+    before = {name: query.metric_history(query.find_run(run_id).info.run_id, name) for name in COMPARED}
     if not before["val/auroc"]:
         raise InputError(f"Run {run_id} never finished an epoch: there is nothing to compare with")
     experiment = experiment_of(run_id, {"fit.test": False, "fit.pictures": False})
     callback = ReproducedRun(run_id, experiment.fit.few_images)
     run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", callback)
-    now = {name: query.epochs_of(callback.new_run_id, name) for name in COMPARED}
+    now = {name: query.metric_history(callback.new_run_id, name) for name in COMPARED}
     largest = {}
     for name in COMPARED:
         epochs = before[name].keys() & now[name].keys()

@@ -27,7 +27,9 @@ def main() -> None:
     sweep()
 
 
-@hydra.main(config_path=str(search_path.OWN), config_name="sweep", execution_whitelist=config.trusted())
+@hydra.main(
+    config_path=str(search_path.OWN), config_name="sweep", execution_whitelist=config.trusted_targets()
+)
 def sweep(composed: DictConfig) -> float | list[float] | None:
     """One trial; Hydra's sweeper calls it for each."""
     from pneumo.sweep.objective import job

@@ -32,7 +32,9 @@ def main() -> None:
     train()
 
 
-@hydra.main(config_path=str(search_path.OWN), config_name="train", execution_whitelist=config.trusted())
+@hydra.main(
+    config_path=str(search_path.OWN), config_name="train", execution_whitelist=config.trusted_targets()
+)
 def train(composed: DictConfig) -> None:
     """The run of a composed configuration."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, resumable

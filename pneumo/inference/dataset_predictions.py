@@ -18,7 +18,7 @@ from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import Array, best_f1_threshold
 from pneumo.evaluation.results import LogOddsPredictions
-from pneumo.inference.evaluation_count import in_test_of, looked_at_test
+from pneumo.inference.evaluation_count import n_in_test_split, test_evaluation_notes
 from pneumo.inference.model import LoadedModel
 from pneumo.inference.own_images import (
     as_trained,
@@ -28,7 +28,7 @@ from pneumo.inference.own_images import (
     validation_rows,
 )
 from pneumo.runs import config, identity
-from pneumo.runs.identity import VAL, Images
+from pneumo.runs.identity import VAL, DatasetIdentity
 from pneumo.runs.restore import experiment_of
 from pneumo.training.predict import tta_transforms
 
@@ -56,7 +56,7 @@ class EvalRequest:
 
     @property
     def names_other_data(self) -> bool:
-        return any(config.key_of(word) == "data" for word in self.overrides)
+        return any(config.override_key(word) == "data" for word in self.overrides)
 
     @property
     def part(self) -> str:
@@ -144,7 +144,7 @@ def predict_dataset(
         notes.append(
             "Trained before runs knew their images: that labels and pixels are the same is not known."
         )
-    notes += [*looked_at_test(models, of_test, len(rows)), *unmasked]
+    notes += [*test_evaluation_notes(models, of_test, len(rows)), *unmasked]
     return EvalPredictions(predictions, other, rows, described, notes, of_test)
 
 
@@ -155,7 +155,7 @@ def answered(
     with terminal.progress("data") as advance:
         few = model.experiment.fit.few_images
         own = first_images(load_dataset(own_source(model, request), advance), few)
-        if all(config.key_of(word) in identity.PLACES for word in request.overrides):
+        if all(config.override_key(word) in identity.PLACES for word in request.overrides):
             own = as_trained(model, own)
         asked_of = own
         if request.names_other_data:
@@ -176,7 +176,7 @@ def answered(
         return ModelPredictions(
             dataset=asked_of,
             rows=rows,
-            of_test=in_test_of(model, asked_of, rows, is_own_test),
+            of_test=n_in_test_split(model, asked_of, rows, is_own_test),
             log_odds=pd.Series(log_odds(model, asked_of, rows, request.tta), ids),
             labels=pd.Series(asked_of.labels[rows], ids),
             val_log_odds=pd.Series(log_odds(model, own, val, request.tta), val_ids),
@@ -204,7 +204,7 @@ def own_source(model: LoadedModel, request: EvalRequest) -> Source:
     """Of its own images; data.root=..., say, where these have moved."""
     if request.names_other_data or not request.overrides:
         return model.experiment.data
-    changes = {config.key_of(word): config.value_of(word) for word in request.overrides}
+    changes = {config.override_key(word): config.override_value(word) for word in request.overrides}
     source = experiment_of(model.run_id, changes).data
     refuse_other_side(model, source)
     return source
@@ -214,8 +214,8 @@ def source_of(model: LoadedModel, request: EvalRequest) -> Source:
     """Of the images asked for, at the size that the model takes."""
     if not request.names_other_data:
         return own_source(model, request)
-    source = config.load(config.composed(request.overrides)).data
-    if any(config.key_of(word) == "data.image_side_px" for word in request.overrides):
+    source = config.load(config.compose_train(request.overrides)).data
+    if any(config.override_key(word) == "data.image_side_px" for word in request.overrides):
         refuse_other_side(model, source)
     return replace(source, image_side_px=model.side_px)
 
@@ -242,7 +242,7 @@ def log_odds(model: LoadedModel, dataset: Dataset, rows: Array, tta: str) -> Arr
 
 def overlap(models: Sequence[LoadedModel], other: Dataset) -> list[str]:
     """What can be said of leaks where the data set is another one."""
-    now = Images.of(other)
+    now = DatasetIdentity.of(other)
     seen = [model.seen for model in models if model.seen]
     if len(seen) < len(models):
         return ["Which images it was trained on is not known: neither is whether these are among them."]

@@ -12,7 +12,7 @@ from pneumo.runs import query
 
 def decision_of(loaded: LoadedModel) -> Decision:
     """From the run's own predictions. InputError: they are gone."""
-    table = pd.read_csv(io.StringIO(query.text_of(loaded.run_id, "predictions.csv")))
+    table = pd.read_csv(io.StringIO(query.read_text(loaded.run_id, "predictions.csv")))
     val = table[table["split"] == "val"]
     fitted = temperature(log_odds(val["score"].to_numpy()), val["label"].to_numpy())
     return Decision(loaded.threshold, fitted)

@@ -14,7 +14,7 @@ from pneumo.data.normalise import Normalise
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.identity import Images, Seen
+from pneumo.runs.identity import DatasetIdentity, SeenImages
 from pneumo.runs.restore import experiment_of
 from pneumo.runs.resume import RUN_ID
 from pneumo.training.device import Accelerator
@@ -30,8 +30,10 @@ class LoadedModel:
     normalise: Normalise
     threshold: float  # of P, chosen on its validation split under its own views
     accelerator: Accelerator
-    images: Images | None  # of its data, when it was trained; None of runs before checkpoints knew them
-    seen: Seen | None  # all that its weights have been trained on
+    images: (
+        DatasetIdentity | None
+    )  # of its data, when it was trained; None of runs before checkpoints knew them
+    seen: SeenImages | None  # all that its weights have been trained on
     split_hash: str  # of its split, which tells that of such runs
     cautions: tuple[str, ...]  # what must be said wherever it is used: that it leaks, that it collapsed
 

@@ -10,7 +10,7 @@ from pneumo.errors import InputError, listed
 from pneumo.evaluation.metrics import Array
 from pneumo.inference.model import LoadedModel
 from pneumo.runs import identity
-from pneumo.runs.identity import TEST, TRAIN, VAL, Images
+from pneumo.runs.identity import TEST, TRAIN, VAL, DatasetIdentity
 
 
 def refuse_other_splits(models: Sequence[LoadedModel]) -> None:
@@ -18,7 +18,7 @@ def refuse_other_splits(models: Sequence[LoadedModel]) -> None:
     for other in models[1:]:
         first = models[0]
         if first.images and other.images:
-            differing = identity.changes(first.images, other.images)
+            differing = identity.differences(first.images, other.images)
         else:
             differing = [] if first.split_hash == other.split_hash else ["their splits"]
         if differing:
@@ -34,7 +34,7 @@ def refuse_other_splits(models: Sequence[LoadedModel]) -> None:
 def as_trained(model: LoadedModel, own: Dataset) -> Dataset:
     """The same data in the split that the model was trained on: where the rows of a table are in another
     order, the split is drawn otherwise."""
-    if model.images is None or model.images.data != Images.of(own).data:
+    if model.images is None or model.images.data != DatasetIdentity.of(own).data:
         return own
     order = identity.order_of(own.cohort)
     train, val, test = (np.sort(order[model.images.among(split)]) for split in (TRAIN, VAL, TEST))
@@ -48,8 +48,8 @@ def refuse_other_data(model: LoadedModel, own: Dataset) -> None:
         if own.split.hash != model.split_hash:
             raise InputError(f"{name} the split is another (the run is too old to know what has changed)")
         return
-    now = Images.of(own)
-    if not (differing := identity.changes(model.images, now)):
+    now = DatasetIdentity.of(own)
+    if not (differing := identity.differences(model.images, now)):
         return
     lines = [*differing, *identity.trained_on(model.images, now)]
     raise InputError(
@@ -61,12 +61,12 @@ def refuse_other_data(model: LoadedModel, own: Dataset) -> None:
 def common_rows(models: Sequence[LoadedModel], own: Dataset) -> Array:
     """The rows that are in the test split now and were in that of every model, unchanged. InputError: a model
     is too old to know its images."""
-    now, order = Images.of(own), identity.order_of(own.cohort)
+    now, order = DatasetIdentity.of(own), identity.order_of(own.cohort)
     common = now.among(TEST)
     for model in models:
         if model.images is None:
             raise InputError(f"--split common: run {model.run_id} is too old to know its images")
-        common &= identity.unchanged(model.images, now, TEST) & ~model.images.split_of(now, TRAIN)
+        common &= identity.unchanged_rows(model.images, now, TEST) & ~model.images.split_of(now, TRAIN)
     return np.sort(order[common])
 
 
@@ -74,8 +74,8 @@ def validation_rows(model: LoadedModel, own: Dataset) -> Array:
     """Of its own data: what it was validated on and has not changed since."""
     if model.images is None:
         return own.split.val
-    now, order = Images.of(own), identity.order_of(own.cohort)
-    rows = np.sort(order[identity.unchanged(model.images, now, VAL)])
+    now, order = DatasetIdentity.of(own), identity.order_of(own.cohort)
+    rows = np.sort(order[identity.unchanged_rows(model.images, now, VAL)])
     if len(np.unique(own.labels[rows])) < 2:
         raise InputError(
             f"Of the validation images of run {model.run_id} {len(rows):,} are there unchanged, not of both "

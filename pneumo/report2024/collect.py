@@ -63,21 +63,21 @@ def collect_runs(runs: Sequence[RunRecord]) -> CollectedRuns:
     recommended = latest(usable, RECOMMENDED)
     own = {name: latest(usable, name, "report") for name in EXPERIMENTS}
     there = [run for run in own.values() if run]
-    like = [word for word in typed(there[0]) if config.key_of(word) != "experiment"] if there else []
+    like = [word for word in typed(there[0]) if config.override_key(word) != "experiment"] if there else []
     pairs = []
     for name in EXPERIMENTS:
         run = own[name]
         words = typed(run) if run else [f"experiment={name}", *like]
         control = next((other for other in usable if run and is_control(other, run)), None)
         pairs.append(Pair(name, run, control, command(words), command([*words, f"augment={CONTROL}"])))
-    data = [word for word in like if config.key_of(word).split(".")[0] == "data"]
+    data = [word for word in like if config.override_key(word).split(".")[0] == "data"]
     return CollectedRuns(tuple(pairs), recommended, command([f"experiment={RECOMMENDED}", *data]), others)
 
 
 def latest(runs: Sequence[RunRecord], experiment: str, augment: str | None = None) -> RunRecord | None:
     """The first of this name, with this augment just as it is."""
     for run in runs:
-        changed = any(config.key_of(word).startswith("augment.") for word in typed(run))
+        changed = any(config.override_key(word).startswith("augment.") for word in typed(run))
         if experiment_of(run) == experiment and (
             augment is None or (run.tags.get("augment") == augment and not changed)
         ):
@@ -111,7 +111,7 @@ def typed(run: RunRecord) -> list[str]:
 
 
 def experiment_of(run: RunRecord) -> str | None:
-    named = [word.split("=", 1)[1] for word in typed(run) if config.key_of(word) == "experiment"]
+    named = [word.split("=", 1)[1] for word in typed(run) if config.override_key(word) == "experiment"]
     return named[-1] if named else None
 
 
@@ -119,7 +119,7 @@ def is_of_a_recipe(run: RunRecord) -> bool:
     """Rather than of a study, of something tried, or of another program."""
     return (
         not any(tag in run.tags for tag in ELSEWHERE)
-        and not any(config.key_of(word) in ("debug", "fit.few_images") for word in typed(run))
+        and not any(config.override_key(word) in ("debug", "fit.few_images") for word in typed(run))
         and "threshold" in run.metrics
     )
 

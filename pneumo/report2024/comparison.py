@@ -9,7 +9,7 @@ from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
 from pneumo.report2024.decoded import DecodedTables
 from pneumo.report2024.published import SPLITS, row_of
 from pneumo.report2024.rescored import RescoredRun
-from pneumo.runs.query import RunRecord, epochs_of
+from pneumo.runs.query import RunRecord, metric_history
 
 NOT_RUN = "not run yet"
 METRICS = ("auroc", "hard_auroc", "accuracy", "precision", "recall", "f1")
@@ -147,7 +147,7 @@ def settings(gathered: CollectedRuns) -> Section:
 
 def epochs(run: RunRecord) -> int:
     """That it trained."""
-    return max(epochs_of(run.run_id, "val/auroc"), default=0)
+    return max(metric_history(run.run_id, "val/auroc"), default=0)
 
 
 def commit(run: RunRecord) -> str:

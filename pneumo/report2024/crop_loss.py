@@ -11,7 +11,7 @@ from pneumo.display.pages import Cell, Link, Section
 from pneumo.errors import InputError
 from pneumo.report2024.collect import CONTROL
 from pneumo.runs import config
-from pneumo.runs.identity import Images
+from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.query import RunRecord, data_identity
 from pneumo.runs.restore import experiment_of
 from pneumo.training.lesion_retention import NOTHING_LEFT, sampled_lesions, share_of_lesions_lost
@@ -41,7 +41,10 @@ def on_data(run: RunRecord, on_progress: Callable[[int, int], None]) -> list[Cel
         source = experiment_of(run.run_id).data
         dataset = load_dataset(source, on_progress)
         store = dataset.store
-        if data_identity(run.tags) not in (Images.of(dataset).data_identity, f"0-{dataset.split.hash}"):
+        if data_identity(run.tags) not in (
+            DatasetIdentity.of(dataset).data_identity,
+            f"0-{dataset.split.hash}",
+        ):
             raise InputError("its data are not what they were")
     except InputError as error:
         return [name, f"not known: {str(error).splitlines()[0]}", "", "", ""]
@@ -63,4 +66,4 @@ def shares(store: Store) -> list[str]:
 
 
 def augment_of(name: str) -> Augment:
-    return config.load(config.composed([f"augment={name}"])).augment
+    return config.load(config.compose_train([f"augment={name}"])).augment

@@ -8,7 +8,7 @@ from pneumo.evaluation import plots
 from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
 from pneumo.report2024.comparison import NOT_RUN
 from pneumo.report2024.published import FIGURES
-from pneumo.runs.query import RunRecord, epochs_of
+from pneumo.runs.query import RunRecord, metric_history
 
 NAMES = ("as it is", f"augment={CONTROL}")
 PANELS = ("loss", "accuracy", "auroc")
@@ -50,7 +50,7 @@ def named(pair: Pair) -> dict[str, RunRecord]:
 
 def history(run: RunRecord) -> dict[str, dict[int, float]]:
     """Metric -> epoch -> value."""
-    return {name: dict(sorted(epochs_of(run.run_id, name).items())) for name in LEARNED}
+    return {name: dict(sorted(metric_history(run.run_id, name).items())) for name in LEARNED}
 
 
 def in_words(run: RunRecord, history: Mapping[str, Mapping[int, float]]) -> list[Cell]:

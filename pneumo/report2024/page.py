@@ -38,12 +38,14 @@ def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
         found = collect_runs(query.runs_of_experiments())
         sections = written(found, answers, terminal)
     except tracking.MlflowError as error:
-        raise tracking.away(error) from None
+        raise tracking.unreachable(error) from None
     texts = {"html": pages.html(sections, {}), "md": pages.markdown(sections)}
     for suffix, path in files.items():
         with atomic_path(path) as beside:
             beside.write_text(texts[suffix])
-    terminal.say("runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.place()}")
+    terminal.say(
+        "runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.store_name()}"
+    )
     for command in found.missing:
         terminal.say("not yet", command)
     terminal.say("written", " and ".join(map(str, files.values())))
@@ -69,7 +71,7 @@ def written(found: CollectedRuns, answers: Sequence[Section], terminal: Terminal
         lesions = crop_loss.section(found.runs, advance)
     best = found.recommended
     one = measures[best.run_id] if best else None
-    first = [f"Written on {date.today()} from MLflow at {tracking.place()}; {where()}"]
+    first = [f"Written on {date.today()} from MLflow at {tracking.store_name()}; {where()}"]
     return [
         Section(TITLE, [*first, *comparison.in_short(found, measures, reading)]),
         decoded.as_printed(),
@@ -90,7 +92,7 @@ def written(found: CollectedRuns, answers: Sequence[Section], terminal: Terminal
 
 
 def where() -> str:
-    if tracking.is_served():
+    if tracking.uses_server():
         return "the name of a run leads to its page there."
     return f"the name of a run leads to its page while mlflow ui runs here ({tracking.LOCAL_PAGES})."
 

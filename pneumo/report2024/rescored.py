@@ -45,7 +45,7 @@ def rescore(run: RunRecord) -> RescoredRun:
         if low in run.metrics
     }
     try:
-        table = pd.read_csv(io.StringIO(query.text_of(run.run_id, "predictions.csv")))
+        table = pd.read_csv(io.StringIO(query.read_text(run.run_id, "predictions.csv")))
     except InputError:
         return RescoredRun(part, np.array([]), np.array([]), *split(ranking))
     table = table[table["split"] == part]

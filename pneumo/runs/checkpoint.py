@@ -10,7 +10,7 @@ from pneumo.components.weights import read_tensors
 from pneumo.data.atomic import atomic_path, remove_leftovers
 from pneumo.errors import InputError, listed
 from pneumo.runs import identity
-from pneumo.runs.identity import Images, Seen
+from pneumo.runs.identity import DatasetIdentity, SeenImages
 from pneumo.training.state import EpochReport, TrainState
 
 LAST, BEST = "last.pt", "best.pt"
@@ -26,8 +26,8 @@ class CheckpointWriter:
         config: dict[str, Any],
         split_hash: str,
         run_id: str,
-        images: Images,
-        seen_before: Seen | None,
+        images: DatasetIdentity,
+        seen_before: SeenImages | None,
         ensure_owned: Callable[[], None] = lambda: None,
         study_id: str | None = None,
     ):
@@ -94,14 +94,14 @@ def is_ours(state: Mapping[str, Any]) -> bool:
     return {"model", "config", "run_id"} <= state.keys()
 
 
-def images_of(state: Mapping[str, Any]) -> Images | None:
+def images_of(state: Mapping[str, Any]) -> DatasetIdentity | None:
     """The images of the run that wrote a checkpoint; None where that was before checkpoints knew them."""
-    return Images.from_state(state["images"]) if "images" in state else None
+    return DatasetIdentity.from_state(state["images"]) if "images" in state else None
 
 
-def seen_of(state: Mapping[str, Any]) -> Seen | None:
+def seen_of(state: Mapping[str, Any]) -> SeenImages | None:
     """What the weights of a checkpoint have been trained on; None where that is not known."""
-    return Seen.from_state(state["seen"]) if "seen" in state else None
+    return SeenImages.from_state(state["seen"]) if "seen" in state else None
 
 
 def refuse_other_config(state: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> None:
@@ -110,11 +110,13 @@ def refuse_other_config(state: Mapping[str, Any], config: Mapping[str, Any], pat
         raise InputError(listed(f"{path} cannot be resumed, its run was configured otherwise:", differing))
 
 
-def refuse_other_images(state: Mapping[str, Any], images: Images, split_hash: str, path: Path) -> None:
+def refuse_other_images(
+    state: Mapping[str, Any], images: DatasetIdentity, split_hash: str, path: Path
+) -> None:
     """InputError: the checkpoint's run had other images, labels, lesions or patients, or another split of
     them; names what differs."""
     then = images_of(state)
-    differing = identity.changes(then, images) if then else []
+    differing = identity.differences(then, images) if then else []
     if not then and state["split_hash"] != split_hash:
         differing = ["its split is another; it was written before checkpoints could say what has changed"]
     if differing:

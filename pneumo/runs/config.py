@@ -34,7 +34,7 @@ STUDY = (  # what a study adds at the top level: not a run's business
 OURS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
-def trusted() -> list[str]:
+def trusted_targets() -> list[str]:
     """What a configuration may name as a `_target_`: pneumo's components, those of installed plugins, and
     what PNEUMO_TRUST adds to them (names like mypkg.losses.Mine or mypkg.*, separated by commas)."""
     added = os.environ.get("PNEUMO_TRUST", "").split(",")
@@ -42,7 +42,7 @@ def trusted() -> list[str]:
     return OURS + installed + [name.strip() for name in added if name.strip()]
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
+def compose_train(overrides: Sequence[str]) -> DictConfig:
     """What train.py would be given. InputError: there is no such choice or key."""
     search_path.register()
     try:
@@ -52,12 +52,12 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         raise InputError(" ".join(str(error).split())) from None
 
 
-def names(group: str) -> list[str]:
+def choices_of(group: str) -> list[str]:
     """The choices of a group."""
     return sorted({path.stem for folder in folders() for path in (folder / group).glob("[!_]*.yaml")})
 
 
-def moved(group: str) -> dict[str, str]:
+def current_targets(group: str) -> dict[str, str]:
     """Where the classes of our components are now, by their names: a stored configuration may name one by the
     module it was in before."""
     files = [path for folder in folders() for path in (folder / group).glob("*.yaml")]
@@ -86,33 +86,33 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
     by_hydra = HydraConfig.initialized() and choices is None
     chosen = HydraConfig.get().runtime.choices if by_hydra else choices or {}
     return Experiment(
-        **{group: built(group, plain[group]) for group in GROUPS},
+        **{group: instantiate_component(group, plain[group]) for group in GROUPS},
         fit=TrainerSettings(**plain["fit"]),
         seed=plain["seed"],
         tta=plain["tta"],
         resume=plain["resume"],
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
-        choices={group: str(chosen.get(group) or kind_of(plain[group])) for group in GROUPS},
-        overrides=typed(HydraConfig.get().overrides.task) if by_hydra else [],
-        parameters=dict(flat(plain)),
+        choices={group: str(chosen.get(group) or class_label(plain[group])) for group in GROUPS},
+        overrides=run_overrides(HydraConfig.get().overrides.task) if by_hydra else [],
+        parameters=dict(flatten(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )
 
 
-def again(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":
+def from_yaml(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":
     """The experiment of a run from its config.yaml, with some values changed, by their dotted names."""
     config = OmegaConf.create(yaml)
     assert isinstance(config, DictConfig)
     for group in GROUPS:
         target = OmegaConf.select(config, f"{group}._target_")
-        OmegaConf.update(config, f"{group}._target_", moved(group).get(class_name(target), target))
+        OmegaConf.update(config, f"{group}._target_", current_targets(group).get(class_name(target), target))
     for name, value in changes.items():
         OmegaConf.update(config, name, value)
     return load(config, choices)
 
 
-def defaults(experiment: "Experiment") -> dict[str, Any]:
+def default_parameters(experiment: "Experiment") -> dict[str, Any]:
     """What parameters are that are not given, by dotted name: so a configuration of before they existed is
     met with what was done then."""
     return {
@@ -123,21 +123,21 @@ def defaults(experiment: "Experiment") -> dict[str, Any]:
     }
 
 
-def recipe_of(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
+def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
     """The file of a choice of `experiment=` that composes to this experiment, but for its seed and for what
     does not decide what is learned: its choices, and the values that differ from theirs.
     InputError: there is no such choice."""
     choices = [f"{group}={choice}" for group, choice in experiment.choices.items()]
-    there: Any = OmegaConf.to_container(composed(choices), resolve=True)
+    there: Any = OmegaConf.to_container(compose_train(choices), resolve=True)
     wanted: Any = OmegaConf.to_container(OmegaConf.create(experiment.yaml), resolve=True)
     kept = {*experiment.identity, *PLACES, "tta"} - {"seed"}
-    defaults = [{f"override /{group}": choice} for group, choice in experiment.choices.items()]
+    chosen = [{f"override /{group}": choice} for group, choice in experiment.choices.items()]
     header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
-    settings = {"defaults": defaults, **changed(there, wanted, kept)}
+    settings = {"defaults": chosen, **changed_values(there, wanted, kept)}
     return header + yaml.safe_dump(settings, sort_keys=False)
 
 
-def changed(
+def changed_values(
     there: Mapping[str, Any], wanted: Mapping[str, Any], kept: Collection[str], prefix: str = ""
 ) -> Any:
     """Of nested settings those that differ and whose dotted names are kept."""
@@ -146,33 +146,37 @@ def changed(
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             before = there.get(key)
-            if inner := changed(before if isinstance(before, Mapping) else {}, value, kept, f"{name}."):
+            if inner := changed_values(
+                before if isinstance(before, Mapping) else {}, value, kept, f"{name}."
+            ):
                 found[key] = inner
         elif name in kept and (key not in there or there[key] != value):
             found[key] = value
     return found
 
 
-def of_recipe(text: str, choices: Mapping[str, str]) -> "Experiment":
+def from_recipe(text: str, choices: Mapping[str, str]) -> "Experiment":
     """The experiment that a file of conf/experiment composes to. InputError: it does not compose."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "experiment" / f"{uuid4().hex}.yaml"
         path.parent.mkdir()
         path.write_text(text)
-        return load(composed([f"experiment={path.stem}", f"hydra.searchpath=[file://{folder}]"]), choices)
+        return load(
+            compose_train([f"experiment={path.stem}", f"hydra.searchpath=[file://{folder}]"]), choices
+        )
 
 
-def typed(overrides: Iterable[str]) -> list[str]:
+def run_overrides(overrides: Iterable[str]) -> list[str]:
     """Those that say something of a run, not of a study."""
-    return [given for given in overrides if key_of(given).split(".")[0] not in STUDY]
+    return [given for given in overrides if override_key(given).split(".")[0] not in STUDY]
 
 
-def key_of(override: str) -> str:
+def override_key(override: str) -> str:
     """optimizer.lr of optimizer.lr=1e-3, loss of ++loss=bce"""
     return override.split("=", 1)[0].lstrip("+~")
 
 
-def value_of(override: str) -> Any:
+def override_value(override: str) -> Any:
     """The value in optimizer.lr=1e-3, as Hydra reads it. InputError: it cannot be read."""
     try:
         return OverridesParser.create().parse_override(override).value()
@@ -180,13 +184,13 @@ def value_of(override: str) -> Any:
         raise InputError(" ".join(str(error).split())) from None
 
 
-def built(group: str, settings: Mapping[str, Any]) -> Any:
+def instantiate_component(group: str, settings: Mapping[str, Any]) -> Any:
     """The component of a group. Nothing is imported that may not be named."""
     target = settings.get("_target_")
     if not isinstance(target, str):
         raise InputError(f"{group}._target_ must name a class, got {target!r}")
     try:
-        with execution_whitelist(trusted()):
+        with execution_whitelist(trusted_targets()):
             without_values = instantiate(
                 {"_target_": target, "_partial_": True}
             )  # unlike get_class, it refuses
@@ -205,7 +209,7 @@ def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
         wanted = declared.get(name, Any)
         kinds = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
         plain = [kind for kind in kinds if kind in NAMES]
-        if plain and not any(is_a(value, kind) for kind in kinds):
+        if plain and not any(has_kind(value, kind) for kind in kinds):
             words = " or ".join(NAMES[kind] for kind in plain)
             raise InputError(f"{group}.{name} must be {words}, got {value!r}")
 
@@ -219,7 +223,7 @@ NAMES: dict[Any, str] = {
 }
 
 
-def is_a(value: object, kind: Any) -> bool:
+def has_kind(value: object, kind: Any) -> bool:
     if kind not in NAMES:
         return True
     if isinstance(value, bool) or kind is bool:
@@ -227,16 +231,16 @@ def is_a(value: object, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def kind_of(settings: Mapping[str, Any]) -> str:
+def class_label(settings: Mapping[str, Any]) -> str:
     return str(settings.get("_target_", "?")).rsplit(".", 1)[-1].lower()
 
 
-def flat(node: Mapping[str, Any], prefix: str = "") -> "list[tuple[str, Parameter]]":
+def flatten(node: Mapping[str, Any], prefix: str = "") -> "list[tuple[str, Parameter]]":
     """Nested settings as (dotted name, value); lists as text."""
     pairs: list[tuple[str, Parameter]] = []
     for key, value in node.items():
         if isinstance(value, Mapping):
-            pairs += flat(value, f"{prefix}{key}.")
+            pairs += flatten(value, f"{prefix}{key}.")
         else:
             pairs.append((prefix + str(key), str(value) if isinstance(value, list) else value))
     return pairs

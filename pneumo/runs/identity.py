@@ -39,7 +39,7 @@ BESIDE = (  # parameters that do not decide what is learned
 PLACES = ("data.root", "data.patients_csv")  # where the data lie; what lies there is compared by content
 
 
-def hashes(names: Iterable[object], namespace: str = "") -> Hashes:
+def text_hashes(names: Iterable[object], namespace: str = "") -> Hashes:
     """(N,) of texts; 0 for those that are missing."""
     texts = (f"{namespace}\0{name}" if isinstance(name, str) else None for name in names)
     return np.array(
@@ -47,7 +47,7 @@ def hashes(names: Iterable[object], namespace: str = "") -> Hashes:
     )
 
 
-def counted(number: int, noun: str) -> str:
+def counted_noun(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -68,7 +68,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Images(Columns):
+class DatasetIdentity(Columns):
     """What is known of a data set's images, a row each in ascending order of `image`: hashes of the image id,
     the patient id, the image file's content and the description of its lesion (0: none), the label (0 or 1)
     and in which splits it is (TRAIN, VAL and TEST added up)."""
@@ -89,8 +89,8 @@ class Images(Columns):
             member[np.asarray(getattr(split, name), int)] |= bit
         order = order_of(cohort)
         columns = (
-            hashes(cohort.table["image_id"], cohort.namespace),
-            hashes(cohort.table["patient_id"], cohort.namespace),
+            text_hashes(cohort.table["image_id"], cohort.namespace),
+            text_hashes(cohort.table["patient_id"], cohort.namespace),
             *dataset.store.digests.T,
             dataset.labels.astype(np.int64),
             member,
@@ -139,7 +139,7 @@ class Images(Columns):
         rows = np.minimum(np.searchsorted(self.image, image), len(self.image) - 1)
         return rows, self.image[rows] == image
 
-    def split_of(self, others: "Images", split: int) -> Mask:
+    def split_of(self, others: "DatasetIdentity", split: int) -> Mask:
         """(N of others,) whether each of the others' images is in this split here."""
         at, there = self.where(others.image)
         return there & self.among(split)[at] if len(self.image) else there
@@ -147,10 +147,10 @@ class Images(Columns):
 
 def order_of(cohort: "Cohort") -> Hashes:
     """(N,) the row in the cohort of each row of `Images`."""
-    return np.argsort(hashes(cohort.table["image_id"], cohort.namespace), kind="stable")
+    return np.argsort(text_hashes(cohort.table["image_id"], cohort.namespace), kind="stable")
 
 
-def changes(then: Images, now: Images, shared_only: bool = False) -> list[str]:
+def differences(then: DatasetIdentity, now: DatasetIdentity, shared_only: bool = False) -> list[str]:
     """What differs between the images then and now, a line for each kind of difference; empty where they are
     the same images, labels, lesions and patients in the same split. `shared_only`: of the images that are in
     both, and whatever their split."""
@@ -158,11 +158,11 @@ def changes(then: Images, now: Images, shared_only: bool = False) -> list[str]:
     at, there = then.where(now.image)
     gone = int((~now.where(then.image)[1]).sum())
     if gone and not shared_only:
-        lines.append(f"{counted(gone, 'image')} {'is' if gone == 1 else 'are'} gone")
+        lines.append(f"{counted_noun(gone, 'image')} {'is' if gone == 1 else 'are'} gone")
     if (new := int((~there).sum())) and not shared_only:
         renamed = int(np.isin(now.content[~there], then.content).sum())
         known = f", {renamed:,} of them with the content of an earlier one" if renamed else ""
-        lines.append(f"{counted(new, 'image')} {'is' if new == 1 else 'are'} new{known}")
+        lines.append(f"{counted_noun(new, 'image')} {'is' if new == 1 else 'are'} new{known}")
     for name, what in (
         ("label", "labels"),
         ("content", "pixels"),
@@ -171,9 +171,9 @@ def changes(then: Images, now: Images, shared_only: bool = False) -> list[str]:
     ):
         differ = getattr(then, name)[at[there]] != getattr(now, name)[there]
         if differ.any():
-            lines.append(f"{what} of {counted(int(differ.sum()), 'image')} differ")
+            lines.append(f"{what} of {counted_noun(int(differ.sum()), 'image')} differ")
     if (moved := int((then.split[at[there]] != now.split[there]).sum())) and not shared_only:
-        lines.append(f"{counted(moved, 'image')} {'is' if moved == 1 else 'are'} in another split")
+        lines.append(f"{counted_noun(moved, 'image')} {'is' if moved == 1 else 'are'} in another split")
     return lines
 
 
@@ -184,7 +184,7 @@ def differing_aspects(then: Mapping[str, str], now: Mapping[str, str]) -> list[s
     return ["images"] if "images" in differing else differing
 
 
-def trained_on(then: Images, now: Images) -> list[str]:
+def trained_on(then: DatasetIdentity, now: DatasetIdentity) -> list[str]:
     """What of the validation and test images of now was in the training split then."""
     before = then.split_of(now, TRAIN)
     return [
@@ -195,7 +195,7 @@ def trained_on(then: Images, now: Images) -> list[str]:
     ]
 
 
-def unchanged(then: Images, now: Images, split: int) -> Mask:
+def unchanged_rows(then: DatasetIdentity, now: DatasetIdentity, split: int) -> Mask:
     """(N of now,) whether an image was in VAL or TEST then, with the content and the label it has now."""
     at, there = then.where(now.image)
     same = there.copy()
@@ -207,7 +207,7 @@ def unchanged(then: Images, now: Images, split: int) -> Mask:
     return same
 
 
-def in_test_then(then: Images, now: Images) -> Mask:
+def in_test_then(then: DatasetIdentity, now: DatasetIdentity) -> Mask:
     """(N of now,) whether an image was in the test split then, by its id or by its content."""
     test = then.among(TEST)
     return np.isin(now.image, then.image[test]) | np.isin(now.content, then.content[test])
@@ -217,7 +217,7 @@ def in_test_then(then: Images, now: Images) -> Mask:
 
 
 @dataclass(frozen=True)
-class Seen(Columns):
+class SeenImages(Columns):
     """Hashes of all images that some weights have been trained on, also before they came to their last run:
     (M,) image ids, contents and patients, ascending, each once."""
 
@@ -229,22 +229,22 @@ class Seen(Columns):
     def nothing(cls) -> Self:
         return cls(*(np.zeros(0, np.int64) for _ in fields(cls)))
 
-    def and_of(self, images: Images) -> "Seen":
+    def and_of(self, images: DatasetIdentity) -> "SeenImages":
         """With the training images of a run."""
         train = images.among(TRAIN)
-        return Seen(
+        return SeenImages(
             *(
                 np.setdiff1d(np.union1d(getattr(self, one.name), getattr(images, one.name)[train]), [0])
                 for one in fields(self)
             )
         )
 
-    def among(self, images: Images) -> Mask:
+    def among(self, images: DatasetIdentity) -> Mask:
         """(N,) whether each image has been trained on: by its id or by its content."""
         return np.isin(images.image, self.image) | np.isin(images.content, self.content)
 
 
-def leak(seen: Seen, images: Images) -> str | None:
+def leaked_images(seen: SeenImages, images: DatasetIdentity) -> str | None:
     """What of the validation and test images the weights have been trained on, else of which of their
     patients they have seen other images, where the split itself keeps these apart; None where it is
     nothing."""

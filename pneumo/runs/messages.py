@@ -21,7 +21,7 @@ EPOCH = "{:>6}  {:<8} {:<9} {:<14} {:<9} {}"
 EPOCH_HEADING = EPOCH.format("epoch", "loss", "val loss", "val AUROC", "lr", "images/s")
 
 
-def cohort(dataset: Dataset) -> str:
+def cohort_line(dataset: Dataset) -> str:
     table = dataset.cohort.table
     known = int(table["patient_id"].nunique())
     of = f"of {known:,} patients" if known else "of unknown patients"
@@ -31,17 +31,19 @@ def cohort(dataset: Dataset) -> str:
     return f"{dataset.cohort.name}: {len(table):,} radiographs {of}, {positive:.1%} positive{how}"
 
 
-def split(split: Split) -> str:
+def split_line(split: Split) -> str:
     sizes = " / ".join(f"{len(part):,}" for part in (split.train, split.val, split.test))
     if not split.numbers["split/train_patients"]:
         return f"{sizes}, may leak: {split.leak_risk}; patient memory unknown"
     apart = "no patient in two of them" if split.leak_risk is None else f"may leak: {split.leak_risk}"
     memory = split.patient_memory_auc
-    meaning = "nothing leaks" if abs(memory - 0.5) < 0.005 else "patients leak: read every figure with that"
+    meaning = (
+        "nothing leaks" if abs(memory - 0.5) < 0.005 else "patients leak: read every metric with that in mind"
+    )
     return f"{sizes}, {apart}; patient memory {decimal(memory, 2)} ({meaning})"
 
 
-def model(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
+def model_line(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     names = experiment.choices
     lr = experiment.optimizer.resolved_lr(effective_batch)
@@ -52,7 +54,7 @@ def model(experiment: Experiment, network: Classifier, effective_batch: int) -> 
     )
 
 
-def device(trainer: Trainer) -> str:
+def device_line(trainer: Trainer) -> str:
     device, settings, processes = trainer.accelerator.device, trainer.settings, trainer.processes.count
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     several = f" x {processes} processes" if processes > 1 else ""
@@ -62,14 +64,14 @@ def device(trainer: Trainer) -> str:
     )
 
 
-def smaller_batch(trainer: Trainer, micro_batch: int) -> str:
+def smaller_batch_message(trainer: Trainer, micro_batch: int) -> str:
     return (
         f"Out of memory with {trainer.settings.batch_size} images at once: {micro_batch} from now on, and "
         f"more accumulation; the effective batch is still {trainer.effective_batch}."
     )
 
 
-def resumed(state: dict[str, Any]) -> str:
+def resumed_line(state: dict[str, Any]) -> str:
     done, before, now = len(state["history"]), state["threads"], torch.get_num_threads()
     threads = f"; then on {before} threads, now on {now}: not bit-equal" if before != now else ""
     windows = state["within"]["windows"] if state["within"] else 0
@@ -77,7 +79,7 @@ def resumed(state: dict[str, Any]) -> str:
     return f"after epoch {done}{further}{threads}"
 
 
-def epoch(report: EpochReport, epochs: int) -> str:
+def epoch_line(report: EpochReport, epochs: int) -> str:
     metrics = report.metrics
     auroc = decimal(metrics["val/auroc"]) + (" best" if report.is_best else "")
     return EPOCH.format(
@@ -95,13 +97,13 @@ def since_best(train_state: TrainState) -> str:
     return f"{waited} epochs after the best, epoch {train_state.best_epoch}"
 
 
-def stopped(train_state: TrainState, run_id: str) -> str:
+def stopped_message(train_state: TrainState, run_id: str) -> str:
     if not train_state.history and not train_state.progress:
         return "Stopped before the first epoch was finished: there is nothing to resume."
     return f"Stopped after epoch {len(train_state.history)}. To go on: the same command and resume={run_id}"
 
 
-def unfinished(train_state: TrainState, run_id: str, folder: Path) -> str:
+def unfinished_message(train_state: TrainState, run_id: str, folder: Path) -> str:
     """Of a run that MLflow could not be told the rest of."""
     if not train_state.history:
         return "MLflow went away before the first epoch was finished: there is nothing to resume."
@@ -111,7 +113,9 @@ def unfinished(train_state: TrainState, run_id: str, folder: Path) -> str:
     )
 
 
-def result(scored: SplitResult, part: str, patients_known: bool) -> tuple[list[str], list[list[str]], str]:
+def result_table(
+    scored: SplitResult, part: str, patients_known: bool
+) -> tuple[list[str], list[list[str]], str]:
     """Columns, rows and title of the last table; `patients_known`: or each image counts
     as a patient of its own."""
     labels, patients = scored.predictions.labels, scored.patients

@@ -15,7 +15,7 @@ from pneumo.errors import InputError, listed
 from pneumo.runs import checkpoint
 from pneumo.runs.checkpoint import LAST
 from pneumo.runs.identity import configuration_hash
-from pneumo.runs.tracking import CHECKPOINTS, address_of, place, process_mark
+from pneumo.runs.tracking import CHECKPOINTS, process_mark, run_url, store_name
 
 KNOWN_LEAKS = (  # beginnings of the tag leak_risk; what is only a risk, as unknown patients are, is none
     *("image split", "patients shared by the column", "judged on its training images", "pretrained on"),
@@ -37,7 +37,7 @@ class RunRecord:
 
 def run_record(run: Run) -> RunRecord:
     info, data = run.info, run.data
-    address = address_of(info.experiment_id, info.run_id)
+    address = run_url(info.experiment_id, info.run_id)
     return RunRecord(info.run_id, info.run_name, address, data.tags, data.params, data.metrics)
 
 
@@ -59,7 +59,7 @@ def find_run(run_id: str) -> Run:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise InputError(f"MLflow at {place()} has no run {run_id}") from None
+        raise InputError(f"MLflow at {store_name()} has no run {run_id}") from None
 
 
 def best_run(among: str | None = None) -> str:
@@ -75,15 +75,15 @@ def best_run(among: str | None = None) -> str:
     )
     of = f" of {among}" if among else ""
     trainings = [
-        run for run in found if CHECKPOINTS in run.data.tags and (among is None or is_of(run, among))
+        run for run in found if CHECKPOINTS in run.data.tags and (among is None or belongs_to(run, among))
     ]
     if not trainings:
-        raise InputError(f"MLflow at {place()} has no finished run{of}: train one first")
-    competing = [run for run in trainings if competes(run)]
+        raise InputError(f"MLflow at {store_name()} has no finished run{of}: train one first")
+    competing = [run for run in trainings if is_comparable(run)]
     if not competing:
         raise InputError(
-            f"MLflow at {place()} has no finished run{of} that best could be: all {len(trainings)} are of a "
-            "few images (debug=, fit.few_images) or leak; name one by its id"
+            f"MLflow at {store_name()} has no finished run{of} that best could be: all {len(trainings)} are "
+            "of a few images (debug=, fit.few_images) or leak; name one by its id"
         )
     best_of: dict[str, Run] = {}
     for run in competing:
@@ -92,13 +92,13 @@ def best_run(among: str | None = None) -> str:
         raise InputError(
             listed(
                 f"best: there are runs of {len(best_of)} data sets, which cannot be compared; name one:",
-                [f"best@{key[:10]}  {in_short(run)}" for key, run in best_of.items()],
+                [f"best@{key[:10]}  {summary_line(run)}" for key, run in best_of.items()],
             )
         )
     return str(competing[0].info.run_id)
 
 
-def competes(run: Run) -> bool:
+def is_comparable(run: Run) -> bool:
     """Whether a run's validation AUROC says what it is worth: it was trained and judged on all of its data,
     and no image or patient is known to lie on both sides."""
     tags, parameters = run.data.tags, run.data.params
@@ -110,7 +110,7 @@ def competes(run: Run) -> bool:
     )
 
 
-def is_of(run: Run, among: str) -> bool:
+def belongs_to(run: Run, among: str) -> bool:
     tags = run.data.tags
     return among in (tags.get("data"), tags.get("study"), tags.get("study_id")) or (
         len(among) >= SHORTEST_PREFIX and data_identity(tags).startswith(among)
@@ -123,7 +123,7 @@ def data_identity(tags: Mapping[str, str]) -> str:
     return tags.get("data_identity") or f"0-{tags.get('split_hash', '?')}"
 
 
-def in_short(run: Run) -> str:
+def summary_line(run: Run) -> str:
     """What a run is, where one has to be chosen."""
     images = sum(int(run.data.metrics.get(f"split/{split}_images", 0)) for split in ("train", "val", "test"))
     return (
@@ -132,7 +132,7 @@ def in_short(run: Run) -> str:
     )
 
 
-def looks_of_others(test_identity: str, run_ids: Collection[str]) -> tuple[int, int]:
+def test_evaluations_of_others(test_identity: str, run_ids: Collection[str]) -> tuple[int, int]:
     """How often the same test images have been looked at through runs other than these, and through how
     many."""
     found: list[Run] = mlflow.search_runs(
@@ -140,11 +140,11 @@ def looks_of_others(test_identity: str, run_ids: Collection[str]) -> tuple[int, 
         search_all_experiments=True,
         output_format="list",
     )
-    looks = [looks_of(run) for run in found if run.info.run_id not in run_ids]
+    looks = [test_evaluations_of(run) for run in found if run.info.run_id not in run_ids]
     return sum(looks), sum(look > 0 for look in looks)
 
 
-def looks_of(run: Run) -> int:
+def test_evaluations_of(run: Run) -> int:
     """How often a run's test split has been looked at through it: by its training, too, once it ended."""
     at_its_end = run.data.params.get("fit.test") == "True" and run.info.status == "FINISHED"
     return int(run.data.tags.get("test_evaluations", at_its_end))
@@ -161,7 +161,7 @@ def run_of_trial(parent: str, number: int) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def name_of(run_id: str) -> str:
+def run_name(run_id: str) -> str:
     return str(find_run(run_id).info.run_name)
 
 
@@ -170,12 +170,12 @@ def metrics_of(run_id: str) -> dict[str, float]:
     return dict(find_run(run_id).data.metrics)
 
 
-def epochs_of(run_id: str, metric: str) -> dict[int, float]:
+def metric_history(run_id: str, metric: str) -> dict[int, float]:
     history = mlflow.MlflowClient().get_metric_history(run_id, metric)
     return {value.step: value.value for value in history}
 
 
-def text_of(run_id: str, path: str) -> str:
+def read_text(run_id: str, path: str) -> str:
     """InputError: the run has no such file."""
     try:
         text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
@@ -190,7 +190,7 @@ def has_file(run_id: str, path: str) -> bool:
     return any(file.path == path for file in mlflow.MlflowClient().list_artifacts(run_id))
 
 
-def link(run_id: str) -> str:
+def run_link(run_id: str) -> str:
     """Of a run, from within MLflow's pages."""
     return f"#/experiments/{mlflow.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
@@ -217,8 +217,8 @@ def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iter
         is_new = "data_identity" in tags
         if not (tags.get("config_hash") == config_hash if is_new else same_parameters(run, parameters)):
             continue
-        running = run.info.status == "RUNNING" and still_runs(tags.get("process", "?:0:0"))
-        if not running and checkpoint_of(run, LAST):
+        running = run.info.status == "RUNNING" and is_process_running(tags.get("process", "?:0:0"))
+        if not running and find_checkpoint(run, LAST):
             yield str(run.info.run_id)
 
 
@@ -232,7 +232,7 @@ def same_parameters(run: Run, parameters: Mapping[str, object]) -> bool:
     return CHECKPOINTS in run.data.tags and before == now
 
 
-def still_runs(mark: str) -> bool:
+def is_process_running(mark: str) -> bool:
     """Whether the process of this mark lives; one on another host is taken to."""
     host, pid, _ = mark.rsplit(":", 2)
     if host != socket.gethostname():
@@ -240,7 +240,7 @@ def still_runs(mark: str) -> bool:
     return psutil.pid_exists(int(pid)) and process_mark(int(pid)) == mark
 
 
-def checkpoint_of(run: Run, file: str) -> Path | None:
+def find_checkpoint(run: Run, file: str) -> Path | None:
     """A checkpoint of a run: where it was written, if that is here, else fetched from its artifacts."""
     written = Path(run.data.tags.get("checkpoints", "")) / file
     if written.is_file():
@@ -257,7 +257,7 @@ def checkpoint_of(run: Run, file: str) -> Path | None:
 def checkpoint_file(run_id: str, name: str) -> Path:
     """A checkpoint of this run and no other. InputError: no such run, it never finished an epoch, or another
     run has written over the file."""
-    path = checkpoint_of(find_run(run_id), name)
+    path = find_checkpoint(find_run(run_id), name)
     if path is None:
         raise InputError(f"Run {run_id} has no {name}: it never finished an epoch, or its files are gone")
     if (found := checkpoint.read(path)["run_id"]) != run_id:

@@ -20,10 +20,10 @@ from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.identity import Images
+from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.offline import UNSENT, OfflineQueue
 from pneumo.runs.profiler import profiled
-from pneumo.runs.resume import config_hash, interrupted, resumed
+from pneumo.runs.resume import config_hash, resume_latest, resume_named
 from pneumo.runs.tracking import MlflowError, Tracker
 from pneumo.runs.warm_start import warm_start
 from pneumo.training.state import EpochReport, TrainState
@@ -84,7 +84,7 @@ class RunRecorder(Recorder):
         self._callback = callback or RunCallback()
         self.terminal = self._callback.terminal
         tracking.connect(experiment.mlflow_experiment)
-        self._before = resumed(experiment)
+        self._before = resume_named(experiment)
         self._start = warm_start(experiment.model.pretrained)
         self._output_dir = output_dir
 
@@ -95,15 +95,15 @@ class RunRecorder(Recorder):
             dataset = first_images(
                 self._callback.dataset(experiment.data, advance), experiment.fit.few_images
             )
-        terminal.say("data", messages.cohort(dataset))
-        terminal.say("split", messages.split(dataset.split))
+        terminal.say("data", messages.cohort_line(dataset))
+        terminal.say("split", messages.split_line(dataset.split))
         for note in dataset.notes:
             terminal.warn(f"          {note}")
-        self._images, split_hash = Images.of(dataset), dataset.split.hash
+        self._images, split_hash = DatasetIdentity.of(dataset), dataset.split.hash
         if self._before:
             self._before.refuse_other_images(self._images, split_hash)
         elif experiment.resume == "auto":
-            self._before = interrupted(experiment, self._images, split_hash, terminal.warn)
+            self._before = resume_latest(experiment, self._images, split_hash, terminal.warn)
         if self._before and checkpoint.images_of(self._before.state) is None:
             terminal.warn(
                 "          its checkpoint does not know its images: only their ids and split are compared"
@@ -124,8 +124,10 @@ class RunRecorder(Recorder):
     def recording(self, dataset: Dataset, trainer: Trainer, train_state: TrainState) -> Iterator[None]:
         self._dataset, self._trainer, self._train_state = dataset, trainer, train_state
         terminal = self.terminal
-        terminal.say("model", messages.model(self.experiment, train_state.model, trainer.effective_batch))
-        terminal.say("device", messages.device(trainer))
+        terminal.say(
+            "model", messages.model_line(self.experiment, train_state.model, trainer.effective_batch)
+        )
+        terminal.say("device", messages.device_line(trainer))
         folder = self._before.folder if self._before else self._output_dir / tracking.CHECKPOINTS
         self._tracker = self._started(folder)
         try:
@@ -139,19 +141,19 @@ class RunRecorder(Recorder):
                     raise
         except KeyboardInterrupt:
             terminal.line()
-            terminal.warn(messages.stopped(train_state, self._tracker.run_id))
+            terminal.warn(messages.stopped_message(train_state, self._tracker.run_id))
             raise
         except MlflowError as error:
             terminal.line()
-            terminal.warn(messages.unfinished(train_state, self._tracker.run_id, folder))
-            raise tracking.away(error) from None
+            terminal.warn(messages.unfinished_message(train_state, self._tracker.run_id, folder))
+            raise tracking.unreachable(error) from None
         terminal.line(f"{duration(time.perf_counter() - self._began)} · {self._tracker.address()}")
 
     @contextmanager
     def training(self) -> Iterator[Advance]:
         """Epochs that were saved but not logged, as when MLflow was away, are logged first."""
         train_state, terminal = self._train_state, self.terminal
-        logged = query.epochs_of(self._tracker.run_id, "val/auroc") if train_state.history else {}
+        logged = query.metric_history(self._tracker.run_id, "val/auroc") if train_state.history else {}
         last = max(logged, default=0)
         for epoch, metrics in enumerate(train_state.history[last:], start=last + 1):
             self._tracker.log(metrics, epoch)
@@ -179,10 +181,10 @@ class RunRecorder(Recorder):
         self._checkpoints.save_epoch(report, train_state)
         if train_state.micro_batch < self._micro_batch:
             self._micro_batch = train_state.micro_batch
-            self.terminal.warn(messages.smaller_batch(self._trainer, self._micro_batch))
+            self.terminal.warn(messages.smaller_batch_message(self._trainer, self._micro_batch))
             self._tracker.tag(micro_batch=self._micro_batch)
         self._tracker.log(report.metrics, report.epoch)
-        self.terminal.line(messages.epoch(report, epochs))
+        self.terminal.line(messages.epoch_line(report, epochs))
         is_last = train_state.stopped or report.epoch == epochs
         self._callback.on_epoch_end(report.epoch, report.metrics, is_last)
 
@@ -199,7 +201,7 @@ class RunRecorder(Recorder):
         )
         split, last = list(results.items())[-1]
         terminal.line()
-        terminal.table(*messages.result(last, split, dataset.patients_known))
+        terminal.table(*messages.result_table(last, split, dataset.patients_known))
         terminal.line(messages.operating_point(last))
 
         metrics = diagnosis.training_metrics(train_state)
@@ -238,9 +240,9 @@ class RunRecorder(Recorder):
             self.terminal.warn,
             callback.ensure_owned,
         )
-        self.terminal.say("run", f"{tracker.name} · {tracking.place()}")
+        self.terminal.say("run", f"{tracker.name} · {tracking.store_name()}")
         if before:
-            self.terminal.say("resumed", messages.resumed(before.state))
+            self.terminal.say("resumed", messages.resumed_line(before.state))
         return tracker
 
     def _begin(self, folder: Path) -> None:

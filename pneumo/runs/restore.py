@@ -9,7 +9,7 @@ from pneumo.display.console import Terminal
 from pneumo.runs import checkpoint, config, plots, query, tracking
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.identity import Images
+from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.resume import from_file
 from pneumo.runs.run import build_model, build_train_state, build_trainer, evaluate
 from pneumo.training.device import Accelerator
@@ -44,7 +44,9 @@ def experiment_of(run_id: str, changes: Mapping[str, Any] | None = None) -> Expe
     InputError: no such run, or its files are gone."""
     tags = query.find_run(run_id).data.tags
     choices = {group: tags[group] for group in config.GROUPS if group in tags}
-    return config.again(query.text_of(run_id, "config.yaml"), choices, {"resume": None, **(changes or {})})
+    return config.from_yaml(
+        query.read_text(run_id, "config.yaml"), choices, {"resume": None, **(changes or {})}
+    )
 
 
 def restore(run_id: str) -> RestoredRun:
@@ -53,7 +55,7 @@ def restore(run_id: str) -> RestoredRun:
     state = from_file(experiment, query.checkpoint_file(run_id, checkpoint.LAST))
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     dataset = first_images(load_dataset(experiment.data, lambda done, total: None), experiment.fit.few_images)
-    state.refuse_other_images(Images.of(dataset), dataset.split.hash)
+    state.refuse_other_images(DatasetIdentity.of(dataset), dataset.split.hash)
     trainer = build_trainer(experiment, dataset, accelerator)
     train_state = build_train_state(experiment, build_model(experiment, accelerator), trainer)
     train_state.load_state_dict(state.state)

@@ -51,14 +51,14 @@ def connect(experiment: str | None = None) -> None:
     with lock:  # two first migrations at once break the database
         mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
-            reached()
+            ensure_reachable()
             if experiment is None:
                 return
             if local and mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
             mlflow.set_experiment(experiment)
         except MlflowException as error:
-            raise away(error) from None
+            raise unreachable(error) from None
 
 
 def without_credentials(address: str | None) -> str | None:
@@ -78,14 +78,14 @@ def without_credentials(address: str | None) -> str | None:
     return address
 
 
-def reached() -> None:
+def ensure_reachable() -> None:
     """MlflowException: it is not there; told at once, unlike later."""
-    with briefly():
+    with short_timeouts():
         mlflow.MlflowClient().search_experiments(max_results=1)
 
 
 @contextmanager
-def briefly() -> Iterator[None]:
+def short_timeouts() -> Iterator[None]:
     """A server that is away is not waited for."""
     patient = {name: os.environ.get(name) for name in BRIEF}
     os.environ.update(BRIEF)
@@ -99,16 +99,16 @@ def briefly() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def away(error: MlflowException) -> AwayError:
+def unreachable(error: MlflowException) -> AwayError:
     """Says the last cause in the chain that MLflow tells in one long line."""
     line = hidden(str(error).splitlines()[0])
     causes: list[str] = re.findall(
         r"(?i:connection refused|timed out|name or service not known|unreachable)", line
     )
-    return AwayError(f"MLflow at {place()} cannot be used: {causes[-1] if causes else line[:300]}")
+    return AwayError(f"MLflow at {store_name()} cannot be used: {causes[-1] if causes else line[:300]}")
 
 
-def parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:
+def create_parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:
     """A run for others to lie under; its id."""
     run = mlflow.MlflowClient().create_run(
         mlflow.set_experiment(experiment).experiment_id,
@@ -124,16 +124,16 @@ def tag_run(run_id: str, **tags: object) -> None:
 
 
 def log_run(run_id: str, metrics: Mapping[str, float]) -> None:
-    send(run_id, [entry_of(metrics)])
+    log_queued(run_id, [queued_now(metrics)])
 
 
-def entry_of(metrics: Mapping[str, float], step: int = 0) -> QueuedMetrics:
+def queued_now(metrics: Mapping[str, float], step: int = 0) -> QueuedMetrics:
     return QueuedMetrics(
         {name: float(value) for name, value in metrics.items()}, step, round(time.time() * 1000)
     )
 
 
-def send(run_id: str, entries: Sequence[QueuedMetrics]) -> None:
+def log_queued(run_id: str, entries: Sequence[QueuedMetrics]) -> None:
     """In as few calls as can be. What a call that broke off had logged already is not logged twice."""
     metrics = [
         Metric(name, value, entry.at_ms, entry.step)
@@ -152,7 +152,7 @@ def log_figure(run_id: str, figure: Figure, path: str) -> None:
     mlflow.MlflowClient().log_figure(run_id, figure, path)
 
 
-def reopen(run_id: str) -> None:
+def reopen_run(run_id: str) -> None:
     """A run that had ended goes on."""
     mlflow.MlflowClient().update_run(run_id, status="RUNNING")
 
@@ -162,20 +162,20 @@ def end_run(run_id: str, status: str) -> None:
     mlflow.MlflowClient().set_terminated(run_id, status)
 
 
-def place() -> str:
+def store_name() -> str:
     """Where runs go, as a person would name it, without a password."""
     uri: str = mlflow.get_tracking_uri()
     return shown(uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
 
 
-def is_served() -> bool:
+def uses_server() -> bool:
     """By an MLflow server, rather than lying in a file."""
     return mlflow.get_tracking_uri().startswith("http")
 
 
-def address_of(experiment_id: str, run_id: str) -> str:
+def run_url(experiment_id: str, run_id: str) -> str:
     """Of a run's page on the MLflow server; else where `mlflow ui` will show it."""
-    server = place().rstrip("/") if is_served() else LOCAL_PAGES
+    server = store_name().rstrip("/") if uses_server() else LOCAL_PAGES
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
@@ -211,35 +211,37 @@ class Tracker:
                 run_id=run_id,
                 run_name=name,
                 parent_run_id=None if run_id else parent,
-                tags={key: str(value) for key, value in {**tags, **whereabouts()}.items()},  # never without
+                tags={key: str(value) for key, value in {**tags, **origin_tags()}.items()},  # never without
                 log_system_metrics=True,
             )
             given = [Param(key, str(value)) for key, value in parameters.items()]
             for start in range(0, len(given), 100):  # MLflow's limit a call
                 mlflow.MlflowClient().log_batch(run.info.run_id, params=given[start : start + 100])
-            send(run.info.run_id, offline_queue.entries())
+            log_queued(run.info.run_id, offline_queue.entries())
             offline_queue.clear()
         except MlflowException as error:
             abandon()
-            raise away(error) from None
+            raise unreachable(error) from None
         info = run.info
         return cls(info.run_id, info.run_name, info.experiment_id, offline_queue, warn, ensure_owned)
 
     def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Now, after all that waits; or kept to be sent by a later call, while MLflow is away."""
         self.ensure_owned()
-        new, waiting = entry_of(metrics, step), self.offline_queue.entries()
+        new, waiting = queued_now(metrics, step), self.offline_queue.entries()
         try:
-            with briefly():
-                send(self.run_id, [*waiting, new])
+            with short_timeouts():
+                log_queued(self.run_id, [*waiting, new])
         except MlflowException as error:
             self.offline_queue.add(new)
             if not waiting:
-                self.warn(f"{away(error)}; the run goes on, its figures wait in {self.offline_queue.path}")
+                self.warn(
+                    f"{unreachable(error)}; the run goes on, its metrics wait in {self.offline_queue.path}"
+                )
             return
         self.offline_queue.clear()
         if waiting:
-            self.warn(f"MLflow at {place()} has been sent what waited in {self.offline_queue.path}")
+            self.warn(f"MLflow at {store_name()} has been sent what waited in {self.offline_queue.path}")
 
     def tag(self, **tags: object) -> None:
         self.ensure_owned()
@@ -268,10 +270,10 @@ class Tracker:
         goes on with is left as it is."""
         waited = isinstance(error, MlflowException)
         try:
-            with briefly() if waited else nullcontext():
+            with short_timeouts() if waited else nullcontext():
                 self.end(error)
         except SupersededError:
-            leave()
+            detach()
             if not isinstance(error, KeyboardInterrupt):
                 raise
         except (MlflowException, OSError):
@@ -283,7 +285,7 @@ class Tracker:
         if isinstance(error, SupersededError):
             raise error
         self.ensure_owned()
-        send(self.run_id, self.offline_queue.entries())
+        log_queued(self.run_id, self.offline_queue.entries())
         self.offline_queue.clear()
         for file in self.checkpoints:
             if file.exists():
@@ -301,18 +303,18 @@ class Tracker:
 
     def address(self) -> str:
         """How to open the run."""
-        if is_served():
-            return address_of(self.experiment_id, self.run_id)
+        if uses_server():
+            return run_url(self.experiment_id, self.run_id)
         return f"mlflow ui, then open {self.name}"
 
 
 def abandon() -> None:
     """This process has no run under way any more, whether MLflow hears of it or not."""
-    with suppress(MlflowException), briefly():
+    with suppress(MlflowException), short_timeouts():
         mlflow.end_run("FAILED")
 
 
-def leave() -> None:
+def detach() -> None:
     """This process has no run under way any more, and MLflow does not hear of it: the run goes on elsewhere.
     MLflow's own ways to leave a run all end it."""
     under_way = _active_run_stack.get()  # type: ignore[no-untyped-call]
@@ -322,7 +324,7 @@ def leave() -> None:
     under_way.clear()
 
 
-def whereabouts() -> dict[str, object]:
+def origin_tags() -> dict[str, object]:
     """Commit, host and process of this run."""
     here = Path(__file__).parent
     commit = git(here, "rev-parse", "HEAD")

@@ -6,7 +6,7 @@ from pathlib import Path
 from pneumo.components.weights import read_tensors
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, identity, query
-from pneumo.runs.identity import Images, Seen
+from pneumo.runs.identity import DatasetIdentity, SeenImages
 from pneumo.runs.resume import RUN_ID
 
 UNKNOWN = "weights whose training images are not known"
@@ -18,20 +18,20 @@ class WarmStart:
     `images` and `split_hash`: of the run that they are from, where they are ours."""
 
     given: str  # as model.pretrained says it
-    seen: Seen | None
-    images: Images | None = None
+    seen: SeenImages | None
+    images: DatasetIdentity | None = None
     split_hash: str | None = None
 
-    def differences(self, now: Images) -> list[str]:
+    def differences(self, now: DatasetIdentity) -> list[str]:
         """What is not as it was in those images that the run of these weights had too."""
-        return identity.changes(self.images, now, shared_only=True) if self.images else []
+        return identity.differences(self.images, now, shared_only=True) if self.images else []
 
-    def leak_risk(self, images: Images, split_hash: str, allowed: bool) -> str | None:
+    def leak_risk(self, images: DatasetIdentity, split_hash: str, allowed: bool) -> str | None:
         """Why the validation and test images may have been trained on; None where they have not.
         InputError: they have, and it is not `allowed`."""
         if self.seen is None:
             return None if self.split_hash == split_hash else UNKNOWN
-        found = identity.leak(self.seen, images)
+        found = identity.leaked_images(self.seen, images)
         if found is None:
             return None
         if not allowed:
@@ -47,13 +47,13 @@ def warm_start(pretrained: str | None) -> WarmStart:
     """Of model.pretrained: null, imagenet, a file, or the id of a run whose best weights are meant.
     InputError: there is no such run or file, or it holds no weights."""
     if pretrained in (None, "imagenet"):
-        return WarmStart(str(pretrained), Seen.nothing())
+        return WarmStart(str(pretrained), SeenImages.nothing())
     assert pretrained is not None
     file = pretrained
     if RUN_ID.fullmatch(pretrained):
         file = str(query.checkpoint_file(pretrained, checkpoint.BEST))
     state = read_tensors(Path(file), f"model.pretrained={file}")
     if not checkpoint.is_ours(state):
-        return WarmStart(pretrained, Seen.nothing())
+        return WarmStart(pretrained, SeenImages.nothing())
     images, seen = checkpoint.images_of(state), checkpoint.seen_of(state)
     return WarmStart(pretrained, seen, images, state["split_hash"])

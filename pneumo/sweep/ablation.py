@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import Trial
 
 from pneumo.errors import InputError
-from pneumo.runs.config import key_of
+from pneumo.runs.config import override_key
 from pneumo.sweep.attributes import DESIGN
 from pneumo.sweep.search_space import Value, override, split_overrides
 
@@ -35,7 +35,7 @@ class AblationDesign:
 
     def arm(self, recipe: str, side: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
         """The name of an arm, e.g. `report: optimizer.lr=0.0001`, and its overrides."""
-        fixed = {key_of(line) for line in self.fixed}
+        fixed = {override_key(line) for line in self.fixed}
         base = {name: value for name, value in self.recipes[recipe].items() if name not in fixed}
         changed = {name: value for name, value in side.items() if base.get(name) != value}
         text = " ".join(override(name, value) for name, value in changed.items())
@@ -100,10 +100,10 @@ def build_design(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -
             f"search.design.seeds must be at least 2 for pairs to have a spread, got {spec['seeds']}"
         )
     needed = [override(name, value) for name, value in spec["needs"].get(data, {}).items()]
-    given = {key_of(line) for line in fixed}
+    given = {override_key(line) for line in fixed}
     return AblationDesign(
         spec["recipes"],
         spec["questions"],
         spec["seeds"],
-        [*(line for line in needed if key_of(line) not in given), *fixed],
+        [*(line for line in needed if override_key(line) not in given), *fixed],
     )

@@ -49,7 +49,7 @@ def print_samples(plan: StudyPlan, terminal: Terminal) -> None:
     for number in range(min(N_SAMPLES, plan.n_trials)):
         values = search.suggest(study.ask())
         terminal.line(f" #{number}  {labels.parameters(values)}")
-        terminal.line(f"     {' '.join(config.typed(search.overrides(values)))}")
+        terminal.line(f"     {' '.join(config.run_overrides(search.overrides(values)))}")
     terminal.line()
     terminal.line("Every choice and both ends of every range compose.")
     terminal.line(f"Nothing was run; without dry_run it would be {plan.n_trials} trials.")

@@ -14,7 +14,7 @@ from pneumo.display.address import hidden
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.runs import config, tracking
-from pneumo.runs.identity import Images
+from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.resume import config_hash
 from pneumo.sweep import announce, attributes, labels, results, workers
 from pneumo.sweep.ablation import AblationDesign
@@ -92,7 +92,7 @@ class StudyRun:
         tracking.connect(self.plan.base.mlflow_experiment)
         close_storages()
         self.storage = self.settings.open_storage()
-        defaults = config.defaults(self.plan.base)
+        defaults = config.default_parameters(self.plan.base)
         identity = self.plan.identity()
         begin_or_continue(
             self.storage, self.plan.search.queue, identity, self.plan.study_attributes(), defaults
@@ -106,7 +106,7 @@ class StudyRun:
         if not self._data_checked:
             with self.terminal.progress("data") as advance:
                 dataset = cached_dataset(self.plan.base.data, advance, reload=True)
-            images = Images.of(dataset)
+            images = DatasetIdentity.of(dataset)
             self.storage.with_retries(lambda: refuse_other_data(self.storage, images, dataset.split.hash))
             self._data_checked = True
 
@@ -118,10 +118,10 @@ class StudyRun:
         tags = {**of_study, "search": search, "state": "running"}
         with self.storage.lock():
             if attributes.PARENT_RUN not in study.user_attrs:
-                run_id = tracking.parent_run(self.plan.base.mlflow_experiment, study.study_name, tags)
+                run_id = tracking.create_parent_run(self.plan.base.mlflow_experiment, study.study_name, tags)
                 study.set_user_attr(attributes.PARENT_RUN, run_id)
             elif self.trials_left() > 0:
-                tracking.reopen(study.user_attrs[attributes.PARENT_RUN])
+                tracking.reopen_run(study.user_attrs[attributes.PARENT_RUN])
 
     def trials_left(self) -> int:
         return self.plan.n_trials - len(self.storage.trials(*COUNTED))
@@ -191,7 +191,7 @@ class StudyRun:
                     trial.set_user_attr(attributes.CONFIG_HASH, key)
                     trial.set_user_attr(attributes.EFFECTIVE_BATCH, experiment.fit.effective_batch)
                     trial.set_user_attr(attributes.EPOCHS, experiment.fit.epochs)
-                    trial.set_user_attr(attributes.OVERRIDES, config.typed(overrides))
+                    trial.set_user_attr(attributes.OVERRIDES, config.run_overrides(overrides))
                     quoted = str(self.folder).replace("'", "\\'")
                     folder = [f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={trial.number}"]
                     return [*overrides, f"trial={trial.number}", *folder]

@@ -65,7 +65,7 @@ def run_trial(
                     tracking.tag_run(trial.run_id, state="stopped")
                 raise
             except (AwayError, MlflowError) as error:
-                away = error if isinstance(error, AwayError) else tracking.away(error)
+                away = error if isinstance(error, AwayError) else tracking.unreachable(error)
                 trial.tell(TrialResult("FAIL", kind="stopped", reason=str(away)), output_dir)
                 raise away from None
             if not trial.tell(result, output_dir):
@@ -85,7 +85,7 @@ def run_trial(
 def resumed(experiment: Experiment, run_id: str | None) -> Experiment:
     """The experiment, to be resumed from the last checkpoint of an attempt that died, if that left one and no
     other run has overwritten it."""
-    path = query.checkpoint_of(query.find_run(run_id), checkpoint.LAST) if run_id else None
+    path = query.find_checkpoint(query.find_run(run_id), checkpoint.LAST) if run_id else None
     if path and checkpoint.read(path)["run_id"] == run_id:
         return replace(experiment, resume=run_id)
     return experiment

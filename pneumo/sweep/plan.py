@@ -95,7 +95,7 @@ class StudyPlan:
 def build_search(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Search:
     """InputError: the search is not valid."""
     arguments = [
-        line for line in arguments if config.key_of(line).split(".")[0] not in ("workers", "dry_run")
+        line for line in arguments if config.override_key(line).split(".")[0] not in ("workers", "dry_run")
     ]
     search, choices = settings.search, composed.hydra.runtime.choices
     if search["design"] is not None:

@@ -112,7 +112,7 @@ def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
         tracking.log_run(parent, values)
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
         overrides = " ".join(best[0].user_attrs.get(attributes.OVERRIDES, []))
-        note = f"Best: [{study.study_name}-{best[0].number}]({query.link(run_id)})\n\n`{overrides}`\n\n"
+        note = f"Best: [{study.study_name}-{best[0].number}]({query.run_link(run_id)})\n\n`{overrides}`\n\n"
     note += pages.markdown(sections)[:NOTE_LENGTH]
     state = "stopped" if stopped else "complete"
     tracking.tag_run(parent, state=state, **{"mlflow.note.content": note})

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial, TrialState, create_trial
 
 from pneumo.errors import InputError
-from pneumo.runs.config import STUDY, key_of
+from pneumo.runs.config import STUDY, override_key
 from pneumo.sweep.private_api import parse_distribution
 
 Value = str | int | float | bool | None
@@ -93,7 +93,7 @@ def build_space(
     conditions, also of names that only the command line searches; `choices` has the values of names that
     are not searched. InputError: an argument is no distribution, or an empty one, or nothing is searched."""
     searched, fixed = split_overrides(arguments)
-    fixed_names = {key_of(line) for line in fixed}
+    fixed_names = {override_key(line) for line in fixed}
     expressions = {name: text for name, text in {**always, **conditional}.items() if name not in fixed_names}
     expressions |= dict(key_and_value(line) for line in searched)
     if not expressions:
@@ -110,14 +110,14 @@ def build_space(
         always={name: found for name, found in distributions.items() if name not in conditions},
         conditional={name: Conditional(when, distributions[name]) for name, when in conditions.items()},
         defaults={name: choices[name] for when in conditions.values() for name in when if name in choices},
-        fixed=[line for line in fixed if key_of(line) not in conditions],
+        fixed=[line for line in fixed if override_key(line) not in conditions],
         queue=queue,
         notes=notes,
     )
 
 
 def key_and_value(override: str) -> tuple[str, str]:
-    return key_of(override), override.partition("=")[2]
+    return override_key(override), override.partition("=")[2]
 
 
 def build_queue(
@@ -152,8 +152,8 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     ):
         if not parsed.is_sweep_override():
             fixed.append(line)
-        elif key_of(line).split(".")[0] in STUDY:
-            raise InputError(f"{line}: one study has one {key_of(line)}; use one command for each")
+        elif override_key(line).split(".")[0] in STUDY:
+            raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
         else:
             searched.append(line)
     return searched, fixed

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pneumo.errors import InputError
-from pneumo.runs.identity import Images, configuration, differing_aspects
+from pneumo.runs.identity import DatasetIdentity, configuration, differing_aspects
 from pneumo.sweep.attributes import DATA, IDENTITY, SPLIT_HASH
 from pneumo.sweep.storage import StudyStorage
 
@@ -57,7 +57,7 @@ def has_known_data(storage: StudyStorage) -> bool:
     return not {DATA, SPLIT_HASH}.isdisjoint(storage.study.user_attrs)
 
 
-def refuse_other_data(storage: StudyStorage, images: Images, split_hash: str) -> None:
+def refuse_other_data(storage: StudyStorage, images: DatasetIdentity, split_hash: str) -> None:
     """Stores the identity of the data, if it is not known. InputError: images, labels, lesions, patients or
     split differ from those of earlier trials. Studies of older versions know the split alone."""
     with storage.lock():

@@ -16,7 +16,7 @@ from pneumo.display.console import Advance, Terminal
 from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError, SupersededError
 from pneumo.runs import query
 from pneumo.runs.callback import RunCallback
-from pneumo.runs.identity import Images
+from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep import attributes
 from pneumo.sweep.attributes import STUDY_ID
@@ -84,7 +84,7 @@ class TrialCallback(RunCallback):
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """The run's data set. InputError: it is not the study's; raised before anything is trained on it."""
         dataset = cached_dataset(source, advance)
-        images = Images.of(dataset)
+        images = DatasetIdentity.of(dataset)
         self._storage.with_retries(lambda: refuse_other_data(self._storage, images, dataset.split.hash))
         return dataset
 

@@ -37,7 +37,7 @@ def test_the_phantom_is_whole_and_its_crop_is_not(workdir: Path, capsys: pytest.
 
 
 def test_every_augment_is_checked() -> None:
-    assert config.names("augment") == ["none", "report", "safe", "strong"]
+    assert config.choices_of("augment") == ["none", "report", "safe", "strong"]
     assert (ROOT / "conf").samefile(config.FOLDER)
 
 

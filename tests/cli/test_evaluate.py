@@ -34,11 +34,11 @@ def trained_runs(workdir, composed):
 
 
 def json_of(run_id, place):
-    return json.loads(query.text_of(run_id, f"evaluation/{place}/evaluation.json"))
+    return json.loads(query.read_text(run_id, f"evaluation/{place}/evaluation.json"))
 
 
 def csv_of(run_id, path):
-    return pd.read_csv(io.StringIO(query.text_of(run_id, path)))
+    return pd.read_csv(io.StringIO(query.read_text(run_id, path)))
 
 
 def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
@@ -69,7 +69,7 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     capsys.readouterr()
     invoke(["compare", one, two, "--split", "val"])
     assert "difference, DeLong (p" in capsys.readouterr().out
-    assert "DeLong" in query.text_of(two, f"evaluation/phantom-val-none/against-{one}.md")
+    assert "DeLong" in query.read_text(two, f"evaluation/phantom-val-none/against-{one}.md")
     before = evaluations(one), evaluations(two)
     invoke(["compare", one, two])
     assert (evaluations(one), evaluations(two)) == (before[0] + 1, before[1] + 1)

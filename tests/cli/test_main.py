@@ -190,7 +190,7 @@ def test_json_of_a_comparison_has_the_printed_difference(there, one_run, compose
     difference = found["aurocs"][1] - found["aurocs"][0]
     assert found["by_delong"]["value"] == pytest.approx(difference)
     assert found["by_patients"][0] <= difference <= found["by_patients"][1]
-    page = query.text_of(callback.run_id, f"evaluation/phantom-val-none/against-{there}.md")
+    page = query.read_text(callback.run_id, f"evaluation/phantom-val-none/against-{there}.md")
     assert f"(p {found['by_delong']['p']:.2g})" in page
 
 

@@ -39,7 +39,7 @@ def table(path):
 def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, tmp_path):
     dataset = load_dataset(one_run[2].data, lambda done, total: None)
     ids = dataset.cohort.table["image_id"].to_numpy()
-    known = pd.read_csv(io.StringIO(query.text_of(there, "predictions.csv"))).set_index("image_id")
+    known = pd.read_csv(io.StringIO(query.read_text(there, "predictions.csv"))).set_index("image_id")
     for row in np.flatnonzero(np.isin(ids, known.index)):
         png(tmp_path / "films" / f"{ids[row]}.png", np.asarray(dataset.store.pixels[row]))
     main.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])

@@ -47,7 +47,7 @@ def finished(workdir, composed):
 def test_a_run_s_scores_come_out_of_its_id_alone(finished, overrides):
     run_id = finished(*overrides)
     model = load_model(run_id)
-    table = pd.read_csv(io.StringIO(query.text_of(run_id, "predictions.csv"))).query("split == 'test'")
+    table = pd.read_csv(io.StringIO(query.read_text(run_id, "predictions.csv"))).query("split == 'test'")
     dataset = first_images(
         load_dataset(model.experiment.data, lambda done, total: None), model.experiment.fit.few_images
     )

@@ -97,7 +97,7 @@ def test_every_run_that_is_there_is_linked_and_every_other_has_its_command(runs,
 
 def test_answers_are_counted_at_one_half_as_scikit_learn_counts_them(runs):
     for one in runs:
-        table = pd.read_csv(io.StringIO(query.text_of(one.run_id, "predictions.csv")))
+        table = pd.read_csv(io.StringIO(query.read_text(one.run_id, "predictions.csv")))
         test = table[table["split"] == "test"]
         called = test["score"] >= 0.5
         found = rescore(one)
@@ -123,7 +123,7 @@ def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkey
 
 def test_a_study_s_conclusions_stand_on_the_page(runs, store):
     study, url = designed(10, [0.7, 0.8, 0.9]), f"sqlite:///{store}/study.db"
-    parent = tracking.parent_run("pneumo", "designed", {})
+    parent = tracking.create_parent_run("pneumo", "designed", {})
     study.set_user_attr("parent_run", parent)
     optuna.copy_study(
         from_study_name="designed", from_storage=study._storage, to_storage=url, to_study_name="designed"
@@ -217,9 +217,9 @@ def test_a_link_in_a_table_survives_what_a_name_may_hold():
 
 def test_runs_on_a_server_are_linked_there_without_a_password(monkeypatch):
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://me:secret@mlflow.lab/")
-    assert tracking.address_of("1", "abc") == "https://mlflow.lab/#/experiments/1/runs/abc"
+    assert tracking.run_url("1", "abc") == "https://mlflow.lab/#/experiments/1/runs/abc"
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////tmp/mlflow.db")
-    assert tracking.address_of("1", "abc") == "http://127.0.0.1:5000/#/experiments/1/runs/abc"
+    assert tracking.run_url("1", "abc") == "http://127.0.0.1:5000/#/experiments/1/runs/abc"
 
 
 def test_gathering_finds_the_pair_and_the_recommended_run(runs):

@@ -6,7 +6,7 @@ import torch
 
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
-from pneumo.runs.identity import Images, Seen
+from pneumo.runs.identity import DatasetIdentity, SeenImages
 
 GOOD = {"model": {"w": torch.ones(3)}, "config": {}, "run_id": "x"}
 
@@ -69,7 +69,7 @@ def test_another_configuration_is_named_value_by_value(tmp_path):
 
 def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
     (tmp_path / ".last.pt.4711").write_bytes(b"half of it")
-    nothing = Seen.nothing()
-    images = Images(*(np.zeros(0, np.int64) for _ in range(6)))
+    nothing = SeenImages.nothing()
+    images = DatasetIdentity(*(np.zeros(0, np.int64) for _ in range(6)))
     checkpoint.CheckpointWriter(tmp_path, {}, "split", "run", images, nothing)
     assert list(tmp_path.iterdir()) == []

@@ -50,7 +50,7 @@ def test_what_sweep_yaml_adds_never_enters_a_run(composed):
 
 def test_overrides_of_a_run_are_kept_without_those_of_its_study():
     typed = ["n_trials=3", "loss=bce", "search.enqueue=[]", "++loss.gamma=1", "trial=4"]
-    assert config.typed(typed) == ["loss=bce", "++loss.gamma=1"]
+    assert config.run_overrides(typed) == ["loss=bce", "++loss.gamma=1"]
 
 
 def test_the_reports_experiments_are_the_reports(composed):
@@ -119,8 +119,8 @@ def test_a_module_that_may_not_be_named_is_not_even_imported(tmp_path, monkeypat
     (tmp_path / "harmful.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\nclass Loss: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     doors = {
-        "a component": lambda: config.built("loss", settings),
-        "a stored run": lambda: config.again(composed().yaml, {}, {"loss": settings}),
+        "a component": lambda: config.instantiate_component("loss", settings),
+        "a stored run": lambda: config.from_yaml(composed().yaml, {}, {"loss": settings}),
         "a pruner": lambda: instantiate_trusted(
             "pruner", settings, ("optuna.pruners.*", "pneumo.components.losses.*")
         ),
@@ -133,7 +133,7 @@ def test_a_module_that_may_not_be_named_is_not_even_imported(tmp_path, monkeypat
 @pytest.mark.parametrize("target", [None, 5])
 def test_a_component_without_a_class_is_refused(target):
     with pytest.raises(InputError, match=f"loss._target_ must name a class, got {target}"):
-        config.built("loss", {"_target_": target})
+        config.instantiate_component("loss", {"_target_": target})
 
 
 def test_ones_own_component_works_once_it_is_trusted(composed, tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_composing_imports_nothing_heavy():
 
 
 def test_flat_names_nested_settings_with_dots():
-    assert config.flat({"a": {"b": 1, "c": {"d": None}}, "e": [1, 2]}) == [
+    assert config.flatten({"a": {"b": 1, "c": {"d": None}}, "e": [1, 2]}) == [
         ("a.b", 1),
         ("a.c.d", None),
         ("e", "[1, 2]"),

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 
 from pneumo.data.contents import digest
 from pneumo.runs import config, identity
-from pneumo.runs.identity import TEST, TRAIN, VAL, Images, Seen, hashes
+from pneumo.runs.identity import TEST, TRAIN, VAL, DatasetIdentity, SeenImages, text_hashes
 
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 
 
 def images(rows):
     """Of {image id: (patient, content, lesion, label, split)}, in ascending order of the hashed id."""
-    names = sorted(rows, key=lambda name: int(hashes([name])[0]))
+    names = sorted(rows, key=lambda name: int(text_hashes([name])[0]))
     patient, content, lesion, label, split = zip(*(rows[name] for name in names), strict=True)
-    return Images(
-        hashes(names),
-        hashes(patient),
-        hashes(content),
-        hashes(lesion),
+    return DatasetIdentity(
+        text_hashes(names),
+        text_hashes(patient),
+        text_hashes(content),
+        text_hashes(lesion),
         np.array(label, np.int64),
         np.array([SPLITS[one] for one in split], np.int64),
     )
@@ -50,7 +50,7 @@ TABLES = st.dictionaries(st.sampled_from([f"i{k}" for k in range(8)]), ROW, min_
 
 @given(TABLES, TABLES)
 def test_changes_name_and_count_what_a_row_by_row_comparison_finds(then, now):
-    said = identity.changes(images(then), images(now))
+    said = identity.differences(images(then), images(now))
     shared = then.keys() & now.keys()
     expected = {
         "gone": len(then.keys() - now.keys()),
@@ -99,14 +99,14 @@ def test_another_split_of_the_same_images_is_the_same_data():
     now = {**then, "i0": (*then["i0"][:4], "test")}
     assert images(then).data_identity == images(now).data_identity
     assert images(then).split_identity != images(now).split_identity
-    assert identity.changes(images(then), images(now)) == ["1 image is in another split"]
+    assert identity.differences(images(then), images(now)) == ["1 image is in another split"]
     assert identity.trained_on(images(then), images(now)) == ["1 of the 3 test images of now were trained on"]
 
 
 def test_a_renamed_image_is_said_to_be_known_by_its_content():
     then = table()
     now = {("renamed" if name == "i0" else name): row for name, row in then.items()}
-    assert identity.changes(images(then), images(now)) == [
+    assert identity.differences(images(then), images(now)) == [
         "1 image is gone",
         "1 image is new, 1 of them with the content of an earlier one",
     ]
@@ -118,8 +118,8 @@ def test_only_what_was_held_out_and_is_the_same_is_unchanged():
     now["i10"] = (*then["i10"][:3], 1 - then["i10"][3], "test")  # another label
     now["i0"] = (*then["i0"][:4], "test")  # trained on before
     now["new"] = ("p99", "c99", None, 0, "test")
-    found = identity.unchanged(images(then), images(now), TEST)
-    assert set(images(now).image[found]) == set(hashes(["i11"]))
+    found = identity.unchanged_rows(images(then), images(now), TEST)
+    assert set(images(now).image[found]) == set(text_hashes(["i11"]))
 
 
 @pytest.mark.parametrize(
@@ -133,29 +133,29 @@ def test_only_what_was_held_out_and_is_the_same_is_unchanged():
     ids=["another image", "another name, the same content", "another image of a patient", "patient unknown"],
 )
 def test_a_leak_is_found_by_content_and_by_patient(row, said):
-    seen = Seen.nothing().and_of(images(table()))
-    assert identity.leak(seen, images({"new": row})) == said
+    seen = SeenImages.nothing().and_of(images(table()))
+    assert identity.leaked_images(seen, images({"new": row})) == said
 
 
 def test_a_leak_is_found_by_the_name_of_an_image_that_was_encoded_anew():
-    seen = Seen.nothing().and_of(images(table()))
+    seen = SeenImages.nothing().and_of(images(table()))
     now = images({"i0": ("p70", "encoded anew", None, 1, "test"), "i11": ("p71", "c11", None, 0, "test")})
-    assert identity.leak(seen, now) == "0 of 0 validation images and 1 of 2 test images"
+    assert identity.leaked_images(seen, now) == "0 of 0 validation images and 1 of 2 test images"
 
 
 def test_weights_remember_the_images_of_every_run_they_came_through():
     first = images({f"a{k}": (f"pa{k}", f"ca{k}", None, 0, "train") for k in range(3)})
     second = images({f"b{k}": (None, f"cb{k}", None, 0, "train") for k in range(2)})
-    seen = Seen.nothing().and_of(first).and_of(second)
+    seen = SeenImages.nothing().and_of(first).and_of(second)
     assert (len(seen.image), len(seen.content), len(seen.patient)) == (5, 5, 3)
-    back = Seen.from_state(seen.state())
-    assert all(np.array_equal(getattr(seen, one.name), getattr(back, one.name)) for one in fields(Seen))
-    assert identity.leak(back, images({"a1": ("px", "cx", None, 1, "test")})) is not None
+    back = SeenImages.from_state(seen.state())
+    assert all(np.array_equal(getattr(seen, one.name), getattr(back, one.name)) for one in fields(SeenImages))
+    assert identity.leaked_images(back, images({"a1": ("px", "cx", None, 1, "test")})) is not None
 
 
 def test_the_same_id_in_two_namings_is_two_images():
-    assert hashes(["phantom-1"], "phantom 1 0") != hashes(["phantom-1"], "phantom 1 1")
-    assert hashes([None, float("nan")]).tolist() == [0, 0]
+    assert text_hashes(["phantom-1"], "phantom 1 0") != text_hashes(["phantom-1"], "phantom 1 1")
+    assert text_hashes([None, float("nan")]).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_a_class_that_was_moved_or_renamed_is_found_for_a_stored_configuration(c
     now = composed("loss=focal")
     moved = now.yaml.replace("pneumo.components.losses.Focal", "pneumo.before.losses.Focal")
     assert "pneumo.before" in moved
-    assert config.again(moved, now.choices, {}).loss == now.loss
+    assert config.from_yaml(moved, now.choices, {}).loss == now.loss
     monkeypatch.setitem(identity.RENAMED, "FocalLoss", "Focal")
     renamed = now.yaml.replace("pneumo.components.losses.Focal", "pneumo.components.losses.FocalLoss")
-    before = config.again(renamed, now.choices, {})
+    before = config.from_yaml(renamed, now.choices, {})
     assert before.loss == now.loss
     assert before.identity == now.identity

@@ -51,10 +51,10 @@ def test_a_line_that_was_cut_off_is_passed_over(tmp_path):
 
 def test_what_is_sent_twice_is_logged_once(workdir):
     tracking.connect("twice")
-    run_id = tracking.parent_run("twice", "run", {})
+    run_id = tracking.create_parent_run("twice", "run", {})
     twice = [QueuedMetrics({"a": 0.5, "b": float("nan")}, step, 1000 + step) for step in (1, 2)]
-    tracking.send(run_id, twice[:1])
-    tracking.send(run_id, twice)
+    tracking.log_queued(run_id, twice[:1])
+    tracking.log_queued(run_id, twice)
     for name in "ab":
         history = mlflow.MlflowClient().get_metric_history(run_id, name)
         assert [(point.step, point.timestamp) for point in history] == [(1, 1001), (2, 1002)]
@@ -143,17 +143,17 @@ def test_a_run_outlasts_an_mlflow_that_is_away_and_is_stopped_while_it_is_away_a
         run = Run("fit.epochs=600")
         run.until(" 2/600")
         kill(server)
-        run.until("its figures wait in")
+        run.until("its metrics wait in")
         run.until("/600")
     with serving(address) as server:
         run.until("has been sent what waited in")
         run.until("/600")
         kill(server)
-        run.until("its figures wait in")
+        run.until("its metrics wait in")
     run.process.send_signal(signal.SIGINT)
     assert run.ended() == 130
     assert "To go on: the same command and resume=" in run.said
-    assert run.said.count("its figures wait in") == 2, "once each time it goes"
+    assert run.said.count("its metrics wait in") == 2, "once each time it goes"
     assert run.said.count("has been sent what waited in") == 1
     assert "Connection refused" in run.said
     assert "Traceback" not in run.said

@@ -185,7 +185,7 @@ def test_the_tracking_address_is_obeyed_and_its_password_not_shown(composed, wor
     assert not (workdir / "mlflow.db").exists()
     assert "elsewhere.db" in capsys.readouterr().out
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://me:secret@runs.example.org")
-    assert tracking.place() == "https://runs.example.org"
+    assert tracking.store_name() == "https://runs.example.org"
 
 
 def test_a_profile_names_the_costliest_operations(composed, workdir):

@@ -82,7 +82,7 @@ def test_a_retry_finds_the_run_of_its_own_study_alone(swept):
     found = {}
     for name, above in {
         "own": parent,
-        "another's": tracking.parent_run("pneumo", "s", {"study": "s"}),
+        "another's": tracking.create_parent_run("pneumo", "s", {"study": "s"}),
     }.items():
         storage = open_study(f"sqlite:///{name[0]}.db", "s", ["maximize"])
         storage.study.set_user_attr("parent_run", above)
@@ -206,7 +206,7 @@ SHAPING = [
 ]
 
 
-SHIPPED = [[f"experiment={name}"] for name in config.names("experiment")]
+SHIPPED = [[f"experiment={name}"] for name in config.choices_of("experiment")]
 
 
 def chosen(*overrides):
@@ -220,7 +220,7 @@ def chosen(*overrides):
 @pytest.mark.parametrize("overrides", [*SHIPPED, *SHAPING])
 def test_a_recipe_composes_to_the_experiment_it_was_made_of(overrides):
     wanted = chosen(*overrides, "seed=7")
-    found = config.of_recipe(config.recipe_of(wanted), wanted.choices)
+    found = config.from_recipe(config.to_recipe(wanted), wanted.choices)
     assert found.identity == {**wanted.identity, "seed": 0}
     assert found.tta == wanted.tta
     assert differences(wanted, found) == []
@@ -238,7 +238,7 @@ def test_a_recipe_of_a_choice_that_is_not_there_is_refused():
     wanted = chosen()
     wanted.choices["model"] = "mine"
     with pytest.raises(InputError, match="mine"):
-        config.recipe_of(wanted)
+        config.to_recipe(wanted)
 
 
 def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept, monkeypatch, capfd):
@@ -254,7 +254,7 @@ def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept,
     done = subprocess.run([*command, "--cfg", "job"], capture_output=True, text=True, check=True)
     (trial,) = trials()
     wanted = experiment_of(trial.user_attrs["run_id"])
-    found = config.again(done.stdout, wanted.choices, {})
+    found = config.from_yaml(done.stdout, wanted.choices, {})
     assert found.identity == wanted.identity
     assert found.tta == "hflip"
 
