@@ -1,6 +1,6 @@
-"""python benchmarks/evaluation.py: all figures of an evaluation with intervals, 2,000 draws of 12,047 images.
+"""python benchmarks/evaluation.py: all metrics of an evaluation with intervals, 2,000 draws of 12,047 images.
 
-Not the subgroups: each is the same again over fewer images."""
+Subgroups are left out: each of them repeats the same on fewer images."""
 
 import time
 
@@ -24,7 +24,7 @@ def main() -> None:
     end(
         [
             Row(
-                f"an evaluation's {len(found.metrics)} figures, 2,000 draws over {IMAGES:,} images, s",
+                f"an evaluation's {len(found.metrics)} metrics, 2,000 draws over {IMAGES:,} images, s",
                 f"{seconds:.2f}",
                 "5",
                 seconds / 5,

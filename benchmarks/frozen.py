@@ -1,7 +1,8 @@
-"""python benchmarks/frozen.py: 20 epochs of a frozen backbone, with its features kept and without.
+"""python benchmarks/frozen.py: 20 epochs of a frozen backbone, with and without cached features.
 
-The same run of train.py twice, each in a folder of its own with the store built: seconds of the whole
-process, less those of a run that trains nothing to speak of, and the validation AUROC it comes to."""
+The same run of train.py is made twice, each in a folder of its own with the store already built. The result
+is the seconds of the whole process, less those of a run that trains almost nothing, and the validation
+AUROC."""
 
 import tempfile
 from pathlib import Path

@@ -1,11 +1,12 @@
-"""python benchmarks/gpu.py: what only a GPU shows; without one, nothing is measured.
+"""python benchmarks/gpu.py: what only a GPU can show; without one nothing is measured.
 
-ResNet-50 at 224 px in bf16 and channels_last, the pixels on the GPU: images a second of ours against the bare
-loop of step.py, and against 3,000. Input: the share of time that 512 px pixels, augmented and cropped to 224
-as the report does, take on top of steps on one batch that never changes (an upper bound of the GPU's waiting,
-since the augmentation's own arithmetic is in it). The report's run: train.py experiment=report_normalised, 50
-epochs without ImageNet's weights, on 12,047 drawn radiographs of 512 px, start to end with the store built,
-against the 117,413 s it took. --small: the same on whatever device is here, too small to say anything."""
+ResNet-50 at 224 px in bf16 and channels_last with the pixels on the GPU: images a second compared with the
+bare loop of step.py, and with 3,000. Input: the share of time that 512 px pixels, augmented and cropped to
+224 as the report does, add to steps on one batch that never changes (an upper bound of the GPU's waiting,
+since it includes the augmentation's own arithmetic). The report's run: train.py experiment=report_normalised,
+50 epochs without ImageNet weights, on 12,047 synthetic radiographs of 512 px, from start to end with the
+store built, compared with the 117,413 s that the report took. --small runs the same on any device, too small
+for a result."""
 
 import argparse
 import tempfile
@@ -87,7 +88,7 @@ def report(*settings: str) -> list[Row]:
         stored = time.perf_counter() - began
         seconds, _ = trained(Path(temporary, "run"), *command)
     return [
-        Row("its phantom drawn and stored, s", f"{stored:,.0f}"),
+        Row("its phantom generated and stored, s", f"{stored:,.0f}"),
         Row(
             "the report's run, s",
             f"{seconds:,.0f}",

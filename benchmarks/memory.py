@@ -1,8 +1,8 @@
-"""python benchmarks/memory.py: the host memory that training on 12,047 images of 512 px takes for itself.
+"""python benchmarks/memory.py: the host memory that training on 12,047 images of 512 px takes.
 
-A store of that size (noise, about 3.2 GB in a temporary folder) is read whole, in random order, through our
-batches, augmentation and a tiny network; against the same on 64 images. Anonymous memory alone counts
-(RssAnon): pages of the store are the system's to take back."""
+A store of that size (noise, about 3.2 GB in a temporary folder) is read whole, in random order, through
+batches, augmentation and a tiny network, and compared with the same on 64 images. Only anonymous memory
+counts (RssAnon), since the system can reclaim the pages of the store."""
 
 import tempfile
 from pathlib import Path

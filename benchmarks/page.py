@@ -1,12 +1,13 @@
 """python benchmarks/page.py: runs the benchmarks of a training one after the other and writes this machine's
-section of docs/benchmarks.md; those of other machines stay. Exits with the number of scripts that missed what
-is asked for."""
+section of docs/benchmarks.md; those of other machines stay. The exit code is the number of scripts that
+missed what is required."""
 
 import os
 import platform
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,9 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
 
-`make bench` writes this machine's section anew, with both sides of every ratio from one run."""
+This page compares the speed and memory of pneumo with plain implementations of the same work, on each machine
+that was measured, for those who want to know what a training costs. `make bench` writes the section of the
+present machine anew; both sides of every ratio come from one run."""
 HOW = "How it is measured"
 SCRIPTS = ("step.py", "pipeline.py", "frozen.py", "memory.py", "evaluation.py", "predict.py", "gpu.py")
 
@@ -47,7 +50,8 @@ def cells(said: str) -> list[list[str]]:
 def purpose(script: str) -> str:
     (text,) = re.findall(r'^"""python \S+: (.*?)"""', (HERE / script).read_text(), re.DOTALL)
     summary, _, rest = " ".join(text.split()).partition(". ")
-    return f"- `{script}`: {summary}. {rest}".rstrip(". ") + "."
+    item = f"- `{script}`: {summary}. {rest}".rstrip(". ") + "."
+    return textwrap.fill(item, 119, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def with_section(page: str, title: str, body: str) -> str:

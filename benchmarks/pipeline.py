@@ -1,10 +1,11 @@
-"""python benchmarks/pipeline.py: what surrounds the network, against the plain way of doing it.
+"""python benchmarks/pipeline.py: input, pixel store and bootstrap compared with their plain implementations.
 
-Input: a training image as the report prepared it (Pillow: decode 1024 px PNG, resize to 512, rotate, flip,
-jitter, crop to 224, grey, normalise; from colour pictures and from grey ones) against ours (memory-mapped
-512 px store, a batch augmented at once); one thread each. Store: images a second of a whole build against one
-core's decode and resize x the cores, and against as many processes that do nothing else. Bootstrap: seconds
-for 2,000 draws of 6,171 patients with 12,047 images, all of a run's figures."""
+Input: one training image as the report prepared it (Pillow: decode a PNG of 1024 px, resize to 512, rotate,
+flip, jitter, crop to 224, convert to grey, normalise; from colour and from grey images) compared with pneumo
+(a memory-mapped store of 512 px, augmented a batch at a time), with one thread each. Store: images a second
+of a whole build, compared with the decoding and resizing of one core times the cores, and with as many
+processes that only decode. Bootstrap: seconds for 2,000 draws of 6,171 patients with 12,047 images, for all
+metrics of a run."""
 
 import os
 import tempfile
@@ -144,7 +145,7 @@ def main() -> None:
         [
             *(
                 Row(
-                    f"input, 512 to 224 px, images/s a core, {kind} pictures",
+                    f"input, 512 to 224 px, images/s a core, {kind} images",
                     f"{n / took['ours']:,.0f}",
                     f"the report's chain {n / took[kind]:,.0f}",
                     took[kind] / took["ours"],

@@ -1,7 +1,7 @@
-"""python benchmarks/predict.py: pneumo predict on 2,000 files and on 500, which must take the same memory.
+"""python benchmarks/predict.py: pneumo predict on 2,000 and on 500 files, which must take the same memory.
 
-The model is the default one after two epochs of 64 images; the files are PNG of 512 x 512. Files a second are
-those of the 1,500 between, without what is paid once."""
+The model is the default one after two epochs on 64 images; the files are PNG of 512 x 512. The speed is that
+over the 1,500 files between, without the time that is spent once."""
 
 import subprocess
 import sys

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from pneumo.display.format import decimal
 
-HEADER = ("what", "ours", "the other side", "ratio", "asked for")
+HEADER = ("what", "pneumo", "compared with", "ratio", "required")
 NOT_MEASURED = "not measured"
 
 
@@ -33,14 +33,14 @@ class Row:
 
     def cells(self) -> list[str]:
         figure = "" if self.figure is None else f"{decimal(self.figure, self.digits)}{self.unit}"
-        asked = [f"at least {bound(self.at_least)}"] if self.at_least is not None else []
-        asked += [f"at most {bound(self.at_most)}"] if self.at_most is not None else []
+        required = [f"at least {bound(self.at_least)}"] if self.at_least is not None else []
+        required += [f"at most {bound(self.at_most)}"] if self.at_most is not None else []
         return [
             self.what,
             self.ours,
             self.other,
             figure + (" **missed**" if self.missed else ""),
-            *(asked or [""]),
+            *(required or [""]),
         ]
 
 

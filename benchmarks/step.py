@@ -1,9 +1,9 @@
-"""python benchmarks/step.py: a training step of ours against a bare hand-written PyTorch loop.
+"""python benchmarks/step.py: a training step of pneumo compared with a bare PyTorch loop.
 
-Same network, weights, images, batch, precision and memory format; the sides take turns, the ratio is of the
-medians of their epochs. The bare loop gathers, normalises, steps, and looks at nothing. ResNet-50 as it is
-configured by default is set against the same bare loop in plain fp32 and NCHW: 1.8 is asked for where the CPU
-multiplies bfloat16."""
+Both sides have the same network, weights, images, batch, precision and memory format, and take turns; the
+ratio is that of the medians of their epochs. The bare loop is written by hand; it gathers, normalises and
+steps, and evaluates nothing. ResNet-50 as it is configured by default is compared with the same loop in plain
+fp32 and NCHW; a ratio of 1.8 is required where the CPU multiplies bfloat16."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
