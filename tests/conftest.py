@@ -17,7 +17,7 @@ from pneumo.data.batches import Batches
 from pneumo.data.normalise import FIXED
 from pneumo.data.split import Split
 from pneumo.data.store import Store
-from pneumo.runs import config
+from pneumo.runs import config, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.run import run
@@ -85,6 +85,7 @@ def there(one_run, monkeypatch):
     folder, run_id, _ = one_run
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(folder)
+    tracking.connect()
     return run_id
 
 

@@ -145,13 +145,15 @@ def test_exit_codes_of_the_command(workdir):
     assert "Traceback" not in misspelt.stderr
 
 
-def test_ctrl_c_ends_with_130_and_without_a_traceback(workdir):
-    os.mkfifo(workdir / "pipe.csv")  # whose reader waits
-    command = [sys.executable, "-c", "from pneumo.cli.main import main; main()", "score", "pipe.csv"]
-    with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
-        (workdir / "pipe.csv").open("w"),  # it is open once the command reads it
-    ):
+def test_ctrl_c_ends_with_130_and_without_a_traceback():
+    program = (
+        "import time; from pneumo.cli import main, study\n"
+        "study.show_study = lambda *given: print('running', flush=True) or time.sleep(60)\n"
+        "main.main()"
+    )
+    command = [sys.executable, "-c", program, "study", "s", "--storage", "sqlite:///study.db"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "running\n"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
