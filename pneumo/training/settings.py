@@ -1,4 +1,4 @@
-"""What `fit` in the configuration says, checked."""
+"""The settings of the config group `fit`, with their ranges."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,8 @@ from pneumo.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
+    """`conf/train.yaml` says what each field means. InputError: a value is out of range."""
+
     epochs: int
     batch_size: int
     accumulation_steps: int = 1
@@ -57,5 +59,5 @@ class TrainerSettings:
 
     @property
     def effective_batch(self) -> int:
-        """Of one process; torchrun's others multiply it."""
+        """Images per optimizer step of one process; with torchrun each of the others adds as many."""
         return self.batch_size * self.accumulation_steps
