@@ -1,5 +1,5 @@
-"""Row numbers -> batches of pixels on the device: gathered there where all of them fit, else read from the
-memory-mapped store, by worker processes where the device is not the CPU."""
+"""Batches of images on the device: gathered there if all pixels fit its memory, else read from the
+memory-mapped store, by worker processes if the device is not the CPU."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class Batch:
     labels: Tensor
 
     def part(self, at: slice) -> "Batch":
-        """Some of its images."""
+        """The batch of some of its images."""
         return Batch(self.rows[at], self.images[at], self.labels[at])
 
 
 class Batches:
-    """Serves any rows of a store on a device."""
+    """Gives any rows of a store as batches on a device."""
 
     def __init__(self, store: Store, labels: np.ndarray, device: torch.device, num_workers: int):
         self.store, self.device = store, device
@@ -42,11 +42,11 @@ class Batches:
         """In the order of `rows`; the last batch may be short."""
         yield from self.each(in_batches(rows, batch_size))
 
-    def each(self, parts: Sequence[np.ndarray]) -> Iterator[Batch]:
-        """A batch for every one of these rows' arrays."""
-        for part, images in zip(parts, self._images(parts), strict=True):
-            labels = self._labels[part].to(self.device, non_blocking=True)
-            yield Batch(part, images[:, None], labels)
+    def each(self, row_sets: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """A batch for every one of these arrays of rows."""
+        for rows, images in zip(row_sets, self._images(row_sets), strict=True):
+            labels = self._labels[rows].to(self.device, non_blocking=True)
+            yield Batch(rows, images[:, None], labels)
 
     def labels(self, rows: np.ndarray) -> Tensor:
         """(B,) float, on the CPU."""
@@ -56,13 +56,13 @@ class Batches:
         """(B, 1, H, W) uint8 masks of these rows, on the device."""
         return torch.from_numpy(self.store.masks(rows))[:, None].to(self.device, non_blocking=True)
 
-    def _images(self, parts: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    def _images(self, row_sets: Sequence[np.ndarray]) -> Iterator[Tensor]:
         if self._resident is not None:
-            for part in parts:
-                yield self._resident[torch.from_numpy(part).to(self.device)]
+            for rows in row_sets:
+                yield self._resident[torch.from_numpy(rows).to(self.device)]
         elif self._workers:
             loader = DataLoader(
-                _Gathered(self.store, parts),
+                _RowSets(self.store, row_sets),
                 batch_size=None,
                 num_workers=self._workers,
                 pin_memory=self.device.type == "cuda",
@@ -70,26 +70,26 @@ class Batches:
             for images in loader:
                 yield images.to(self.device, non_blocking=True)
         else:
-            for part in parts:
-                yield torch.from_numpy(self.store.pixels[part]).to(self.device)
+            for rows in row_sets:
+                yield torch.from_numpy(self.store.pixels[rows]).to(self.device)
 
 
 def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """The last one may be short."""
+    """These rows in arrays of `size`, the last of which may be shorter."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-class _Gathered(Dataset[Tensor]):
+class _RowSets(Dataset[Tensor]):
     """One item a batch, so that a worker reads a whole batch."""
 
-    def __init__(self, store: Store, parts: Sequence[np.ndarray]):
-        self._store, self._parts = store, parts
+    def __init__(self, store: Store, row_sets: Sequence[np.ndarray]):
+        self._store, self._row_sets = store, row_sets
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._row_sets)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self._store.pixels[self._parts[index]])
+        return torch.from_numpy(self._store.pixels[self._row_sets[index]])
 
 
 def fits(n_bytes: int, device: torch.device) -> bool:

@@ -1,7 +1,7 @@
-"""The table every source yields, and what is refused before a pixel is read.
+"""The cohort: a table with one row an image, and how these rows become pixels.
 
-A source drafts a table (one row an image, as text, with the file and row each came from); `checked`
-refuses or leaves out what is wrong with it, all rows at once; what remains is a Cohort.
+Every source drafts such a table as text, with the file and row that each image came from; `validate_draft`
+refuses or leaves out the rows that are wrong; what remains is a Cohort.
 """
 
 # N images of the cohort, b of a block, m masks of a block; pixels and masks uint8
@@ -18,7 +18,7 @@ import pandas as pd
 from pneumo.data.decode.grayscale import Pixel
 from pneumo.errors import InputError
 
-Digests = npt.NDArray[np.int64]  # (N, 2): of a row's picture and of its lesion
+Digests = npt.NDArray[np.int64]  # (N, 2): of a row's image and of its lesion
 
 CORE = ("image_id", "patient_id", "label", "where", "view", "age", "sex")
 
@@ -37,9 +37,9 @@ class Pixels(Protocol):
     """How the rows of a cohort become pixels."""
 
     def digests(self, store_dir: Path | None = None) -> Digests:
-        """(N, 2): 64-bit hashes of what each row's picture and lesion are made from; 0 for no lesion.
+        """(N, 2): 64-bit hashes of what each row's image and lesion are made from; 0 for no lesion.
 
-        Files that are remembered in store_dir and did not change since are not read again.
+        Files whose hash is kept in store_dir and that did not change since are not read again.
         """
 
     def blocks(self, side_px: int) -> Iterator[PixelBlock]:
@@ -54,7 +54,7 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class Cohort:
-    """The images of one source: what is known of each, and how to get its pixels.
+    """The images of one source: what is known of each, and how its pixels are read.
 
     The table has a RangeIndex and one row an image: image_id (str, unique), patient_id (str), label
     (0 or 1), where ("table.csv row 812"), view ("AP", "PA", ...), age (years), sex ("F", "M"), and the
@@ -65,22 +65,23 @@ class Cohort:
     table: pd.DataFrame
     pixels: Pixels
     root: Path = Path()  # the folder of the files that `where` names
-    notes: tuple[str, ...] = ()  # what must be said loudly
+    notes: tuple[str, ...] = ()  # warnings to print
     skipped: tuple[str, ...] = ()  # rows left out under on_error=skip, one line each
-    namespace: str = ""  # image ids mean the same pictures in cohorts of one namespace; "": the ids alone say
+    namespace: str = ""  # image ids mean the same images in cohorts of one namespace; "": in all
 
     def __len__(self) -> int:
         return len(self.table)
 
     def groups(self) -> npt.NDArray[np.int64]:
-        """A number for each image (N,): equal for one patient's images, its own where none is known."""
+        """The patient of each image as a number (N,); an image without a known patient has one of its own."""
         patients = self.table["patient_id"]
         own = "image " + self.table["image_id"]
         codes, _ = pd.factorize(("patient " + patients.astype(object)).where(patients.notna(), own))
         return codes.astype(np.int64)
 
     def without(self, problems: Mapping[int, str]) -> "Cohort":
-        """Leave rows out, and say why; the pixels stay those of all rows."""
+        """This cohort without some rows (row number -> why); `pixels` stays that of all rows. InputError:
+        only one class is left."""
         where = self.table["where"]
         lines = tuple(f"{where.iloc[row]}: {problem}" for row, problem in problems.items())
         table = self.table.drop(index=list(problems)).reset_index(drop=True)
@@ -89,7 +90,7 @@ class Cohort:
 
 
 def need_both_classes(labels: pd.Series, name: str) -> None:
-    """Refuse a cohort that has nothing to tell apart."""
+    """InputError: no images, or only positives, or only negatives."""
     positives = int((labels == 1).sum())
     if not len(labels):
         raise InputError(f"{name}: no image is left")

@@ -1,4 +1,4 @@
-"""The data of a run, ready: cohort, pixels, split."""
+"""The data set of a run: a cohort, its pixel store and its split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +14,8 @@ from pneumo.data.store import Store, open_store
 
 @dataclass(frozen=True)
 class Dataset:
+    """N images of one source; rows of `cohort`, `store` and `split` are the same numbers."""
+
     cohort: Cohort
     store: Store
     split: Split
@@ -30,7 +32,7 @@ class Dataset:
 
     @property
     def patients_known(self) -> bool:
-        """Of any image."""
+        """Whether the patient of any image is known."""
         return bool(self.cohort.table["patient_id"].notna().any())
 
     def positive_patients(self, rows: np.ndarray) -> int:
@@ -39,21 +41,23 @@ class Dataset:
 
     @property
     def notes(self) -> list[str]:
-        """What must be said loudly."""
+        """Warnings to print."""
         skipped = len(self.cohort.skipped)
         left_out = [f"{skipped:,} rows left out; the list is in the run: skipped.txt"] if skipped else []
         return [*self.cohort.notes, *self.split.notes, *left_out]
 
 
 def load_dataset(source: Source, on_progress: Callable[[int, int], None]) -> Dataset:
-    """InputError: a table, a file or a split is not as it must be."""
+    """Reads, decodes and splits a source; `on_progress(done, total)` is called as images are decoded.
+    InputError: a table, a file or a split is not as it must be."""
     folder = Path(source.store_dir)
     cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
     return Dataset(cohort, store, split_cohort(cohort, source))
 
 
 def load_unsplit(source: Source, on_progress: Callable[[int, int], None]) -> Dataset:
-    """All images as the test part, however few. InputError: a table or a file is not as it must be."""
+    """As `load_dataset`, with all images in the test split, however few. InputError: a table or a
+    file is not as it must be."""
     folder = Path(source.store_dir)
     cohort, store = open_store(source(), source.image_side_px, folder, source.on_error, on_progress)
     none = np.empty(0, int)
@@ -62,8 +66,8 @@ def load_unsplit(source: Source, on_progress: Callable[[int, int], None]) -> Dat
 
 
 def first_images(dataset: Dataset, n_images: int | None) -> Dataset:
-    """To so many training images, half of them positive, which are also what is validated and tested on:
-    for trying whether a model can learn at all. None: as it is."""
+    """The data set cut to its first `n_images` training images, half of them positive, which are also
+    validated and tested on: to see whether a model can learn at all. None: the data set as it is."""
     if n_images is None:
         return dataset
     train = dataset.split.train

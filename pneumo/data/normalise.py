@@ -1,4 +1,4 @@
-"""Grey values in [0, 1] -> what the model sees, by two numbers."""
+"""Normalisation of grey values in [0, 1] to what the model sees, by a mean and a standard deviation."""
 
 from dataclasses import dataclass
 

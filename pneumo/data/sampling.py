@@ -1,4 +1,4 @@
-"""In which order, and how often, an epoch sees the training images."""
+"""Sampling with a share of positives: in which order, and how often, an epoch sees the training images."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ def with_share(
     runs out, then mixed. positive (N,): of each row."""
     n_positive = round(share * len(rows))
     counts = (rows[positive], n_positive), (rows[~positive], len(rows) - n_positive)
-    drawn = [np.resize(random.permutation(of_class), n) for of_class, n in counts]
-    return random.permutation(np.concatenate(drawn))
+    sampled = [np.resize(random.permutation(of_class), n) for of_class, n in counts]
+    return random.permutation(np.concatenate(sampled))
 
 
 def falling(start: float, end: float, epoch: int, epochs: int) -> float:

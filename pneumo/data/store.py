@@ -1,12 +1,12 @@
-"""Decoded once, resized once: a cohort's pixels and masks as uint8 on disk, memory-mapped.
+"""The pixel store: a cohort's images and masks, decoded and resized once, as memory-mapped uint8 on disk.
 
     <store_dir>/<name>-<side>-<key>/  pixels.npy  masks.npy  mask_of.npy  digests.npy  meta.json
 
-The key is a hash of the content of every picture and lesion, in row order, and of the side; no path, name or
-time of change is in it. So a data set that was moved is not decoded again, and other bytes never pass for it.
+The key is a hash of the content of every image and lesion, in row order, and of the side; no path, name or
+time of change is in it. So a data set that was moved is not decoded again, and other content has another key.
 
-The folder is built beside its place under a lock and moved there when it is whole and on the disk, so what
-has the name is whole: a build that was killed leaves only a `.partial` folder, which the next one removes.
+The folder is built beside its place under a lock and moved there when it is whole and on the disk: a build
+that was killed leaves only a `.partial` folder, which the next one removes.
 """
 
 # N images of the store, M of them with a mask; pixels and masks uint8
@@ -43,14 +43,14 @@ class Store:
     pixels: Pixel  # (N, side, side), memory-mapped
     mask_of: npt.NDArray[np.int64]  # (N,): the row of lesions that belongs to each image, -1 for none
     lesions: Pixel  # (M, side, side), memory-mapped; 255 where a pixel is wholly lesion
-    digests: Digests  # (N, 2): hashes of what each picture and its lesion were made from, 0 for no lesion
-    key: str  # what went in: equal keys, equal pixels
+    digests: Digests  # (N, 2): hashes of what each image and its lesion were made from, 0 for no lesion
+    key: str  # equal keys mean equal pixels
     folder: Path
-    build_seconds: float | None  # None: it was there
+    build_seconds: float | None  # None: it was there already
 
     @property
     def has_mask(self) -> npt.NDArray[np.bool_]:
-        """(N,): whether a lesion is drawn. A positive without one has a lesion that nobody drew."""
+        """(N,): whether a lesion is annotated. A positive without one has a lesion that nobody annotated."""
         return self.mask_of >= 0
 
     def masks(self, rows: npt.NDArray[np.int64]) -> Pixel:
@@ -122,8 +122,8 @@ def _problems(place: Path, key: str, cohort: Cohort) -> dict[int, str] | None:
     if (meta.get("key"), meta.get("bytes")) != (key, sizes):
         return None
     blocks = cohort.pixels.at(rows).blocks(side_px) if rows else ()
-    said = [block.problems.get(position) for block in blocks for position in range(len(block.pixels))]
-    problems = {row: problem for row, problem in zip(rows, said, strict=True) if problem is not None}
+    found = [block.problems.get(position) for block in blocks for position in range(len(block.pixels))]
+    problems = {row: problem for row, problem in zip(rows, found, strict=True) if problem is not None}
     return problems if len(problems) == len(rows) else None
 
 
@@ -179,7 +179,7 @@ def _write(
     """Stream the blocks to files; returns the rows that cannot be decoded, which are left out of them."""
     problems: dict[int, str] = {}
     mask_of = []
-    first = drawn = 0
+    first = n_lesions = 0
     with _Rows(folder / "pixels.npy", side_px) as pixels, _Rows(folder / "masks.npy", side_px) as masks:
         for block in cohort.pixels.blocks(side_px):
             good = np.ones(len(block.pixels), bool)
@@ -187,18 +187,18 @@ def _write(
             problems |= {first + position: problem for position, problem in block.problems.items()}
             pixels.append(block.pixels[good] if block.problems else block.pixels)
             masks.append(block.masks)
-            numbered = np.where(block.has_mask, drawn + np.cumsum(block.has_mask) - 1, -1)
+            numbered = np.where(block.has_mask, n_lesions + np.cumsum(block.has_mask) - 1, -1)
             mask_of.append(numbered[good])
             first += len(block.pixels)
-            drawn += len(block.masks)
+            n_lesions += len(block.masks)
             on_progress(first, len(cohort))
-    assert first == len(cohort), f"{first} rows of {len(cohort)} came"
+    assert first == len(cohort), f"{first} of {len(cohort)} rows were decoded"
     np.save(folder / "mask_of.npy", np.concatenate(mask_of).astype(np.int64))
     return problems
 
 
 class _Rows:
-    """A .npy file of uint8 pictures that grows; its header, of fixed length, is written again at the end."""
+    """A .npy file of uint8 images that grows; its header, of fixed length, is written again at the end."""
 
     def __init__(self, path: Path, side_px: int) -> None:
         self.path, self.side_px, self.rows = path, side_px, 0
@@ -208,9 +208,9 @@ class _Rows:
         self._header()
         return self
 
-    def append(self, pictures: Pixel) -> None:
-        self.file.write(np.ascontiguousarray(pictures).data)
-        self.rows += len(pictures)
+    def append(self, images: Pixel) -> None:
+        self.file.write(np.ascontiguousarray(images).data)
+        self.rows += len(images)
 
     def __exit__(self, *_: object) -> None:
         self.file.seek(0)

@@ -1,4 +1,4 @@
-"""The device and the precision that settings come to on this machine."""
+"""Chooses the device and the precision of a training or a prediction on this machine."""
 
 import gc
 import os
@@ -15,12 +15,14 @@ DEVICES = ("cpu", "cuda", "mps")
 
 @dataclass(frozen=True)
 class Accelerator:
+    """A torch device and the precision that models compute in on it."""
+
     device: torch.device
     dtype: torch.dtype
 
     @classmethod
     def chosen(cls, device: str, precision: str) -> "Accelerator":
-        """From a device of DEVICES and a precision of DTYPES, or `auto`."""
+        """From a name of DEVICES and one of DTYPES, or `auto`. InputError: unknown, or not available."""
         for name, value, known in (("device", device, DEVICES), ("precision", precision, DTYPES)):
             if value not in ("auto", *known):
                 raise InputError(f"fit.{name} must be one of auto, {', '.join(known)}, got {value!r}")
@@ -35,7 +37,7 @@ class Accelerator:
         return cls(chosen, DTYPES[precision] if precision != "auto" else fastest_dtype(chosen))
 
     def forget(self) -> None:
-        """Gives back what is not used any more."""
+        """Returns memory that is not used any more to the device."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -50,7 +52,7 @@ class Accelerator:
 
 
 def available_devices() -> list[str]:
-    """Devices of this machine, the fastest first."""
+    """Names of the devices of this machine, the fastest first."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return [name for name, there in found.items() if there]
 
@@ -65,8 +67,8 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Whether every operation must give the same bits each time, even where that is slower. On one machine
-    with one version of torch; RuntimeError, later: an operation that cannot."""
+    """Sets whether every operation must give the same bits each time, even where that is slower; on one
+    machine with one version of torch. An operation that cannot raises RuntimeError when it is called."""
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
@@ -74,7 +76,7 @@ def set_deterministic(wanted: bool) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the device, or of the machine as torch's allocator or Python's tell it."""
+    """Whether an error means that the device or the machine has too little memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

@@ -1,7 +1,7 @@
 """The processes of one training: each takes its share of every window and of every prediction.
 
-Gradients are summed once a window, by us: DistributedDataParallel's hooks wait for ever where a short window
-leaves a process without a batch, or relabelling a batch without a label."""
+Gradients are summed here once a window. DistributedDataParallel's hooks would wait for ever where a short
+window leaves a process without a batch, or relabelling leaves a batch without a label."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from pneumo.errors import PeerError
 
-PATIENCE = timedelta(hours=6)  # the first may have a store to build, and pictures to draw
+PATIENCE = timedelta(hours=6)  # the first may have a store to build, and plots to draw
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This one's number and how many there are. Every method is called by all of them, in the same order;
-    PeerError: another one has ended. One process alone does nothing."""
+    """The processes of a training, seen from the one of this `rank`. All of them must call each method, in
+    the same order; for a single process they do nothing. PeerError: another process has ended."""
 
     rank: int = 0
     count: int = 1
@@ -33,11 +33,11 @@ class ProcessGroup:
         return self.rank == 0
 
     def shard(self, items: Any) -> Any:
-        """This one's of a list or an array."""
+        """This process' share of a list or an array."""
         return items[self.rank :: self.count]
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """In place, all in one message."""
+        """Sums these tensors over all processes, in place and in one message."""
         if self.count == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -48,20 +48,20 @@ class ProcessGroup:
             tensor.copy_(total.view_as(tensor))
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """The first one's values, in place."""
+        """Sets these tensors to the first process' values, in place."""
         if self.count > 1:
             with peer_errors():
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
     def broadcast_object(self, value: Any) -> Any:
-        """What the first one gives; the others wait for it."""
+        """The first process' value; the others wait for it."""
         if self.count == 1:
             return value
-        said = [value]
+        values = [value]
         with peer_errors():
-            dist.broadcast_object_list(said, src=0)
-        return said[0]
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
@@ -73,7 +73,7 @@ class ProcessGroup:
             self.broadcast_object(None)
 
     def all_gather(self, value: Item) -> list[Item]:
-        """Everyone's, by rank."""
+        """The values of all processes, by rank."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -87,7 +87,7 @@ SINGLE_PROCESS = ProcessGroup()
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """The processes that torchrun started, or this one alone."""
+    """Joins the processes that torchrun started, and leaves them at the end; or this one alone."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield SINGLE_PROCESS
@@ -104,6 +104,7 @@ def process_group(device: torch.device) -> Iterator[ProcessGroup]:
 
 @contextmanager
 def peer_errors() -> Iterator[None]:
+    """Raises PeerError where torch reports that another process does not answer any more."""
     try:
         yield
     except RuntimeError as error:

@@ -10,7 +10,8 @@ from torch import nn
 class ModelEma:
     """`model` has the exponential moving average of all floating weights and statistics. The first steps
     count more than `decay` says, min(decay, (1 + n) / (10 + n)), as in Inception's training (Szegedy et al.
-    2016): else a short training would keep its random beginning."""
+    2016): else a short training would keep its random beginning. torch's AveragedModel copies the first step
+    instead of averaging it, which would change the weights of every seed, and it wraps the model."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.model = deepcopy(model).requires_grad_(False)
@@ -18,6 +19,7 @@ class ModelEma:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        """Averages in the model's weights after an optimizer step; integers are copied."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         averaged, current = [], []

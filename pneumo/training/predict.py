@@ -1,4 +1,4 @@
-"""Model and batches -> predictions, over named deterministic views of each image, averaged on logits."""
+"""Predictions of a model, averaged on logits over named deterministic transforms of each image (TTA)."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,13 +18,13 @@ TtaTransform = Callable[[Tensor], Tensor]
 def zoom(factor: float) -> TtaTransform:
     """Magnifies (B, 1, H, W) about its centre, keeping its size."""
 
-    def view(images: Tensor) -> Tensor:
+    def transform(images: Tensor) -> Tensor:
         theta = torch.tensor([[1 / factor, 0, 0], [0, 1 / factor, 0]], device=images.device)
         count = images.shape[0]  # len(images) would freeze it in an exported graph
         grid = F.affine_grid(theta.expand(count, 2, 3), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
-    return view
+    return transform
 
 
 def identity(images: Tensor) -> Tensor:
@@ -35,8 +35,8 @@ def hflip(images: Tensor) -> Tensor:
     return images.flip(3)
 
 
-def then_hflip(view: TtaTransform) -> TtaTransform:
-    return lambda images: hflip(view(images))
+def then_hflip(transform: TtaTransform) -> TtaTransform:
+    return lambda images: hflip(transform(images))
 
 
 SCALES = [identity, zoom(0.9), zoom(1.1)]
@@ -49,6 +49,7 @@ TTA: dict[str, list[TtaTransform]] = {
 
 
 def tta_transforms(name: str) -> list[TtaTransform]:
+    """The transforms of a name of TTA. InputError: there is no such name."""
     if name not in TTA:
         raise InputError(f"tta must be one of {', '.join(TTA)}, got {name!r}")
     return TTA[name]
@@ -86,25 +87,19 @@ def predict(
 ) -> Tensor:
     """Mean logits (N, n_outputs) of these rows, on the CPU. Leaves the model in evaluation mode."""
     model.eval()
-    seen = [
+    logits = [
         mean_logits(model, batch.images, eval_transform, transforms) for batch in batches.of(rows, batch_size)
     ]
-    return torch.cat(seen).cpu()
+    return torch.cat(logits).cpu()
 
 
 @torch.inference_mode()
 def mean_logits(
     model: nn.Module, images: Tensor, eval_transform: EvalTransform, transforms: list[TtaTransform]
 ) -> Tensor:
-    """(B, 1, H, W) uint8 on the model's device -> (B, n_outputs): means over the views."""
+    """(B, 1, H, W) uint8 on the model's device -> (B, n_outputs): means over the transforms."""
     prepared = eval_transform.prepare(images)
     with eval_transform.precision():
-        seen = [
-            model(_laid(eval_transform.normalise(view(prepared)), eval_transform.memory_format))
-            for view in transforms
-        ]
-    return torch.stack([s.float() for s in seen]).mean(dim=0)
-
-
-def _laid(images: Tensor, memory_format: torch.memory_format) -> Tensor:
-    return images.contiguous(memory_format=memory_format)
+        inputs = (eval_transform.normalise(transform(prepared)) for transform in transforms)
+        logits = [model(images.contiguous(memory_format=eval_transform.memory_format)) for images in inputs]
+    return torch.stack([one.float() for one in logits]).mean(dim=0)

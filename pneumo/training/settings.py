@@ -1,4 +1,4 @@
-"""What `fit` in the configuration says, checked."""
+"""The settings of the config group `fit`, with their ranges."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,8 @@ from pneumo.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
+    """`conf/train.yaml` says what each field means. InputError: a value is out of range."""
+
     epochs: int
     batch_size: int
     accumulation_steps: int = 1
@@ -30,12 +32,12 @@ class TrainerSettings:
         for name in ("epochs", "batch_size", "accumulation_steps"):
             if (value := getattr(self, name)) < 1:
                 raise InputError(f"fit.{name} must be at least 1, got {value}")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise InputError(f"fit.ema_decay must lie between 0 and 1, or be null, got {self.ema_decay}")
-        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
-            raise InputError(
-                f"fit.checkpoint_minutes must be above 0, or null, got {self.checkpoint_minutes}"
-            )
+        for name in ("ema_decay", "positive_share"):
+            if (value := getattr(self, name)) is not None and not 0 < value < 1:
+                raise InputError(f"fit.{name} must lie between 0 and 1, or be null, got {value}")
+        for name in ("checkpoint_minutes", "clip_norm"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise InputError(f"fit.{name} must be above 0, or null, got {value}")
         if not (
             self.cache_features in ("auto", None)
             or (isinstance(self.cache_features, int) and self.cache_features > 0)
@@ -46,16 +48,10 @@ class TrainerSettings:
             )
         if self.few_images is not None and self.few_images < 2:
             raise InputError(f"fit.few_images must be at least 2, or null, got {self.few_images}")
-        if self.positive_share is not None and not 0 < self.positive_share < 1:
-            raise InputError(
-                f"fit.positive_share must lie between 0 and 1, or be null, got {self.positive_share}"
-            )
         if not self.mask_weight > 0:
             raise InputError(f"fit.mask_weight must be above 0, got {self.mask_weight}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise InputError(f"fit.clip_norm must be above 0, or null, got {self.clip_norm}")
 
     @property
     def effective_batch(self) -> int:
-        """Of one process; torchrun's others multiply it."""
+        """Images per optimizer step of one process; with torchrun each of the others adds as many."""
         return self.batch_size * self.accumulation_steps

@@ -1,4 +1,4 @@
-"""Everything that training changes."""
+"""Everything that training changes: what a checkpoint holds, and the report of one epoch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,12 +14,12 @@ from pneumo.components.schedules import LRController
 from pneumo.training.ema import ModelEma
 from pneumo.training.predict import Predictions
 
-Sums = tuple[float, float, float]  # loss, right answers and number, over images
+Sums = tuple[float, float, float]  # over images: loss, correct predictions, and their number
 
 
 @dataclass
 class EpochProgress:
-    """Where an epoch was left: windows that are done, and what they came to."""
+    """Where an epoch was left: how many windows are done, and the sums over them."""
 
     windows: int = 0
     lr: float = 0.0  # at the epoch's beginning
@@ -28,7 +28,7 @@ class EpochProgress:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Self:
-        """Older checkpoints have a single sum for all processes."""
+        """From a checkpoint; older ones have a single sum for all processes."""
         if "sums" in state:
             return cls(**state)
         sums = [(state["loss"], state["right"], state["images"])]
@@ -37,7 +37,7 @@ class EpochProgress:
 
 @dataclass
 class TrainState:
-    """Its state is what a checkpoint holds."""
+    """One training under way; `state_dict` is what a checkpoint holds of it."""
 
     model: Classifier
     optimizer: torch.optim.Optimizer
@@ -51,8 +51,8 @@ class TrainState:
     best_epoch: int = 0  # from 1; 0: none is finished
 
     def finish_epoch(self, metrics: dict[str, float]) -> bool:
-        """Adds an epoch's figures to the history. True: it is the best so far, by a higher validation AUROC,
-        or by a lower validation loss at the same AUROC."""
+        """Adds an epoch's metrics to the history. Returns whether it is the best so far: by a higher
+        validation AUROC, or by a lower validation loss at the same AUROC."""
         best = self.history[self.best_epoch - 1] if self.history else None
         self.history.append(metrics)
         if best is None or _quality(metrics) > _quality(best):
@@ -62,11 +62,11 @@ class TrainState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """What is judged and kept as the best."""
+        """The model that is evaluated and kept as the best: the moving average, if there is one."""
         return self.ema.model if self.ema else self.model
 
     def buffers(self) -> Iterator[Tensor]:
-        """Statistics of the images that a process has seen, so every process has its own."""
+        """Statistics of the images that a process has seen; they differ between processes."""
         return chain(self.model.buffers(), self.ema.model.buffers() if self.ema else ())
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class TrainState:
         self.best_epoch = state.get("best_epoch") or _first_highest_auroc(self.history)
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """By their names in a checkpoint."""
+        """The parts that have a state of their own, by their names in a checkpoint."""
         parts = {
             "model": self.model,
             "optimizer": self.optimizer,
@@ -111,7 +111,7 @@ def _first_highest_auroc(history: list[dict[str, float]]) -> int:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """`epoch` from 1; `figures` by their MLflow names; `predictions` on the validation split."""
+    """`epoch` from 1; `metrics` by their MLflow names; `predictions` of the validation split."""
 
     epoch: int
     metrics: dict[str, float]

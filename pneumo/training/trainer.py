@@ -99,8 +99,8 @@ class Trainer:
         self,
         train_state: TrainState,
         epoch: int,
-        on_batch: Callable[[int, int], None] = lambda done, total: None,
-        keep: Callable[[TrainState], None] = lambda train_state: None,
+        on_batch: Callable[[int, int], None],
+        keep: Callable[[TrainState], None],
     ) -> dict[str, float]:
         """Trains one epoch, or the rest of one, and returns its metrics by their MLflow names. The order and
         the augmentation depend on seed and epoch alone; dropout also on window and process."""

@@ -71,7 +71,7 @@ def test_each_fault_of_a_folder_is_reported(
     assert "2 images have the same pixels as another, e.g. train-rle.csv row 5 = train-rle.csv row 46" in said
     assert "2 images have the same pixels as one with the other label" in said
     assert "2 images have the same pixels as one in another split" in said
-    assert "1 patients lie in more than one part of the column part" in said
+    assert "1 patients lie in more than one split of the column part" in said
     assert "29 annotated; share of the image: median 9.53%" in said  # 99,999 / 1024**2; i9 is left out
     assert "1 images have no row in train-rle.csv, e.g. dicom-images-train/z/z.dcm" in said
     assert "2 rows cannot be used:" in str(error.value)

@@ -105,7 +105,7 @@ def test_memory_of_patients_is_a_half_by_patient_and_more_by_image() -> None:
     assert apart.leak_risk is None
     assert leaky.patient_memory_auc > 0.65
     assert leaky.leak_risk == "image split"
-    assert "patients lie in more than one part" in leaky.notes[0]
+    assert "patients lie in more than one split" in leaky.notes[0]
 
 
 def test_memory_of_patients_is_what_scikit_learn_computes() -> None:
@@ -156,7 +156,7 @@ def test_patients_shared_by_a_column_are_counted() -> None:
     )
     made = split(of, "column", split_column="s")
     assert made.leak_risk == "patients shared by the column"
-    assert made.notes[0].startswith("20 patients lie in more than one part of the column s")
+    assert made.notes[0].startswith("20 patients lie in more than one split of the column s")
 
 
 def test_an_unknown_value_of_the_column_is_refused_by_row() -> None:

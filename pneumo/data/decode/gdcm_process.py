@@ -1,4 +1,6 @@
-"""GDCM in processes of its own: a damaged stream can make it end the process it runs in."""
+"""Decodes with GDCM in processes of its own, since a damaged stream can make it end the process it runs in.
+
+These are no ProcessPoolExecutor's, whose spawned workers outlive a parent that is killed."""
 
 import atexit
 import json
@@ -22,8 +24,8 @@ idle: list[subprocess.Popen[bytes]] = []  # decoders, kept for the next file
 
 
 def decoded(path: Path) -> Stored:
-    """(H, W) as `dicom.stored` gives it, from another process. Any number of threads may ask at once.
-    UnreadableError: it cannot be decoded, or the decoder died of it."""
+    """(H, W) as `dicom.stored` returns it, from another process. Any number of threads may call it at once.
+    UnreadableError: the file cannot be decoded, or the decoder died of it."""
     decoder = idle.pop() if idle else started()
     assert decoder.stdin
     assert decoder.stdout
@@ -31,22 +33,22 @@ def decoded(path: Path) -> Stored:
         decoder.stdin.write(json.dumps(str(path)).encode() + b"\n")
         decoder.stdin.flush()
         kind, size = decoder.stdout.readline().split()
-        answer = decoder.stdout.read(int(size))
+        reply = decoder.stdout.read(int(size))
     except (ValueError, BrokenPipeError):
         stop(decoder)
         raise UnreadableError("cannot be decoded: its stream is so damaged that the decoder died") from None
-    except BaseException:  # Ctrl-C: an answer is still to come
+    except BaseException:  # Ctrl-C: a reply is still to come
         stop(decoder)
         raise
     idle.append(decoder)
     if kind == b"problem":
-        raise UnreadableError(answer.decode())
-    stored: Stored = np.load(BytesIO(answer))
+        raise UnreadableError(reply.decode())
+    stored: Stored = np.load(BytesIO(reply))
     return stored
 
 
 def started() -> subprocess.Popen[bytes]:
-    """In a session of its own: it outlives neither a Ctrl-C nor a kill of this process, but says nothing."""
+    """A decoder in a session of its own, so that Ctrl-C does not reach it; it ends with its input."""
     return subprocess.Popen(
         [sys.executable, "-c", SERVING],
         stdin=subprocess.PIPE,
@@ -69,15 +71,15 @@ def stop_all() -> None:
 
 
 def serve(read: Callable[[Path], Stored]) -> None:
-    """Paths on standard input -> arrays on standard output, until the input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
+    """Reads paths from standard input and writes arrays to standard output, until the input ends."""
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the decoder prints
     for line in sys.stdin:
         try:
             buffer = BytesIO()
             np.save(buffer, read(Path(json.loads(line))))
-            kind, answer = "array", buffer.getvalue()
+            kind, reply = "array", buffer.getvalue()
         except UnreadableError as error:
-            kind, answer = "problem", str(error).encode()
-        answers.write(f"{kind} {len(answer)}\n".encode() + answer)
-        answers.flush()
+            kind, reply = "problem", str(error).encode()
+        replies.write(f"{kind} {len(reply)}\n".encode() + reply)
+        replies.flush()
