@@ -18,7 +18,7 @@ from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import decimal
 from pneumo.errors import InputError, listed
 from pneumo.evaluation.metric_names import METRICS
-from pneumo.inference.evaluation_count import count_look
+from pneumo.inference.evaluation_count import record_test_evaluation
 from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -171,7 +171,7 @@ def test_once(study: optuna.Study, best: Confirmed) -> dict[str, Any]:
         return kept
     run_id = best.runs[int(np.argmax(best.values))]
     scored = restore(run_id).judged(test=True)["test"]
-    count_look([load_model(run_id)], [len(scored.predictions.labels)])
+    record_test_evaluation([load_model(run_id)], [len(scored.predictions.labels)])
     tracking.log_run(run_id, scored.named("test"))
     kept = {
         "trial": best.trial.number,

@@ -15,9 +15,9 @@ from pneumo.evaluation import report
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions, compare_auroc
 from pneumo.evaluation.subgroups import subgroups
 from pneumo.inference.dataset_predictions import EvalPredictions, EvalRequest, predict_dataset
-from pneumo.inference.evaluation_count import count_look
+from pneumo.inference.evaluation_count import record_test_evaluation
 from pneumo.inference.gallery import gallery
-from pneumo.inference.localisation import localised, sections
+from pneumo.inference.localisation import measure_localisation, sections
 from pneumo.inference.model import LoadedModel, load_model
 from pneumo.runs import query, tracking
 from pneumo.training.predict import Predictions
@@ -33,27 +33,27 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> None:
     evaluated = predict_dataset(models, request, terminal)
     with terminal.waiting("resampling"):
         evaluation = Evaluation.of(evaluated.predictions)
-        groups = subgroups(evaluated.predictions, evaluated.described)
+        groups = subgroups(evaluated.predictions, evaluated.subgroup_table)
     cohort = evaluated.dataset.cohort.name
-    title = f"{called(models)} on {cohort}, {request.part}"
+    title = f"{called(models)} on {cohort}, {request.resolved_split}"
     text = report.sections(evaluation, groups, title, evaluated.notes)
     where, shown = maps(models[0], evaluated, terminal) if len(models) == 1 else ([], {})
     text += where
-    metrics = {**dict(report.pictures(evaluation, groups, title)), **shown}
+    plots = {**dict(report.plots_of(evaluation, groups, title)), **shown}
     pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
-    place = request.place(cohort)
-    for caption, figure in metrics.items():
+    place = request.artifact_folder(cohort)
+    for caption, figure in plots.items():
         tracking.log_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
-    tracking.log_text(run_id, pages.html(text, metrics), f"{place}/evaluation.html")
+    tracking.log_text(run_id, pages.html(text, plots), f"{place}/evaluation.html")
     tracking.log_text(run_id, report.as_json(evaluation, groups), f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
-    tracking.log_run(run_id, evaluation.named(request.prefix(cohort)))
-    count_look(models, evaluated.of_test)
+    tracking.log_run(run_id, evaluation.named(request.metric_prefix(cohort)))
+    record_test_evaluation(models, evaluated.n_in_test)
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
-    terminal.line(f"written   {place} of run {run_id}, and its metrics {request.prefix(cohort)}/...")
+    terminal.line(f"written   {place} of run {run_id}, and its metrics {request.metric_prefix(cohort)}/...")
 
 
 def maps(
@@ -64,7 +64,7 @@ def maps(
     p = expit(predictions.log_odds)
     for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], p, float("nan"))
     with terminal.waiting("mapping"):
-        found = localised(model, dataset, rows[dataset.store.has_mask[rows]][:MAPPED])
+        found = measure_localisation(model, dataset, rows[dataset.store.has_mask[rows]][:MAPPED])
         own = replace(model, threshold=float(expit(predictions.threshold)))
         pictures = gallery(own, dataset, for_gallery)
     return sections(found), pictures
@@ -78,18 +78,18 @@ def compare(first: str, second: str, request: EvalRequest) -> None:
     if models[0].run_id == models[1].run_id:
         raise InputError(f"pneumo compare needs two different runs, got {models[0].run_id} twice")
     looks = [predict_dataset([model], request, terminal, peers=models) for model in models]
-    before, after = looks[0].predictions, in_order_of(looks[0], looks[1], request.part)
+    before, after = looks[0].predictions, in_order_of(looks[0], looks[1], request.resolved_split)
     names = query.name_of(models[0].run_id), query.name_of(models[1].run_id)
     with terminal.waiting("resampling"):
         found = compare_auroc(before, after)
     cohort = looks[0].dataset.cohort.name
     notes = list(dict.fromkeys([*looks[0].notes, *looks[1].notes]))
-    title = f"{names[1]} against {names[0]}, {cohort} {request.part}"
+    title = f"{names[1]} against {names[0]}, {cohort} {request.resolved_split}"
     text = [report.comparison(found, names, title, notes)]
     pages.print_sections(text, terminal)
-    path = f"{request.place(cohort)}/against-{models[0].run_id}.md"
+    path = f"{request.artifact_folder(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
-    count_look(models, [look_.of_test[0] for look_ in looks])
+    record_test_evaluation(models, [look_.n_in_test[0] for look_ in looks])
     terminal.line(f"written   {path} of run {models[1].run_id}")
 
 
@@ -102,7 +102,7 @@ def in_order_of(first: EvalPredictions, second: EvalPredictions, part: str) -> L
             "split=common compares on those in the test split of both, or name a data set: data=..., "
             "split=all"
         )
-    predictions = second.predictions.part(rows)
+    predictions = second.predictions.subset(rows)
     if differing := int((first.predictions.labels != predictions.labels).sum()):
         raise InputError(f"The two runs' labels differ: of {differing:,} images")
     return predictions

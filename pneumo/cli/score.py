@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 
 from pneumo.data.split import COLUMN_VALUES
 from pneumo.data.tables import flags, known, need_columns, of_images, read_table, sexes, years
@@ -13,13 +12,12 @@ from pneumo.data.validate import LABELS
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, listed
-from pneumo.evaluation import report
+from pneumo.evaluation import metrics, report
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import Array, best_f1_threshold
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 from pneumo.evaluation.subgroups import subgroups
 
-EPS = 1e-12  # of a probability of 0 or 1
 DEFAULTS = {  # the column of each role
     "score": "score",
     "label": "label",
@@ -40,10 +38,10 @@ def score(path: Path, options: Mapping[str, str | None]) -> None:
         groups = subgroups(predictions, described)
     text = report.sections(evaluation, groups, f"{path.name}, {options['score'] or 'score'}", notes)
     pages.print_sections(text, terminal)
-    metrics = dict(report.pictures(evaluation, groups, path.name))
+    plots = dict(report.plots_of(evaluation, groups, path.name))
     files = {
         "md": pages.markdown(text),
-        "html": pages.html(text, metrics),
+        "html": pages.html(text, plots),
         "json": report.as_json(evaluation, groups),
     }
     for suffix, content in files.items():
@@ -67,7 +65,7 @@ def read(path: Path, options: Mapping[str, str | None]) -> tuple[LogOddsPredicti
     if columns["image"] in table:
         ids = known(table[columns["image"]])
         refuse(ids.duplicated() & ids.notna(), ids, path, columns["image"], "which is there already")
-    log_odds, y = logit(np.clip(scores, EPS, 1 - EPS)), labels.to_numpy(int)
+    log_odds, y = metrics.log_odds(scores), labels.to_numpy(int)
     if certain := int(np.isin(scores, (0, 1)).sum()):
         notes.append(f"{certain:,} scores are exactly 0 or 1: slope, intercept and temperature rest on them.")
     patients, unknown = patients_of(table, columns["patient"])
@@ -149,7 +147,7 @@ def given_threshold(text: str) -> float:
         value = np.nan
     if not 0 < value < 1:
         raise InputError(f"threshold must lie between 0 and 1, got {text}")
-    return float(logit(value))
+    return float(metrics.log_odds(value))
 
 
 def described_by(table: pd.DataFrame, hard_negatives: str) -> pd.DataFrame:
