@@ -19,7 +19,7 @@ from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import decimal
 from pneumo.errors import InputError, listed
 from pneumo.evaluation.metric_names import METRICS
-from pneumo.inference.evaluation_count import count_test_evaluation
+from pneumo.inference.evaluation_count import record_test_evaluation
 from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -189,7 +189,7 @@ def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
         return stored
     run_id = best.runs[int(np.argmax(best.values))]
     evaluation = restore(run_id).evaluate(test=True)["test"]
-    count_test_evaluation([load_model(run_id)], [len(evaluation.predictions.labels)])
+    record_test_evaluation([load_model(run_id)], [len(evaluation.predictions.labels)])
     tracking.log_run(run_id, evaluation.named("test"))
     tested = {
         "trial": best.trial.number,

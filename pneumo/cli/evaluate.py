@@ -17,9 +17,9 @@ from pneumo.evaluation import report
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions, compare_auroc
 from pneumo.evaluation.subgroups import subgroups
 from pneumo.inference.dataset_predictions import EvalPredictions, EvalRequest, predict_dataset
-from pneumo.inference.evaluation_count import count_test_evaluation
+from pneumo.inference.evaluation_count import record_test_evaluation
 from pneumo.inference.gallery import gallery
-from pneumo.inference.localisation import localised, sections
+from pneumo.inference.localisation import measure_localisation, sections
 from pneumo.inference.model import LoadedModel, load_model
 from pneumo.runs import query, tracking
 from pneumo.training.predict import Predictions
@@ -36,32 +36,32 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
     evaluated = predict_dataset(models, request, terminal)
     with terminal.waiting("resampling"):
         evaluation = Evaluation.of(evaluated.predictions)
-        groups = subgroups(evaluated.predictions, evaluated.described)
+        groups = subgroups(evaluated.predictions, evaluated.subgroup_table)
     cohort = evaluated.dataset.cohort.name
-    title = f"{title_of(models)} on {cohort}, {request.part}"
+    title = f"{title_of(models)} on {cohort}, {request.resolved_split}"
     text = report.sections(evaluation, groups, title, evaluated.notes)
     maps, galleries = saliency(models[0], evaluated, terminal) if len(models) == 1 else ([], {})
     text += maps
-    plots = {**dict(report.pictures(evaluation, groups, title)), **galleries}
+    plots = {**dict(report.plots_of(evaluation, groups, title)), **galleries}
     content = report.as_json(evaluation, groups)
     pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
-    place = request.place(cohort)
+    place = request.artifact_folder(cohort)
     for caption, figure in plots.items():
         tracking.log_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
     tracking.log_text(run_id, pages.html(text, plots), f"{place}/evaluation.html")
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
-    tracking.log_run(run_id, evaluation.named(request.prefix(cohort)))
-    count_test_evaluation(models, evaluated.of_test)
+    tracking.log_run(run_id, evaluation.named(request.metric_prefix(cohort)))
+    record_test_evaluation(models, evaluated.n_in_test)
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
-    terminal.say("written", f"{place} of run {run_id}, and its metrics {request.prefix(cohort)}/...")
+    terminal.say("written", f"{place} of run {run_id}, and its metrics {request.metric_prefix(cohort)}/...")
     return {
         "run_id": run_id,
         "data": cohort,
-        "split": request.part,
+        "split": request.resolved_split,
         "tta": request.tta,
         **json.loads(content),
     }
@@ -76,7 +76,7 @@ def saliency(
     scores = expit(predictions.log_odds)
     for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], scores, float("nan"))
     with terminal.waiting("mapping"):
-        metrics = localised(model, dataset, rows[dataset.store.has_mask[rows]][:MAX_MAPS])
+        metrics = measure_localisation(model, dataset, rows[dataset.store.has_mask[rows]][:MAX_MAPS])
         own = replace(model, threshold=float(expit(predictions.threshold)))
         galleries = gallery(own, dataset, for_gallery)
     return sections(metrics), galleries
@@ -91,23 +91,23 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
     if models[0].run_id == models[1].run_id:
         raise InputError(f"compare needs two different runs, both are {models[0].run_id}")
     evaluated = [predict_dataset([model], request, terminal, peers=models) for model in models]
-    before, after = evaluated[0].predictions, in_order_of(evaluated[0], evaluated[1], request.part)
+    before, after = evaluated[0].predictions, in_order_of(evaluated[0], evaluated[1], request.resolved_split)
     names = query.run_name(models[0].run_id), query.run_name(models[1].run_id)
     with terminal.waiting("resampling"):
         found = compare_auroc(before, after)
     cohort = evaluated[0].dataset.cohort.name
     notes = list(dict.fromkeys(note for one in evaluated for note in one.notes))
-    title = f"{names[1]} against {names[0]}, {cohort} {request.part}"
+    title = f"{names[1]} against {names[0]}, {cohort} {request.resolved_split}"
     text = [report.comparison(found, names, title, notes)]
     pages.print_sections(text, terminal)
-    path = f"{request.place(cohort)}/against-{models[0].run_id}.md"
+    path = f"{request.artifact_folder(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
-    count_test_evaluation(models, [one.of_test[0] for one in evaluated])
+    record_test_evaluation(models, [one.n_in_test[0] for one in evaluated])
     terminal.say("written", f"{path} of run {models[1].run_id}")
     return {
         "runs": [model.run_id for model in models],
         "data": cohort,
-        "split": request.part,
+        "split": request.resolved_split,
         "tta": request.tta,
         "n_images": len(before.labels),
         **asdict(found),
@@ -124,7 +124,7 @@ def in_order_of(first: EvalPredictions, second: EvalPredictions, part: str) -> L
             "--split common compares on those in the test split of both, or name a data set: data=... "
             "--split all"
         )
-    predictions = second.predictions.part(rows)
+    predictions = second.predictions.subset(rows)
     if differing := int((first.predictions.labels != predictions.labels).sum()):
         raise InputError(f"The labels of {differing:,} images differ between the two runs")
     return predictions

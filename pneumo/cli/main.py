@@ -132,11 +132,11 @@ def call(as_json: bool, verb: Callable[..., Mapping[str, Any]], *given: Any) -> 
     known is null."""
     if not as_json:
         return verb(*given)
-    from pneumo.evaluation.report import nulled
+    from pneumo.evaluation.report import nan_as_none
 
     with redirect_stdout(sys.stderr):
         metrics = verb(*given)
-    print(json.dumps(nulled(dict(metrics)), indent=1, allow_nan=False))
+    print(json.dumps(nan_as_none(dict(metrics)), indent=1, allow_nan=False))
     return metrics
 
 

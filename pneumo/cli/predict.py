@@ -19,13 +19,12 @@ from torch import Tensor
 
 from pneumo.data.contents import cores, hash_of
 from pneumo.data.decode.grayscale import UnreadableError
+from pneumo.data.files import counted, image_files
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, one_line
 from pneumo.inference.decision import Decision
-from pneumo.inference.frozen import decision_of
 from pneumo.inference.heatmap import save_heat_map
-from pneumo.inference.model import LoadedModel, load_model
-from pneumo.inference.paths import counted, image_files
+from pneumo.inference.model import LoadedModel, decision_of, load_model
 from pneumo.inference.radiograph import Radiograph, read_radiograph
 from pneumo.inference.saliency import hires_cam
 from pneumo.runs import tracking

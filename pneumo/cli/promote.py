@@ -8,8 +8,7 @@ from pathlib import Path
 from pneumo.data.decode.images import as_png
 from pneumo.display.console import Terminal
 from pneumo.inference import registry
-from pneumo.inference.frozen import decision_of
-from pneumo.inference.model import load_model
+from pneumo.inference.model import decision_of, load_model
 from pneumo.inference.onnx_export import export, noise
 from pneumo.runs import tracking
 

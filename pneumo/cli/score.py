@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 
 from pneumo.data.atomic import atomic_path
 from pneumo.data.split import COLUMN_VALUES
@@ -17,13 +16,12 @@ from pneumo.data.validate import LABELS
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, listed
-from pneumo.evaluation import report
+from pneumo.evaluation import metrics, report
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import Array, best_f1_threshold
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 from pneumo.evaluation.subgroups import subgroups
 
-EPS = 1e-12  # distance from 0 and 1 to which probabilities are clipped
 DEFAULTS = {  # the column of each role
     "score": "score",
     "label": "label",
@@ -58,7 +56,7 @@ def score(
         groups = subgroups(predictions, described)
     text = report.sections(evaluation, groups, f"{path.name}, {requested.score or 'score'}", notes)
     pages.print_sections(text, terminal)
-    plots = dict(report.pictures(evaluation, groups, path.name))
+    plots = dict(report.plots_of(evaluation, groups, path.name))
     files = {
         "md": pages.markdown(text),
         "html": pages.html(text, plots),
@@ -86,7 +84,7 @@ def read(
     if columns["image"] in table:
         ids = known(table[columns["image"]])
         refuse(ids.duplicated() & ids.notna(), ids, path, columns["image"], "which is there already")
-    log_odds, y = logit(np.clip(scores, EPS, 1 - EPS)), labels.to_numpy(int)
+    log_odds, y = metrics.log_odds(scores), labels.to_numpy(int)
     if certain := int(np.isin(scores, (0, 1)).sum()):
         notes.append(f"{certain:,} scores are exactly 0 or 1: they decide slope, intercept and temperature.")
     patients, unknown = patients_of(table, columns["patient"])
@@ -112,7 +110,7 @@ def operating_point(labels: Array, log_odds: Array, threshold: float | None) -> 
     InputError: the threshold does not lie between 0 and 1."""
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(f"--threshold must lie between 0 and 1, got {threshold:g}")
-    given = None if threshold is None else float(logit(threshold))
+    given = None if threshold is None else float(metrics.log_odds(threshold))
     if len(np.unique(labels)) == 2:
         best = best_f1_threshold(labels, log_odds) if given is None else given
         what = "Threshold and temperature" if given is None else "The temperature is"

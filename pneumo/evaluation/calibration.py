@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Log odds and labels in, numbers out.
+"""Calibration of predicted probabilities: temperature, Brier score, ECE, calibration slope and intercept.
 
 N images, D draws (rows of weights)"""
 
@@ -13,9 +13,9 @@ from pneumo.evaluation.metrics import Array, Floats
 
 BINS = 10
 GROUPS = 256
-FLAT = 1e-6  # mean P (1 - P) below which every image is as good as certain
-CLOSE = 1e-6  # a move of Newton's method after which the next would be below 1e-11
-MOVES, HALVINGS = 200, 40
+MIN_VARIANCE = 1e-6  # mean P (1 - P) below which every image is as good as certain
+CONVERGED = 1e-6  # a step of Newton's method after which the next would be below 1e-11
+MAX_STEPS, MAX_HALVINGS = 200, 40
 
 
 def temperature(log_odds: Array, labels: Array) -> float:
@@ -42,8 +42,8 @@ def calibration_metrics(log_odds: Array, labels: Array, weights: Floats | None =
     w = np.ones((1, len(y))) if weights is None else weights
     p = expit(x)
     bins = _groups_of(p, BINS)
-    apart = np.where(bins[:, None] == np.arange(BINS), (p - y)[:, None], 0)
-    sums = w @ np.column_stack([np.ones_like(p), (p - y) ** 2, apart])
+    gaps = np.where(bins[:, None] == np.arange(BINS), (p - y)[:, None], 0)
+    sums = w @ np.column_stack([np.ones_like(p), (p - y) ** 2, gaps])
     fitted = slope_and_intercept if weights is None else _of_groups
     slope, intercept = fitted(x, y, w)
     return {
@@ -84,10 +84,10 @@ def slope_and_intercept(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats
         terms = np.stack([np.ones_like(x), (x - x.mean()) / spread])
         slope[fittable] = _newton(terms, np.zeros_like(x), y, w[fittable])[:, 1] / spread
     if classes.any():
-        moved = _newton(np.ones((1, len(x))), x, y, w[classes])
-        p = expit(moved + x)
-        certain = (w[classes] * p * (1 - p)).sum(axis=1) < FLAT * w[classes].sum(axis=1)
-        intercept[classes] = np.where(certain, np.nan, moved[:, 0])
+        stepped = _newton(np.ones((1, len(x))), x, y, w[classes])
+        p = expit(stepped + x)
+        certain = (w[classes] * p * (1 - p)).sum(axis=1) < MIN_VARIANCE * w[classes].sum(axis=1)
+        intercept[classes] = np.where(certain, np.nan, stepped[:, 0])
     return slope, intercept
 
 
@@ -100,44 +100,44 @@ def _separated(x: Floats, y: Floats, w: Floats) -> npt.NDArray[np.bool_]:
         return np.where(there, x, np.inf).min(axis=1), np.where(there, x, -np.inf).max(axis=1)
 
     (lowest_negative, highest_negative), (lowest_positive, highest_positive) = ends(0), ends(1)
-    apart: npt.NDArray[np.bool_] = (highest_negative <= lowest_positive) | (
+    gaps: npt.NDArray[np.bool_] = (highest_negative <= lowest_positive) | (
         highest_positive <= lowest_negative
     )
-    return apart
+    return gaps
 
 
 def _newton(terms: Floats, offset: Floats, y: Floats, w: Floats) -> Floats:
     """(D, K) coefficients of the logistic regression on terms (K, N) beside a fixed offset (N,), for all rows
-    of weights at once; from the solution for their sum. A move that would raise the log loss is halved."""
+    of weights at once; from the solution for their sum. A step that would raise the log loss is halved."""
 
     def log_loss(beta: Floats, w: Floats) -> Floats:
         log_odds = beta @ terms + offset
         losses: Floats = (w * (np.logaddexp(0, log_odds) - y * log_odds)).sum(axis=1)
         return losses
 
-    alone = len(w) == 1
-    beta = np.zeros((1, len(terms))) if alone else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
+    single = len(w) == 1
+    beta = np.zeros((1, len(terms))) if single else _newton(terms, offset, y, w.sum(axis=0, keepdims=True))
     beta = np.repeat(beta, len(w), axis=0)
     loss = log_loss(beta, w)
-    moving = np.arange(len(w))  # the others have arrived
-    for _ in range(MOVES):
-        start, own = beta[moving], w[moving]
+    active = np.arange(len(w))  # the others have arrived
+    for _ in range(MAX_STEPS):
+        start, own = beta[active], w[active]
         p = expit(start @ terms + offset)
         gradient = (own * (y - p)) @ terms.T
-        bent = own * (p * (1 - p))
-        curvature = np.stack([bent @ (terms * one).T for one in terms], axis=1)
-        move = np.nan_to_num((np.linalg.pinv(curvature, hermitian=True) @ gradient[:, :, None])[:, :, 0])
-        move = np.clip(move, -2, 2)
-        moved = log_loss(start + move, own)
-        worse = np.flatnonzero(moved > loss[moving] * (1 + 1e-12))
-        for _ in range(HALVINGS):
+        curved = own * (p * (1 - p))
+        curvature = np.stack([curved @ (terms * one).T for one in terms], axis=1)
+        step = np.nan_to_num((np.linalg.pinv(curvature, hermitian=True) @ gradient[:, :, None])[:, :, 0])
+        step = np.clip(step, -2, 2)
+        stepped = log_loss(start + step, own)
+        worse = np.flatnonzero(stepped > loss[active] * (1 + 1e-12))
+        for _ in range(MAX_HALVINGS):
             if not len(worse):
                 break
-            move[worse] /= 2
-            moved[worse] = log_loss(start[worse] + move[worse], own[worse])
-            worse = worse[moved[worse] > loss[moving][worse] * (1 + 1e-12)]
-        beta[moving], loss[moving] = start + move, moved
-        moving = moving[np.abs(move).max(axis=1) >= CLOSE]
-        if not len(moving):
+            step[worse] /= 2
+            stepped[worse] = log_loss(start[worse] + step[worse], own[worse])
+            worse = worse[stepped[worse] > loss[active][worse] * (1 + 1e-12)]
+        beta[active], loss[active] = start + step, stepped
+        active = active[np.abs(step).max(axis=1) >= CONVERGED]
+        if not len(active):
             break
     return beta

@@ -1,6 +1,6 @@
 """DeLong's variance of the area under the ROC curve (1988), in the fast form of Sun & Xu (2014).
 
-It takes images to be independent: with several images of a patient, patients resampled tell more.
+It takes images to be independent: with several images of a patient, prefer a bootstrap of patients.
 
 K scores of the same N images"""
 
@@ -14,7 +14,7 @@ from pneumo.evaluation.metrics import Array, Floats, Interval
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two areas under the ROC curve on the same images: second less first."""
+    """The second model's AUROC less the first's on the same images, with its 95% interval and two-sided p."""
 
     value: float
     interval: Interval
@@ -40,7 +40,7 @@ def aurocs(labels: Array, scores: Array) -> tuple[Floats, Floats]:
 
 
 def interval(labels: Array, scores: Array) -> Interval:
-    """95%, of (N,) scores, on the logit scale, so that it stays between 0 and 1."""
+    """95% interval of the AUROC of (N,) scores, on the logit scale, so that it stays between 0 and 1."""
     (area,), ((variance,),) = aurocs(labels, scores)
     if not 0 < area < 1:
         return (float(area), float(area)) if np.isfinite(variance) else (np.nan, np.nan)
@@ -50,7 +50,7 @@ def interval(labels: Array, scores: Array) -> Interval:
 
 
 def difference(labels: Array, first: Array, second: Array) -> Difference:
-    """Of (N,) scores each; two-sided p."""
+    """Of two models' (N,) scores of the same images."""
     areas, covariance = aurocs(labels, np.stack([first, second]))
     value = float(areas[1] - areas[0])
     deviation = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)))

@@ -1,4 +1,4 @@
-"""How far maps lie on lesions, pixel by pixel."""
+"""How far saliency maps and annotated lesions overlap, pixel by pixel."""
 
 # M images, S side in pixels
 
@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from pneumo.evaluation import metrics
 from pneumo.evaluation.metrics import Ranking
 
-FIGURES = {
+MAP_METRICS = {
     "pointing": "pointing game",
     "energy": "energy inside the mask",
     "auprc": "pixel AUPRC",
@@ -16,7 +16,7 @@ FIGURES = {
 TOLERANCE = 0.03  # of the side: Zhang et al. 2018 allow 15 pixels, their images are 500 wide
 
 
-def inside(mask: np.ndarray) -> np.ndarray:
+def lesion_pixels(mask: np.ndarray) -> np.ndarray:
     """(S, S) uint8, 255 where a pixel is wholly lesion -> whether it is of the lesion; never empty, however
     thin the lesion is."""
     lesion: np.ndarray = mask >= mask.max() / 2
@@ -29,8 +29,8 @@ def near_lesion(lesion: np.ndarray) -> np.ndarray:
     return near
 
 
-def judged(maps: np.ndarray, lesions: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """(M, S, S) of at least 0, and bool -> (M, 3), in the order of FIGURES."""
+def overlap_metrics(maps: np.ndarray, lesions: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """(M, S, S) of at least 0, and bool -> (M, 3), in the order of MAP_METRICS."""
     return np.array(
         [
             (pointing(map_, around), energy(map_, lesion), pixel_auprc(map_, lesion))

@@ -2,8 +2,7 @@
 
 To add a metric that is shown everywhere: compute it, with its key, in `metrics.all_metrics`, and name the key
 in METRICS below. Its bootstrap interval, the terminal's table, MLflow's metrics, the page of `pneumo
-evaluate` and the model card follow from these two. (What an evaluation alone computes is added in
-`results`.)"""
+evaluate` and the model card follow from these two. (Metrics that only an evaluation has are in `results`.)"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
-"""Arrays in, numbers out. Everything is read off one pair of tables: how many positives (`tp`) and how many
-negatives (`fp`) score at least each distinct score, from the highest down. Rows of weights give a bootstrap
-of the same figures in one pass.
+"""Metrics of binary predictions and their bootstrap intervals: arrays in, numbers out.
 
-N images, D draws (1 for the plain figure), T distinct scores."""
+Every metric is computed from one pair of tables: how many positives (`tp`) and negatives (`fp`) score at
+least each distinct score, from the highest down. Rows of weights give a bootstrap of all in one pass.
+
+N images, D draws (1 without a bootstrap), T distinct scores."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -125,8 +126,8 @@ class Confusion:
 
 
 def all_metrics(ranking: Ranking, threshold: float, resampled: bool = False) -> dict[str, Floats]:
-    """Every figure of a run, (D,) each, by name; the hard ones at `threshold`. `hard_auroc` is what the
-    report calls ROC-AUC: the area under a ROC of the 0/1 answers, (sensitivity + specificity) / 2.
+    """Every metric of a run, (D,) each, by key; those of 0/1 predictions at `threshold`. `hard_auroc` is what
+    the report calls ROC-AUC: the area under a ROC of the 0/1 predictions, (sensitivity + specificity) / 2.
     `resampled`: of draws of a bootstrap, see `Confusion.metrics`."""
     return {
         "auroc": auroc(ranking),
@@ -138,7 +139,7 @@ def all_metrics(ranking: Ranking, threshold: float, resampled: bool = False) -> 
 
 
 def compute_metrics(labels: Array, scores: Array, threshold: float = 0.5) -> dict[str, float]:
-    """All figures of (N,) labels and scores."""
+    """All metrics of (N,) labels and scores, by key."""
     return {
         name: float(value[0]) for name, value in all_metrics(Ranking.of(labels, scores), threshold).items()
     }
@@ -160,8 +161,8 @@ Interval = tuple[float, float]
 def bootstrap_intervals(
     labels: Array, scores: Array, patients: Array, threshold: float, draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% intervals of `figures`. Draws in which a figure is not defined, as without one of the classes, are
-    left out of its interval; accuracy is defined in every draw."""
+    """95% intervals of `all_metrics`, by key. Draws in which a metric is not defined, as without one of the
+    classes, are left out of its interval; accuracy is defined in every draw."""
     return percentile_intervals(
         patients,
         lambda weights: all_metrics(Ranking.of(labels, scores, weights), threshold, resampled=True),
@@ -171,17 +172,17 @@ def bootstrap_intervals(
 
 
 def percentile_intervals(
-    patients: Array, figures_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
+    patients: Array, metrics_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% percentile intervals of `bootstrap_samples`; where a figure is NaN, the draw is left out."""
-    samples = bootstrap_samples(patients, figures_of, draws, seed)
+    """95% percentile intervals of `bootstrap_samples`; where a metric is NaN, the draw is left out."""
+    samples = bootstrap_samples(patients, metrics_of, draws, seed)
     return {name: central_95(values) for name, values in samples.items()}
 
 
 def bootstrap_samples(
-    patients: Array, figures_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
+    patients: Array, metrics_of: Callable[[Floats], Mapping[str, Floats]], draws: int = 2000, seed: int = 0
 ) -> dict[str, Floats]:
-    """(draws,) each, what `figures_of` makes of weights (D, N): patients (N,) are resampled with all their
+    """(draws,) each, what `metrics_of` makes of weights (D, N): patients (N,) are resampled with all their
     images (Rutter 2000), since images of one patient are not independent."""
     names, patient = np.unique(patients, return_inverse=True)
     generator = np.random.default_rng(seed)
@@ -191,13 +192,13 @@ def bootstrap_samples(
         drawn = generator.multinomial(
             len(names), np.full(len(names), 1 / len(names)), min(chunk, draws - start)
         )
-        for name, values in figures_of(drawn[:, patient].astype(float)).items():
+        for name, values in metrics_of(drawn[:, patient].astype(float)).items():
             samples.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in samples.items()}
 
 
 def bootstrap_means(values: Array, patients: Array, draws: int = 2000, seed: int = 0) -> list[Interval]:
-    """`intervals` of the means of each column of (N, K) values; NaN where there are no rows."""
+    """K 95% intervals, of the mean of each column of (N, K) values; NaN where there are no rows."""
     if not len(values):
         return [(np.nan, np.nan)] * values.shape[1]
 
@@ -209,19 +210,16 @@ def bootstrap_means(values: Array, patients: Array, draws: int = 2000, seed: int
 
 
 def calls_one_class(labels: Array, scores: Array) -> bool:
-    """Collapsed: at P >= .5 the rarer answer is given less than a fifth as often as it is true. (The
-    report's 50-epoch runs gave it to 0.06%, 2.2% and 3.9% of images where 21.9% were positive.)"""
+    """Whether a model has collapsed: at P >= .5 the rarer class is predicted less than a fifth as often as it
+    is true. (The report's 50-epoch runs predicted it for .06%, 2.2% and 3.9% of images; 21.9% had it.)"""
     called, true = float((scores >= 0.5).mean()), float((np.asarray(labels) == 1).mean())
     return called < true / 5 or 1 - called < (1 - true) / 5
 
 
-def reliability(labels: Array, scores: Array, bins: int = 10) -> tuple[Floats, Floats]:
-    """Mean score and share of positives in `bins` groups of equal size, by rising score."""
-    groups = [g for g in np.array_split(np.argsort(scores, kind="stable"), bins) if len(g)]
-    return (
-        np.array([scores[g].astype(float).mean() for g in groups]),
-        np.array([labels[g].astype(float).mean() for g in groups]),
-    )
+def log_odds(probabilities: Array | float, margin: float = 1e-12) -> Floats:
+    """ln(p / (1 - p)), of the same shape, of probabilities that are first kept `margin` away from 0 and 1."""
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), margin, 1 - margin)
+    return np.asarray(np.log(p / (1 - p)))
 
 
 def jumpiness(values: Floats) -> float:

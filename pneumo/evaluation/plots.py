@@ -1,4 +1,4 @@
-"""Pictures of a run, as matplotlib figures. Nothing is shown or saved here."""
+"""Plots of predictions, images and training curves as matplotlib figures; none is shown or saved here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.calibration import calibration_curve
 
 from pneumo.errors import one_line
 from pneumo.evaluation import metric_names, metrics
@@ -14,11 +15,11 @@ from pneumo.evaluation.metrics import Array, Confusion, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
 GLOW = (1.0, 0.85, 0.0)  # of a map over an image, transparent where it is 0
-MAPPED_A_ROW = 4
+IMAGES_PER_ROW = 4
 
 
 def augmented(originals: Array, variants: Array, labels: Array, captions: Sequence[Sequence[str]]) -> Figure:
-    """originals (n, H, W) uint8, variants (n, k, h, w) in [0, 1]: each image and what training sees of it.
+    """originals (n, H, W) uint8, variants (n, k, h, w) in [0, 1]: each image and its augmented variants.
     captions: n rows of k."""
     rows, columns = variants.shape[:2]
     figure = Figure(figsize=(1.9 * (columns + 1), 2.1 * rows), layout="constrained")
@@ -60,11 +61,11 @@ class Tiles:
     wrong: Sequence[bool]
 
 
-def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
-    """Each image twice: with its lesion outlined, and with its map laid over."""
-    heights = [-(-len(group.images) // MAPPED_A_ROW) for group in groups]
+def saliency_grid(title: str, groups: Sequence[Tiles]) -> Figure:
+    """Each image twice: with its lesion outlined, and with its saliency map on top."""
+    heights = [-(-len(group.images) // IMAGES_PER_ROW) for group in groups]
     figure = Figure(
-        figsize=(3.3 * MAPPED_A_ROW, 1.85 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
+        figsize=(3.3 * IMAGES_PER_ROW, 1.85 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
     )
     figure.suptitle(plain(title), fontsize=12)
     for part, group, rows in zip(
@@ -75,16 +76,16 @@ def mapped(title: str, groups: Sequence[Tiles]) -> Figure:
     ):
         part.suptitle(plain(group.heading), fontsize=10, fontweight="bold")
         axes = part.subplots(
-            rows, 3 * MAPPED_A_ROW, squeeze=False, width_ratios=(1, 1, 0.08) * MAPPED_A_ROW
+            rows, 3 * IMAGES_PER_ROW, squeeze=False, width_ratios=(1, 1, 0.08) * IMAGES_PER_ROW
         ).reshape(-1, 3)
         for axis in axes.ravel():
             axis.set_axis_off()
-        for pair, image, mask, map_, (name, said), wrong in zip(
+        for pair, image, mask, map_, (name, call), wrong in zip(
             axes, group.images, group.masks, group.maps, group.captions, group.wrong, strict=False
         ):
             colour = POSITIVE if wrong else "black"
             show(pair[0], image, plain(shortened(name)), colour)
-            show(pair[1], image, plain(said), colour)
+            show(pair[1], image, plain(call), colour)
             pair[1].imshow(np.dstack([np.broadcast_to(GLOW, (*map_.shape, 3)), 0.8 * map_]))
             if mask.any():
                 for axis in pair[:2]:
@@ -98,10 +99,10 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axis, name in zip(figure.subplots(1, 3), ("loss", "accuracy", "auroc"), strict=True):
         title = metric_names.title(name)
-        for part, colour in (("train", GREY), ("val", NEGATIVE)):
-            if f"{part}/{name}" in history[0]:
-                values = [figures[f"{part}/{name}"] for figures in history]
-                axis.plot(epochs, values, color=colour, marker="o", markersize=3, label=part)
+        for split, colour in (("train", GREY), ("val", NEGATIVE)):
+            if f"{split}/{name}" in history[0]:
+                values = [epoch[f"{split}/{name}"] for epoch in history]
+                axis.plot(epochs, values, color=colour, marker="o", markersize=3, label=split)
         axis.axvline(best_epoch, color=POSITIVE, linewidth=0.8, linestyle=":", label="best epoch")
         axis.set(xlabel="epoch", title=f"val {title}" if name == "auroc" else title)
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -115,9 +116,9 @@ def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str)
     figure = Figure(figsize=(4.2, 3), layout="constrained")
     axis = figure.subplots()
     for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):
-        for part, line in (("train", ":"), ("val", "-")):
-            if values := history.get(f"{part}/{name}"):
-                label = plain(f"{run}, {part}")
+        for split, line in (("train", ":"), ("val", "-")):
+            if values := history.get(f"{split}/{name}"):
+                label = plain(f"{run}, {split}")
                 axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
     axis.set(xlabel="epoch", title=metric_names.title(name))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -172,14 +173,14 @@ def confusion(labels: Array, scores: Array, threshold: float, title: str) -> Fig
 
 
 def reliability(labels: Array, scores: Mapping[str, Array], title: str) -> Figure:
-    """What share of images is positive where the model says so much, in ten groups of equal size; `scores` by
-    what they are called."""
+    """The share of positives against the mean score, in ten bins of equal mass; a curve for each of `scores`,
+    which are P(pneumothorax) by the curve's name."""
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for colour, (name, one) in zip((NEGATIVE, POSITIVE), scores.items(), strict=False):
-        said, true = metrics.reliability(labels, one)
-        axis.plot(said, true, "o-", color=colour, markersize=4, label=plain(name))
+        observed, predicted = calibration_curve(labels, one, n_bins=10, strategy="quantile")
+        axis.plot(predicted, observed, "o-", color=colour, markersize=4, label=plain(name))
     if len(scores) > 1:
         axis.legend(frameon=False, fontsize=8)
     axis.set(xlabel="P(pneumothorax), mean of a tenth of the images", ylabel="share with pneumothorax")

@@ -1,4 +1,4 @@
-"""An evaluation in words, tables and pictures."""
+"""An evaluation as sections of text and tables, as plots and as JSON."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -32,27 +32,27 @@ def sections(
         drawn = "Intervals: 2,000 draws of images, which are too narrow if a patient has several."
     if most := max(evaluation.left_out.values()):
         drawn += (
-            f" In up to {most:,} of them a figure is not defined, as without a positive or a negative image, "
+            f" In up to {most:,} of them a metric is not defined, as without a positive or a negative image, "
             "or with nothing called positive; they are left out of its interval."
         )
-    said = [f"{images}, {ill}. {drawn}", *notes]
+    text = [f"{images}, {ill}. {drawn}", *notes]
     return [
-        Section(title, said),
+        Section(title, text),
         _ranking(evaluation),
         _at_threshold(evaluation),
         _calibration(evaluation),
-        *([_groups(groups)] if groups else []),
+        *([_subgroups(groups)] if groups else []),
     ]
 
 
 def _ranking(evaluation: Evaluation) -> Section:
     low, high = evaluation.delong
     prevalence = float(np.mean(evaluation.predictions.labels))
-    said = [
+    text = [
         f"AUROC by DeLong, which takes images as independent: {decimal(low)} - {decimal(high)}.",
         f"A model that knows nothing has AUROC .5 and AUPRC {decimal(prevalence)}, the prevalence.",
     ]
-    return Section("Ranking", said, ["", "", INTERVAL], rows_of(evaluation, "ranking"))
+    return Section("Ranking", text, ["", "", INTERVAL], rows_of(evaluation, "ranking"))
 
 
 def _at_threshold(evaluation: Evaluation) -> Section:
@@ -60,11 +60,11 @@ def _at_threshold(evaluation: Evaluation) -> Section:
     called = predictions.log_odds >= predictions.threshold
     tp, fp = (int((called & (predictions.labels == label)).sum()) for label in (1, 0))
     fn, tn = (int((~called & (predictions.labels == label)).sum()) for label in (1, 0))
-    said = [
+    text = [
         f"P at or above {decimal(float(expit(predictions.threshold)))} is called positive.",
         f"{tp:,} true and {fp:,} false alarms, {fn:,} missed, {tn:,} rightly called negative.",
     ]
-    return Section("At the threshold", said, ["", "", INTERVAL], rows_of(evaluation, "threshold"))
+    return Section("At the threshold", text, ["", "", INTERVAL], rows_of(evaluation, "threshold"))
 
 
 def _calibration(evaluation: Evaluation) -> Section:
@@ -79,11 +79,11 @@ def _calibration(evaluation: Evaluation) -> Section:
             )
         ]
         rows.append([name.with_note, *cells])
-    said = [f"Log odds are divided by {evaluation.predictions.temperature:.3g}, which validation chose."]
-    return Section("Calibration", said, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
+    text = [f"Log odds are divided by {evaluation.predictions.temperature:.3g}, which validation chose."]
+    return Section("Calibration", text, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
 
 
-def _groups(groups: Sequence[Subgroup]) -> Section:
+def _subgroups(groups: Sequence[Subgroup]) -> Section:
     rows = [
         [
             f"{one.kind}: {one.name}",
@@ -94,12 +94,12 @@ def _groups(groups: Sequence[Subgroup]) -> Section:
         ]
         for one in groups
     ]
-    said = [
+    text = [
         "Lesions of a size against all negatives, hard negatives against all positives.",
         "The verdict is on the AUROC's interval against the value for all images.",
     ]
     columns = ["", "images (patients)", "positive", *map(title, SHOWN), "verdict"]
-    return Section("Subgroups", said, columns, rows)
+    return Section("Subgroups", text, columns, rows)
 
 
 def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Sequence[str] = ()) -> Section:
@@ -112,12 +112,12 @@ def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Seq
         [f"difference, DeLong (p {test.p:.2g})", signed_decimal(change), interval(test.interval)],
     ]
     better = names[1] if change > 0 else names[0]
-    said = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
-    return Section(title, [*said, *notes], ["", "", INTERVAL], rows)
+    text = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
+    return Section(title, [*text, *notes], ["", "", INTERVAL], rows)
 
 
-def pictures(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> Iterator[tuple[str, Figure]]:
-    """By caption."""
+def plots_of(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> Iterator[tuple[str, Figure]]:
+    """Pairs of a caption and a plot."""
     predictions = evaluation.predictions
     p = expit(predictions.log_odds)
     yield (
@@ -136,7 +136,7 @@ def pictures(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> 
 
 
 def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
-    """What is not known is null."""
+    """The metrics, intervals and subgroups as JSON; NaN becomes null."""
     content = {
         "n_images": len(evaluation.predictions.labels),
         "n_positive": int(evaluation.predictions.labels.sum()),
@@ -151,14 +151,14 @@ def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
             for one in groups
         ],
     }
-    return json.dumps(nulled(content), indent=1, allow_nan=False)
+    return json.dumps(nan_as_none(content), indent=1, allow_nan=False)
 
 
-def nulled(content: Any) -> Any:
+def nan_as_none(content: Any) -> Any:
     if isinstance(content, dict):
-        return {name: nulled(value) for name, value in content.items()}
+        return {name: nan_as_none(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [nulled(value) for value in content]
+        return [nan_as_none(value) for value in content]
     return None if isinstance(content, float) and not np.isfinite(content) else content
 
 

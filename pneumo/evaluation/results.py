@@ -1,4 +1,4 @@
-"""Everything that is said of a model's answers on some images: arrays in, figures with intervals out.
+"""Metrics of a model's predictions with 95% intervals, and the comparison of two models.
 
 N images, D draws (rows of weights)"""
 
@@ -44,8 +44,8 @@ class LogOddsPredictions:
         scaled: Array = expit(self.log_odds / self.temperature)
         return scaled
 
-    def part(self, rows: Array) -> "LogOddsPredictions":
-        """(N,) bool"""
+    def subset(self, rows: Array) -> "LogOddsPredictions":
+        """Those of `rows`: (N,) bool, or positions in another order."""
         return replace(
             self, labels=self.labels[rows], log_odds=self.log_odds[rows], patients=self.patients[rows]
         )
@@ -56,7 +56,7 @@ class Evaluation:
     predictions: LogOddsPredictions
     metrics: dict[str, float]
     intervals: dict[str, Interval]  # 95%, patients resampled
-    left_out: dict[str, int]  # draws in which the figure is not defined, of all
+    left_out: dict[str, int]  # draws in which the metric is not defined
     delong: Interval  # of the AUROC, images taken as independent
 
     @classmethod
@@ -73,7 +73,7 @@ class Evaluation:
         )
 
     def named(self, prefix: str) -> dict[str, float]:
-        """`prefix/auroc`, `prefix/auroc_low`, `prefix/auroc_high`, ...; what is not known is left out."""
+        """`prefix/auroc`, `prefix/auroc_low`, `prefix/auroc_high`, ...; what is NaN is left out."""
         named: dict[str, float] = {}
         for name, value in self.metrics.items():
             low, high = self.intervals[name]
@@ -82,7 +82,7 @@ class Evaluation:
 
 
 def evaluation_metrics(predictions: LogOddsPredictions, weights: Floats | None = None) -> dict[str, Floats]:
-    """(D,) each, by name: of the images as they are, or of draws of them."""
+    """(D,) each, by key: of the images as they are, or of D bootstrap draws given as weights (D, N)."""
     ranking = Ranking.of(predictions.labels, predictions.log_odds, weights)
     found = all_metrics(ranking, predictions.threshold, resampled=weights is not None)
     found["sensitivity_at_80_specificity"] = sensitivity_at(ranking, 0.8)
@@ -99,7 +99,7 @@ def evaluation_metrics(predictions: LogOddsPredictions, weights: Floats | None =
 
 
 def predictive_values(sensitivity: Floats, specificity: Floats, prevalence: float) -> tuple[Floats, Floats]:
-    """PPV and NPV where so large a share of patients is positive (Bayes); NaN where nothing is called so."""
+    """PPV and NPV at a prevalence between 0 and 1 (Bayes' theorem); NaN where nothing is called so."""
     positive = sensitivity * prevalence
     false_alarms = (1 - specificity) * (1 - prevalence)
     negative = specificity * (1 - prevalence)
@@ -110,7 +110,7 @@ def predictive_values(sensitivity: Floats, specificity: Floats, prevalence: floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of two models on the same images: the second's AUROC less the first's."""
+    """Of two models on the same images: both AUROCs, and intervals of the second's less the first's."""
 
     aurocs: tuple[float, float]
     by_patients: Interval  # 95%, patients resampled

@@ -1,4 +1,4 @@
-"""Does it work for everybody? The same figures for parts of the images.
+"""The metrics of subgroups of the images: by lesion size, view, sex, age and kind of negative.
 
 N images"""
 
@@ -8,12 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pneumo.evaluation.metrics import Array, Interval, Ranking, auroc, bootstrap_intervals, compute_metrics
+from pneumo.evaluation.metrics import (
+    FEW_PATIENTS,
+    Array,
+    Interval,
+    Ranking,
+    auroc,
+    bootstrap_intervals,
+    compute_metrics,
+)
 from pneumo.evaluation.results import LogOddsPredictions
 
 SMALL, MIDDLE = 0.0051, 0.0131  # tertiles of SIIM-ACR's lesions, as shares of the image
 AGES = ((0, 18, "under 18"), (18, 40, "18 to 39"), (40, 65, "40 to 64"), (65, 200, "65 and over"))
-FEW_PATIENTS = 10  # of either class: below, nothing is concluded
 SHOWN = ("auroc", "recall", "specificity")
 
 
@@ -30,9 +37,9 @@ class Subgroup:
 
 
 def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array]]:
-    """Kind, name and rows (N,) bool of every group that the columns of the table tell: lesion_share (of the
-    image's area, NaN where not known), view, sex, age (years), hard_negative (bool). A group of positives is
-    judged against all negatives, hard negatives against all positives."""
+    """Kind, name and rows (N,) bool of every group, by those of these columns that the table has:
+    lesion_share (of the image's area, NaN where not known), view, sex, age (years), hard_negative (bool). A
+    group of positives is compared with all negatives, hard negatives with all positives."""
     negative = labels == 0
     if "lesion_share" in table:
         share = table["lesion_share"].to_numpy(float)
@@ -58,23 +65,23 @@ def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array
 
 
 def subgroups(predictions: LogOddsPredictions, table: pd.DataFrame, draws: int = 2000) -> list[Subgroup]:
-    """Those that have an image; one of a single class has no AUROC."""
+    """Those of `groups` that have an image; one of a single class has no AUROC."""
     whole = float(auroc(Ranking.of(predictions.labels, predictions.log_odds))[0])
     found = []
     for kind, name, rows in groups(table, predictions.labels):
-        part = predictions.part(rows)
-        if len(part.labels):
-            found.append(judged(kind, name, part, whole, draws))
+        subset = predictions.subset(rows)
+        if len(subset.labels):
+            found.append(evaluate_subgroup(kind, name, subset, whole, draws))
     return found
 
 
-def judged(kind: str, name: str, part: LogOddsPredictions, whole: float, draws: int) -> Subgroup:
-    metrics = compute_metrics(part.labels, part.log_odds, part.threshold)
-    intervals = bootstrap_intervals(part.labels, part.log_odds, part.patients, part.threshold, draws)
+def evaluate_subgroup(kind: str, name: str, subset: LogOddsPredictions, whole: float, draws: int) -> Subgroup:
+    metrics = compute_metrics(subset.labels, subset.log_odds, subset.threshold)
+    intervals = bootstrap_intervals(subset.labels, subset.log_odds, subset.patients, subset.threshold, draws)
     low, high = intervals["auroc"]
-    fewest = min(len(np.unique(part.patients[part.labels == label])) for label in (0, 1))
+    fewest = min(len(np.unique(subset.patients[subset.labels == label])) for label in (0, 1))
     if not fewest:
-        verdict = f"none is {'negative' if part.labels.all() else 'positive'}"
+        verdict = f"none is {'negative' if subset.labels.all() else 'positive'}"
     elif fewest < FEW_PATIENTS:
         verdict = f"only {fewest} patient{'s' if fewest > 1 else ''} of a class"
     else:
@@ -82,9 +89,9 @@ def judged(kind: str, name: str, part: LogOddsPredictions, whole: float, draws: 
     return Subgroup(
         kind,
         name,
-        len(part.labels),
-        len(np.unique(part.patients)),
-        int(part.labels.sum()),
+        len(subset.labels),
+        len(np.unique(subset.patients)),
+        int(subset.labels.sum()),
         {name: metrics[name] for name in SHOWN},
         {name: intervals[name] for name in SHOWN},
         verdict,

@@ -1,1 +1,1 @@
-"""A trained run applied to images: predictions, maps of what it looks at, an exported model."""
+"""A trained run applied to images: predictions, saliency maps, an exported and a served model."""

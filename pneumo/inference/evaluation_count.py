@@ -1,4 +1,4 @@
-"""Looks at the test split: how often it has been looked at, by whatever name its images are asked for."""
+"""How often a run's test split has been evaluated, under whatever name its images are requested."""
 
 from collections.abc import Sequence
 
@@ -11,39 +11,39 @@ from pneumo.runs import identity, query, tracking
 from pneumo.runs.identity import DatasetIdentity
 
 
-def n_in_test_split(model: LoadedModel, dataset: Dataset, rows: Array, is_own_test: bool) -> int:
-    """How many of these rows are in the model's test split, under whatever name they are asked for. Of a run
-    that is too old to know its images: all, where they were asked for as its own (`is_own_test`)."""
+def count_in_test_split(model: LoadedModel, dataset: Dataset, rows: Array, is_own_test: bool) -> int:
+    """How many of these rows are in the model's test split, under whatever name they are requested. For a run
+    whose checkpoint does not record its images: all, where they were requested as its own (`is_own_test`)."""
     if model.images is None:
         return len(rows) if is_own_test else 0
     now, order = DatasetIdentity.of(dataset), identity.order_of(dataset.cohort)
     return int((identity.in_test_then(model.images, now) & np.isin(order, rows)).sum())
 
 
-def test_evaluation_notes(models: Sequence[LoadedModel], of_test: Sequence[int], n_images: int) -> list[str]:
-    """What to say of looks at the test split, where any of the images is in that of a model."""
-    runs = [query.find_run(model.run_id) for model, count in zip(models, of_test, strict=True) if count]
+def test_split_notes(models: Sequence[LoadedModel], n_in_test: Sequence[int], n_images: int) -> list[str]:
+    """How often the test split has been evaluated, in sentences; empty where no image is in a model's."""
+    runs = [query.find_run(model.run_id) for model, count in zip(models, n_in_test, strict=True) if count]
     if not runs:
         return []
     most = max(runs, key=query.test_evaluations_of)
     times = 1 + query.test_evaluations_of(most)
-    some = f"{max(of_test):,} of these images are in the test split. "
-    whole = "" if max(of_test) == n_images else some
+    some = f"{max(n_in_test):,} of these images are in the test split. "
+    whole = "" if max(n_in_test) == n_images else some
     rest = "" if times == 1 else ": the more often one chooses by it, the less it says"
-    said = [f"{whole}The test split has now been looked at {times} time{'s' if times > 1 else ''}{rest}."]
+    notes = [f"{whole}The test split has now been looked at {times} time{'s' if times > 1 else ''}{rest}."]
     if test_identity := most.data.tags.get("test_identity"):
         looks, others = query.test_evaluations_of_others(test_identity, {run.info.run_id for run in runs})
         if looks:
-            said.append(
+            notes.append(
                 f"Through {others} other run{'s' if others > 1 else ''} on the same test images: {looks} "
                 f"look{'s' if looks > 1 else ''}."
             )
-    return said
+    return notes
 
 
-def count_test_evaluation(models: Sequence[LoadedModel], of_test: Sequence[int]) -> None:
-    """In the runs whose test split was looked at, when all of it is written."""
-    for model, count in zip(models, of_test, strict=True):
+def record_test_evaluation(models: Sequence[LoadedModel], n_in_test: Sequence[int]) -> None:
+    """Adds one to the number of test evaluations of each run whose test split was evaluated."""
+    for model, count in zip(models, n_in_test, strict=True):
         if count:
             looks = query.test_evaluations_of(query.find_run(model.run_id)) + 1
             tracking.tag_run(model.run_id, test_evaluations=looks)

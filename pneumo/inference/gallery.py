@@ -1,4 +1,4 @@
-"""The images that a model gets most wrong and most right, with what it looks at."""
+"""Plots of the images that a model gets most wrong and most right, with its saliency map."""
 
 import numpy as np
 import torch
@@ -14,17 +14,17 @@ from pneumo.training.predict import Predictions
 
 SHOWN = 12  # of each class in each figure
 MAP = "hires_cam"
-ANSWERS = {(1, 1): "found", (1, 0): "missed", (0, 1): "false alarm", (0, 0): "cleared"}  # label, called
+OUTCOMES = {(1, 1): "found", (1, 0): "missed", (0, 1): "false alarm", (0, 0): "cleared"}  # label, called
 
 
 def gallery(loaded: LoadedModel, dataset: Dataset, predictions: Predictions) -> dict[str, Figure]:
-    """By caption: the most wrong and the most right images, up to SHOWN of each class, of few images each
-    in one of the two. What is called positive is so at the model's own threshold."""
+    """Caption -> plot of the most wrong and of the most right images, up to SHOWN of each class; no image is
+    in both. Images are called positive at the model's threshold."""
     wrong, right = {}, {}
     for label in (1, 0):
-        mine = np.flatnonzero(predictions.labels == label)
-        worst_first = mine[np.argsort(np.abs(label - predictions.scores[mine]), kind="stable")[::-1]]
-        half = -(-len(mine) // 2)
+        of_class = np.flatnonzero(predictions.labels == label)
+        worst_first = of_class[np.argsort(np.abs(label - predictions.scores[of_class]), kind="stable")[::-1]]
+        half = -(-len(of_class) // 2)
         wrong[label], right[label] = worst_first[:half][:SHOWN], worst_first[half:][::-1][:SHOWN]
     found = {}
     for name, classes in (("most wrong", wrong), ("most right", right)):
@@ -32,7 +32,7 @@ def gallery(loaded: LoadedModel, dataset: Dataset, predictions: Predictions) -> 
         if groups:
             caption = f"The {sum(map(len, classes.values()))} {name}"
             legend = f"{caption}: lesions outlined; {NAMES[MAP]} in yellow, each on its own scale"
-            found[caption] = plots.mapped(legend, groups)
+            found[caption] = plots.saliency_grid(legend, groups)
     return found
 
 
@@ -45,15 +45,15 @@ def tiles(
     wrong = called != label
     pixels = dataset.store.pixels[rows]
     ids = dataset.cohort.table["image_id"].to_numpy()[rows]
-    answers = [ANSWERS[label, int(one)] for one in called]
+    outcomes = [OUTCOMES[label, int(one)] for one in called]
     return Tiles(
         heading=f"{'' if label else 'no '}pneumothorax: {wrong.sum()} of {len(rows)} called wrong",
         images=pixels / 255,
         masks=dataset.store.masks(rows),
         maps=MAPS[MAP](loaded, torch.from_numpy(pixels)[:, None]),
         captions=[
-            (str(name), f"P {decimal(score)}, {said}")
-            for name, score, said in zip(ids, scores, answers, strict=True)
+            (str(name), f"P {decimal(score)}, {outcome}")
+            for name, score, outcome in zip(ids, scores, outcomes, strict=True)
         ],
         wrong=list(wrong),
     )

@@ -1,4 +1,4 @@
-"""A heat map over its film, as a PNG."""
+"""A saliency map over its radiograph, as a PNG."""
 
 from pathlib import Path
 
@@ -9,16 +9,17 @@ import torch.nn.functional as F
 from pneumo.data.decode.grayscale import Pixel
 from pneumo.data.decode.images import as_png
 
-SMALLEST_SIDE_PX = 512
-HOT = (255, 60, 0)
-MOST = 0.6  # of the film is covered where the map is 1
+MIN_SIDE_PX = 512
+COLOUR = (255, 60, 0)
+OPACITY = 0.6  # of the colour where the map is 1
 
 
-def save_heat_map(film: Pixel, heat: np.ndarray, path: Path) -> None:
-    """(S, S) and (S, S) in [0, 1]."""
-    both = torch.stack([torch.from_numpy(film.copy()).float(), torch.from_numpy(heat).float()])[None]
-    side = max(SMALLEST_SIDE_PX, len(film))
-    grey, hot = F.interpolate(both, (side, side), mode="bilinear", align_corners=False)[0]
-    cover = MOST * hot
-    overlaid = grey * (1 - cover) + torch.tensor(HOT)[:, None, None] * cover
+def save_heat_map(radiograph: Pixel, saliency_map: np.ndarray, path: Path) -> None:
+    """Writes the PNG: `radiograph` (S, S) uint8, `saliency_map` (S, S) in [0, 1]."""
+    layers = [torch.from_numpy(radiograph.copy()).float(), torch.from_numpy(saliency_map).float()]
+    both = torch.stack(layers)[None]
+    side = max(MIN_SIDE_PX, len(radiograph))
+    grey, weight = F.interpolate(both, (side, side), mode="bilinear", align_corners=False)[0]
+    cover = OPACITY * weight
+    overlaid = grey * (1 - cover) + torch.tensor(COLOUR)[:, None, None] * cover
     path.write_bytes(as_png(overlaid.round().clamp(0, 255).to(torch.uint8).movedim(0, 2).numpy()))

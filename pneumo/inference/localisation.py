@@ -1,7 +1,7 @@
-"""Whether a model's maps lie on the lesions that were drawn, next to chance and to the same model with
+"""Whether a model's saliency maps lie on the annotated lesions, next to chance and to the same model with
 randomised weights (Adebayo et al. 2018, "Sanity checks for saliency maps")."""
 
-# M images with a drawn lesion, S side in pixels
+# M images with an annotated lesion, S side in pixels
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,13 +13,14 @@ from torch import Tensor
 from pneumo.data.dataset import Dataset
 from pneumo.display.format import decimal, with_interval
 from pneumo.display.pages import Section
-from pneumo.evaluation.map_overlap import FIGURES, TOLERANCE, inside, judged, near_lesion
+from pneumo.evaluation.map_overlap import MAP_METRICS, TOLERANCE, lesion_pixels, near_lesion, overlap_metrics
 from pneumo.evaluation.metrics import FEW_PATIENTS, Interval, bootstrap_means
+from pneumo.evaluation.subgroups import MIDDLE, SMALL
 from pneumo.inference.model import LoadedModel
 from pneumo.inference.saliency import NAMES, Map, maps_of
 
 N_RANDOMISED = 3
-SIZES = {"small": (0.0, 0.0051), "medium": (0.0051, 0.0131), "large": (0.0131, 1.0)}  # SIIM-ACR's tertiles
+SIZES = {"small": (0.0, SMALL), "medium": (SMALL, MIDDLE), "large": (MIDDLE, 1.0)}  # shares of the image
 LESION_SIZES = {"all": (0.0, 1.0), **SIZES}
 BETTER = "better than both"
 TITLE = "Does the model look at the lesion?"
@@ -36,12 +37,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MapMetric:
-    """One figure of one map, over the lesions of one size (`all`, or one of SIZES); means over images.
+    """One metric of one map, over the lesions of one size (`all`, or one of SIZES); means over images.
     `difference` is trained less randomised, paired; 95% intervals, patients resampled. `chance` is what a
     map without any pattern comes to."""
 
     map: str
-    figure: str
+    metric: str
     size: str
     n_images: int
     trained: Estimate
@@ -62,7 +63,7 @@ class MapMetric:
 class Localisation:
     n_images: int
     n_patients: int
-    n_unmasked: int  # positives whose lesion nobody drew
+    n_unannotated: int  # positives without an annotated lesion
     n_randomised: int
     side_px: int
     empty: Mapping[str, tuple[int, float]]  # every map: images where it is 0 everywhere, and randomised
@@ -72,8 +73,10 @@ class Localisation:
         return [one for one in self.measured if (one.map, one.size) == (map_, size)]
 
 
-def localised(loaded: LoadedModel, dataset: Dataset, rows: np.ndarray, seed: int = 0) -> Localisation | None:
-    """Over those of `rows` that have a drawn lesion; None: none has. `seed` is that of the randomised
+def measure_localisation(
+    loaded: LoadedModel, dataset: Dataset, rows: np.ndarray, seed: int = 0
+) -> Localisation | None:
+    """Over those of `rows` that have an annotated lesion; None: none has. `seed` is that of the randomised
     weights and of the resampling."""
     masked = rows[dataset.store.has_mask[rows]]
     if not len(masked):
@@ -81,25 +84,27 @@ def localised(loaded: LoadedModel, dataset: Dataset, rows: np.ndarray, seed: int
     masks = dataset.store.masks(masked)
     images = torch.from_numpy(dataset.store.pixels[masked])[:, None]
     patients, share = dataset.patients[masked], masks.mean(axis=(1, 2)) / 255
-    lesions = np.stack([inside(mask) for mask in masks])
+    lesions = np.stack([lesion_pixels(mask) for mask in masks])
     near = np.stack([near_lesion(lesion) for lesion in lesions])
-    chance = judged(np.ones(masks.shape, np.float32), lesions, near)
+    chance = overlap_metrics(np.ones(masks.shape, np.float32), lesions, near)
 
-    randomised = [randomly(loaded, seed + number) for number in range(N_RANDOMISED)]
+    randomised = [with_random_weights(loaded, seed + number) for number in range(N_RANDOMISED)]
     measured: list[MapMetric] = []
     empty: dict[str, tuple[int, float]] = {}
     for name, map_ in maps_of(loaded).items():
-        own, own_empty = of_model(map_, loaded, images, lesions, near)
-        others = [of_model(map_, other, images, lesions, near) for other in randomised]
+        own, own_empty = metrics_of_maps(map_, loaded, images, lesions, near)
+        others = [metrics_of_maps(map_, other, images, lesions, near) for other in randomised]
         empty[name] = own_empty, float(np.mean([count for _, count in others]))
         random = np.mean([metrics for metrics, _ in others], axis=0)
         for size, (low, high) in LESION_SIZES.items():
             these = (share > low) & (share <= high)
-            measured += compared(name, size, own[these], random[these], chance[these], patients[these], seed)
+            measured += compare_with_randomised(
+                name, size, own[these], random[these], chance[these], patients[these], seed
+            )
     return Localisation(
         n_images=len(masked),
         n_patients=len(np.unique(patients)),
-        n_unmasked=int((dataset.labels[rows] == 1).sum()) - len(masked),
+        n_unannotated=int((dataset.labels[rows] == 1).sum()) - len(masked),
         n_randomised=N_RANDOMISED,
         side_px=masks.shape[-1],
         empty=empty,
@@ -107,7 +112,7 @@ def localised(loaded: LoadedModel, dataset: Dataset, rows: np.ndarray, seed: int
     )
 
 
-def randomly(loaded: LoadedModel, seed: int) -> LoadedModel:
+def with_random_weights(loaded: LoadedModel, seed: int) -> LoadedModel:
     """The same architecture with fresh weights, all layers of it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -115,17 +120,17 @@ def randomly(loaded: LoadedModel, seed: int) -> LoadedModel:
     return replace(loaded, model=fresh.to(loaded.accelerator.device).eval())
 
 
-def of_model(
+def metrics_of_maps(
     map_: Map, model: LoadedModel, images: Tensor, lesions: np.ndarray, near: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """(M, 3) figures, and how many maps are 0 everywhere: such a map says nothing, and counts as even."""
+    """(M, 3) metrics, and how many maps are 0 everywhere, which count as even ones."""
     maps = map_(model, images)
-    says_nothing = ~maps.any(axis=(1, 2))
-    maps[says_nothing] = 1
-    return judged(maps, lesions, near), int(says_nothing.sum())
+    is_empty = ~maps.any(axis=(1, 2))
+    maps[is_empty] = 1
+    return overlap_metrics(maps, lesions, near), int(is_empty.sum())
 
 
-def compared(
+def compare_with_randomised(
     map_: str,
     size: str,
     own: np.ndarray,
@@ -134,7 +139,7 @@ def compared(
     patients: np.ndarray,
     seed: int,
 ) -> list[MapMetric]:
-    """(M, 3) each -> a Measured for each of FIGURES; none where there are no images."""
+    """(M, 3) each -> a MapMetric for each of MAP_METRICS; none where there are no images."""
     if not len(own):
         return []
     trained, randomised, difference = (
@@ -142,8 +147,8 @@ def compared(
     )
     level = chance.mean(axis=0)
     return [
-        MapMetric(map_, figure, size, len(own), trained[i], randomised[i], difference[i], float(level[i]))
-        for i, figure in enumerate(FIGURES)
+        MapMetric(map_, metric, size, len(own), trained[i], randomised[i], difference[i], float(level[i]))
+        for i, metric in enumerate(MAP_METRICS)
     ]
 
 
@@ -154,14 +159,14 @@ def estimates(values: np.ndarray, patients: np.ndarray, seed: int) -> list[Estim
 
 
 def sections(localisation: Localisation | None) -> list[Section]:
-    """What was found, in words and tables."""
+    """The localisation as text and tables."""
     if localisation is None:
-        return [Section(TITLE, ["Skipped: none of these images has a lesion that somebody drew."])]
+        return [Section(TITLE, ["Skipped: none of these images has an annotated lesion."])]
     columns = ["map", "", "trained", "randomised", "difference", "chance", "the trained model is"]
     rows = [
         [
             NAMES[map_],
-            FIGURES[one.figure],
+            MAP_METRICS[one.metric],
             *map(str, (one.trained, one.randomised, one.difference)),
             decimal(one.chance),
             one.verdict,
@@ -169,71 +174,75 @@ def sections(localisation: Localisation | None) -> list[Section]:
         for map_ in localisation.empty
         for one in localisation.of(map_)
     ]
-    return [Section(TITLE, text(localisation), columns, rows), by_size(localisation)]
+    return [Section(TITLE, paragraphs(localisation), columns, rows), by_size(localisation)]
 
 
-def text(localisation: Localisation) -> list[str]:
-    said = [
-        f"{localisation.n_images:,} images of {localisation.n_patients:,} patients with a drawn lesion.",
-        *(line for map_ in localisation.empty for line in verdict(localisation, map_)),
+def paragraphs(localisation: Localisation) -> list[str]:
+    lines = [
+        f"{localisation.n_images:,} images of {localisation.n_patients:,} patients with an annotated lesion.",
+        *(line for map_ in localisation.empty for line in map_verdict(localisation, map_)),
         f"Randomised: {localisation.n_randomised} models of this architecture with fresh weights, averaged.",
         "Chance: an even map.",
         f"Pointing game: the maximum lies in the lesion, or within {TOLERANCE:.0%} of the image's side of it "
         f"({TOLERANCE * localisation.side_px:.1f} pixels).",
         "95% intervals, patients resampled; the difference is paired.",
     ]
-    if localisation.n_unmasked:
-        said.insert(1, f"Left out: {localisation.n_unmasked:,} positives whose lesion nobody drew.")
+    if localisation.n_unannotated:
+        lines.insert(1, f"Left out: {localisation.n_unannotated:,} positives without an annotated lesion.")
     if localisation.n_patients < FEW_PATIENTS:
-        said.insert(1, "So few patients: read these figures as a first impression.")
-    return said
+        lines.insert(1, "So few patients: take these values as a first impression.")
+    return lines
 
 
-def verdict(localisation: Localisation, map_: str) -> list[str]:
-    """On one map, and where it is empty."""
+def map_verdict(localisation: Localisation, map_: str) -> list[str]:
+    """Whether one map is shown to be on the lesions, and how often it is empty; in sentences."""
     name = NAMES[map_]
     beaten = [one for one in localisation.of(map_) if one.verdict != BETTER]
     if beaten:
-        by = {one.verdict: [FIGURES[o.figure] for o in beaten if o.verdict == one.verdict] for one in beaten}
+        by = {
+            one.verdict: [MAP_METRICS[o.metric] for o in beaten if o.verdict == one.verdict] for one in beaten
+        }
         found = "; ".join(f"{word} by {' and '.join(names)}" for word, names in by.items())
-        shown = "NOT" if len(beaten) == len(FIGURES) else "PARTLY"
-        said = [f"{name}: {shown} SHOWN to be on the lesions. The trained model is {found}."]
+        shown = "NOT" if len(beaten) == len(MAP_METRICS) else "PARTLY"
+        lines = [f"{name}: {shown} SHOWN to be on the lesions. The trained model is {found}."]
     else:
-        said = [f"{name}: on the lesions, above randomised weights and chance by all {len(FIGURES)} figures."]
+        lines = [
+            f"{name}: on the lesions, above randomised weights and chance by all {len(MAP_METRICS)} metrics."
+        ]
     own, others = localisation.empty[map_]
     if own:
-        said.append(
+        lines.append(
             f"{name} is empty in {own:,} of {localisation.n_images:,} images (randomised: {others:,.0f}); "
             "an empty map counts as an even one."
         )
-    return said
+    return lines
 
 
 def by_size(localisation: Localisation) -> Section:
     rows = [
         [
             NAMES[map_],
-            f"{size}: {bounds(size)}",
+            f"{size}: {size_range(size)}",
             f"{found[0].n_images:,}",
-            *(beside(one) for one in found),
+            *(trained_and_randomised(one) for one in found),
         ]
         for map_ in localisation.empty
         for size in SIZES
         if (found := localisation.of(map_, size))
     ]
-    said = [
-        "Thirds of SIIM-ACR's lesions, by their share of the image. After the stroke: randomised.",
+    lines = [
+        "Thirds of SIIM-ACR's lesions, by their share of the image. After the slash: randomised.",
         "Starred: no better than randomised weights, or than chance.",
     ]
-    return Section("By the lesion's size", said, ["map", "lesion", "images", *FIGURES.values()], rows)
+    return Section("By the lesion's size", lines, ["map", "lesion", "images", *MAP_METRICS.values()], rows)
 
 
-def beside(one: MapMetric) -> str:
+def trained_and_randomised(one: MapMetric) -> str:
     mark = "" if one.verdict == BETTER else " *"
     return f"{one.trained} / {decimal(one.randomised.value)}{mark}"
 
 
-def bounds(size: str) -> str:
+def size_range(size: str) -> str:
     low, high = SIZES[size]
     if low == 0:
         return f"up to {high:.2%}"

@@ -1,9 +1,11 @@
-"""The best model of a run, with all it needs to see images of any origin."""
+"""The best model of a run, loaded with all it needs to predict on images of any origin."""
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -12,6 +14,9 @@ from pneumo.components.models import Classifier
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import Normalise
 from pneumo.errors import InputError
+from pneumo.evaluation.calibration import temperature
+from pneumo.evaluation.metrics import log_odds
+from pneumo.inference.decision import MARGIN, Decision
 from pneumo.runs import checkpoint, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, SeenImages
@@ -28,14 +33,14 @@ class LoadedModel:
     model: Classifier  # in evaluation mode, on the machine's device
     loss: Loss  # fitted: it turns logits into P(pneumothorax)
     normalise: Normalise
-    threshold: float  # of P, chosen on its validation split under its own views
+    threshold: float  # of P, chosen on its validation split with its own tta
     accelerator: Accelerator
     images: (
         DatasetIdentity | None
     )  # of its data, when it was trained; None of runs before checkpoints knew them
-    seen: SeenImages | None  # all that its weights have been trained on
+    seen: SeenImages | None  # all images that its weights have been trained on
     split_hash: str  # of its split, which tells that of such runs
-    cautions: tuple[str, ...]  # what must be said wherever it is used: that it leaks, that it collapsed
+    cautions: tuple[str, ...]  # sentences to show wherever it is used: that it leaks, that it collapsed
 
     @property
     def side_px(self) -> int:
@@ -50,13 +55,13 @@ class LoadedModel:
         )
 
     def logits(self, batches: Batches, rows: np.ndarray, transforms: list[TtaTransform]) -> Tensor:
-        """(N, n_outputs) of these rows, on the CPU: means over the views."""
+        """(N, n_outputs) of these rows, on the CPU: means over the transforms."""
         return predict(
             self.model, batches, rows, self.eval_transform, 2 * self.experiment.fit.batch_size, transforms
         )
 
     def scores(self, images: Tensor, transforms: list[TtaTransform]) -> np.ndarray:
-        """(B, 1, S, S) uint8 -> (B,) P(pneumothorax) as training reckons it."""
+        """(B, 1, S, S) uint8 -> (B,) P(pneumothorax) as training computes it."""
         logits = mean_logits(self.model, images.to(self.accelerator.device), self.eval_transform, transforms)
         return self.loss.probability(logits.cpu()).numpy()
 
@@ -99,6 +104,15 @@ def load_model(name: str) -> LoadedModel:
     )
 
 
+def decision_of(model: LoadedModel) -> Decision:
+    """The threshold of a run and the temperature fitted on its own predictions of its validation split.
+    InputError: its predictions are gone."""
+    table = pd.read_csv(io.StringIO(query.read_text(model.run_id, "predictions.csv")))
+    val = table[table["split"] == "val"]
+    fitted = temperature(log_odds(val["score"].to_numpy(), MARGIN), val["label"].to_numpy())
+    return Decision(model.threshold, fitted)
+
+
 def cautions(tags: Mapping[str, str]) -> Iterator[str]:
     if (risk := tags.get("leak_risk", "none")) != "none":
         yield f"Its validation and test images may not be new to it: {risk}."
@@ -111,7 +125,7 @@ def loss_of(experiment: Experiment, metrics: Mapping[str, float], tags: Mapping[
     loss, prevalence = experiment.loss, metrics["split/train_prevalence"]
     if "score_format" not in tags and isinstance(loss, Bce | WeightedBce | CrossEntropy):
         loss = replace(loss, label_smoothing=0.0)  # an older run: smoothing was left in P
-    if (few := experiment.fit.few_images) is not None:  # an older run has the figures of the whole split
+    if (few := experiment.fit.few_images) is not None:  # an older run has the metrics of the whole split
         positives = min(few // 2, metrics["split/train_positives"])
         negatives = min(few - few // 2, metrics["split/train_images"] - metrics["split/train_positives"])
         prevalence = positives / (positives + negatives)

@@ -1,4 +1,4 @@
-"""All between a film and its score as one ONNX graph: crop, normalisation, views, network, loss."""
+"""A trained model as one ONNX graph from image to score: crop, normalisation, tta, network and loss."""
 
 # B images, S their side
 
@@ -16,7 +16,7 @@ from pneumo.inference.model import LoadedModel
 from pneumo.training.device import Accelerator
 from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, tta_transforms
 
-PARITY = 1e-4  # the most that ONNX's scores may differ from torch's
+MAX_DIFFERENCE = 1e-4  # the most that ONNX's scores may differ from torch's
 COMPARED = 16  # images
 
 
@@ -27,22 +27,22 @@ class Network(nn.Module):
         super().__init__()
         self.model = deepcopy(loaded.model).cpu().eval()
         self._loss, self._side_px = loaded.loss, loaded.side_px
-        self._views: list[TtaTransform] = tta_transforms(loaded.experiment.tta)
+        self._tta_transforms: list[TtaTransform] = tta_transforms(loaded.experiment.tta)
         precision = Accelerator.chosen("cpu", "fp32").precision
         layout = torch.contiguous_format
-        self._viewer = EvalTransform(
+        self._eval_transform = EvalTransform(
             loaded.experiment.augment.evaluation, loaded.normalise, precision, layout
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = mean_logits(self.model, images, self._viewer, self._views)
+        logits = mean_logits(self.model, images, self._eval_transform, self._tta_transforms)
         return self._loss.probability(logits)
 
 
 def export(loaded: LoadedModel, path: Path) -> float:
     """Writes the graph, input `images`, output `score`, any number of images; returns the largest difference
-    to torch's scores on drawn noise of several scales. InputError: the extra `serve` is not installed.
-    RuntimeError: the graph does not say what torch says."""
+    to torch's scores on generated noise of several scales. InputError: the extra `serve` is not installed.
+    RuntimeError: the graph's scores differ from torch's."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401, torch's exporter needs it
@@ -70,8 +70,8 @@ def export(loaded: LoadedModel, path: Path) -> float:
     for count in (1, COMPARED):
         (scores,) = session.run(["score"], {"images": images[:count].numpy()})
         difference = max(difference, float(np.abs(scores - expected[:count]).max()))
-    if not difference <= PARITY:
-        raise RuntimeError(f"ONNX's scores differ from torch's by {difference:.2g}, above {PARITY}")
+    if not difference <= MAX_DIFFERENCE:
+        raise RuntimeError(f"ONNX's scores differ from torch's by {difference:.2g}, above {MAX_DIFFERENCE}")
     return difference
 
 

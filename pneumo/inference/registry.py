@@ -1,4 +1,4 @@
-"""Models in MLflow's registry."""
+"""Registers a model in MLflow's model registry."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ ORIGIN = ("data", "data_identity", "split_identity", "split_hash", "leak_risk", 
 
 
 def origin_of(run_id: str) -> dict[str, str]:
-    """What a version must say of the run it is from: its data, its split, that it leaks or collapsed."""
+    """The tags of a model version that describe its run: data, split, whether it leaks or has collapsed."""
     tags = mlflow.get_run(run_id).data.tags
     return {name: tags[name] for name in ORIGIN if name in tags}
 
@@ -65,7 +65,7 @@ def register(run_id: str, name: str, alias: str, network: Path, settings: Path, 
         input_example=pd.DataFrame({"image": [image], "name": ["example.png"]}),
         pip_requirements=[f"{package}=={version(package)}" for package in NEEDED],
     )
-    with redirect_stderr(io.StringIO()):  # where MLflow says what we say ourselves
+    with redirect_stderr(io.StringIO()):  # MLflow's own message, which ours replaces
         made = mlflow.register_model(logged.model_uri, name, tags=origin_of(run_id))
     mlflow.MlflowClient().set_registered_model_alias(name, alias, made.version)
     return int(made.version)

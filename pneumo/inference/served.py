@@ -40,17 +40,17 @@ class Served(PythonModel):
         if model_input.empty:
             raise refused("there is no image")
         names = model_input.get("name", pd.Series(index=model_input.index, dtype=object))
-        films = [
+        radiographs = [
             self.read(image, f"image {number}" if pd.isna(name) else str(name))
             for number, (image, name) in enumerate(zip(model_input["image"], names, strict=True), 1)
         ]
-        scores = self.scores(films)
+        scores = self.scores(radiographs)
         return pd.DataFrame(
             {
                 "score": scores,
                 "probability": self.decision.probabilities(scores),
                 "decision": self.decision.of(scores),
-                "flag": [one.flag for one in films],
+                "flag": [one.flag for one in radiographs],
             }
         )
 
@@ -69,10 +69,10 @@ class Served(PythonModel):
             except UnreadableError as problem:
                 raise refused(str(problem).replace(path.name, name, 1)) from None
 
-    def scores(self, films: list[Radiograph]) -> np.ndarray:
+    def scores(self, radiographs: list[Radiograph]) -> np.ndarray:
         """(N,)"""
-        images = np.stack([one.pixels for one in films])[:, None]
-        starts = range(0, len(films), BATCH)
+        images = np.stack([one.pixels for one in radiographs])[:, None]
+        starts = range(0, len(radiographs), BATCH)
         parts = [self.network.run(["score"], {"images": images[i : i + BATCH]})[0] for i in starts]
         return np.concatenate(parts)
 

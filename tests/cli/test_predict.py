@@ -13,11 +13,11 @@ from PIL import Image
 from pneumo.cli import main
 from pneumo.cli.predict import READ_AHEAD, decoded
 from pneumo.data.dataset import load_dataset
+from pneumo.data.files import counted, image_files
 from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
 from pneumo.inference.decision import Decision
 from pneumo.inference.model import load_model
-from pneumo.inference.paths import counted, image_files
 from pneumo.runs import query
 
 

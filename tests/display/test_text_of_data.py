@@ -52,13 +52,13 @@ def study_with(name):
     return study
 
 
-def pictures_with(name):
+def plots_with(name):
     masks = np.zeros((2, 8, 8), np.uint8)
     tiles = Tiles(name, IMAGES, masks, IMAGES, [(name, name)] * 2, [True, False])
     history = {name: {"train/loss": {1: 0.5, 2: 0.4}, "val/loss": {1: 0.6, 2: 0.5}}}
     return {
         "labelled": plots.labelled(IMAGES, masks, LABELS, [name, name]),
-        "mapped": plots.mapped(name, [tiles]),
+        "mapped": plots.saliency_grid(name, [tiles]),
         "curve": plots.curve(history, "loss"),
         "ranking": plots.ranking(LABELS, SCORES, 0.5, name),
         "confusion": plots.confusion(LABELS, SCORES, 0.5, name),
@@ -70,7 +70,7 @@ def pictures_with(name):
 
 @pytest.mark.parametrize("name", [*NAMES, "two\nlines\x00"])
 def test_every_picture_is_drawn_whatever_a_name_holds(name):
-    for kind, figure in pictures_with(name).items():
+    for kind, figure in plots_with(name).items():
         assert drawn(figure), kind
 
 

@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from pneumo.evaluation import metrics
+from pneumo.evaluation import metrics, plots
+from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import Confusion, Ranking
+from pneumo.evaluation.results import LogOddsPredictions, evaluation_metrics
 
 TWO_CLASSES = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.6, 0.99, 1.0])),
@@ -144,8 +146,16 @@ def test_confusion_counts_add_up():
 def test_reliability_of_a_calibrated_score_is_the_diagonal():
     random = np.random.default_rng(6)
     scores = random.random(20000)
-    said, true = metrics.reliability((random.random(20000) < scores).astype(int), scores)
-    assert said == pytest.approx(true, abs=0.04)
+    plot = plots.reliability((random.random(20000) < scores).astype(int), {"": scores}, "")
+    predicted, observed = plot.axes[0].lines[1].get_data()
+    assert len(predicted) == 10
+    assert predicted == pytest.approx(observed, abs=0.04)
+
+
+def test_every_metric_has_a_name():
+    labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.1, 0.4, 0.6])
+    predictions = LogOddsPredictions(labels, metrics.log_odds(scores), np.arange(4), 0.0, 1.0)
+    assert {key.removeprefix("calibrated_") for key in evaluation_metrics(predictions)} == METRICS.keys()
 
 
 def test_a_draw_without_a_class_is_left_out_of_every_figure_that_needs_both():

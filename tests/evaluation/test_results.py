@@ -137,5 +137,5 @@ def test_the_page_says_how_many_draws_were_left_out_of_an_interval():
     assert found.left_out["f1"] == found.left_out["precision"] == found.left_out["auroc"] == one_class > 0
     assert found.left_out["accuracy"] == 0
     said = report.sections(found, [], "", [])[0].text[0]
-    assert f"In up to {max(found.left_out.values())} of them a figure is not defined" in said
+    assert f"In up to {max(found.left_out.values())} of them a metric is not defined" in said
     assert "not defined" not in report.sections(Evaluation.of(sample(), draws=20), [], "", [])[0].text[0]

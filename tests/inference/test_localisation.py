@@ -18,15 +18,15 @@ from pneumo.evaluation import metrics
 from pneumo.evaluation.map_overlap import (
     TOLERANCE,
     energy,
-    inside,
-    judged,
+    lesion_pixels,
     near_lesion,
+    overlap_metrics,
     pixel_auprc,
     pointing,
 )
 from pneumo.inference import localisation, saliency
 from pneumo.inference.gallery import gallery
-from pneumo.inference.localisation import localised, randomly, sections
+from pneumo.inference.localisation import measure_localisation, sections, with_random_weights
 from pneumo.training.predict import Predictions
 
 SIDE = 32
@@ -62,8 +62,8 @@ def test_the_figures_are_those_of_a_naive_loop(seed, levels):
 def test_a_perfect_map_has_all_and_an_even_one_the_lesion_s_share():
     lesions = square(4, 6, 8)[None] > 0
     near = near_lesion(lesions[0])[None]
-    assert np.allclose(judged(lesions.astype(np.float32), lesions, near), 1)
-    even = judged(np.ones((1, SIDE, SIDE), np.float32), lesions, near)
+    assert np.allclose(overlap_metrics(lesions.astype(np.float32), lesions, near), 1)
+    even = overlap_metrics(np.ones((1, SIDE, SIDE), np.float32), lesions, near)
     assert np.allclose(even, [[near.mean(), 64 / SIDE**2, 64 / SIDE**2]])
 
 
@@ -75,8 +75,8 @@ def test_a_maximum_beside_the_lesion_is_a_hit_within_three_hundredths_of_the_sid
 
 def test_a_lesion_thinner_than_a_pixel_is_not_empty():
     thin = square(3, 3, 2) // 5
-    assert inside(thin).sum() == 4
-    assert inside(square(3, 3, 2)).sum() == 4
+    assert lesion_pixels(thin).sum() == 4
+    assert lesion_pixels(square(3, 3, 2)).sum() == 4
 
 
 def test_intervals_of_means_resample_whole_patients():
@@ -137,8 +137,8 @@ def squares(made, composed, workdir):  # noqa: F811
 
 def test_a_model_that_looks_at_lesions_is_told_from_randomised_ones(squares):
     trained, dataset = squares()
-    found = localised(trained, dataset, np.arange(30))
-    assert (found.n_images, found.n_unmasked) == (20, 0)
+    found = measure_localisation(trained, dataset, np.arange(30))
+    assert (found.n_images, found.n_unannotated) == (20, 0)
     for map_ in saliency.MAPS:
         for one in found.of(map_):
             assert one.verdict == localisation.BETTER
@@ -149,7 +149,7 @@ def test_a_model_that_looks_at_lesions_is_told_from_randomised_ones(squares):
 
 def test_randomised_weights_are_no_better_than_randomised_weights_and_it_says_so(squares):
     trained, dataset = squares()
-    found = localised(randomly(trained, 99), dataset, np.arange(30))
+    found = measure_localisation(with_random_weights(trained, 99), dataset, np.arange(30))
     said = markdown(sections(found))
     assert said.count("SHOWN to be") == len(saliency.MAPS)
     assert "no better than randomised" in said
@@ -158,7 +158,7 @@ def test_randomised_weights_are_no_better_than_randomised_weights_and_it_says_so
 def test_an_empty_map_counts_as_chance(squares, monkeypatch):
     trained, dataset = squares()
     monkeypatch.setitem(saliency.MAPS, "grad_cam", lambda _, images: np.zeros((len(images), SIDE, SIDE)))
-    found = localised(trained, dataset, np.arange(30))
+    found = measure_localisation(trained, dataset, np.arange(30))
     assert found.empty["grad_cam"] == (20, 20)
     for one in found.of("grad_cam"):
         assert one.trained.value == pytest.approx(one.chance)
@@ -168,7 +168,7 @@ def test_an_empty_map_counts_as_chance(squares, monkeypatch):
 
 def test_every_lesion_is_of_one_size(squares):
     trained, dataset = squares()
-    found = localised(trained, dataset, np.arange(30))
+    found = measure_localisation(trained, dataset, np.arange(30))
     for map_ in saliency.MAPS:
         by_size = {size: found.of(map_, size) for size in localisation.SIZES}
         assert sum(ones[0].n_images for ones in by_size.values() if ones) == 20
@@ -180,7 +180,7 @@ def test_every_lesion_is_of_one_size(squares):
 def test_randomised_models_are_the_same_each_time_and_leave_the_random_state(squares):
     trained, _ = squares()
     state = torch.random.get_rng_state()
-    one, again, other = (randomly(trained, seed).model.state_dict() for seed in (1, 1, 2))
+    one, again, other = (with_random_weights(trained, seed).model.state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["head.weight"], other["head.weight"])
@@ -188,8 +188,8 @@ def test_randomised_models_are_the_same_each_time_and_leave_the_random_state(squ
 
 def test_without_drawn_lesions_it_is_skipped_and_said(squares):
     trained, dataset = squares(n_masked=0)
-    assert localised(trained, dataset, np.arange(10)) is None
-    assert localised(trained, squares()[1], np.arange(20, 30)) is None
+    assert measure_localisation(trained, dataset, np.arange(10)) is None
+    assert measure_localisation(trained, squares()[1], np.arange(20, 30)) is None
     assert "Skipped: none of these images has a lesion" in markdown(sections(None))
 
 
@@ -197,8 +197,8 @@ def test_positives_that_nobody_drew_are_counted_as_left_out(squares):
     trained, dataset = squares()
     table = dataset.cohort.table.assign(label=1)
     more = replace(dataset, cohort=replace(dataset.cohort, table=table))
-    found = localised(trained, more, np.arange(30))
-    assert found.n_unmasked == 10
+    found = measure_localisation(trained, more, np.arange(30))
+    assert found.n_unannotated == 10
     assert "Left out: 10 positives whose lesion nobody drew." in markdown(sections(found))
 
 

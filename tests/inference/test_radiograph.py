@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_images
 from pneumo.data import phantom
 from pneumo.data.decode.grayscale import UnreadableError
 from pneumo.data.decode.images import load_grey, load_grey_and_colour
-from pneumo.inference.radiograph import oddity, read_radiograph
+from pneumo.inference.radiograph import implausibility, read_radiograph
 
 REAL = os.environ.get("PNEUMO_REALDATA")
 
@@ -24,13 +24,13 @@ def test_the_phantom_s_drawings_pass():
         for pixels, _ in phantom.draw(phantom.studies(60, 3), 64, 3)
         for read_radiograph in pixels
     ]
-    assert [oddity(one, 0.0) for one in drawn] == [""] * 60
+    assert [implausibility(one, 0.0) for one in drawn] == [""] * 60
 
 
 @pytest.mark.skipif(not REAL, reason="PNEUMO_REALDATA is not set")
 def test_real_frontal_films_pass():
     films = [*Path(REAL, "nih").rglob("*.png"), *Path(REAL, "dicom").glob("[1t]*.dcm")]
-    flagged = [path for path in films if oddity(*load_grey_and_colour(path.parent, path.name))]
+    flagged = [path for path in films if implausibility(*load_grey_and_colour(path.parent, path.name))]
     assert len(films) > 1000
     assert not flagged
 
@@ -53,20 +53,20 @@ def test_grey_saved_as_colour_is_no_colour(tmp_path, mode):
     grey = np.tile(np.linspace(40, 250, 80).astype(np.uint8), (80, 1))
     Image.fromarray(grey).convert(mode).save(tmp_path / "x.png")
     seen, colour = load_grey_and_colour(tmp_path, "x.png")
-    assert oddity(seen, colour) == ""
+    assert implausibility(seen, colour) == ""
     assert np.array_equal(seen, load_grey(tmp_path, "x.png"))
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_a_blank_is_flagged(level):
     noise = np.random.default_rng(0).integers(-3, 4, (200, 200))
-    assert oddity(np.clip(level + noise, 0, 255).astype(np.uint8), 0.0) == "nearly one shade"
+    assert implausibility(np.clip(level + noise, 0, 255).astype(np.uint8), 0.0) == "nearly one shade"
 
 
 def test_a_body_that_reaches_no_edge_is_flagged():
     down, across = np.mgrid[-1:1:256j, -1:1:256j]
     body = (down / 0.6) ** 2 + (across / 0.8) ** 2 < 1
-    assert oddity(np.where(body, 140, 0).astype(np.uint8), 0.0) == "dark all around, as a CT slice is"
+    assert implausibility(np.where(body, 140, 0).astype(np.uint8), 0.0) == "dark all around, as a CT slice is"
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
@@ -78,9 +78,9 @@ def test_a_real_slice_in_dicom_is_refused_by_its_modality(name):
 def test_what_the_check_misses_is_known():
     """A grey photograph passes: docs/predicting.md says so."""
     photo = Image.fromarray(load_sample_images().images[0]).convert("L")
-    assert oddity(np.asarray(photo), 0.0) == ""
+    assert implausibility(np.asarray(photo), 0.0) == ""
 
 
 def test_a_strip_is_flagged():
-    assert "too narrow" in oddity(np.zeros((100, 201), np.uint8), 0.0)
-    assert "too narrow" not in oddity(np.zeros((100, 200), np.uint8), 0.0)
+    assert "too narrow" in implausibility(np.zeros((100, 201), np.uint8), 0.0)
+    assert "too narrow" not in implausibility(np.zeros((100, 200), np.uint8), 0.0)

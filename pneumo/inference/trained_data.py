@@ -1,4 +1,4 @@
-"""Whether the data are those that a run was trained on, and which of its own images can still be judged."""
+"""Whether the data are those that a run was trained on, and which of its images can still be evaluated."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +13,8 @@ from pneumo.runs import identity
 from pneumo.runs.identity import TEST, TRAIN, VAL, DatasetIdentity
 
 
-def refuse_other_splits(models: Sequence[LoadedModel]) -> None:
-    """InputError: models that shall answer together were not trained on the same split of the same images."""
+def check_same_split(models: Sequence[LoadedModel]) -> None:
+    """InputError: models of an ensemble were not trained on the same split of the same images."""
     for other in models[1:]:
         first = models[0]
         if first.images and other.images:
@@ -25,15 +25,15 @@ def refuse_other_splits(models: Sequence[LoadedModel]) -> None:
             raise InputError(
                 listed(
                     f"The runs {first.run_id} and {other.run_id} were split differently or are of other data "
-                    "and cannot answer together; from the first to the second:",
+                    "and cannot form an ensemble; from the first to the second:",
                     differing,
                 )
             )
 
 
-def as_trained(model: LoadedModel, own: Dataset) -> Dataset:
-    """The same data in the split that the model was trained on: where the rows of a table are in another
-    order, the split is drawn otherwise."""
+def with_trained_split(model: LoadedModel, own: Dataset) -> Dataset:
+    """The same data in the split that the model was trained on, which is drawn otherwise where the rows of a
+    table are in another order now."""
     if model.images is None or model.images.data != DatasetIdentity.of(own).data:
         return own
     order = identity.order_of(own.cohort)
@@ -41,7 +41,7 @@ def as_trained(model: LoadedModel, own: Dataset) -> Dataset:
     return replace(own, split=replace(own.split, train=train, val=val, test=test))
 
 
-def refuse_other_data(model: LoadedModel, own: Dataset) -> None:
+def check_same_data(model: LoadedModel, own: Dataset) -> None:
     """InputError: its images, labels, lesions, patients or split are not those that it was trained on."""
     name = f"The data of run {model.run_id} are not those that it was trained on:"
     if model.images is None:
@@ -71,7 +71,8 @@ def common_rows(models: Sequence[LoadedModel], own: Dataset) -> Array:
 
 
 def validation_rows(model: LoadedModel, own: Dataset) -> Array:
-    """Of its own data: what it was validated on and has not changed since."""
+    """The rows of a model's own data that it was validated on and that have not changed since. InputError:
+    they are not of both classes."""
     if model.images is None:
         return own.split.val
     now, order = DatasetIdentity.of(own), identity.order_of(own.cohort)
