@@ -142,14 +142,11 @@ def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
         "n_positive": int(evaluation.predictions.labels.sum()),
         "threshold": float(expit(evaluation.predictions.threshold)),
         "temperature": evaluation.predictions.temperature,
-        "figures": evaluation.metrics,
+        "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
         "draws_left_out": evaluation.left_out,
         "auroc_delong": evaluation.delong,
-        "subgroups": [
-            {("figures" if name == "metrics" else name): value for name, value in vars(one).items()}
-            for one in groups
-        ],
+        "subgroups": [vars(one) for one in groups],
     }
     return json.dumps(nan_as_none(content), indent=1, allow_nan=False)
 

@@ -49,7 +49,7 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     assert "The test split has now been looked at 2 times: the more often" in said
     own = csv_of(one, "predictions.csv").query("split == 'test'")
     found = json_of(one, "phantom-test-none")
-    assert found["figures"]["auroc"] == pytest.approx(roc_auc_score(own["label"], own["score"]), abs=1e-9)
+    assert found["metrics"]["auroc"] == pytest.approx(roc_auc_score(own["label"], own["score"]), abs=1e-9)
     metrics = query.metrics_of(one)
     assert metrics["eval/test/auroc"] == pytest.approx(metrics["test/auroc"])
     assert metrics["eval/test/recall"] == pytest.approx(metrics["test/recall"])
@@ -103,8 +103,8 @@ def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, cap
     assert (found["threshold"], found["temperature"]) == (own["threshold"], own["temperature"])
     assert "patients" in capsys.readouterr().out
     metrics = query.metrics_of(run_id)
-    assert metrics["eval/phantom-all-none/auroc"] == pytest.approx(found["figures"]["auroc"])
-    assert metrics["eval/val/auroc"] == pytest.approx(own["figures"]["auroc"])
+    assert metrics["eval/phantom-all-none/auroc"] == pytest.approx(found["metrics"]["auroc"])
+    assert metrics["eval/val/auroc"] == pytest.approx(own["metrics"]["auroc"])
     invoke(["evaluate", run_id, "data=phantom", "data.seed=5", "data.n_images=20"])  # too few to be divided
     assert json_of(run_id, "phantom-all-none")["n_images"] == 20
     assert {one["kind"] for one in found["subgroups"]} == {"lesion", "view", "sex", "age"}
@@ -151,7 +151,7 @@ def test_predictions_of_any_model_are_scored(predictions, workdir, capsys):
     found = json.loads((workdir / "preds.evaluation.json").read_text())
     test = table.query("split == 'test'")
     assert found["n_images"] == 100
-    assert found["figures"]["auroc"] == pytest.approx(roc_auc_score(test["label"], test["score"]), abs=1e-9)
+    assert found["metrics"]["auroc"] == pytest.approx(roc_auc_score(test["label"], test["score"]), abs=1e-9)
     assert "Threshold and temperature from the 100 rows of val." in capsys.readouterr().out
     assert {file.suffix for file in workdir.glob("preds.evaluation.*")} == {".md", ".html", ".json"}
 

@@ -177,7 +177,7 @@ def test_json_of_an_evaluation_equals_the_logged_metrics_and_a_run_is_not_compar
     found = json_of(capsys, "evaluate", there, "--split", "val")
     logged = query.metrics_of(there)
     assert (found["run_id"], found["split"], found["tta"]) == (there, "val", "none")
-    assert found["figures"]["auroc"] == logged["eval/val/auroc"]
+    assert found["metrics"]["auroc"] == logged["eval/val/auroc"]
     assert found["intervals"]["auroc"] == [logged["eval/val/auroc_low"], logged["eval/val/auroc_high"]]
     for same in (["best", "best"], [there, there], ["best", there]):
         with pytest.raises(InputError, match=f"^compare needs two different runs, both are {there}$"):
@@ -217,7 +217,7 @@ def test_json_of_a_score_is_that_of_its_file_and_what_is_unknown_is_null(workdir
     found = json_of(capsys, "score", "p.csv")
     assert found.pop("file") == "p.csv"
     assert found == json.loads((workdir / "p.evaluation.json").read_text())
-    assert found["figures"]["slope"] is None  # a threshold separates the classes
+    assert found["metrics"]["slope"] is None  # a threshold separates the classes
 
 
 def test_json_of_a_data_check_counts_the_data_and_its_messages_go_to_stderr(workdir, capsys):

@@ -124,7 +124,7 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
     assert (found["OB"].n_images, found["OB"].verdict) == (2, "none is positive")
     evaluation_ = Evaluation.of(predictions, draws=20)
     content = json.loads(report.as_json(evaluation_, list(found.values())), parse_constant=pytest.fail)
-    assert content["subgroups"][2]["figures"]["auroc"] is None
+    assert content["subgroups"][2]["metrics"]["auroc"] is None
     groups = report.sections(evaluation_, list(found.values()), "", [])[-1]
     assert groups.rows[2][3:5] == ["-", "-"]
 
