@@ -190,7 +190,7 @@ def test_without_drawn_lesions_it_is_skipped_and_said(squares):
     trained, dataset = squares(n_masked=0)
     assert measure_localisation(trained, dataset, np.arange(10)) is None
     assert measure_localisation(trained, squares()[1], np.arange(20, 30)) is None
-    assert "Skipped: none of these images has a lesion" in markdown(sections(None))
+    assert "Skipped: none of these images has an annotated lesion" in markdown(sections(None))
 
 
 def test_positives_that_nobody_drew_are_counted_as_left_out(squares):
@@ -199,7 +199,7 @@ def test_positives_that_nobody_drew_are_counted_as_left_out(squares):
     more = replace(dataset, cohort=replace(dataset.cohort, table=table))
     found = measure_localisation(trained, more, np.arange(30))
     assert found.n_unannotated == 10
-    assert "Left out: 10 positives whose lesion nobody drew." in markdown(sections(found))
+    assert "Left out: 10 positives without an annotated lesion." in markdown(sections(found))
 
 
 def captions(figure):

@@ -10,7 +10,7 @@ from pneumo.components.models import Classifier
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
 from pneumo.inference.model import LoadedModel
-from pneumo.inference.saliency import MAPS, drawn, grad_cam, hires_cam, maps_of, saliency
+from pneumo.inference.saliency import MAPS, grad_cam, hires_cam, maps_of, mask_head, saliency
 from pneumo.training.device import Accelerator
 
 ARCHITECTURES = {
@@ -210,6 +210,6 @@ def test_what_a_mask_head_draws_lies_where_it_draws(made):
     seen = []
     forward = trained.model.forward
     trained.model.forward = lambda x, drawing=False: (seen.clear(), seen.append(x), forward(x, drawing))[2]
-    found = drawn(trained, images)
+    found = mask_head(trained, images)
     assert found[0, :16, :16].mean() > 0.9 > 0.2 > found[0, 32:, 32:].mean()
     assert found[1, 48:, 32:48].mean() > 0.9 > 0.2 > found[1, :32].mean()
