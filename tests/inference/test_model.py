@@ -117,6 +117,6 @@ def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
 
 def test_a_run_without_a_best_model_is_said(finished, monkeypatch):
     run_id = finished()
-    monkeypatch.setattr(query, "checkpoint_of", lambda run, file: None)
+    monkeypatch.setattr(query, "find_checkpoint", lambda run, file: None)
     with pytest.raises(InputError, match=r"has no best\.pt"):
         load_model(run_id)

@@ -112,7 +112,7 @@ def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkey
     def gone(run_id, path):
         raise InputError(f"Run {run_id} has no {path}")
 
-    monkeypatch.setattr(query, "text_of", gone)
+    monkeypatch.setattr(query, "read_text", gone)
     invoke(["report", "--out", "gone"])
     text = (store / "gone.md").read_text()
     assert "its predictions are gone" in text
