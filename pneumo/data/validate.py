@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo.data.cohort import need_both_classes
-from pneumo.data.decode.rle import NO_LESION
+from pneumo.data.decode.lesion_rle import NO_LESION
 from pneumo.data.tables import known, need_columns, of_images, sexes, years
 from pneumo.errors import InputError, listed, one_line
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from pneumo.data.cohort import Cohort
 from pneumo.data.decode.images import UnreadableError, load_grey
-from pneumo.data.decode.rle import decode_rle
+from pneumo.data.decode.lesion_rle import decode_rle
 from pneumo.data.sources.table import Table
 from pneumo.errors import InputError
 

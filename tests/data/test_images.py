@@ -14,7 +14,7 @@ from PIL import Image
 
 from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
 from pneumo.data.decode.images import FilePixels, ImageFile, load_grey, resized, resized_mask
-from pneumo.data.decode.rle import decode_rle
+from pneumo.data.decode.lesion_rle import decode_rle
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 

@@ -12,7 +12,7 @@ import pytest
 from pneumo.data.cohort import Cohort
 from pneumo.data.decode.dicom import header, stored
 from pneumo.data.decode.images import load_grey
-from pneumo.data.decode.rle import NO_LESION, decode_rle
+from pneumo.data.decode.lesion_rle import NO_LESION, decode_rle
 from pneumo.data.sources.nih import Nih
 from pneumo.data.sources.siim import SIIM_SIDE_PX, SiimDicom, SiimPng, read_rle
 from pneumo.data.split import split_cohort

@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 from pneumo.data.cohort import Digests, PixelBlock
 from pneumo.data.contents import contents, cores, hash_of
 from pneumo.data.decode.grayscale import Pixel, UnreadableError, detector_top, eight_bits, need_size
-from pneumo.data.decode.rle import NO_LESION, _size, decode_rle
+from pneumo.data.decode.lesion_rle import NO_LESION, _size, decode_rle
 from pneumo.errors import one_line
 
 BLOCK_ROWS = 16  # two blocks in flight: at 512 px at most 16 MB, and what is written is still in the cache

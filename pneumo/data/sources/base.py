@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo.data.cohort import CORE, Cohort
-from pneumo.data.decode.rle import NO_LESION
+from pneumo.data.decode.lesion_rle import NO_LESION
 from pneumo.data.tables import known, need_columns, sexes, years
 from pneumo.data.validate import validate_draft, with_patients
 from pneumo.errors import InputError
