@@ -79,7 +79,7 @@ def collapse_message(result: SplitResult, split: str, reason: str) -> str:
     ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its predictions"
     return (
         f"COLLAPSED: {count:,} of {n:,} {split} images are called {called} (P at or above .5). "
-        f"AUROC {result.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\\nLikely: {reason}"
+        f"AUROC {result.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
     )
 
 

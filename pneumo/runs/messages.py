@@ -125,8 +125,9 @@ def result_table(
     positive = len(np.unique(patients[labels == 1]))
     title = f"{split}, {len(labels):,} images of {known} patients, {int(labels.sum()):,} positive"
     if patients_known and positive < FEW_PATIENTS:
-        few = f"only {positive} patients are" if positive > 1 else "a single patient is"
-        title += f"\n{few} positive, on which these metrics rest"
+        title += (
+            f"\nonly {positive} positive patient{'' if positive == 1 else 's'}: these metrics are uncertain"
+        )
     rows = [
         [METRICS[key].in_terminal, decimal_or_dash(result.metrics[key]), interval(ends)]
         for key, ends in result.intervals.items()
@@ -137,6 +138,6 @@ def result_table(
 def operating_point(result: SplitResult) -> str:
     """The notes under the table of metrics."""
     return (
-        f"accuracy to F1 at threshold {decimal(result.threshold, 2)}, the best F1 on validation\\n"
+        f"accuracy to F1 at threshold {decimal(result.threshold, 2)}, the best F1 on validation\n"
         "* of the 0/1 predictions, as in the 2024 report; it does not measure the ranking"
     )
