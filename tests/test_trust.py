@@ -114,7 +114,7 @@ def test_of_grown_data_the_images_that_are_test_in_both_can_be_evaluated(world, 
     for said in (
         "20 images are new",
         "14 images are in another split",
-        "6 of the 44 test images of now were trained on",
+        "6 of the 44 current test images were trained on",
         "--split common evaluates the 32 images",
     ):
         assert said in str(refused.value)
@@ -401,7 +401,7 @@ def test_a_checkpoint_that_another_run_has_written_over_is_nobody_s(world, train
         lambda: train("seed=2", f"model.pretrained={one}"),
         lambda: invoke(["reproduce", one]),
     ):
-        with pytest.raises(InputError, match=f"is of another run, {other}: it was written over"):
+        with pytest.raises(InputError, match=f"belongs to another run, {other}, which has overwritten it"):
             again()
 
 

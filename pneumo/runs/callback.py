@@ -1,4 +1,4 @@
-"""Hooks of a run under way: a study's trial reports its metrics and stops it, a plain run does nothing."""
+"""Hooks of a run: the trial of a study follows and may stop a run through them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,27 +8,29 @@ from pneumo.display.console import Advance, Terminal
 
 
 class RunCallback:
-    """Does nothing; subclasses override the hooks that they need and set what the run shall be called."""
+    """The callback of a run that is no trial: it loads the data and does nothing else. Subclasses override
+    hooks and set attributes."""
 
     terminal: Terminal
-    run_id: str | None = None  # an MLflow run that was begun before and not finished
+    run_id: str | None = None  # of an unfinished MLflow run to continue
     run_name: str | None = None
-    parent: str | None = None  # the MLflow run above this one
-    study_id: str | None = None  # of the study that the run is of
+    parent: str | None = None  # id of the parent run in MLflow
+    study_id: str | None = None
     tags: Mapping[str, object] = {}
 
     def __init__(self) -> None:
         self.terminal = Terminal()
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
-        """The run's data, ready."""
+        """Loads the data of the run; `advance` is called with (done, total)."""
         return load_dataset(source, advance)
 
     def on_start(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
-        """The run exists; `history` holds the epochs it is resumed after. InputError: it must not go on."""
+        """Called when the run exists in MLflow, with the metrics of the epochs before it was resumed.
+        InputError: the run must not continue."""
 
     def on_epoch_end(self, epoch: int, metrics: Mapping[str, float], is_last: bool) -> None:
-        """An epoch is done. PrunedError: the run shall stop."""
+        """Called after each epoch, numbered from 1. PrunedError: the run stops."""
 
     def ensure_owned(self) -> None:
-        """Called before anything is written of the run. SupersededError: another process goes on with it."""
+        """Called before each write. SupersededError: another process has taken over the run."""

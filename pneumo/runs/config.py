@@ -1,15 +1,14 @@
-"""The door: a composed configuration becomes an Experiment, and nothing behind it sees a DictConfig."""
+"""Turns a configuration that Hydra composed, or that a run stored as YAML, into an Experiment."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 from uuid import uuid4
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,23 +26,23 @@ if TYPE_CHECKING:
     from pneumo.runs.experiment import Experiment, Parameter
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
-STUDY = (  # what a study adds at the top level: not a run's business
+STUDY = (  # top-level keys of a study, which a run ignores
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
     *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
 )
-OURS = ["pneumo.data.sources.*", "pneumo.components.*"]
+OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
 def trusted_targets() -> list[str]:
-    """What a configuration may name as a `_target_`: pneumo's components, those of installed plugins, and
-    what PNEUMO_TRUST adds to them (names like mypkg.losses.Mine or mypkg.*, separated by commas)."""
+    """What a configuration may name as a `_target_`: pneumo's components, those of installed plugins, and the
+    names in PNEUMO_TRUST, such as mypkg.losses.Mine or mypkg.*, separated by commas."""
     added = os.environ.get("PNEUMO_TRUST", "").split(",")
     installed = [f"{package}.*" for package in search_path.plugins()]
-    return OURS + installed + [name.strip() for name in added if name.strip()]
+    return OWN_TARGETS + installed + [name.strip() for name in added if name.strip()]
 
 
 def compose_train(overrides: Sequence[str]) -> DictConfig:
-    """What train.py would be given. InputError: there is no such choice or key."""
+    """The configuration of train.py with these overrides. InputError: a choice or key does not exist."""
     search_path.register()
     try:
         with initialize_config_dir(str(search_path.OWN)):
@@ -53,21 +52,21 @@ def compose_train(overrides: Sequence[str]) -> DictConfig:
 
 
 def choices_of(group: str) -> list[str]:
-    """The choices of a group."""
+    """The choices of a config group, sorted."""
     return sorted({path.stem for folder in folders() for path in (folder / group).glob("[!_]*.yaml")})
 
 
 def current_targets(group: str) -> dict[str, str]:
-    """Where the classes of our components are now, by their names: a stored configuration may name one by the
-    module it was in before."""
+    """The `_target_` of each component of a group by its class name, since stored configurations may name
+    modules in which the classes no longer are."""
     files = [path for folder in folders() for path in (folder / group).glob("*.yaml")]
     targets = [OmegaConf.select(OmegaConf.load(path), "_target_") for path in files]
     return {class_name(target): target for target in targets if target}
 
 
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
-    """`choices`: the names chosen in the groups, where Hydra did not compose the configuration just now.
-    InputError: a value is missing, of the wrong kind, or out of its range."""
+    """The experiment of a configuration. `choices`, by group, are needed where Hydra is not running.
+    InputError: a value is missing, of the wrong type, or out of its range."""
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in STUDY])
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -101,7 +100,7 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
 
 
 def from_yaml(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":
-    """The experiment of a run from its config.yaml, with some values changed, by their dotted names."""
+    """The experiment of a run's config.yaml, with `changes` to values by their dotted names."""
     config = OmegaConf.create(yaml)
     assert isinstance(config, DictConfig)
     for group in GROUPS:
@@ -113,71 +112,55 @@ def from_yaml(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any])
 
 
 def default_parameters(experiment: "Experiment") -> dict[str, Any]:
-    """What parameters are that are not given, by dotted name: so a configuration of before they existed is
-    met with what was done then."""
+    """The default values of all parameters, by dotted name."""
     return {
-        f"{owner}.{one.name}": one.default
-        for owner in (*GROUPS, "fit")
-        for one in fields(getattr(experiment, owner))
-        if one.default is not MISSING
+        f"{group}.{parameter.name}": parameter.default
+        for group in (*GROUPS, "fit")
+        for parameter in fields(getattr(experiment, group))
+        if parameter.default is not MISSING
     }
 
 
 def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
-    """The file of a choice of `experiment=` that composes to this experiment, but for its seed and for what
-    does not decide what is learned: its choices, and the values that differ from theirs.
-    InputError: there is no such choice."""
+    """The YAML of a choice of `experiment=` that composes to this experiment, apart from its seed and
+    what does not affect the weights. InputError: one of its choices does not exist."""
     choices = [f"{group}={choice}" for group, choice in experiment.choices.items()]
-    there: Any = OmegaConf.to_container(compose_train(choices), resolve=True)
-    wanted: Any = OmegaConf.to_container(OmegaConf.create(experiment.yaml), resolve=True)
+    composed, wanted = compose_train(choices), OmegaConf.create(experiment.yaml)
+    defaults, parameters = (
+        dict(flatten(cast(Any, OmegaConf.to_container(settings, resolve=True))))
+        for settings in (composed, wanted)
+    )
     kept = {*experiment.identity, *PLACES, "tta"} - {"seed"}
-    chosen = [{f"override /{group}": choice} for group, choice in experiment.choices.items()]
+    recipe = OmegaConf.create({"defaults": [{f"override /{k}": v} for k, v in experiment.choices.items()]})
+    for name, value in parameters.items():
+        if name in kept and (name not in defaults or defaults[name] != value):
+            OmegaConf.update(recipe, name, OmegaConf.select(wanted, name))
     header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
-    settings = {"defaults": chosen, **changed_values(there, wanted, kept)}
-    return header + yaml.safe_dump(settings, sort_keys=False)
-
-
-def changed_values(
-    there: Mapping[str, Any], wanted: Mapping[str, Any], kept: Collection[str], prefix: str = ""
-) -> Any:
-    """Of nested settings those that differ and whose dotted names are kept."""
-    found = {}
-    for key, value in wanted.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            before = there.get(key)
-            if inner := changed_values(
-                before if isinstance(before, Mapping) else {}, value, kept, f"{name}."
-            ):
-                found[key] = inner
-        elif name in kept and (key not in there or there[key] != value):
-            found[key] = value
-    return found
+    return header + OmegaConf.to_yaml(recipe)
 
 
 def from_recipe(text: str, choices: Mapping[str, str]) -> "Experiment":
-    """The experiment that a file of conf/experiment composes to. InputError: it does not compose."""
+    """The experiment of a YAML such as those in conf/experiment. InputError: it does not compose."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "experiment" / f"{uuid4().hex}.yaml"
         path.parent.mkdir()
         path.write_text(text)
-        return load(
-            compose_train([f"experiment={path.stem}", f"hydra.searchpath=[file://{folder}]"]), choices
-        )
+        composed = compose_train([f"experiment={path.stem}", f"hydra.searchpath=[file://{folder}]"])
+        return load(composed, choices)
 
 
 def run_overrides(overrides: Iterable[str]) -> list[str]:
-    """Those that say something of a run, not of a study."""
-    return [given for given in overrides if override_key(given).split(".")[0] not in STUDY]
+    """The overrides of a run, without those of a study."""
+    return [override for override in overrides if override_key(override).split(".")[0] not in STUDY]
 
 
 def override_key(override: str) -> str:
-    """optimizer.lr of optimizer.lr=1e-3, loss of ++loss=bce"""
+    """The key of an override: optimizer.lr of optimizer.lr=1e-3, loss of ++loss=bce."""
     return override.split("=", 1)[0].lstrip("+~")
 
 
 def override_value(override: str) -> Any:
-    """The value in optimizer.lr=1e-3, as Hydra reads it. InputError: it cannot be read."""
+    """The value of an override, as Hydra parses it. InputError: Hydra cannot parse it."""
     try:
         return OverridesParser.create().parse_override(override).value()
     except HydraException as error:
@@ -185,16 +168,14 @@ def override_value(override: str) -> Any:
 
 
 def instantiate_component(group: str, settings: Mapping[str, Any]) -> Any:
-    """The component of a group. Nothing is imported that may not be named."""
+    """The component of a config group. InputError: its class is not trusted or does not exist, or a value is
+    not valid; a class that is not trusted is not imported."""
     target = settings.get("_target_")
     if not isinstance(target, str):
         raise InputError(f"{group}._target_ must name a class, got {target!r}")
     try:
-        with execution_whitelist(trusted_targets()):
-            without_values = instantiate(
-                {"_target_": target, "_partial_": True}
-            )  # unlike get_class, it refuses
-            check_kinds(group, without_values.func, settings)
+        with execution_whitelist(trusted_targets()):  # which get_class ignores
+            check_kinds(group, instantiate({"_target_": target, "_partial_": True}).func, settings)
             return instantiate(dict(settings), _convert_="all")
     except InputError:
         raise
@@ -202,41 +183,28 @@ def instantiate_component(group: str, settings: Mapping[str, Any]) -> Any:
         raise InputError(f"{group}: {' '.join(str(error).split())}") from error
 
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+
+
 def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
-    """InputError: a value is not of the kind that its field in the dataclass is declared as."""
+    """Raises InputError if a value does not have the type of its field in the dataclass `cls`."""
     declared = get_type_hints(cls)
     for name, value in settings.items():
-        wanted = declared.get(name, Any)
-        kinds = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
-        plain = [kind for kind in kinds if kind in NAMES]
-        if plain and not any(has_kind(value, kind) for kind in kinds):
-            words = " or ".join(NAMES[kind] for kind in plain)
-            raise InputError(f"{group}.{name} must be {words}, got {value!r}")
-
-
-NAMES: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text",
-    type(None): "null",
-}
-
-
-def has_kind(value: object, kind: Any) -> bool:
-    if kind not in NAMES:
-        return True
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+        annotation = declared.get(name, Any)
+        kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        accepted = {*kinds, int} if float in kinds else {*kinds}
+        if KINDS.keys() >= accepted and type(value) not in accepted:
+            expected = " or ".join(KINDS[kind] for kind in kinds)
+            raise InputError(f"{group}.{name} must be {expected}, got {value!r}")
 
 
 def class_label(settings: Mapping[str, Any]) -> str:
+    """The lower-case name of a component's class, where no choice is known."""
     return str(settings.get("_target_", "?")).rsplit(".", 1)[-1].lower()
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> "list[tuple[str, Parameter]]":
-    """Nested settings as (dotted name, value); lists as text."""
+    """Nested settings as pairs of a dotted name and a value; lists become text."""
     pairs: list[tuple[str, Parameter]] = []
     for key, value in node.items():
         if isinstance(value, Mapping):

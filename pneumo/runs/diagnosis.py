@@ -1,4 +1,4 @@
-"""What a finished run is worth, in numbers and in words."""
+"""The results of a finished run on a split, metrics of its training, and why it may have collapsed."""
 
 from dataclasses import dataclass
 
@@ -17,53 +17,50 @@ from pneumo.training.predict import Predictions
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
 
-FEW_PATIENTS = 20
+FEW_PATIENTS = 20  # with a positive image, too few to learn from
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """One split's predictions, judged at a threshold that was chosen elsewhere."""
+    """Predictions on one split, with metrics and 95% intervals at a threshold chosen elsewhere."""
 
     predictions: Predictions
-    patients: np.ndarray
+    patients: np.ndarray  # (N,) equal for images of one patient
     threshold: float
     metrics: dict[str, float]
     intervals: dict[str, Interval]
 
     @classmethod
     def of(cls, predictions: Predictions, patients: np.ndarray, threshold: float) -> "SplitResult":
+        """Computes the metrics and intervals."""
         labels, scores = predictions.labels, predictions.scores
-        metrics = compute_metrics(labels, scores, threshold)
-        return cls(
-            predictions,
-            patients,
-            threshold,
-            {"loss": predictions.loss, **metrics},
-            bootstrap_intervals(labels, scores, patients, threshold),
-        )
+        metrics = {"loss": predictions.loss, **compute_metrics(labels, scores, threshold)}
+        intervals = bootstrap_intervals(labels, scores, patients, threshold)
+        return cls(predictions, patients, threshold, metrics, intervals)
 
-    def named(self, part: str) -> dict[str, float]:
-        """`test/auroc`, `test/auroc_low`, `test/auroc_high`, ..."""
-        named = {f"{part}/{name}": value for name, value in self.metrics.items()}
+    def named(self, split: str) -> dict[str, float]:
+        """`test/auroc`, `test/auroc_low`, `test/auroc_high`, ...; those that are not finite are left out."""
+        named = {f"{split}/{name}": value for name, value in self.metrics.items()}
         for name, (low, high) in self.intervals.items():
-            named |= {f"{part}/{name}_low": low, f"{part}/{name}_high": high}
+            named |= {f"{split}/{name}_low": low, f"{split}/{name}_high": high}
         return {name: value for name, value in named.items() if np.isfinite(value)}
 
     @property
     def collapsed(self) -> bool:
+        """Whether nearly all images are predicted to be of one class."""
         return calls_one_class(self.predictions.labels, self.predictions.scores)
 
 
 def training_metrics(train_state: TrainState) -> dict[str, float]:
-    """The figures behind the report's findings: do the curves jump, is there a gap, and the best and the
-    last epoch side by side."""
+    """Metrics of the whole training by their MLflow names: those of the best and the last epoch, how much the
+    validation curves fluctuate, and the gaps between training and validation."""
     history = train_state.history
     learned = [name for name in history[-1] if name.startswith(("train/", "val/"))]
     best, last = history[train_state.best_epoch - 1], history[-1]
     column = {name: np.array([metrics[name] for metrics in history]) for name in last}
+    epochs = {"best": best, "last": last}
     return {
-        **{f"best/{name.replace('/', '_')}": best[name] for name in learned},
-        **{f"last/{name.replace('/', '_')}": last[name] for name in learned},
+        **{f"{epoch}/{name.replace('/', '_')}": epochs[epoch][name] for epoch in epochs for name in learned},
         "best/epoch": train_state.best_epoch,
         "findings/val_loss_jump": jumpiness(column["val/loss"]),
         "findings/val_accuracy_jump": jumpiness(column["val/accuracy"]),
@@ -73,24 +70,24 @@ def training_metrics(train_state: TrainState) -> dict[str, float]:
     }
 
 
-def collapse_message(scored: SplitResult, part: str, reason: str) -> str:
-    """The sentence of a collapsed run."""
-    called = int((scored.predictions.scores >= 0.5).sum())
-    n = len(scored.predictions.labels)
-    answer, count = ("negative", n - called) if called < n / 2 else ("positive", called)
-    low, high = scored.intervals["auroc"]
-    ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its answers"
+def collapse_message(result: SplitResult, split: str, reason: str) -> str:
+    """The message of a run that predicts nearly one class alone; `reason` is that of `likely_reason`."""
+    positive = int((result.predictions.scores >= 0.5).sum())
+    n = len(result.predictions.labels)
+    called, count = ("negative", n - positive) if positive < n / 2 else ("positive", positive)
+    low, high = result.intervals["auroc"]
+    ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its predictions"
     return (
-        f"COLLAPSED: {count:,} of {n:,} {part} images are called {answer} (P at or above .5). "
-        f"AUROC {scored.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
+        f"COLLAPSED: {count:,} of {n:,} {split} images are called {called} (P at or above .5). "
+        f"AUROC {result.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
     )
 
 
 def likely_reason(
     experiment: Experiment, trainer: Trainer, train_state: TrainState, positive_patients: int
 ) -> str:
-    """Why a run collapsed, by what can be checked: a frozen random network, the crop, too few positive
-    patients in training, no learning at all."""
+    """Why a run collapsed, by what can be checked: a frozen random network, a crop that loses lesions, few
+    positive patients in training, or no learning at all."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
         return (
@@ -109,10 +106,10 @@ def likely_reason(
     if positive_patients < FEW_PATIENTS:
         return f"it has only {positive_patients} positive patients to learn from: too few."
     prevalence = trainer.split.numbers["split/train_prevalence"]
-    always_one, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
-    if reached < always_one + (1 - always_one) / 5:
+    constant, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
+    if reached < constant + (1 - constant) / 5:
         return (
-            f"it has not learned its training images either: accuracy {reached:.2f}, where one answer for "
-            f"all gives {always_one:.2f}; try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
+            f"it has not learned its training images either: accuracy {reached:.2f}, where one class "
+            f"for all gives {constant:.2f}; try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
         )
-    return "it learned its training images but nothing that holds for others; try augment=safe or more data."
+    return "it learned its training images but nothing that generalises; try augment=safe or more data."

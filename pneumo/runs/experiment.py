@@ -1,4 +1,4 @@
-"""One training run as plain objects: six components and a few settings."""
+"""The configuration of one training run as plain objects: six components and a few settings."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,8 @@ Parameter = str | int | float | bool | None
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
+    """One training run; see conf/ for the meaning of each setting."""
+
     data: Source
     augment: Augment
     model: ModelConfig
@@ -29,12 +31,12 @@ class Experiment:
     resume: str | None
     mlflow_experiment: str
     run_name: str | None
-    choices: dict[str, str]  # group -> the name chosen in it
-    overrides: list[str]  # as typed
+    choices: dict[str, str]  # config group -> chosen name
+    overrides: list[str]  # as given on the command line
     parameters: dict[str, Parameter]  # the whole configuration, by dotted name
-    yaml: str  # the same, to be composed again
+    yaml: str  # the same, as YAML
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The parameters that decide what is learned: equal ones give the same weights on the same images."""
+        """The parameters that affect the weights: if they and the images are equal, so are the weights."""
         return identity.configuration(self.parameters)

@@ -1,13 +1,11 @@
-"""What a thing is, computed from its content: the images of a data set and their split, a configuration, a
-study.
+"""Computes identities from content: of the images of a data set, of their split, of a configuration.
 
-Two things are the same when their identities are equal, wherever they lie, whatever they are called and in
-whatever order their rows come. Everything that reuses something made earlier (a cache, a checkpoint, a run, a
-study) asks here first; FORMAT is part of every identity, so that a later way of computing one is never taken
-for this one.
+Two things are the same if their identities are equal, whatever their paths, names and order of rows are. All
+code that reuses a result (a cache, a checkpoint, a run, a study) compares identities first. FORMAT is part of
+each, so that identities that are computed in different ways are never equal.
 """
 
-# N images; hashes are those of data/contents, 64 bits as int64, 0 where there is nothing to hash
+# N images; hashes are those of data/contents, 64 bits as int64, 0 where there is no content
 
 import hashlib
 import json
@@ -30,38 +28,41 @@ if TYPE_CHECKING:
 
 Hashes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-TRAIN, VAL, TEST = 1, 2, 4  # of `Images.split`; an image of fit.few_images is in all three
+TRAIN, VAL, TEST = 1, 2, 4  # bits of `DatasetIdentity.split`; an image of fit.few_images has all three
 
-BESIDE = (  # parameters that do not decide what is learned
+BESIDE = (  # parameters that do not affect the weights
     *("resume", "tta", "data.store_dir", "data.num_workers"),
     *("fit.test", "fit.pictures", "fit.checkpoint_minutes", "fit.profile", "model.allow_leak"),
 )
-PLACES = ("data.root", "data.patients_csv")  # where the data lie; what lies there is compared by content
+PLACES = ("data.root", "data.patients_csv")  # paths of data, which are compared by content
 
 
 def text_hashes(names: Iterable[object], namespace: str = "") -> Hashes:
-    """(N,) of texts; 0 for those that are missing."""
+    """(N,) hashes of texts; 0 for those that are missing."""
     texts = (f"{namespace}\0{name}" if isinstance(name, str) else None for name in names)
     return np.array(
         [0 if text is None else hash_of(text.encode(errors="surrogatepass")) for text in texts], np.int64
     )
 
 
-def counted_noun(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def images_are(number: int) -> str:
+    """1 image is, 2,000 images are."""
+    return f"{number:,} image{' is' if number == 1 else 's are'}"
 
 
 class Columns:
-    """Of a dataclass whose fields are arrays: they as tensors, which a checkpoint can hold, and back."""
+    """A dataclass whose fields are arrays; it is stored in checkpoints as tensors."""
 
     def state(self) -> "dict[str, Tensor]":
+        """The fields as tensors, by name."""
         import torch
 
-        return {one.name: torch.from_numpy(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
+        return {column.name: torch.from_numpy(getattr(self, column.name)) for column in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_state(cls, state: "Mapping[str, Tensor]") -> Self:
-        return cls(**{one.name: state[one.name].numpy() for one in fields(cls)})  # type: ignore[arg-type]
+        """The inverse of `state`."""
+        return cls(**{column.name: state[column.name].numpy() for column in fields(cls)})  # type: ignore[arg-type]
 
 
 # ---- images
@@ -69,9 +70,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class DatasetIdentity(Columns):
-    """What is known of a data set's images, a row each in ascending order of `image`: hashes of the image id,
-    the patient id, the image file's content and the description of its lesion (0: none), the label (0 or 1)
-    and in which splits it is (TRAIN, VAL and TEST added up)."""
+    """The images of a data set, (N,) each, in ascending order of `image`: hashes of the image id, the patient
+    id, the content of the image file and its lesion (0: none), the label (0 or 1), and the sum of TRAIN, VAL
+    and TEST over the splits that contain the image."""
 
     image: Hashes
     patient: Hashes
@@ -82,7 +83,7 @@ class DatasetIdentity(Columns):
 
     @classmethod
     def of(cls, dataset: "Dataset") -> Self:
-        """Of a data set that is ready, (N,) each."""
+        """Computes the identity of a loaded data set."""
         cohort, split = dataset.cohort, dataset.split
         member = np.zeros(len(cohort), np.int64)
         for bit, name in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
@@ -99,33 +100,34 @@ class DatasetIdentity(Columns):
 
     @property
     def data(self) -> dict[str, str]:
-        """The identity of the data by aspect, 16 hex digits each."""
-        return {
-            "images": digest(self.image)[:16],
-            "contents": digest(self.image, self.content)[:16],
-            "labels": digest(self.image, self.label)[:16],
-            "lesions": digest(self.image, self.lesion)[:16],
-            "patients": digest(self.image, self.patient)[:16],
+        """The identity of each aspect of the data, 16 hexadecimal digits."""
+        columns = {
+            "images": (),
+            "contents": (self.content,),
+            "labels": (self.label,),
+            "lesions": (self.lesion,),
+            "patients": (self.patient,),
         }
+        return {aspect: digest(self.image, *column)[:16] for aspect, column in columns.items()}
 
     @property
     def data_identity(self) -> str:
-        """Of images, labels, lesions and patients, as a tag: 1-0123456789abcdef."""
+        """The identity of images, labels, lesions and patients, such as 1-0123456789abcdef."""
         return f"{FORMAT}-{digest(self.data)[:16]}"
 
     @property
     def aspects(self) -> dict[str, str]:
-        """The identity of data and split by aspect: what differs can be named where these alone are kept."""
+        """The identity of each aspect of the data and of the split, of which a study stores nothing else."""
         return {**self.data, "split": self.split_identity}
 
     @property
     def split_identity(self) -> str:
-        """Of which image is in which split, with its label, as a tag."""
+        """The identity of which image, with its label, is in which split."""
         return f"{FORMAT}-{digest(self.image, self.label, self.split)[:16]}"
 
     @property
     def test_identity(self) -> str:
-        """Of the images of the test split, as a tag: looks at them are counted by it."""
+        """The identity of the images of the test split, by which its evaluations are counted."""
         return f"{FORMAT}-{digest(np.sort(self.content[self.among(TEST)]))[:16]}"
 
     def among(self, split: int) -> Mask:
@@ -133,93 +135,87 @@ class DatasetIdentity(Columns):
         return (self.split & split) > 0
 
     def where(self, image: Hashes) -> tuple[Hashes, Mask]:
-        """(M,) rows of these image ids, and whether each is there."""
+        """(M,) rows of these hashes of image ids, and (M,) whether each is there."""
         if not len(self.image):
             return np.zeros(len(image), np.int64), np.zeros(len(image), bool)
         rows = np.minimum(np.searchsorted(self.image, image), len(self.image) - 1)
         return rows, self.image[rows] == image
 
     def split_of(self, others: "DatasetIdentity", split: int) -> Mask:
-        """(N of others,) whether each of the others' images is in this split here."""
+        """(N of others,) whether each image of `others` is in this split of this data set."""
         at, there = self.where(others.image)
         return there & self.among(split)[at] if len(self.image) else there
 
 
 def order_of(cohort: "Cohort") -> Hashes:
-    """(N,) the row in the cohort of each row of `Images`."""
+    """(N,) the row in the cohort of each row of its `DatasetIdentity`."""
     return np.argsort(text_hashes(cohort.table["image_id"], cohort.namespace), kind="stable")
 
 
 def differences(then: DatasetIdentity, now: DatasetIdentity, shared_only: bool = False) -> list[str]:
-    """What differs between the images then and now, a line for each kind of difference; empty where they are
-    the same images, labels, lesions and patients in the same split. `shared_only`: of the images that are in
-    both, and whatever their split."""
+    """What differs between two data sets, a line for each kind of difference in images, labels, lesions,
+    patients and split. `shared_only` compares the images that both contain, without their split."""
     lines = []
-    at, there = then.where(now.image)
-    gone = int((~now.where(then.image)[1]).sum())
-    if gone and not shared_only:
-        lines.append(f"{counted_noun(gone, 'image')} {'is' if gone == 1 else 'are'} gone")
-    if (new := int((~there).sum())) and not shared_only:
-        renamed = int(np.isin(now.content[~there], then.content).sum())
-        known = f", {renamed:,} of them with the content of an earlier one" if renamed else ""
-        lines.append(f"{counted_noun(new, 'image')} {'is' if new == 1 else 'are'} new{known}")
-    for name, what in (
-        ("label", "labels"),
-        ("content", "pixels"),
-        ("lesion", "lesion masks"),
-        ("patient", "patients"),
-    ):
-        differ = getattr(then, name)[at[there]] != getattr(now, name)[there]
-        if differ.any():
-            lines.append(f"{what} of {counted_noun(int(differ.sum()), 'image')} differ")
-    if (moved := int((then.split[at[there]] != now.split[there]).sum())) and not shared_only:
-        lines.append(f"{counted_noun(moved, 'image')} {'is' if moved == 1 else 'are'} in another split")
+    at, shared = then.where(now.image)
+    before = at[shared]
+    if not shared_only:
+        if gone := int((~now.where(then.image)[1]).sum()):
+            lines.append(f"{images_are(gone)} gone")
+        if new := int((~shared).sum()):
+            renamed = int(np.isin(now.content[~shared], then.content).sum())
+            known = f", {renamed:,} of them with the content of an earlier one" if renamed else ""
+            lines.append(f"{images_are(new)} new{known}")
+    aspects = {"label": "labels", "content": "pixels", "lesion": "lesion masks", "patient": "patients"}
+    for column, name in aspects.items():
+        if differ := int((getattr(then, column)[before] != getattr(now, column)[shared]).sum()):
+            lines.append(f"{name} of {differ:,} image{'' if differ == 1 else 's'} differ")
+    moved = int((then.split[before] != now.split[shared]).sum())
+    if moved and not shared_only:
+        lines.append(f"{images_are(moved)} in another split")
     return lines
 
 
 def differing_aspects(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Words for the aspects that differ; of other images nothing more can be said."""
+    """The names of the aspects that differ; if the images do, `images` alone, as all others then differ."""
     names = {"contents": "pixels", "lesions": "lesion masks", "split": "the split"}
     differing = [names.get(aspect, aspect) for aspect in now if then.get(aspect) != now[aspect]]
     return ["images"] if "images" in differing else differing
 
 
 def trained_on(then: DatasetIdentity, now: DatasetIdentity) -> list[str]:
-    """What of the validation and test images of now was in the training split then."""
-    before = then.split_of(now, TRAIN)
+    """How many of the current validation and test images were in the training split then, a line for each."""
+    trained = then.split_of(now, TRAIN)
+    splits = {"validation": now.among(VAL), "test": now.among(TEST)}
     return [
-        f"{int((before & here).sum()):,} of the {int(here.sum()):,} {name} images of now were trained on"
-        for bit, name in ((VAL, "validation"), (TEST, "test"))
-        for here in [now.among(bit)]
-        if (before & here).any()
+        f"{int((trained & rows).sum()):,} of the {int(rows.sum()):,} current {name} images were trained on"
+        for name, rows in splits.items()
+        if (trained & rows).any()
     ]
 
 
 def unchanged_rows(then: DatasetIdentity, now: DatasetIdentity, split: int) -> Mask:
-    """(N of now,) whether an image was in VAL or TEST then, with the content and the label it has now."""
-    at, there = then.where(now.image)
-    same = there.copy()
-    same[there] = (
-        then.among(split)[at[there]]
-        & (then.content[at[there]] == now.content[there])
-        & (then.label[at[there]] == now.label[there])
-    )
+    """(N of now,) whether each image was in `split` then, with its present content and label."""
+    at, shared = then.where(now.image)
+    before, same = at[shared], shared.copy()
+    same[shared] = then.among(split)[before]
+    for column in ("content", "label"):
+        same[shared] &= getattr(then, column)[before] == getattr(now, column)[shared]
     return same
 
 
 def in_test_then(then: DatasetIdentity, now: DatasetIdentity) -> Mask:
-    """(N of now,) whether an image was in the test split then, by its id or by its content."""
+    """(N of now,) whether each image was in the test split then, by its id or by its content."""
     test = then.among(TEST)
     return np.isin(now.image, then.image[test]) | np.isin(now.content, then.content[test])
 
 
-# ---- what weights have been trained on
+# ---- images that weights have been trained on
 
 
 @dataclass(frozen=True)
 class SeenImages(Columns):
-    """Hashes of all images that some weights have been trained on, also before they came to their last run:
-    (M,) image ids, contents and patients, ascending, each once."""
+    """All images that weights have been trained on, in their last run or before: the unique hashes of image
+    ids, of contents and of patients, each ascending."""
 
     image: Hashes
     content: Hashes
@@ -227,56 +223,44 @@ class SeenImages(Columns):
 
     @classmethod
     def nothing(cls) -> Self:
+        """The images of weights that have not been trained."""
         return cls(*(np.zeros(0, np.int64) for _ in fields(cls)))
 
     def and_of(self, images: DatasetIdentity) -> "SeenImages":
-        """With the training images of a run."""
+        """These images and the training images of a run."""
         train = images.among(TRAIN)
-        return SeenImages(
-            *(
-                np.setdiff1d(np.union1d(getattr(self, one.name), getattr(images, one.name)[train]), [0])
-                for one in fields(self)
-            )
-        )
+        pairs = [(getattr(self, column.name), getattr(images, column.name)[train]) for column in fields(self)]
+        return SeenImages(*(np.setdiff1d(np.union1d(seen, new), [0]) for seen, new in pairs))
 
     def among(self, images: DatasetIdentity) -> Mask:
-        """(N,) whether each image has been trained on: by its id or by its content."""
+        """(N,) whether each image has been trained on, by its id or by its content."""
         return np.isin(images.image, self.image) | np.isin(images.content, self.content)
 
 
 def leaked_images(seen: SeenImages, images: DatasetIdentity) -> str | None:
-    """What of the validation and test images the weights have been trained on, else of which of their
-    patients they have seen other images, where the split itself keeps these apart; None where it is
-    nothing."""
+    """How many validation and test images weights have been trained on; if none, how many patients of these
+    images, apart from those that the split itself shares with training. None if neither."""
     held_out = {"validation": images.among(VAL), "test": images.among(TEST)}
     trained = seen.among(images)
-    counts = {name: int((trained & here).sum()) for name, here in held_out.items()}
-    if any(counts.values()):
+    if any((trained & rows).any() for rows in held_out.values()):
         return " and ".join(
-            f"{count:,} of {int(held_out[name].sum()):,} {name} images" for name, count in counts.items()
+            f"{int((trained & rows).sum()):,} of {int(rows.sum()):,} {name} images"
+            for name, rows in held_out.items()
         )
-    shared = images.patient[images.among(TRAIN)]  # by the split itself
-    known = np.isin(images.patient, np.setdiff1d(seen.patient, shared)) & (images.patient != 0)
-    patients = {
-        name: len(np.unique(images.patient[known & here]))
-        for name, here in held_out.items()
-        if (known & here).any()
-    }
-    if patients:
-        return " and ".join(f"{count:,} {name} patients" for name, count in patients.items())
-    return None
+    shared = np.append(images.patient[images.among(TRAIN)], 0)
+    known = np.isin(images.patient, np.setdiff1d(seen.patient, shared))
+    patients = {name: len(np.unique(images.patient[known & rows])) for name, rows in held_out.items()}
+    return " and ".join(f"{count:,} {name} patients" for name, count in patients.items() if count) or None
 
 
 # ---- configurations
 
-RENAMED: dict[str, str] = {}  # what a class of ours was called when runs were stored -> its name now
+RENAMED: dict[str, str] = {}  # former name of a component, in stored runs -> its current name
 
 
 def configuration(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters (dotted name -> value) that decide what is learned: classes by their names without
-    modules, a file of weights by its content, without what has no effect and without where the data lie.
-
-    Applied to parameters as they were stored by an earlier version, it gives what this version would."""
+    """The parameters, by dotted name, that affect the weights: classes by their names without modules, and a
+    file of weights by its content. Parameters that an earlier version stored give the same result."""
     kept = {}
     for name, value in parameters.items():
         if name in BESIDE or name in PLACES or name.startswith("tracking."):
@@ -290,14 +274,13 @@ def configuration(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configuration_hash(parameters: Mapping[str, Any]) -> str:
-    """12 hex digits; the same of the values and of their texts, as MLflow keeps them."""
+    """12 hexadecimal digits; equal for values and for their texts, which MLflow stores."""
     kept = {name: str(value) for name, value in configuration(parameters).items()}
     return hashlib.sha256(json.dumps([FORMAT, kept], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def class_name(target: str) -> str:
-    """`Bce` of pneumo.components.losses.Bce, as it is called now; of another package's class also the
-    package: `mypkg.Bce`."""
+    """The current name of a class: Bce for pneumo.components.losses.Bce, mypkg.Bce for mypkg.losses.Bce."""
     package, _, rest = target.partition(".")
     name = rest.rpartition(".")[2]
     if name and package != "pneumo":
@@ -306,7 +289,7 @@ def class_name(target: str) -> str:
 
 
 def content_of(name: str) -> str:
-    """A file by its content; anything else, a run id say, as it is."""
+    """The hash of the file of this name; the name itself, a run id for example, if there is no such file."""
     path = Path(name)
     if not path.is_file():
         return name
@@ -315,7 +298,7 @@ def content_of(name: str) -> str:
 
 
 def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Of two configurations' parameters, a line for each that differs."""
+    """A line for each parameter that differs between two configurations."""
     then, now = configuration(then), configuration(now)
     return [
         f"{name}: then {then.get(name, 'not there')}, now {now.get(name, 'not there')}"
@@ -328,5 +311,5 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def new_study_id() -> str:
-    """For a study that begins: its name may be another's too."""
+    """A unique id for a new study, since several studies can have the same name."""
     return uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""What the terminal says of a run: one idea a line, numbers with their interval."""
+"""The lines that a run prints to the terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -22,28 +22,29 @@ EPOCH_HEADING = EPOCH.format("epoch", "loss", "val loss", "val AUROC", "lr", "im
 
 
 def cohort_line(dataset: Dataset) -> str:
-    table = dataset.cohort.table
-    known = int(table["patient_id"].nunique())
-    of = f"of {known:,} patients" if known else "of unknown patients"
-    built = dataset.store.build_seconds
-    how = f" (read in {duration(built)}, kept for next time)" if built is not None else ""
-    positive = dataset.labels.mean()
-    return f"{dataset.cohort.name}: {len(table):,} radiographs {of}, {positive:.1%} positive{how}"
+    """How many radiographs and patients there are, and how long reading the images took."""
+    table, seconds = dataset.cohort.table, dataset.store.build_seconds
+    n_patients = table["patient_id"].nunique()
+    read = f" (read in {duration(seconds)}, kept for next time)" if seconds is not None else ""
+    patients = f"{n_patients:,} patients" if n_patients else "unknown patients"
+    size = f"{len(table):,} radiographs of {patients}"
+    return f"{dataset.cohort.name}: {size}, {dataset.labels.mean():.1%} positive{read}"
 
 
 def split_line(split: Split) -> str:
-    sizes = " / ".join(f"{len(part):,}" for part in (split.train, split.val, split.test))
+    """The sizes of train, val and test, and whether patients may leak between them."""
+    sizes = " / ".join(f"{len(rows):,}" for rows in (split.train, split.val, split.test))
     if not split.numbers["split/train_patients"]:
         return f"{sizes}, may leak: {split.leak_risk}; patient memory unknown"
-    apart = "no patient in two of them" if split.leak_risk is None else f"may leak: {split.leak_risk}"
+    leak = f"may leak: {split.leak_risk}" if split.leak_risk else "no patient in two of them"
     memory = split.patient_memory_auc
-    meaning = (
-        "nothing leaks" if abs(memory - 0.5) < 0.005 else "patients leak: read every metric with that in mind"
-    )
-    return f"{sizes}, {apart}; patient memory {decimal(memory, 2)} ({meaning})"
+    leaks = abs(memory - 0.5) >= 0.005
+    meaning = "patients leak, which raises every metric" if leaks else "nothing leaks"
+    return f"{sizes}, {leak}; patient memory {decimal(memory, 2)} ({meaning})"
 
 
 def model_line(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
+    """The network and how it is trained, by the names chosen in the configuration."""
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     names = experiment.choices
     lr = experiment.optimizer.resolved_lr(effective_batch)
@@ -55,6 +56,7 @@ def model_line(experiment: Experiment, network: Classifier, effective_batch: int
 
 
 def device_line(trainer: Trainer) -> str:
+    """The device, its precision and the batch."""
     device, settings, processes = trainer.accelerator.device, trainer.settings, trainer.processes.count
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     several = f" x {processes} processes" if processes > 1 else ""
@@ -65,21 +67,24 @@ def device_line(trainer: Trainer) -> str:
 
 
 def smaller_batch_message(trainer: Trainer, micro_batch: int) -> str:
+    """That a batch is computed in smaller steps of `micro_batch` images."""
     return (
-        f"Out of memory with {trainer.settings.batch_size} images at once: {micro_batch} from now on, and "
-        f"more accumulation; the effective batch is still {trainer.effective_batch}."
+        f"{trainer.settings.batch_size} images at once do not fit into memory. From now on it is "
+        f"{micro_batch} and more accumulation; the effective batch is still {trainer.effective_batch}."
     )
 
 
 def resumed_line(state: dict[str, Any]) -> str:
-    done, before, now = len(state["history"]), state["threads"], torch.get_num_threads()
-    threads = f"; then on {before} threads, now on {now}: not bit-equal" if before != now else ""
+    """How far the checkpoint of this state was trained."""
+    epochs, before, now = len(state["history"]), state["threads"], torch.get_num_threads()
     windows = state["within"]["windows"] if state["within"] else 0
-    further = f" and {windows} steps of the next" if windows else ""
-    return f"after epoch {done}{further}{threads}"
+    steps = f" and {windows} steps of the next" if windows else ""
+    threads = f"; on {now} threads instead of {before}, so not bit-equal" if before != now else ""
+    return f"after epoch {epochs}{steps}{threads}"
 
 
 def epoch_line(report: EpochReport, epochs: int) -> str:
+    """A row under EPOCH_HEADING."""
     metrics = report.metrics
     auroc = decimal(metrics["val/auroc"]) + (" best" if report.is_best else "")
     return EPOCH.format(
@@ -92,48 +97,47 @@ def epoch_line(report: EpochReport, epochs: int) -> str:
     )
 
 
-def since_best(train_state: TrainState) -> str:
-    waited = len(train_state.history) - train_state.best_epoch
-    return f"{waited} epochs after the best, epoch {train_state.best_epoch}"
-
-
 def stopped_message(train_state: TrainState, run_id: str) -> str:
+    """How to resume a run that was interrupted."""
     if not train_state.history and not train_state.progress:
-        return "Stopped before the first epoch was finished: there is nothing to resume."
-    return f"Stopped after epoch {len(train_state.history)}. To go on: the same command and resume={run_id}"
+        return "Stopped before the first epoch ended: there is nothing to resume."
+    return (
+        f"Stopped after epoch {len(train_state.history)}. To continue: the same command and resume={run_id}"
+    )
 
 
 def unfinished_message(train_state: TrainState, run_id: str, folder: Path) -> str:
-    """Of a run that MLflow could not be told the rest of."""
+    """How to send a run that MLflow, which is away, has only in part."""
     if not train_state.history:
-        return "MLflow went away before the first epoch was finished: there is nothing to resume."
+        return "MLflow went away before the first epoch ended: there is nothing to resume."
     return (
-        f"MLflow does not have the whole run; all of it is kept in {folder}.\n"
-        f"To send it, once MLflow is back: the same command and resume={run_id}"
+        f"MLflow has only a part of the run; all of it is in {folder}.\n"
+        f"To send it once MLflow is back: the same command and resume={run_id}"
     )
 
 
 def result_table(
-    scored: SplitResult, part: str, patients_known: bool
+    result: SplitResult, split: str, patients_known: bool
 ) -> tuple[list[str], list[list[str]], str]:
-    """Columns, rows and title of the last table; `patients_known`: or each image counts
-    as a patient of its own."""
-    labels, patients = scored.predictions.labels, scored.patients
-    of = f"{len(np.unique(patients)):,} patients" if patients_known else "unknown patients"
+    """Columns, rows and title of a table. Unless `patients_known`, each image counts as a patient."""
+    labels, patients = result.predictions.labels, result.patients
+    known = f"{len(np.unique(patients)):,}" if patients_known else "unknown"
     positive = len(np.unique(patients[labels == 1]))
-    title = f"{part}, {len(labels):,} images of {of}, {int(labels.sum()):,} positive"
+    title = f"{split}, {len(labels):,} images of {known} patients, {int(labels.sum()):,} positive"
     if patients_known and positive < FEW_PATIENTS:
-        rest = f"only {positive} patients are" if positive > 1 else "a single patient is"
-        title += f"\n{rest} positive: these figures rest on that alone"
+        title += (
+            f"\nonly {positive} positive patient{'' if positive == 1 else 's'}: these metrics are uncertain"
+        )
     rows = [
-        [METRICS[key].in_terminal, decimal_or_dash(scored.metrics[key]), interval(ends)]
-        for key, ends in scored.intervals.items()
+        [METRICS[key].in_terminal, decimal_or_dash(result.metrics[key]), interval(ends)]
+        for key, ends in result.intervals.items()
     ]
     return ["", "", f"95% interval ({'patients' if patients_known else 'images'} resampled)"], rows, title
 
 
-def operating_point(scored: SplitResult) -> str:
+def operating_point(result: SplitResult) -> str:
+    """The notes under the table of metrics."""
     return (
-        f"accuracy to F1 at threshold {decimal(scored.threshold, 2)}, the best F1 on validation\n"
-        "* of the 0/1 answers, as the report gives it; it says nothing of the ranking"
+        f"accuracy to F1 at threshold {decimal(result.threshold, 2)}, the best F1 on validation\n"
+        "* of the 0/1 predictions, as in the 2024 report; it does not measure the ranking"
     )

@@ -1,47 +1,48 @@
-"""Figures that could not be logged yet: a file of lines, in the order in which they came."""
+"""A file of the metrics that could not be logged while MLflow was away: one JSON line a call."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
 
 UNSENT = "unsent.jsonl"
 
 
 @dataclass(frozen=True)
 class QueuedMetrics:
-    """One call: figures by their MLflow names."""
+    """The metrics of one call, by their MLflow names."""
 
     metrics: Mapping[str, float]
     step: int
     at_ms: int  # since 1970
 
-    @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Self:
-        """A line as it was written; older versions called the metrics figures."""
-        return cls(line.get("metrics", line.get("figures")), line["step"], line["at_ms"])
-
 
 @dataclass(frozen=True)
 class OfflineQueue:
-    """The file exists while something waits in it."""
+    """The queue of one run. Its file exists only while metrics wait in it."""
 
     path: Path
 
     def add(self, entry: QueuedMetrics) -> None:
+        """Appends a line."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(entry)) + "\n")
 
     def entries(self) -> list[QueuedMetrics]:
-        """The oldest first."""
+        """The metrics that wait, oldest first. A last line that a full disk cut off is left out, as the
+        checkpoint has its epoch."""
         try:
             lines = self.path.read_text().splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        # a line that a full disk cut off is the last; the checkpoint's history holds its epoch
-        return [QueuedMetrics.of(json.loads(line)) for line in lines if line.endswith("\n")]
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        # older versions called the metrics figures
+        return [
+            QueuedMetrics(one.get("metrics", one.get("figures")), one["step"], one["at_ms"])
+            for one in entries
+        ]
 
     def clear(self) -> None:
+        """Removes the file."""
         self.path.unlink(missing_ok=True)

@@ -1,10 +1,11 @@
-"""Runs that are in MLflow already, looked up."""
+"""Reads runs from MLflow: finds them by id, by tags or as the best, and reads their metrics and files."""
 
 import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import psutil
@@ -17,7 +18,7 @@ from pneumo.runs.checkpoint import LAST
 from pneumo.runs.identity import configuration_hash
 from pneumo.runs.tracking import CHECKPOINTS, process_mark, run_url, store_name
 
-KNOWN_LEAKS = (  # beginnings of the tag leak_risk; what is only a risk, as unknown patients are, is none
+KNOWN_LEAKS = (  # beginnings of the tag leak_risk; a mere risk, such as unknown patients, is not among them
     *("image split", "patients shared by the column", "judged on its training images", "pretrained on"),
 )
 SHORTEST_PREFIX = 4  # of a data identity
@@ -25,35 +26,41 @@ SHORTEST_PREFIX = 4  # of a data identity
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as MLflow has it; `figures` are the last values of its metrics."""
+    """A run as MLflow stores it, with the last value of each metric."""
 
     run_id: str
     name: str
-    address: str
+    address: str  # of its page in MLflow
     tags: Mapping[str, str]
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
 
 
 def run_record(run: Run) -> RunRecord:
+    """The record of an MLflow run."""
     info, data = run.info, run.data
     address = run_url(info.experiment_id, info.run_id)
     return RunRecord(info.run_id, info.run_name, address, data.tags, data.params, data.metrics)
 
 
-def runs_of_experiments() -> list[RunRecord]:
-    """Finished runs that were typed with an experiment=NAME, the latest first."""
-    found: list[Run] = mlflow.search_runs(
-        filter_string="attributes.status = 'FINISHED' and tags.overrides LIKE '%experiment=%'",
-        search_all_experiments=True,
-        order_by=["attributes.start_time DESC"],
-        output_format="list",
+def search(conditions: str, order_by: str = "attributes.start_time DESC", **options: Any) -> list[Run]:
+    """The runs of all experiments that satisfy `conditions`, in MLflow's filter syntax; by default the latest
+    first. `options` are those of mlflow.search_runs."""
+    options = {"search_all_experiments": True, **options}
+    runs: list[Run] = mlflow.search_runs(
+        filter_string=conditions, order_by=[order_by], output_format="list", **options
     )
-    return [run_record(run) for run in found]
+    return runs
+
+
+def runs_of_experiments() -> list[RunRecord]:
+    """Finished runs that were started with experiment=NAME, the latest first."""
+    conditions = "attributes.status = 'FINISHED' and tags.overrides LIKE '%experiment=%'"
+    return [run_record(run) for run in search(conditions)]
 
 
 def find_run(run_id: str) -> Run:
-    """InputError: there is none."""
+    """The MLflow run of this id. InputError: it does not exist."""
     try:
         return mlflow.get_run(run_id)
     except MlflowException as error:
@@ -63,68 +70,63 @@ def find_run(run_id: str) -> Run:
 
 
 def best_run(among: str | None = None) -> str:
-    """The id of the run with the highest validation AUROC of those that can be compared by it: finished, not
-    of a few images, without a known leak, and all of the same data. `among`: a name of data (phantom), the
-    first digits of a data identity, or a study's name or id. InputError: there is none, or there are runs of
-    several data sets."""
-    found: list[Run] = mlflow.search_runs(
-        filter_string="attributes.status = 'FINISHED' and metrics.`best/val_auroc` > 0",
-        search_all_experiments=True,
-        order_by=["metrics.`best/val_auroc` DESC"],
-        output_format="list",
+    """The id of the run with the highest validation AUROC among comparable runs: finished, not of a few
+    images, without a known leak, and all of the same data. `among` restricts them by the name of their data
+    (phantom), the first digits of a data identity, or a study's name or id.
+    InputError: no run remains, or runs of several data sets do."""
+    finished = search(
+        "attributes.status = 'FINISHED' and metrics.`best/val_auroc` > 0", "metrics.`best/val_auroc` DESC"
     )
-    of = f" of {among}" if among else ""
-    trainings = [
-        run for run in found if CHECKPOINTS in run.data.tags and (among is None or belongs_to(run, among))
-    ]
+    trainings = [run for run in finished if CHECKPOINTS in run.data.tags and belongs_to(run, among)]
+    none = f"MLflow at {store_name()} has no finished run{f' of {among}' if among else ''}"
     if not trainings:
-        raise InputError(f"MLflow at {store_name()} has no finished run{of}: train one first")
-    competing = [run for run in trainings if is_comparable(run)]
-    if not competing:
+        raise InputError(f"{none}: train one first")
+    comparable = [run for run in trainings if is_comparable(run)]
+    if not comparable:
         raise InputError(
-            f"MLflow at {store_name()} has no finished run{of} that best could be: all {len(trainings)} are "
-            "of a few images (debug=, fit.few_images) or leak; name one by its id"
+            f"{none} that can be chosen as best: all {len(trainings)} are of a few images (debug=, "
+            "fit.few_images) or leak. Name one by its id"
         )
     best_of: dict[str, Run] = {}
-    for run in competing:
+    for run in comparable:
         best_of.setdefault(data_identity(run.data.tags), run)
     if len(best_of) > 1:
-        raise InputError(
-            listed(
-                f"best: there are runs of {len(best_of)} data sets, which cannot be compared; name one:",
-                [f"best@{key[:10]}  {summary_line(run)}" for key, run in best_of.items()],
-            )
-        )
-    return str(competing[0].info.run_id)
+        heading = f"There are runs of {len(best_of)} data sets, whose AUROCs cannot be compared. Name one:"
+        lines = [f"best@{key[:10]}  {summary_line(run)}" for key, run in best_of.items()]
+        raise InputError(listed(heading, lines))
+    return str(comparable[0].info.run_id)
 
 
 def is_comparable(run: Run) -> bool:
-    """Whether a run's validation AUROC says what it is worth: it was trained and judged on all of its data,
-    and no image or patient is known to lie on both sides."""
+    """Whether the validation AUROC of a run can be compared with others of the same data: it was trained and
+    evaluated on all of them, and no image or patient is known to be in two splits."""
     tags, parameters = run.data.tags, run.data.params
     return (
         parameters.get("fit.few_images", "None") == "None"
         and "debug=" not in tags.get("overrides", "")
-        and not any(one.startswith(KNOWN_LEAKS) for one in tags.get("leak_risk", "none").split("; "))
+        and not any(risk.startswith(KNOWN_LEAKS) for risk in tags.get("leak_risk", "none").split("; "))
         and "threshold" in run.data.metrics
     )
 
 
-def belongs_to(run: Run, among: str) -> bool:
+def belongs_to(run: Run, among: str | None) -> bool:
+    """Whether `among` (see `best_run`) includes a run; None includes all."""
     tags = run.data.tags
-    return among in (tags.get("data"), tags.get("study"), tags.get("study_id")) or (
-        len(among) >= SHORTEST_PREFIX and data_identity(tags).startswith(among)
+    return (
+        among is None
+        or among in (tags.get("data"), tags.get("study"), tags.get("study_id"))
+        or (len(among) >= SHORTEST_PREFIX and data_identity(tags).startswith(among))
     )
 
 
 def data_identity(tags: Mapping[str, str]) -> str:
-    """Of the images, labels, lesions and patients that the run of these tags is of; of an older run, which
-    has none, of its image ids and their split."""
+    """The data identity of the run with these tags: a hash of its images, labels, lesions and patients; for
+    runs of older versions, which lack it, one of the image ids and their split."""
     return tags.get("data_identity") or f"0-{tags.get('split_hash', '?')}"
 
 
 def summary_line(run: Run) -> str:
-    """What a run is, where one has to be chosen."""
+    """A line that describes a run to someone who has to choose one."""
     images = sum(int(run.data.metrics.get(f"split/{split}_images", 0)) for split in ("train", "val", "test"))
     return (
         f"{run.data.tags.get('data', '?')}, {images:,} images: {run.info.run_name}, "
@@ -133,86 +135,80 @@ def summary_line(run: Run) -> str:
 
 
 def test_evaluations_of_others(test_identity: str, run_ids: Collection[str]) -> tuple[int, int]:
-    """How often the same test images have been looked at through runs other than these, and through how
-    many."""
-    found: list[Run] = mlflow.search_runs(
-        filter_string=f"tags.test_identity = '{test_identity}'",
-        search_all_experiments=True,
-        output_format="list",
-    )
-    looks = [test_evaluations_of(run) for run in found if run.info.run_id not in run_ids]
-    return sum(looks), sum(look > 0 for look in looks)
+    """How often the same test images have been evaluated through runs other than these, and through how many
+    runs."""
+    runs = search(f"tags.test_identity = '{test_identity}'")
+    counts = [test_evaluations_of(run) for run in runs if run.info.run_id not in run_ids]
+    return sum(counts), sum(count > 0 for count in counts)
 
 
 def test_evaluations_of(run: Run) -> int:
-    """How often a run's test split has been looked at through it: by its training, too, once it ended."""
-    at_its_end = run.data.params.get("fit.test") == "True" and run.info.status == "FINISHED"
-    return int(run.data.tags.get("test_evaluations", at_its_end))
+    """How often the test split of a run has been evaluated through it, including once by the training."""
+    by_training = run.data.params.get("fit.test") == "True" and run.info.status == "FINISHED"
+    return int(run.data.tags.get("test_evaluations", by_training))
 
 
 def run_of_trial(parent: str, number: int) -> str | None:
-    """The id of the run that was begun for it under its study's run, which no other study has."""
-    found: list[Run] = mlflow.search_runs(
-        filter_string=f"tags.`mlflow.parentRunId` = '{parent}' and tags.trial = '{number}'",
-        search_all_experiments=True,
-        max_results=1,
-        output_format="list",
+    """The id of the run of a trial, whose parent is the run of the trial's study; None if there is none."""
+    return first_id(
+        search(f"tags.`mlflow.parentRunId` = '{parent}' and tags.trial = '{number}'", max_results=1)
     )
-    return str(found[0].info.run_id) if found else None
+
+
+def first_id(runs: list[Run]) -> str | None:
+    return str(runs[0].info.run_id) if runs else None
 
 
 def run_name(run_id: str) -> str:
+    """The name of a run."""
     return str(find_run(run_id).info.run_name)
 
 
 def metrics_of(run_id: str) -> dict[str, float]:
-    """The last value of every metric."""
+    """The last value of each metric of a run, by name."""
     return dict(find_run(run_id).data.metrics)
 
 
 def metric_history(run_id: str, metric: str) -> dict[int, float]:
-    history = mlflow.MlflowClient().get_metric_history(run_id, metric)
-    return {value.step: value.value for value in history}
+    """The values of a metric by step."""
+    return {one.step: one.value for one in mlflow.MlflowClient().get_metric_history(run_id, metric)}
 
 
 def read_text(run_id: str, path: str) -> str:
-    """InputError: the run has no such file."""
+    """The content of a text file among a run's artifacts. InputError: the run has no such file."""
     try:
         text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
     except (MlflowException, OSError):
         raise InputError(
-            f"Run {run_id} has no {path}: its files are gone, or it is not a run of ours"
+            f"Run {run_id} has no {path}: its files are gone, or pneumo did not write it"
         ) from None
     return text
 
 
 def has_file(run_id: str, path: str) -> bool:
+    """Whether a run has this file at the top of its artifacts."""
     return any(file.path == path for file in mlflow.MlflowClient().list_artifacts(run_id))
 
 
 def run_link(run_id: str) -> str:
-    """Of a run, from within MLflow's pages."""
+    """The link to a run's page from within MLflow's pages."""
     return f"#/experiments/{mlflow.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def finished_run(tags: Mapping[str, object]) -> str | None:
-    """The id of a finished run with all these tags."""
-    named = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    found: list[Run] = mlflow.search_runs(
-        filter_string=f"{named} and attributes.status = 'FINISHED'", max_results=1, output_format="list"
-    )
-    return str(found[0].info.run_id) if found else None
+    """The id of the latest finished run of the active experiment with all these tags, if there is one."""
+    conditions = [
+        *(f"tags.`{name}` = '{value}'" for name, value in tags.items()),
+        "attributes.status = 'FINISHED'",
+    ]
+    return first_id(search(" and ".join(conditions), search_all_experiments=False, max_results=1))
 
 
 def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iterator[str]:
-    """The ids of the runs of this configuration that have a checkpoint, did not finish and are not running
-    now, the latest first. Runs of before configurations were hashed as now are known by their parameters."""
-    found: list[Run] = mlflow.search_runs(
-        filter_string="attributes.status != 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        output_format="list",
-    )
-    for run in found:
+    """The ids of the runs of this configuration in the active experiment that have a checkpoint, did not
+    finish and are not running, the latest first. Runs of before the hash was computed as it is now are
+    recognised by their parameters."""
+    for run in search("attributes.status != 'FINISHED'", search_all_experiments=False):
         tags = run.data.tags
         is_new = "data_identity" in tags
         if not (tags.get("config_hash") == config_hash if is_new else same_parameters(run, parameters)):
@@ -223,17 +219,18 @@ def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iter
 
 
 def same_parameters(run: Run, parameters: Mapping[str, object]) -> bool:
-    """Of a training; a parameter that was added later does what was done before unless it is given."""
+    """Whether a run is a training with these values of the parameters that it has. A parameter that a later
+    version added is ignored: its default keeps the earlier behaviour."""
     logged = run.data.params
     shared = parameters.keys() & logged.keys()
-    before, now = (
+    then, now = (
         configuration_hash({name: values[name] for name in shared}) for values in (logged, parameters)
     )
-    return CHECKPOINTS in run.data.tags and before == now
+    return CHECKPOINTS in run.data.tags and then == now
 
 
 def is_process_running(mark: str) -> bool:
-    """Whether the process of this mark lives; one on another host is taken to."""
+    """Whether the process of this mark, of `process_mark`, exists; one on another host is assumed to."""
     host, pid, _ = mark.rsplit(":", 2)
     if host != socket.gethostname():
         return True
@@ -241,7 +238,8 @@ def is_process_running(mark: str) -> bool:
 
 
 def find_checkpoint(run: Run, file: str) -> Path | None:
-    """A checkpoint of a run: where it was written, if that is here, else fetched from its artifacts."""
+    """The path of a run's checkpoint: where it was written or, if it is not there, downloaded from its
+    artifacts; None if neither has it."""
     written = Path(run.data.tags.get("checkpoints", "")) / file
     if written.is_file():
         return written
@@ -255,11 +253,10 @@ def find_checkpoint(run: Run, file: str) -> Path | None:
 
 
 def checkpoint_file(run_id: str, name: str) -> Path:
-    """A checkpoint of this run and no other. InputError: no such run, it never finished an epoch, or another
-    run has written over the file."""
+    """The path of a run's checkpoint. InputError: there is none, or another run has overwritten it."""
     path = find_checkpoint(find_run(run_id), name)
     if path is None:
         raise InputError(f"Run {run_id} has no {name}: it never finished an epoch, or its files are gone")
-    if (found := checkpoint.read(path)["run_id"]) != run_id:
-        raise InputError(f"{path} is of another run, {found}: it was written over")
+    if (owner := checkpoint.read(path)["run_id"]) != run_id:
+        raise InputError(f"{path} belongs to another run, {owner}, which has overwritten it")
     return path

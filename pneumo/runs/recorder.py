@@ -1,5 +1,4 @@
-"""What happens beside the training of a run: lines in the terminal, metrics in MLflow, checkpoints, the
-callback."""
+"""Records a run: prints it, logs it to MLflow, saves its checkpoints, and calls its callback."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -29,54 +28,53 @@ from pneumo.runs.warm_start import warm_start
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 
-SCORE_FORMAT = 2  # of scores and thresholds; 1: label smoothing was not undone in P(pneumothorax)
+INDENT = " " * 10  # under the topic of a line
+SCORE_FORMAT = 2  # of scores and thresholds; in 1, P(pneumothorax) included the label smoothing
 
 
 class Recorder:
-    """Records nothing: the recorder of the processes after the first."""
+    """The recorder of the processes after the first, which records nothing."""
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
         self.terminal = Terminal(quiet=True)
 
     def load_dataset(self) -> Dataset:
-        """The experiment's data."""
+        """Loads the data of the experiment."""
         dataset = load_dataset(self.experiment.data, lambda done, total: None)
         return first_images(dataset, self.experiment.fit.few_images)
 
     def resume(self, train_state: TrainState) -> None:
-        """Loads the checkpoint that the run goes on from, if there is one."""
+        """Loads the checkpoint that the run resumes from, if there is one."""
 
     @contextmanager
     def recording(self, dataset: Dataset, trainer: Trainer, train_state: TrainState) -> Iterator[None]:
-        """The time in which epochs are recorded."""
+        """Inside the block, the run is recorded."""
         yield
 
     @contextmanager
     def training(self) -> Iterator[Advance]:
-        """The time in which epochs run; gives a function (done, total) that is called after each batch."""
+        """Inside the block, epochs run. Yields a function (done, total) to call after each batch."""
         yield lambda done, total: None
 
     def save(self, train_state: TrainState) -> None:
         """Saves a checkpoint within an epoch."""
 
     def on_epoch_end(self, report: EpochReport) -> None:
-        """Saves, logs and prints an epoch. PrunedError: the callback stops the run."""
+        """Saves, logs and prints an epoch. PrunedError: the callback stopped the run."""
 
     def best_weights(self) -> Mapping[str, Tensor] | None:
-        """Of the model of the best epoch."""
+        """The weights of the best epoch; None in processes after the first."""
         return None
 
     def finish(self, results: Mapping[str, SplitResult]) -> dict[str, float]:
-        """Prints and logs the results by split; returns the run's metrics."""
+        """Prints and logs the results by split, and returns the metrics of the run by name."""
         return {}
 
 
 class RunRecorder(Recorder):
-    """Records a run in MLflow, from its start or resumed.
-
-    InputError: MLflow cannot be reached, or what shall be resumed or started from is not there or does not
-    fit."""
+    """The recorder of the first process. InputError: MLflow cannot be reached, or the checkpoint to resume
+    from or the pretrained weights do not exist or do not fit."""
 
     def __init__(self, experiment: Experiment, output_dir: Path, callback: RunCallback | None):
         super().__init__(experiment)
@@ -85,20 +83,19 @@ class RunRecorder(Recorder):
         self.terminal = self._callback.terminal
         tracking.connect(experiment.mlflow_experiment)
         self._before = resume_named(experiment)
-        self._start = warm_start(experiment.model.pretrained)
+        self._warm_start = warm_start(experiment.model.pretrained)
         self._output_dir = output_dir
 
     def load_dataset(self) -> Dataset:
-        """Prints what the data are, and refuses what must not go together."""
+        """Loads and describes the data. InputError: they do not fit the checkpoint or pretrained weights."""
         experiment, terminal = self.experiment, self.terminal
         with terminal.progress("data") as advance:
-            dataset = first_images(
-                self._callback.dataset(experiment.data, advance), experiment.fit.few_images
-            )
+            dataset = self._callback.dataset(experiment.data, advance)
+        dataset = first_images(dataset, experiment.fit.few_images)
         terminal.say("data", messages.cohort_line(dataset))
         terminal.say("split", messages.split_line(dataset.split))
         for note in dataset.notes:
-            terminal.warn(f"          {note}")
+            terminal.warn(f"{INDENT}{note}")
         self._images, split_hash = DatasetIdentity.of(dataset), dataset.split.hash
         if self._before:
             self._before.refuse_other_images(self._images, split_hash)
@@ -106,14 +103,14 @@ class RunRecorder(Recorder):
             self._before = resume_latest(experiment, self._images, split_hash, terminal.warn)
         if self._before and checkpoint.images_of(self._before.state) is None:
             terminal.warn(
-                "          its checkpoint does not know its images: only their ids and split are compared"
+                f"{INDENT}the checkpoint is too old to record its images: only ids and split are compared"
             )
-        self._risk = self._start.leak_risk(self._images, split_hash, experiment.model.allow_leak)
-        if self._risk:
-            terminal.warn(f"          {self._risk}: its validation and test metrics may flatter")
-        self._changed = self._start.differences(self._images)
-        for line in self._changed:
-            terminal.warn(f"          since model.pretrained was trained: {line}")
+        self._leak_risk = self._warm_start.leak_risk(self._images, split_hash, experiment.model.allow_leak)
+        if self._leak_risk:
+            terminal.warn(f"{INDENT}{self._leak_risk}: its validation and test metrics may be too high")
+        self._changes = self._warm_start.differences(self._images)
+        for line in self._changes:
+            terminal.warn(f"{INDENT}since model.pretrained was trained: {line}")
         return dataset
 
     def resume(self, train_state: TrainState) -> None:
@@ -123,35 +120,44 @@ class RunRecorder(Recorder):
     @contextmanager
     def recording(self, dataset: Dataset, trainer: Trainer, train_state: TrainState) -> Iterator[None]:
         self._dataset, self._trainer, self._train_state = dataset, trainer, train_state
-        terminal = self.terminal
-        terminal.say(
-            "model", messages.model_line(self.experiment, train_state.model, trainer.effective_batch)
-        )
+        experiment, terminal = self.experiment, self.terminal
+        terminal.say("model", messages.model_line(experiment, train_state.model, trainer.effective_batch))
         terminal.say("device", messages.device_line(trainer))
-        folder = self._before.folder if self._before else self._output_dir / tracking.CHECKPOINTS
-        self._tracker = self._started(folder)
+        before = self._before
+        folder = before.path.parent if before else self._output_dir / tracking.CHECKPOINTS
+        self._callback.ensure_owned()
+        self._tracker = tracker = Tracker.start(
+            experiment,
+            self._callback,
+            self._tags(folder),
+            OfflineQueue(folder / UNSENT),
+            before.state["run_id"] if before else None,
+        )
+        terminal.say("run", f"{tracker.name} · {tracking.store_name()}")
+        if before:
+            terminal.say("resumed", messages.resumed_line(before.state))
         try:
-            with self._tracker:
-                self._begin(folder)
+            with tracker:
+                self._log_start(folder)
                 try:
-                    self._callback.on_start(self._tracker.run_id, dataset.split.hash, train_state.history)
+                    self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.history)
                     yield
                 except PrunedError:
-                    self._tracker.log(diagnosis.training_metrics(train_state))
+                    tracker.log(diagnosis.training_metrics(train_state))
                     raise
         except KeyboardInterrupt:
             terminal.line()
-            terminal.warn(messages.stopped_message(train_state, self._tracker.run_id))
+            terminal.warn(messages.stopped_message(train_state, tracker.run_id))
             raise
         except MlflowError as error:
             terminal.line()
-            terminal.warn(messages.unfinished_message(train_state, self._tracker.run_id, folder))
+            terminal.warn(messages.unfinished_message(train_state, tracker.run_id, folder))
             raise tracking.unreachable(error) from None
-        terminal.line(f"{duration(time.perf_counter() - self._began)} · {self._tracker.address()}")
+        terminal.line(f"{duration(time.perf_counter() - self._began)} · {tracker.address()}")
 
     @contextmanager
     def training(self) -> Iterator[Advance]:
-        """Epochs that were saved but not logged, as when MLflow was away, are logged first."""
+        """Epochs that were saved but not logged, because MLflow was away for example, are logged first."""
         train_state, terminal = self._train_state, self.terminal
         logged = query.metric_history(self._tracker.run_id, "val/auroc") if train_state.history else {}
         last = max(logged, default=0)
@@ -171,10 +177,11 @@ class RunRecorder(Recorder):
 
             yield on_batch
         if train_state.stopped and len(train_state.history) < self.experiment.fit.epochs:
-            terminal.line(f"stopped early, {messages.since_best(train_state)}")
+            waited, best = len(train_state.history) - train_state.best_epoch, train_state.best_epoch
+            terminal.line(f"stopped early, {waited} epochs after the best, epoch {best}")
 
     def save(self, train_state: TrainState) -> None:
-        self._checkpoints.keep(train_state)
+        self._checkpoints.save(train_state)
 
     def on_epoch_end(self, report: EpochReport) -> None:
         train_state, epochs = self._train_state, self.experiment.fit.epochs
@@ -192,15 +199,10 @@ class RunRecorder(Recorder):
         return self._checkpoints.best_weights()
 
     def finish(self, results: Mapping[str, SplitResult]) -> dict[str, float]:
-        """Printed first: MLflow may be away."""
-        dataset, train_state, terminal, tracker = (
-            self._dataset,
-            self._train_state,
-            self.terminal,
-            self._tracker,
-        )
+        dataset, train_state, terminal = self._dataset, self._train_state, self.terminal
+        tracker = self._tracker
         split, last = list(results.items())[-1]
-        terminal.line()
+        terminal.line()  # printed before anything is logged, as MLflow may be away
         terminal.table(*messages.result_table(last, split, dataset.patients_known))
         terminal.line(messages.operating_point(last))
 
@@ -220,54 +222,34 @@ class RunRecorder(Recorder):
         tracker.log_text(predictions_csv(results, dataset), "predictions.csv")
         if self.experiment.fit.pictures:
             with terminal.progress("plots") as advance:
-                drawn = plots.of_run(self._trainer, train_state, dataset, results)
-                for number, (path, figure) in enumerate(drawn, start=1):
+                figures = plots.of_run(self._trainer, train_state, dataset, results)
+                for number, (path, figure) in enumerate(figures, start=1):
                     tracker.log_figure(figure, path)
                     advance(number, plots.COUNT)
         return metrics
 
-    def _started(self, folder: Path) -> Tracker:
-        """The run in MLflow, new or again."""
-        before, callback, experiment = self._before, self._callback, self.experiment
-        callback.ensure_owned()
-        tracker = Tracker.start(
-            before.run_id if before else callback.run_id,
-            callback.run_name or experiment.run_name,
-            {} if before else {**experiment.choices, **experiment.parameters},
-            {**self._tags(folder), **callback.tags},
-            callback.parent,
-            OfflineQueue(folder / UNSENT),
-            self.terminal.warn,
-            callback.ensure_owned,
-        )
-        self.terminal.say("run", f"{tracker.name} · {tracking.store_name()}")
-        if before:
-            self.terminal.say("resumed", messages.resumed_line(before.state))
-        return tracker
-
-    def _begin(self, folder: Path) -> None:
+    def _log_start(self, folder: Path) -> None:
         """Logs what is known before the first epoch, and opens the folder of checkpoints."""
-        dataset, tracker, trainer = self._dataset, self._tracker, self._trainer
+        experiment, dataset, tracker = self.experiment, self._dataset, self._tracker
         if not self._before:
-            tracker.log(initial_metrics(self.experiment, dataset, trainer, self._train_state))
-            tracker.log_text(self.experiment.yaml, "config.yaml")
+            tracker.log(initial_metrics(experiment, dataset, self._trainer, self._train_state))
+            tracker.log_text(experiment.yaml, "config.yaml")
             if dataset.cohort.skipped:
                 tracker.log_text("\n".join(dataset.cohort.skipped) + "\n", "skipped.txt")
         self._checkpoints = CheckpointWriter(
             folder,
-            self.experiment.identity,
-            dataset.split.hash,
             tracker.run_id,
+            experiment.identity,
             self._images,
-            self._start.seen,
-            self._callback.ensure_owned,
-            self._callback.study_id,
+            dataset.split.hash,
+            self._warm_start.seen,
+            self._callback,
         )
         tracker.checkpoints.extend(self._checkpoints.files)
 
     def _tags(self, folder: Path) -> dict[str, object]:
         experiment, dataset, images = self.experiment, self._dataset, self._images
-        risks = [risk for risk in (dataset.split.leak_risk, self._risk) if risk]
+        risks = filter(None, (dataset.split.leak_risk, self._leak_risk))
         return {
             **experiment.choices,
             "overrides": " ".join(experiment.overrides),
@@ -278,7 +260,7 @@ class RunRecorder(Recorder):
             "test_identity": images.test_identity,
             "split_hash": dataset.split.hash,
             "leak_risk": "; ".join(risks) or "none",
-            **({"changed_since_pretraining": "; ".join(self._changed)} if self._changed else {}),
+            **({"changed_since_pretraining": "; ".join(self._changes)} if self._changes else {}),
             "score_format": SCORE_FORMAT,
             "checkpoints": folder.resolve(),
         }
@@ -287,7 +269,7 @@ class RunRecorder(Recorder):
 def initial_metrics(
     experiment: Experiment, dataset: Dataset, trainer: Trainer, train_state: TrainState
 ) -> dict[str, float]:
-    """What is known of a run before its first epoch, by MLflow names."""
+    """The metrics that are known before the first epoch, by their MLflow names."""
     return {
         **dataset.split.numbers,
         "effective_batch": trainer.effective_batch,
@@ -300,19 +282,13 @@ def initial_metrics(
 
 
 def predictions_csv(results: Mapping[str, SplitResult], dataset: Dataset) -> str:
-    """A row an image: id, patient, label, score, split."""
-    table = dataset.cohort.table
+    """The predictions as CSV, a row an image: image_id, patient_id, label, score, split."""
+    table = dataset.cohort.table[["image_id", "patient_id"]]
     rows = [
-        pd.DataFrame(
-            {
-                "image_id": table["image_id"].to_numpy()[result.predictions.rows],
-                "patient_id": table["patient_id"].to_numpy()[result.predictions.rows],
-                "label": result.predictions.labels,
-                "score": np.round(result.predictions.scores, 6),
-                "split": split,
-            }
+        table.iloc[predicted.rows].assign(
+            label=predicted.labels, score=np.round(predicted.scores, 6), split=split
         )
-        for split, result in results.items()
+        for split, predicted in ((split, result.predictions) for split, result in results.items())
     ]
     text: str = pd.concat(rows).to_csv(index=False)
     return text

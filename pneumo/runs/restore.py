@@ -1,16 +1,17 @@
-"""A finished run looked at again: its configuration, its best model, its pictures."""
+"""Rebuilds a finished run from MLflow: its experiment, or its best model with trainer and data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pneumo.data.dataset import Dataset, first_images, load_dataset
+from pneumo.data.dataset import Dataset
 from pneumo.display.console import Terminal
 from pneumo.runs import checkpoint, config, plots, query, tracking
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
-from pneumo.runs.resume import from_file
+from pneumo.runs.recorder import Recorder
+from pneumo.runs.resume import resume_point
 from pneumo.runs.run import build_model, build_train_state, build_trainer, evaluate
 from pneumo.training.device import Accelerator
 from pneumo.training.state import TrainState
@@ -19,7 +20,7 @@ from pneumo.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class RestoredRun:
-    """The best model of a run, ready to be judged."""
+    """The best model of a run with its trainer and data."""
 
     run_id: str
     experiment: Experiment
@@ -28,20 +29,20 @@ class RestoredRun:
     train_state: TrainState
 
     def evaluate(self, test: bool) -> dict[str, SplitResult]:
-        """On validation and, where `test`, on the test split at the threshold that validation chose."""
+        """Results by split: val and, if `test`, test, both at the threshold that is best on val."""
         request = replace(self.experiment, fit=replace(self.experiment.fit, test=test))
         return evaluate(request, self.trainer, self.train_state.model, self.dataset, Terminal(quiet=True))
 
     def illustrate(self) -> None:
-        """Its pictures, into the run."""
-        scored = self.evaluate(test=False)
-        for path, figure in plots.of_run(self.trainer, self.train_state, self.dataset, scored):
+        """Adds the plots to the run in MLflow."""
+        results = self.evaluate(test=False)
+        for path, figure in plots.of_run(self.trainer, self.train_state, self.dataset, results):
             tracking.log_figure(self.run_id, figure, path)
 
 
 def experiment_of(run_id: str, changes: Mapping[str, Any] | None = None) -> Experiment:
-    """As the run was configured, but for `changes` by their dotted names.
-    InputError: no such run, or its files are gone."""
+    """The experiment of a run, with `changes` by their dotted names.
+    InputError: the run does not exist, or its files are gone."""
     tags = query.find_run(run_id).data.tags
     choices = {group: tags[group] for group in config.GROUPS if group in tags}
     return config.from_yaml(
@@ -50,15 +51,15 @@ def experiment_of(run_id: str, changes: Mapping[str, Any] | None = None) -> Expe
 
 
 def restore(run_id: str) -> RestoredRun:
-    """InputError: no such run, its files are gone, or its images have changed."""
+    """The run of this id. InputError: it does not exist, its files are gone, or its images have changed."""
     experiment = experiment_of(run_id)
-    state = from_file(experiment, query.checkpoint_file(run_id, checkpoint.LAST))
+    last = resume_point(experiment, run_id)
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
-    dataset = first_images(load_dataset(experiment.data, lambda done, total: None), experiment.fit.few_images)
-    state.refuse_other_images(DatasetIdentity.of(dataset), dataset.split.hash)
+    dataset = Recorder(experiment).load_dataset()
+    last.refuse_other_images(DatasetIdentity.of(dataset), dataset.split.hash)
     trainer = build_trainer(experiment, dataset, accelerator)
     train_state = build_train_state(experiment, build_model(experiment, accelerator), trainer)
-    train_state.load_state_dict(state.state)
+    train_state.load_state_dict(last.state)
     best = checkpoint.read(query.checkpoint_file(run_id, checkpoint.BEST))
     train_state.model.load_state_dict(best["model"])
     return RestoredRun(run_id, experiment, dataset, trainer, train_state)

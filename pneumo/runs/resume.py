@@ -1,4 +1,4 @@
-"""What `resume=` means: a run to go on with, and its last checkpoint."""
+"""Finds the checkpoint from which `resume=` continues a run."""
 
 import re
 from collections.abc import Callable
@@ -16,51 +16,55 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class ResumePoint:
-    run_id: str
-    folder: Path
+    """The last checkpoint of a run: its path and its content."""
+
+    path: Path
     state: dict[str, Any]
 
     def refuse_other_images(self, images: DatasetIdentity, split_hash: str) -> None:
-        """InputError: see `checkpoint.refuse_other_images`."""
-        checkpoint.refuse_other_images(self.state, images, split_hash, self.folder / checkpoint.LAST)
+        """See `checkpoint.refuse_other_images`."""
+        checkpoint.refuse_other_images(self.state, images, split_hash, self.path)
 
 
 def config_hash(experiment: Experiment) -> str:
+    """12 hexadecimal digits that are equal for equal configurations."""
     return configuration_hash(experiment.parameters)
 
 
+def checkpoint_path(source: str, name: str) -> Path:
+    """The path of a checkpoint that is given by its path or by the id of its run, of which `name` is then the
+    file. InputError: there is no such run, or it has no such checkpoint."""
+    return query.checkpoint_file(source, name) if RUN_ID.fullmatch(source) else Path(source)
+
+
 def resume_named(experiment: Experiment) -> ResumePoint | None:
-    """The run that `resume=` names, None where it names none; resume=auto needs the images to be known first.
-    InputError: there is nothing to resume, or it was configured otherwise."""
-    asked = experiment.resume
-    if asked in (None, "auto"):
-        return None
-    assert asked is not None
-    return from_run(experiment, asked) if RUN_ID.fullmatch(asked) else from_file(experiment, Path(asked))
+    """The checkpoint that `resume=` names by a run id or a path; None for null and for `auto`.
+    InputError: it cannot be resumed."""
+    return None if experiment.resume in (None, "auto") else resume_point(experiment, str(experiment.resume))
 
 
 def resume_latest(
     experiment: Experiment, images: DatasetIdentity, split_hash: str, warn: Callable[[str], None]
 ) -> ResumePoint | None:
-    """The latest unfinished run of this configuration on these images; those on others are said and left."""
+    """The checkpoint of the latest unfinished run of this configuration on these images; None if there is
+    none. `warn` is called with a message for each run on other images."""
     for run_id in query.interrupted_runs(config_hash(experiment), experiment.parameters):
-        found = from_run(experiment, run_id)
+        point = resume_point(experiment, run_id)
         try:
-            found.refuse_other_images(images, split_hash)
+            point.refuse_other_images(images, split_hash)
         except InputError as error:
-            warn(f"resume=auto leaves run {run_id}: {error}")
+            warn(f"resume=auto does not continue run {run_id}: {error}")
             continue
-        return found
+        return point
     return None
 
 
-def from_run(experiment: Experiment, run_id: str) -> ResumePoint:
-    return from_file(experiment, query.checkpoint_file(run_id, checkpoint.LAST))
-
-
-def from_file(experiment: Experiment, path: Path) -> ResumePoint:
+def resume_point(experiment: Experiment, source: str) -> ResumePoint:
+    """The last checkpoint given by its path or by the id of its run.
+    InputError: there is none, it has only weights, or it is of another configuration."""
+    path = checkpoint_path(source, checkpoint.LAST)
     state = checkpoint.read(path)
     if "optimizer" not in state:
-        raise InputError(f"{path} holds weights alone; resume from the {checkpoint.LAST} beside it")
+        raise InputError(f"{path} contains only weights; resume from the {checkpoint.LAST} beside it")
     checkpoint.refuse_other_config(state, experiment.identity, path)
-    return ResumePoint(state["run_id"], path.parent, state)
+    return ResumePoint(path, state)

@@ -1,7 +1,7 @@
-"""One training run: an experiment becomes data, a trained model and its metrics.
+"""Runs an experiment: loads the data, trains the model, evaluates it, and returns the metrics.
 
-Every process of a distributed training calls `run` and takes the same steps; what is printed, logged and
-saved goes through a recorder, which only the first process has."""
+Every process of a distributed training calls `run` and takes the same steps. A recorder prints, logs and
+saves; in processes after the first it does nothing."""
 
 import os
 import shutil
@@ -17,13 +17,12 @@ from pneumo.data.normalise import normaliser
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.evaluation.metrics import best_f1_threshold
-from pneumo.runs import query
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import BEST
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.recorder import Recorder, RunRecorder
-from pneumo.runs.resume import RUN_ID
+from pneumo.runs.resume import checkpoint_path
 from pneumo.training.device import Accelerator, set_deterministic
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
 from pneumo.training.ema import ModelEma
@@ -34,11 +33,11 @@ from pneumo.training.trainer import Trainer
 
 
 def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None = None) -> dict[str, float]:
-    """Trains, evaluates and logs a run, and returns its metrics; {} in processes after the first.
+    """Trains, evaluates and logs a run, and returns its metrics by name; {} in processes after the first.
 
-    InputError: something given is wrong, which is found before training begins. PrunedError: `callback`
-    stopped it."""
-    tta_transforms(experiment.tta)  # an unknown name is refused here
+    InputError: the experiment or its data are not valid, which is found before training begins.
+    PrunedError: `callback` stopped the run."""
+    tta_transforms(experiment.tta)  # refuses an unknown name before the data are loaded
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     set_deterministic(experiment.fit.deterministic)
     with process_group(accelerator.device) as processes:
@@ -64,10 +63,10 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
 
 
 def build_model(experiment: Experiment, accelerator: Accelerator) -> Classifier:
-    """A run id in `model.pretrained` stands for the best weights of that run."""
+    """The model on its device. A run id in `model.pretrained` stands for the best weights of that run."""
     config = experiment.model
-    if config.pretrained and RUN_ID.fullmatch(config.pretrained):
-        config = replace(config, pretrained=str(query.checkpoint_file(config.pretrained, BEST)))
+    if config.pretrained:
+        config = replace(config, pretrained=str(checkpoint_path(config.pretrained, BEST)))
     torch.manual_seed(experiment.seed)
     return config(experiment.loss.n_outputs).to(accelerator.device)
 
@@ -78,7 +77,7 @@ def build_trainer(
     accelerator: Accelerator,
     processes: ProcessGroup = SINGLE_PROCESS,
 ) -> Trainer:
-    """InputError: the experiment needs lesion masks, and no training image has one."""
+    """The trainer of an experiment. InputError: it needs lesion masks, and no training image has one."""
     train = dataset.split.train
     needs_masks = {
         "augment.relabel": experiment.augment.relabel,
@@ -102,14 +101,15 @@ def build_trainer(
 
 
 def build_train_state(experiment: Experiment, model: Classifier, trainer: Trainer) -> TrainState:
-    """Model, optimizer and schedule before the first epoch."""
+    """Model, optimizer and schedule before the first epoch.
+    InputError: fit.compile needs a compiler that is not there."""
     settings = experiment.fit
     model = model.to(memory_format=trainer.memory_format)
     ema = ModelEma(model, settings.ema_decay) if settings.ema_decay is not None else None
     if settings.compile:
         compiler = os.environ.get("CXX", "g++")
         if trainer.accelerator.device.type == "cpu" and shutil.which(compiler) is None:
-            raise InputError(f"fit.compile=true needs a C++ compiler on a CPU, and {compiler} is not here")
+            raise InputError(f"fit.compile=true needs a C++ compiler on a CPU, and {compiler} is not found")
         model.compile()
     optimizer = experiment.optimizer(model, trainer.effective_batch)
     lr_controller = experiment.schedule(optimizer, settings.epochs * trainer.steps_per_epoch())

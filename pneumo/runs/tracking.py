@@ -1,4 +1,5 @@
-"""Runs written to MLflow; `archive` reads them. No other room knows it."""
+"""Writes runs to MLflow: the connection, calls on runs by their id, and `Tracker`, the run that this process
+trains. `query` reads runs."""
 
 import logging
 import os
@@ -6,12 +7,12 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 import mlflow
 import psutil
@@ -25,24 +26,29 @@ from pneumo.display.address import TRACKING, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError, PrunedError, SupersededError
 from pneumo.runs.offline import OfflineQueue, QueuedMetrics
 
+if TYPE_CHECKING:
+    from pneumo.runs.callback import RunCallback
+    from pneumo.runs.experiment import Experiment
+
 SYSTEM_METRICS_SECONDS = 5
 CHECKPOINTS = "checkpoints"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 BRIEF = {RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
 LOCAL_PAGES = "http://127.0.0.1:5000"  # where a bare `mlflow ui` serves
-METRICS_A_CALL = 1000  # MLflow's limit
+METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100  # MLflow's limits
 MlflowError = MlflowException  # what a call raises when MLflow cannot be reached any more
 
 
 def connect(experiment: str | None = None) -> None:
-    """MLflow's own default store in the working directory, or MLFLOW_TRACKING_URI, and the experiment that
-    new runs go to; both made if need be. InputError: it cannot be reached."""
+    """Connects to MLFLOW_TRACKING_URI or, by default, to mlflow.db in the working directory, and makes
+    `experiment` the one that new runs belong to. Both are created if they do not exist.
+    InputError: MLflow cannot be reached."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault(RETRIES, "5")  # a server that is away is waited for about a minute
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # its thread tells of a server that is away by itself, with the password in the address
+    for library in ("mlflow", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    # its thread logs that a server is away, with the password in the address
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     here = Path.cwd()
     given = without_credentials(os.environ.get(TRACKING))
@@ -51,7 +57,8 @@ def connect(experiment: str | None = None) -> None:
     with lock:  # two first migrations at once break the database
         mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
-            ensure_reachable()
+            with short_timeouts():
+                mlflow.MlflowClient().search_experiments(max_results=1)
             if experiment is None:
                 return
             if local and mlflow.get_experiment_by_name(experiment) is None:
@@ -62,8 +69,9 @@ def connect(experiment: str | None = None) -> None:
 
 
 def without_credentials(address: str | None) -> str | None:
-    """Of a server: user and password go from the address to where MLflow also looks for them, so that no
-    message of its own repeats them. InputError: where a password ends cannot be told."""
+    """The address without user and password. They move to environment variables that MLflow reads too, so
+    that none of its messages contains them. InputError: the address is ambiguous about where a password
+    ends."""
     if address is None or not address.startswith("http"):
         return address
     try:
@@ -78,21 +86,15 @@ def without_credentials(address: str | None) -> str | None:
     return address
 
 
-def ensure_reachable() -> None:
-    """MlflowException: it is not there; told at once, unlike later."""
-    with short_timeouts():
-        mlflow.MlflowClient().search_experiments(max_results=1)
-
-
 @contextmanager
 def short_timeouts() -> Iterator[None]:
-    """A server that is away is not waited for."""
-    patient = {name: os.environ.get(name) for name in BRIEF}
+    """Inside the block, MLflow waits seconds rather than a minute for a server that is away."""
+    before = {name: os.environ.get(name) for name in BRIEF}
     os.environ.update(BRIEF)
     try:
         yield
     finally:
-        for name, value in patient.items():
+        for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -100,7 +102,7 @@ def short_timeouts() -> Iterator[None]:
 
 
 def unreachable(error: MlflowException) -> AwayError:
-    """Says the last cause in the chain that MLflow tells in one long line."""
+    """An error whose message names the last cause in the long line of causes that MLflow gives."""
     line = hidden(str(error).splitlines()[0])
     causes: list[str] = re.findall(
         r"(?i:connection refused|timed out|name or service not known|unreachable)", line
@@ -109,7 +111,7 @@ def unreachable(error: MlflowException) -> AwayError:
 
 
 def create_parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:
-    """A run for others to lie under; its id."""
+    """Creates a run that can be the parent of others, and returns its id."""
     run = mlflow.MlflowClient().create_run(
         mlflow.set_experiment(experiment).experiment_id,
         run_name=name,
@@ -119,158 +121,158 @@ def create_parent_run(experiment: str, name: str, tags: Mapping[str, object]) ->
 
 
 def tag_run(run_id: str, **tags: object) -> None:
-    """Also of a run that has ended."""
+    """Sets tags of a run, which may have ended."""
     mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
 
 def log_run(run_id: str, metrics: Mapping[str, float]) -> None:
+    """Logs metrics, by name, at step 0 of a run, which may have ended."""
     log_queued(run_id, [queued_now(metrics)])
 
 
 def queued_now(metrics: Mapping[str, float], step: int = 0) -> QueuedMetrics:
+    """The metrics with the current time."""
     return QueuedMetrics(
         {name: float(value) for name, value in metrics.items()}, step, round(time.time() * 1000)
     )
 
 
 def log_queued(run_id: str, entries: Sequence[QueuedMetrics]) -> None:
-    """In as few calls as can be. What a call that broke off had logged already is not logged twice."""
-    metrics = [
-        Metric(name, value, entry.at_ms, entry.step)
-        for entry in entries
-        for name, value in entry.metrics.items()
-    ]
+    """Logs metrics in as few calls as possible; MLflow ignores those that it already has."""
+    metrics = [Metric(k, value, one.at_ms, one.step) for one in entries for k, value in one.metrics.items()]
     for start in range(0, len(metrics), METRICS_A_CALL):
         mlflow.MlflowClient().log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
 
 
 def log_text(run_id: str, text: str, path: str) -> None:
+    """Writes a text to a file, `path`, among the run's artifacts."""
     mlflow.MlflowClient().log_text(run_id, text, path)
 
 
 def log_figure(run_id: str, figure: Figure, path: str) -> None:
+    """Writes a plot to an image file, `path`, among the run's artifacts."""
     mlflow.MlflowClient().log_figure(run_id, figure, path)
 
 
 def reopen_run(run_id: str) -> None:
-    """A run that had ended goes on."""
+    """Sets the status of a run that has ended to RUNNING."""
     mlflow.MlflowClient().update_run(run_id, status="RUNNING")
 
 
 def end_run(run_id: str, status: str) -> None:
-    """Of a run that another process began: FINISHED, FAILED or KILLED."""
+    """Ends a run that another process began; `status` is FINISHED, FAILED or KILLED."""
     mlflow.MlflowClient().set_terminated(run_id, status)
 
 
 def store_name() -> str:
-    """Where runs go, as a person would name it, without a password."""
+    """The address of the MLflow store for messages: relative to the working directory, without a password."""
     uri: str = mlflow.get_tracking_uri()
     return shown(uri.removeprefix(f"sqlite:///{Path.cwd()}/"))
 
 
 def uses_server() -> bool:
-    """By an MLflow server, rather than lying in a file."""
+    """Whether runs are stored by an MLflow server rather than in a local file."""
     return mlflow.get_tracking_uri().startswith("http")
 
 
 def run_url(experiment_id: str, run_id: str) -> str:
-    """Of a run's page on the MLflow server; else where `mlflow ui` will show it."""
+    """The address of a run's page on the MLflow server or, without a server, in a local `mlflow ui`."""
     server = store_name().rstrip("/") if uses_server() else LOCAL_PAGES
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 @dataclass(frozen=True)
-class Tracker:
-    """One run under way. Its figures may wait for MLflow to come back; nothing else does."""
+class Tracker(AbstractContextManager["Tracker"]):
+    """The MLflow run of this process. While MLflow is away, metrics wait in `offline_queue`; every other call
+    raises MlflowError. Each call raises SupersededError once another process has taken over the run."""
 
     run_id: str
     name: str
     experiment_id: str
     offline_queue: OfflineQueue
-    warn: Callable[[str], None]
-    ensure_owned: Callable[[], None] = lambda: None  # see RunCallback
-    checkpoints: list[Path] = field(default_factory=list)  # files that go into the run when it ends
+    callback: "RunCallback"
+    checkpoints: list[Path] = field(default_factory=list)  # uploaded when the run ends
 
     @classmethod
     def start(
         cls,
-        run_id: str | None,
-        name: str | None,
-        parameters: Mapping[str, object],
+        experiment: "Experiment",
+        callback: "RunCallback",
         tags: Mapping[str, object],
-        parent: str | None,
         offline_queue: OfflineQueue,
-        warn: Callable[[str], None],
-        ensure_owned: Callable[[], None] = lambda: None,
+        resumed_id: str | None = None,
     ) -> "Tracker":
-        """A new run, under another one where `parent` is given, or the one of `run_id` again, which is sent
-        what waits in `unsent`. AwayError: MLflow cannot be reached any more."""
+        """Starts a new run, or continues the run of `resumed_id` or of the callback, and logs the metrics in
+        `offline_queue`. AwayError: MLflow cannot be reached."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
+        run_id = resumed_id or callback.run_id
+        tags = {**tags, **callback.tags, **origin_tags()}
+        parameters = {} if resumed_id else {**experiment.choices, **experiment.parameters}
         try:
             run = mlflow.start_run(
                 run_id=run_id,
-                run_name=name,
-                parent_run_id=None if run_id else parent,
-                tags={key: str(value) for key, value in {**tags, **origin_tags()}.items()},  # never without
+                run_name=callback.run_name or experiment.run_name,
+                parent_run_id=None if run_id else callback.parent,
+                tags={key: str(value) for key, value in tags.items()},
                 log_system_metrics=True,
             )
-            given = [Param(key, str(value)) for key, value in parameters.items()]
-            for start in range(0, len(given), 100):  # MLflow's limit a call
-                mlflow.MlflowClient().log_batch(run.info.run_id, params=given[start : start + 100])
+            params = [Param(key, str(value)) for key, value in parameters.items()]
+            for start in range(0, len(params), PARAMETERS_A_CALL):
+                mlflow.MlflowClient().log_batch(
+                    run.info.run_id, params=params[start : start + PARAMETERS_A_CALL]
+                )
             log_queued(run.info.run_id, offline_queue.entries())
             offline_queue.clear()
         except MlflowException as error:
             abandon()
             raise unreachable(error) from None
-        info = run.info
-        return cls(info.run_id, info.run_name, info.experiment_id, offline_queue, warn, ensure_owned)
+        return cls(run.info.run_id, run.info.run_name, run.info.experiment_id, offline_queue, callback)
 
     def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Now, after all that waits; or kept to be sent by a later call, while MLflow is away."""
-        self.ensure_owned()
-        new, waiting = queued_now(metrics, step), self.offline_queue.entries()
+        """Logs metrics, by name, after those that wait; while MLflow is away, adds them to those."""
+        self.callback.ensure_owned()
+        new, waiting, warn = (
+            queued_now(metrics, step),
+            self.offline_queue.entries(),
+            self.callback.terminal.warn,
+        )
+        path = self.offline_queue.path
         try:
             with short_timeouts():
                 log_queued(self.run_id, [*waiting, new])
         except MlflowException as error:
             self.offline_queue.add(new)
             if not waiting:
-                self.warn(
-                    f"{unreachable(error)}; the run goes on, its metrics wait in {self.offline_queue.path}"
-                )
+                warn(f"{unreachable(error)}; the run goes on, its metrics wait in {path}")
             return
         self.offline_queue.clear()
         if waiting:
-            self.warn(f"MLflow at {store_name()} has been sent what waited in {self.offline_queue.path}")
+            warn(f"MLflow at {store_name()} has been sent what waited in {path}")
+
+    def owned_id(self) -> str:
+        """The run's id, for a call that writes to it."""
+        self.callback.ensure_owned()
+        return self.run_id
 
     def tag(self, **tags: object) -> None:
-        self.ensure_owned()
-        mlflow.MlflowClient().log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+        tag_run(self.owned_id(), **tags)
 
     def log_text(self, text: str, path: str) -> None:
-        self.ensure_owned()
-        mlflow.MlflowClient().log_text(self.run_id, text, path)
-
-    def log_artifact(self, file: Path, folder: str) -> None:
-        self.ensure_owned()
-        mlflow.MlflowClient().log_artifact(self.run_id, str(file), folder)
+        log_text(self.owned_id(), text, path)
 
     def log_figure(self, figure: Figure, path: str) -> None:
-        self.ensure_owned()
-        mlflow.MlflowClient().log_figure(self.run_id, figure, path)
+        log_figure(self.owned_id(), figure, path)
 
-    def __enter__(self) -> Self:
-        return self
+    def log_artifact(self, file: Path, folder: str) -> None:
+        mlflow.MlflowClient().log_artifact(self.owned_id(), str(file), folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """FINISHED, KILLED when it was told to stop, else FAILED with the reason. Where MLflow is away by
-        then, or its disk full, an error that says more than that is let through. A run that another process
-        goes on with is left as it is."""
-        waited = isinstance(error, MlflowException)
+        """Ends the run; see `end`. An error of the block is not replaced by one that only reports that MLflow
+        is away or its disk full. A run that another process has taken over stays as it is."""
         try:
-            with short_timeouts() if waited else nullcontext():
+            with short_timeouts() if isinstance(error, MlflowException) else nullcontext():
                 self.end(error)
         except SupersededError:
             detach()
@@ -282,18 +284,17 @@ class Tracker:
                 raise
 
     def end(self, error: BaseException | None) -> None:
+        """Uploads the checkpoints and ends the run as FINISHED, as KILLED where it was interrupted or pruned,
+        else as FAILED with the reason as a tag."""
         if isinstance(error, SupersededError):
             raise error
-        self.ensure_owned()
-        log_queued(self.run_id, self.offline_queue.entries())
+        log_queued(self.owned_id(), self.offline_queue.entries())
         self.offline_queue.clear()
         for file in self.checkpoints:
             if file.exists():
                 self.log_artifact(file, CHECKPOINTS)
-        if error is None:
-            mlflow.end_run("FINISHED")
-        elif isinstance(error, KeyboardInterrupt):
-            mlflow.end_run("KILLED")
+        if error is None or isinstance(error, KeyboardInterrupt):
+            mlflow.end_run("KILLED" if error else "FINISHED")
         elif isinstance(error, PrunedError):
             self.tag(pruned=error)
             mlflow.end_run("KILLED")
@@ -302,30 +303,30 @@ class Tracker:
             mlflow.end_run("FAILED")
 
     def address(self) -> str:
-        """How to open the run."""
+        """The address of the run's page, or how to find it in a local `mlflow ui`."""
         if uses_server():
             return run_url(self.experiment_id, self.run_id)
         return f"mlflow ui, then open {self.name}"
 
 
 def abandon() -> None:
-    """This process has no run under way any more, whether MLflow hears of it or not."""
+    """Ends this process's active run as FAILED; where MLflow is away, in this process alone."""
     with suppress(MlflowException), short_timeouts():
         mlflow.end_run("FAILED")
 
 
 def detach() -> None:
-    """This process has no run under way any more, and MLflow does not hear of it: the run goes on elsewhere.
-    MLflow's own ways to leave a run all end it."""
-    under_way = _active_run_stack.get()  # type: ignore[no-untyped-call]
-    for run in under_way:
+    """Leaves this process's active run without ending it, since another process continues it. MLflow's own
+    functions that leave a run all end it."""
+    active_runs = _active_run_stack.get()  # type: ignore[no-untyped-call]
+    for run in active_runs:
         if monitor := run_id_to_system_metrics_monitor.pop(run.info.run_id, None):
             monitor.finish()
-    under_way.clear()
+    active_runs.clear()
 
 
 def origin_tags() -> dict[str, object]:
-    """Commit, host and process of this run."""
+    """Tags with the git commit, the host and the process that a run comes from."""
     here = Path(__file__).parent
     commit = git(here, "rev-parse", "HEAD")
     return {
@@ -336,15 +337,16 @@ def origin_tags() -> dict[str, object]:
     }
 
 
-def git(folder: Path, *words: str) -> str:
-    """What git answers there; empty where there is no repository, or no git."""
+def git(folder: Path, *arguments: str) -> str:
+    """The output of a git command in the folder; empty where there is no repository, or no git."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+        return subprocess.check_output(
+            ["git", "-C", str(folder), *arguments], stderr=subprocess.DEVNULL, text=True
+        ).strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return done.stdout.strip()
 
 
 def process_mark(pid: int) -> str:
-    """A process, not to be confused with a later one of the same number."""
+    """HOST:PID:START of a process, which differs from that of a later process with the same pid."""
     return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"

@@ -111,7 +111,7 @@ def test_a_checkpoint_that_another_run_has_written_over_is_said(finished):
     run_id = finished()
     path = query.checkpoint_file(run_id, checkpoint.BEST)
     checkpoint.write({**checkpoint.read(path), "run_id": "f" * 32}, path)
-    with pytest.raises(InputError, match="is of another run, ffff"):
+    with pytest.raises(InputError, match="belongs to another run, ffff"):
         load_model(run_id)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.identity import DatasetIdentity, SeenImages
 
 GOOD = {"model": {"w": torch.ones(3)}, "config": {}, "run_id": "x"}
@@ -44,7 +45,7 @@ def test_what_is_not_a_checkpoint_is_refused(content, message, tmp_path):
 
 def test_weights_of_somebody_else_are_no_checkpoint_of_ours(tmp_path):
     torch.save({"model": {}}, tmp_path / "theirs.pt")
-    with pytest.raises(InputError, match="is not a checkpoint of a run of ours"):
+    with pytest.raises(InputError, match="is not a checkpoint of a pneumo run"):
         checkpoint.read(tmp_path / "theirs.pt")
 
 
@@ -71,5 +72,5 @@ def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
     (tmp_path / ".last.pt.4711").write_bytes(b"half of it")
     nothing = SeenImages.nothing()
     images = DatasetIdentity(*(np.zeros(0, np.int64) for _ in range(6)))
-    checkpoint.CheckpointWriter(tmp_path, {}, "split", "run", images, nothing)
+    checkpoint.CheckpointWriter(tmp_path, "run", {}, images, "split", nothing, RunCallback())
     assert list(tmp_path.iterdir()) == []

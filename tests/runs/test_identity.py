@@ -100,7 +100,9 @@ def test_another_split_of_the_same_images_is_the_same_data():
     assert images(then).data_identity == images(now).data_identity
     assert images(then).split_identity != images(now).split_identity
     assert identity.differences(images(then), images(now)) == ["1 image is in another split"]
-    assert identity.trained_on(images(then), images(now)) == ["1 of the 3 test images of now were trained on"]
+    assert identity.trained_on(images(then), images(now)) == [
+        "1 of the 3 current test images were trained on"
+    ]
 
 
 def test_a_renamed_image_is_said_to_be_known_by_its_content():

@@ -18,6 +18,7 @@ from postgres import free_port
 
 from pneumo.errors import AwayError
 from pneumo.runs import tracking
+from pneumo.runs.callback import RunCallback
 from pneumo.runs.offline import UNSENT, OfflineQueue, QueuedMetrics
 from pneumo.runs.tracking import Tracker
 
@@ -85,14 +86,14 @@ def only_run():
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_an_error_is_not_hidden_by_an_mlflow_that_is_away(workdir, address, error):
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    with pytest.raises(error), Tracker("0" * 32, "run", "0", OfflineQueue(workdir / UNSENT), print):
+    with pytest.raises(error), Tracker("0" * 32, "run", "0", OfflineQueue(workdir / UNSENT), RunCallback()):
         raise error
 
 
-def test_an_mlflow_that_goes_away_before_the_run_exists_is_said_to_be_away(workdir, address):
+def test_an_mlflow_that_goes_away_before_the_run_exists_is_said_to_be_away(workdir, address, composed):
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     with pytest.raises(AwayError, match=r"^MLflow at http://127.0.0.1:\d+ cannot be used: Connection ref"):
-        Tracker.start(None, "run", {}, {}, "0" * 32, OfflineQueue(workdir / UNSENT), print)
+        Tracker.start(composed(*SMALL), RunCallback(), {}, OfflineQueue(workdir / UNSENT))
     assert mlflow.active_run() is None
 
 
@@ -152,7 +153,7 @@ def test_a_run_outlasts_an_mlflow_that_is_away_and_is_stopped_while_it_is_away_a
         run.until("its metrics wait in")
     run.process.send_signal(signal.SIGINT)
     assert run.ended() == 130
-    assert "To go on: the same command and resume=" in run.said
+    assert "To continue: the same command and resume=" in run.said
     assert run.said.count("its metrics wait in") == 2, "once each time it goes"
     assert run.said.count("has been sent what waited in") == 1
     assert "Connection refused" in run.said

@@ -214,7 +214,7 @@ def test_determinism_is_asked_of_torch_for_this_run_alone(composed, workdir):
 def test_compiling_without_a_compiler_is_refused(composed, workdir, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(
-        InputError, match="needs a C\\+\\+ compiler on a CPU, and no-such-compiler is not here"
+        InputError, match="needs a C\\+\\+ compiler on a CPU, and no-such-compiler is not found"
     ):
         run(composed(*QUICK, "fit.compile=true"), workdir / "out")
 
