@@ -93,7 +93,7 @@ def test_what_is_asked_of_a_run_whose_data_have_changed_is_refused_by_name(world
             invoke(words)
     with pytest.raises(InputError, match=SAID[change]):
         train("seed=0", f"resume={one}")
-    assert query.test_evaluations_of(query.find_run(one)) == 1, "what was refused was not looked at"
+    assert query.test_evaluations_of(query.find_run(one)) == 1, "what was refused was not evaluated"
     assert mlflow.search_runs(search_all_experiments=True, filter_string="attributes.status='FAILED'").empty
 
 
@@ -282,7 +282,7 @@ def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train,
         query.best_run("nih")
 
 
-# ---- looks
+# ---- evaluations of the test split
 
 
 def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, train, capsys):
@@ -300,7 +300,7 @@ def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, t
     assert query.test_evaluations_of(query.find_run(one)) == 5
     n_test = len(predictions_of(one, "test"))
     said = " ".join(capsys.readouterr().out.split())
-    assert f"{n_test} of these images are in the test split. The test split has now been looked at 5" in said
+    assert f"{n_test} of these images are in the test split. The test split has now been evaluated 5" in said
 
 
 def evaluation_count_through_other_runs_are_said(world, train, capsys):
@@ -308,7 +308,7 @@ def evaluation_count_through_other_runs_are_said(world, train, capsys):
     invoke(["evaluate", two])
     capsys.readouterr()
     invoke(["evaluate", one])
-    assert "Through 1 other run on the same test images: 2 looks." in capsys.readouterr().out
+    assert "1 other run evaluated the same test images, 2 times in all." in capsys.readouterr().out
 
 
 # ---- predicting

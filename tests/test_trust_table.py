@@ -263,7 +263,9 @@ def reproduce(base):
 
 def report(base):
     """The report's page takes runs of one data set."""
-    own = next(p.own for p in collect_runs(query.runs_of_experiments()).pairs if p.experiment == "report_bce")
+    own = next(
+        p.unchanged for p in collect_runs(query.runs_of_experiments()).pairs if p.experiment == "report_bce"
+    )
     return "same" if own and own.run_id == base.a else "said"
 
 

@@ -1,4 +1,4 @@
-"""How often a run's test split has been evaluated, under whatever name its images are requested."""
+"""Counts how often the test split of a run has been evaluated, under whatever name its images are loaded."""
 
 from collections.abc import Sequence
 
@@ -29,14 +29,15 @@ def test_split_notes(models: Sequence[LoadedModel], n_in_test: Sequence[int], n_
     times = 1 + query.test_evaluations_of(most)
     some = f"{max(n_in_test):,} of these images are in the test split. "
     whole = "" if max(n_in_test) == n_images else some
-    rest = "" if times == 1 else ": the more often one chooses by it, the less it says"
-    notes = [f"{whole}The test split has now been looked at {times} time{'s' if times > 1 else ''}{rest}."]
+    rest = "" if times == 1 else ": the more often models are chosen by it, the less it shows"
+    notes = [f"{whole}The test split has now been evaluated {times} time{'s' if times > 1 else ''}{rest}."]
     if test_identity := most.data.tags.get("test_identity"):
-        looks, others = query.test_evaluations_of_others(test_identity, {run.info.run_id for run in runs})
-        if looks:
+        run_ids = {run.info.run_id for run in runs}
+        evaluations, others = query.test_evaluations_of_others(test_identity, run_ids)
+        if evaluations:
             notes.append(
-                f"Through {others} other run{'s' if others > 1 else ''} on the same test images: {looks} "
-                f"look{'s' if looks > 1 else ''}."
+                f"{others} other run{'s' if others > 1 else ''} evaluated the same test images, "
+                f"{evaluations} time{'s' if evaluations > 1 else ''} in all."
             )
     return notes
 
@@ -45,5 +46,5 @@ def record_test_evaluation(models: Sequence[LoadedModel], n_in_test: Sequence[in
     """Adds one to the number of test evaluations of each run whose test split was evaluated."""
     for model, count in zip(models, n_in_test, strict=True):
         if count:
-            looks = query.test_evaluations_of(query.find_run(model.run_id)) + 1
-            tracking.tag_run(model.run_id, test_evaluations=looks)
+            evaluations = query.test_evaluations_of(query.find_run(model.run_id)) + 1
+            tracking.tag_run(model.run_id, test_evaluations=evaluations)

@@ -1,1 +1,1 @@
-"""The page that answers the report of 2024, from the runs and studies that are there."""
+"""The page that `pneumo report` writes: the report of 2024 beside the runs that reproduce its experiments."""

@@ -1,4 +1,4 @@
-"""Which runs in MLflow are the report's, and which are their controls."""
+"""Chooses the runs in MLflow that reproduce the report's experiments, and their controls."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,73 +11,82 @@ from pneumo.runs.query import RunRecord, data_identity
 
 RECOMMENDED = "recommended"
 CONTROL = "safe"  # the augment of a control
-ELSEWHERE = ("study", "confirms", "reproduces")  # tags of runs that answer something else
+OTHER_PURPOSES = ("study", "confirms", "reproduces")  # tags of runs that are no reproduction of the report
 WITHOUT_EFFECT = {*BESIDE, "augment"} - {"tta"}
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One of the report's experiments: the latest run of it, and the latest that differs from that one in
-    the augment alone. The commands make what is not there."""
+class ExperimentPair:
+    """The latest unchanged run of one of the report's experiments, and the latest control: a run that differs
+    from it in the augmentation alone. The commands train what is missing."""
 
     experiment: str
-    own: RunRecord | None
+    unchanged: RunRecord | None
     control: RunRecord | None
-    own_command: str
+    unchanged_command: str
     control_command: str
 
     @property
+    def runs(self) -> list[RunRecord]:
+        """Those of the two that exist."""
+        return [run for run in (self.unchanged, self.control) if run]
+
+    @property
     def missing(self) -> list[str]:
-        both = ((self.own, self.own_command), (self.control, self.control_command))
+        """The commands that train those that do not exist."""
+        both = ((self.unchanged, self.unchanged_command), (self.control, self.control_command))
         return [command for run, command in both if run is None]
 
 
 @dataclass(frozen=True)
 class CollectedRuns:
-    pairs: tuple[Pair, ...]  # in the report's order
+    pairs: tuple[ExperimentPair, ...]  # in the report's order
     recommended: RunRecord | None
     recommended_command: str
-    n_on_other_data: int = 0  # runs of these names that are left out: on other images, labels or patients
+    n_on_other_data: int = 0  # runs of these experiments on other images, labels or patients, left out
 
     @property
     def runs(self) -> list[RunRecord]:
-        """All that are there."""
-        both = (run for pair in self.pairs for run in (pair.own, pair.control))
-        return [run for run in (*both, self.recommended) if run is not None]
+        """All runs that exist, the recommended one last."""
+        runs = [run for pair in self.pairs for run in pair.runs]
+        return runs + ([self.recommended] if self.recommended else [])
 
     @property
     def missing(self) -> list[str]:
-        """The commands of those that are not."""
-        pairs = [command for pair in self.pairs for command in pair.missing]
-        return pairs + ([] if self.recommended else [self.recommended_command])
+        """The commands that train all runs that do not exist."""
+        commands = [command for pair in self.pairs for command in pair.missing]
+        return commands + ([] if self.recommended else [self.recommended_command])
 
 
 def collect_runs(runs: Sequence[RunRecord]) -> CollectedRuns:
-    """Of finished runs, the latest first: those on the data of the latest of the report's experiments, so
-    that all on the page can be compared."""
-    of_recipes = [run for run in runs if is_of_a_recipe(run)]
+    """Chooses from finished runs, the latest first. All chosen runs are on the data of the latest run of one
+    of the report's experiments, so that they can be compared."""
+    of_recipes = [run for run in runs if is_recipe_run(run)]
     named = [run for run in of_recipes if experiment_of(run) in (*EXPERIMENTS, RECOMMENDED)]
-    first = next((run for run in named if experiment_of(run) != RECOMMENDED), named[0] if named else None)
-    usable = [run for run in of_recipes if first and data_identity(run.tags) == data_identity(first.tags)]
-    others = sum(run not in usable for run in named)
-    recommended = latest(usable, RECOMMENDED)
-    own = {name: latest(usable, name, "report") for name in EXPERIMENTS}
-    there = [run for run in own.values() if run]
-    like = [word for word in typed(there[0]) if config.override_key(word) != "experiment"] if there else []
+    newest = next((run for run in named if experiment_of(run) != RECOMMENDED), named[0] if named else None)
+    usable = [run for run in of_recipes if newest and data_identity(run.tags) == data_identity(newest.tags)]
+    unchanged = {name: latest_run(usable, name, "report") for name in EXPERIMENTS}
+    existing = next((run for run in unchanged.values() if run), None)
+    shared = [word for word in overrides(existing) if key(word) != "experiment"] if existing else []
     pairs = []
-    for name in EXPERIMENTS:
-        run = own[name]
-        words = typed(run) if run else [f"experiment={name}", *like]
+    for name, run in unchanged.items():
+        words = overrides(run) if run else [f"experiment={name}", *shared]
         control = next((other for other in usable if run and is_control(other, run)), None)
-        pairs.append(Pair(name, run, control, command(words), command([*words, f"augment={CONTROL}"])))
-    data = [word for word in like if config.override_key(word).split(".")[0] == "data"]
-    return CollectedRuns(tuple(pairs), recommended, command([f"experiment={RECOMMENDED}", *data]), others)
+        commands = (train_command(words), train_command([*words, f"augment={CONTROL}"]))
+        pairs.append(ExperimentPair(name, run, control, *commands))
+    data = [word for word in shared if key(word).split(".")[0] == "data"]
+    return CollectedRuns(
+        tuple(pairs),
+        recommended=latest_run(usable, RECOMMENDED),
+        recommended_command=train_command([f"experiment={RECOMMENDED}", *data]),
+        n_on_other_data=sum(run not in usable for run in named),
+    )
 
 
-def latest(runs: Sequence[RunRecord], experiment: str, augment: str | None = None) -> RunRecord | None:
-    """The first of this name, with this augment just as it is."""
+def latest_run(runs: Sequence[RunRecord], experiment: str, augment: str | None = None) -> RunRecord | None:
+    """The first run of this experiment; if `augment` is given, of this augmentation without own settings."""
     for run in runs:
-        changed = any(config.override_key(word).startswith("augment.") for word in typed(run))
+        changed = any(key(word).startswith("augment.") for word in overrides(run))
         if experiment_of(run) == experiment and (
             augment is None or (run.tags.get("augment") == augment and not changed)
         ):
@@ -86,43 +95,47 @@ def latest(runs: Sequence[RunRecord], experiment: str, augment: str | None = Non
 
 
 def is_control(other: RunRecord, run: RunRecord) -> bool:
-    """The same in everything that has an effect, but for the augment."""
+    """Whether the other run has augment=safe and equals the run in everything else that has an effect."""
+    same_data = ("split_hash", "data_key", "split_identity")
     return (
         other.tags.get("augment") == CONTROL
-        and all(
-            other.tags.get(tag) == run.tags.get(tag) for tag in ("split_hash", "data_key", "split_identity")
-        )
-        and settings(other) == settings(run)
+        and all(other.tags.get(tag) == run.tags.get(tag) for tag in same_data)
+        and effective_parameters(other) == effective_parameters(run)
     )
 
 
-def settings(run: RunRecord) -> dict[str, str]:
-    """Its parameters, without the augment and what has no effect on the result."""
-    apart = ("augment.", "tracking.")
+def effective_parameters(run: RunRecord) -> dict[str, str]:
+    """Its parameters without the augmentation and without those that have no effect on the result."""
     return {
         name: value
         for name, value in run.parameters.items()
-        if name not in WITHOUT_EFFECT and not name.startswith(apart)
+        if name not in WITHOUT_EFFECT and not name.startswith(("augment.", "tracking."))
     }
 
 
-def typed(run: RunRecord) -> list[str]:
+def overrides(run: RunRecord) -> list[str]:
+    """The Hydra overrides that the run was started with."""
     return run.tags.get("overrides", "").split()
 
 
+def key(override: str) -> str:
+    return config.override_key(override)
+
+
 def experiment_of(run: RunRecord) -> str | None:
-    named = [word.split("=", 1)[1] for word in typed(run) if config.override_key(word) == "experiment"]
+    """NAME of the last override experiment=NAME."""
+    named = [word.split("=", 1)[1] for word in overrides(run) if key(word) == "experiment"]
     return named[-1] if named else None
 
 
-def is_of_a_recipe(run: RunRecord) -> bool:
-    """Rather than of a study, of something tried, or of another program."""
+def is_recipe_run(run: RunRecord) -> bool:
+    """Whether it is a complete run that is no trial, confirmation, reproduction or debug run."""
     return (
-        not any(tag in run.tags for tag in ELSEWHERE)
-        and not any(config.override_key(word) in ("debug", "fit.few_images") for word in typed(run))
+        not any(tag in run.tags for tag in OTHER_PURPOSES)
+        and not any(key(word) in ("debug", "fit.few_images") for word in overrides(run))
         and "threshold" in run.metrics
     )
 
 
-def command(words: Sequence[str]) -> str:
-    return "python train.py " + " ".join(shlex.quote(word) for word in words)
+def train_command(words: Sequence[str]) -> str:
+    return f"python train.py {shlex.join(words)}"

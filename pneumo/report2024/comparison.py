@@ -1,235 +1,221 @@
-"""Our runs of the report's names: their figures beside its own, and what they were run on."""
+"""The sections that compare the report's experiments with the runs that reproduce them."""
 
 from collections.abc import Mapping
 
 from pneumo.display.format import decimal, duration
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation.metric_names import title
-from pneumo.report2024.collect import CONTROL, CollectedRuns, Pair
+from pneumo.report2024.collect import CONTROL, CollectedRuns
 from pneumo.report2024.decoded import DecodedTables
 from pneumo.report2024.published import SPLITS, row_of
 from pneumo.report2024.rescored import RescoredRun
 from pneumo.runs.query import RunRecord, metric_history
 
-NOT_RUN = "not run yet"
+NOT_TRAINED = "not trained yet"
 METRICS = ("auroc", "hard_auroc", "accuracy", "precision", "recall", "f1")
-Measures = Mapping[str, RescoredRun]  # by run id
+RescoredRuns = Mapping[str, RescoredRun]  # by run id
 
 
-def in_short(gathered: CollectedRuns, measures: Measures, reading: DecodedTables) -> list[str]:
-    """A sentence each."""
-    on_train = sum(one.split == "train" for one in reading.matrices.values())
-    said = [
-        f"{on_train} of the report's {len(reading.matrices)} rows are measured on its own training split, "
-        'and its "ROC-AUC" is one of 0/1 answers.'
+def headline(collected: CollectedRuns, rescored: RescoredRuns, tables: DecodedTables) -> list[str]:
+    """The main results, one sentence each."""
+    sentences = [
+        "The report trained a ResNet-50 on the radiographs of SIIM-ACR, and it did not learn. This page shows "
+        "the report's metrics beside those of runs that repeat its experiments.",
+        f"{tables.n_on_train} of the report's {len(tables.matrices)} rows were measured on its own training "
+        'split, and its "ROC-AUC" is that of 0/1 predictions.',
     ]
-    pairs = [(pair.own, pair.control) for pair in gathered.pairs]
-    both = [(own, control) for own, control in pairs if own and control]
+    complete = [(pair.unchanged, pair.control) for pair in collected.pairs]
+    both = [(unchanged, control) for unchanged, control in complete if unchanged and control]
     if both:
-        fell, stood = (sum(collapsed(pair[side]) for pair in both) for side in (0, 1))
-        better = sum(auroc(control, measures) > auroc(own, measures) for own, control in both)
-        said.append(
-            f"Of {len(both)} experiments run here as they are and with augment={CONTROL}, all else equal, "
-            f"{fell} collapsed as they are and {stood} with the whole image; the whole image has the higher "
-            f"AUROC in {better}."
+        n_collapsed = [sum(collapsed(pair[side]) for pair in both) for side in (0, 1)]
+        better = sum(rescored[two.run_id].auroc > rescored[one.run_id].auroc for one, two in both)
+        sentences.append(
+            f"{len(both)} experiments were run here both unchanged and with augment={CONTROL} (the whole image "
+            f"instead of a crop), all else equal. {n_collapsed[0]} collapsed unchanged and {n_collapsed[1]} "
+            f"with the whole image; the whole image gave the higher AUROC in {better}."
         )
-    if best := gathered.recommended:
-        one = measures[best.run_id]
-        fell_too = ", and it collapsed" if collapsed(best) else ""
-        said.append(f"The recommended recipe: {one.part} AUROC {one.said('auroc')}{fell_too}.")
-    if gathered.missing:
-        count = len(gathered.missing)
-        said.append(f"UNFINISHED: {count} runs are not there yet; the last section has their commands.")
-    return said
-
-
-def auroc(run: RunRecord, measures: Measures) -> float:
-    return measures[run.run_id].metrics.get("auroc", float("nan"))
+    if best := collected.recommended:
+        one = rescored[best.run_id]
+        suffix = ", and its model collapsed" if collapsed(best) else ""
+        sentences.append(
+            f"The recommended recipe reached a {one.split} AUROC of {one.formatted('auroc')}{suffix}."
+        )
+    if collected.missing:
+        sentences.append(
+            f"INCOMPLETE: {len(collected.missing)} runs have not been trained yet. The last section lists "
+            "the commands that train them."
+        )
+    return sentences
 
 
 def collapsed(run: RunRecord) -> bool:
     return run.tags.get("collapsed") == "true"
 
 
-def comparison(gathered: CollectedRuns, measures: Measures, reading: DecodedTables) -> Section:
-    """Every experiment: the report's row, ours as it is, ours with the whole image; the recommended one."""
-    rows = [row for pair in gathered.pairs for row in of_pair(pair, measures, reading)]
-    rows.append(["recommended", *cells(gathered.recommended, measures)])
+def metrics_section(collected: CollectedRuns, rescored: RescoredRuns, tables: DecodedTables) -> Section:
+    """Three rows for each experiment: as published, unchanged, and control. The recommended run is last."""
+    rows: list[list[Cell]] = []
+    for pair in collected.pairs:
+        rows.append(published_cells(pair.experiment, tables))
+        rows.append(["here, unchanged", *run_cells(pair.unchanged, rescored)])
+        rows.append([f"here, augment={CONTROL}", *run_cells(pair.control, rescored)])
+    rows.append(["recommended", *run_cells(collected.recommended, rescored)])
     text = [
-        "Ours on the test split (val where a run left it alone), answers counted at P = .5 as the report "
-        "counted them, 95% intervals with patients resampled. The report gives no AUROC of scores. Its rows "
-        "are of other images: to be read for whether a recipe learns at all.",
-        f"The control is the same run with augment={CONTROL}: same seed, images, split and settings, the "
-        "whole image instead of the crop. What was run at which size: see below.",
+        "The runs here are evaluated on their test split (on val where the test split was not evaluated). As "
+        "in the report, an image is predicted positive from P = .5. Brackets hold 95% intervals from "
+        "resampled patients. The last but one column counts the images predicted positive, of all images, and "
+        "in brackets those that are positive; hard AUROC is the AUROC of these 0/1 predictions. The report "
+        "gives no AUROC of the scores. Its rows are of other images: compare whether a recipe learns at all, "
+        "not the values.",
+        f"The control is the same run with augment={CONTROL}: seed, images, split and settings are equal, but "
+        "the model sees the whole image instead of a crop. Image sizes: see the configurations below.",
     ]
-    columns = ["experiment", *map(title, METRICS), "called positive", "run"]
-    return Section("Its runs and ours", text, columns, rows)
+    columns = ["experiment", *map(title, METRICS), "predicted positive", "run"]
+    return Section("Metrics of the report and of the runs here", text, columns, rows)
 
 
-def of_pair(pair: Pair, measures: Measures, reading: DecodedTables) -> list[list[Cell]]:
-    return [
-        of_report(pair.experiment, reading),
-        ["ours, as it is", *cells(pair.own, measures)],
-        [f"ours, augment={CONTROL}", *cells(pair.control, measures)],
-    ]
-
-
-def of_report(experiment: str, reading: DecodedTables) -> list[Cell]:
+def published_cells(experiment: str, tables: DecodedTables) -> list[Cell]:
     row = row_of(experiment)
     if row is None:
         return [f"{experiment}: the report", "no row given", *[""] * 7]
-    one = reading.matrices[experiment]
-    fell = (one.tp + one.fp) < one.positives / 5  # as metrics.calls_one_class
-    answers = called(one.tp + one.fp, one.images, one.positives)
+    matrix = tables.matrices[experiment]
+    predicted = matrix.tp + matrix.fp
+    has_collapsed = predicted < matrix.positives / 5  # as metrics.calls_one_class
+    counts = predicted_positive(predicted, matrix.images, matrix.positives, has_collapsed)
     metrics = [row.roc_auc, row.accuracy, row.precision, row.recall, row.f1]
-    said = f"collapsed: {answers}" if fell else answers
-    return [f"{experiment}: the report, on {one.split}", "not given", *metrics, said, ""]
+    return [f"{experiment}: the report, on {matrix.split}", "not given", *metrics, counts, ""]
 
 
-def cells(run: RunRecord | None, measures: Measures) -> list[Cell]:
+def run_cells(run: RunRecord | None, rescored: RescoredRuns) -> list[Cell]:
     if run is None:
-        return [NOT_RUN, *[""] * 7]
-    one = measures[run.run_id]
-    return [*(one.said(name) for name in METRICS), answers(run, one), Link(run.name, run.address)]
+        return [NOT_TRAINED, *[""] * 7]
+    one = rescored[run.run_id]
+    values = [one.formatted(name) for name in METRICS]
+    return [*values, predictions_of(run, one), Link(run.name, run.address)]
 
 
-def answers(run: RunRecord, one: RescoredRun) -> str:
+def predictions_of(run: RunRecord, one: RescoredRun) -> str:
+    """How many images the run predicts positive at P = .5, and whether it collapsed."""
     if not len(one.scores):
         return "its predictions are gone"
-    said = called(one.called, len(one.scores), int(one.labels.sum()))
-    return f"collapsed: {said}" if collapsed(run) else said
+    counts = one.n_predicted_positive, len(one.scores), int(one.labels.sum())
+    return predicted_positive(*counts, collapsed(run))
 
 
-def called(positive: int, images: int, positives: int) -> str:
-    return f"{positive:,} of {images:,} ({positives:,} are)"
+def predicted_positive(predicted: int, images: int, positives: int, has_collapsed: bool) -> str:
+    return f"{'collapsed: ' * has_collapsed}{predicted:,} of {images:,} ({positives:,} are)"
 
 
-def settings(gathered: CollectedRuns) -> Section:
-    """What each run was run on; what was typed."""
+def settings_section(collected: CollectedRuns) -> Section:
     rows: list[list[Cell]] = []
-    for run in gathered.runs:
-        p, metrics = run.parameters, run.metrics
-        images = sum(metrics.get(f"split/{part}_images", 0) for part in SPLITS)
-        rows.append(
-            [
-                Link(run.name, run.address),
-                run.tags.get("overrides", ""),
-                f"{run.tags.get('data', '?')}, {images:,.0f} at {p.get('data.image_side_px', '?')} px",
-                run.tags.get("model", "?"),
-                f"{epochs(run)} of {p.get('fit.epochs', '?')}",
-                f"{metrics.get('effective_batch', 0):.0f}",
-                p.get("seed", "?"),
-                commit(run),
-                run.tags.get("collapse_reason", ""),
-            ]
-        )
-    text = []
-    if gathered.n_on_other_data:
+    for run in collected.runs:
+        p, tags, metrics = run.parameters, run.tags, run.metrics
+        images = sum(metrics.get(f"split/{split}_images", 0) for split in SPLITS)
+        data = f"{tags.get('data', '?')}, {images:,.0f} at {p.get('data.image_side_px', '?')} px"
+        epochs = f"{epochs_trained(run)} of {p.get('fit.epochs', '?')}"
+        batch, seed = f"{metrics.get('effective_batch', 0):.0f}", p.get("seed", "?")
+        row = [tags.get("overrides", ""), data, tags.get("model", "?"), epochs, batch, seed, commit(run)]
+        rows.append([Link(run.name, run.address), *row, tags.get("collapse_reason", "")])
+    text = ["Each row is a run, in the order of the tables above."]
+    if collected.n_on_other_data:
         text.append(
-            f"{gathered.n_on_other_data} runs of these experiments are left out: they are on other images, "
-            "labels or patients than the latest one."
+            f"{collected.n_on_other_data} runs of these experiments are left out: their images, labels or "
+            "patients differ from those of the latest run."
         )
-    if len({commit(run) for run in gathered.runs}) > 1:
-        text.append("They were made by different versions of the program.")
-    columns = [
-        "run",
-        "typed",
-        "images",
-        "model",
-        "epochs",
-        "batch",
-        "seed",
-        "version",
-        "collapsed, likely by",
-    ]
-    return Section("What was run", text or ["One row a run, in the order above."], columns, rows)
+    if len({commit(run) for run in collected.runs}) > 1:
+        text.append("Different versions of the program trained these runs.")
+    columns = ["run", "overrides", "images", "model", "epochs", "batch", "seed", "version"]
+    return Section("Configurations of the runs", text, [*columns, "likely cause of collapse"], rows)
 
 
-def epochs(run: RunRecord) -> int:
-    """That it trained."""
+def epochs_trained(run: RunRecord) -> int:
     return max(metric_history(run.run_id, "val/auroc"), default=0)
 
 
 def commit(run: RunRecord) -> str:
+    """The version of the program: its commit, and whether files differed from it."""
     changed = ", changed" if run.tags.get("git_dirty") == "true" else ""
     return run.tags.get("git_commit", "unknown")[:8] + changed
 
 
-def splits(gathered: CollectedRuns, reading: DecodedTables) -> Section:
-    """Sizes, prevalence and what could leak, of every split that the runs used."""
-    said = [
-        f"{images:,} images, {reading.positives[part]:,} ({reading.positives[part] / images:.1%}) positive"
-        for part, images in SPLITS.items()
+def splits_section(collected: CollectedRuns, tables: DecodedTables) -> Section:
+    """Sizes, prevalence and leakage of the report's split and of every split of the runs."""
+    published = [
+        f"{images:,} images, {tables.positives[split]:,} ({tables.positives[split] / images:.1%}) positive"
+        for split, images in SPLITS.items()
     ]
-    unknown = "not known: grouped by patient, it says, but that release names none"
-    rows: list[list[Cell]] = [["the report", *said, unknown, "not known", ""]]
-    for run in {run.tags.get("split_hash"): run for run in gathered.runs}.values():
-        parts = [size(run, part) for part in SPLITS]
+    unknown = "not known: the report states a split by patient, but that release has no patient ids"
+    rows: list[list[Cell]] = [["the report", *published, unknown, "not known", ""]]
+    for run in {run.tags.get("split_hash"): run for run in collected.runs}.values():
         memory = decimal(run.metrics["split/patient_memory_auc"], 2)
         name = f"{run.tags.get('data', '?')}, split {run.tags.get('split_hash', '?')}"
-        rows.append([name, *parts, leak(run), memory, Link(run.name, run.address)])
+        sizes = [size(run, split) for split in SPLITS]
+        rows.append([name, *sizes, leak(run), memory, Link(run.name, run.address)])
     text = (
-        "Patient memory: how well a test image's label is predicted by the mean training label of its own "
-        "patient, without a pixel; .5 where nothing leaks, .82 on SIIM-ACR split by image. The report's "
-        "positives are the decoded ones."
+        "Patient memory is the AUROC with which the mean training label of the same patient, without any "
+        "pixel, predicts the label of a test image: .5 without leakage, and .82 on SIIM-ACR split by image. "
+        "The report's numbers of positives are those of the confusion matrices above."
     )
-    columns = ["whose", *SPLITS, "one patient in two parts", "patient memory", "a run of it"]
+    columns = ["split of", *SPLITS, "patients in two splits", "patient memory", "a run on it"]
     return Section("Splits and leakage", [text], columns, rows)
 
 
-def size(run: RunRecord, part: str) -> str:
+def size(run: RunRecord, split: str) -> str:
     """420 images of 215 patients, 93 (22.1%) positive"""
     images, patients, positives, share = (
-        run.metrics[f"split/{part}_{name}"] for name in ("images", "patients", "positives", "prevalence")
+        run.metrics[f"split/{split}_{name}"] for name in ("images", "patients", "positives", "prevalence")
     )
     of = f"{patients:,.0f}" if patients else "unknown"
     return f"{images:,.0f} images of {of} patients, {positives:,.0f} ({share:.1%}) positive"
 
 
 def leak(run: RunRecord) -> str:
-    """Whether one patient may lie in two parts of the split, and why."""
-    risk = run.tags.get("leak_risk", "not known")
-    return "none is" if risk == "none" else risk
+    """Whether a patient may lie in two splits, and why."""
+    return run.tags.get("leak_risk", "not known")
 
 
-def hours(gathered: CollectedRuns) -> Section:
-    """Its time and ours; a pass is over all training and validation images."""
-    a_pass = SPLITS["train"] + SPLITS["val"]
+def time_section(collected: CollectedRuns) -> Section:
+    """Training times; a pass of the report is over all of its training and validation images."""
+    images_per_pass = SPLITS["train"] + SPLITS["val"]
     rows: list[list[Cell]] = []
-    for pair in gathered.pairs:
+    for pair in collected.pairs:
         row = row_of(pair.experiment)
-        done = row.epochs * a_pass if row and row.epochs else None
-        speed = f"{done / row.seconds:.1f}" if row and done else "not known"
-        theirs = [pair.experiment, row.clock if row else "no row given", speed if row else ""]
-        if pair.experiment == "report_tta" and row:  # it gives the time of judging alone
-            judged = f"{SPLITS['test'] / row.seconds:.1f}, judging alone"
-            rows.append([pair.experiment, row.clock, judged, *["not measured"] * 2, "", "", ""])
+        seen = int(row.epochs) * images_per_pass if row and row.epochs.isdigit() else None
+        speed = f"{seen / float(row.seconds):.1f}" if row and seen else "not known"
+        published = [pair.experiment, row.clock if row else "no row given", speed if row else ""]
+        if pair.experiment == "report_tta" and row:  # its time is that of the evaluation alone
+            speed = f"{SPLITS['test'] / float(row.seconds):.1f}, evaluation alone"
+            rows.append([pair.experiment, row.clock, speed, *["not measured"] * 2, "", "", ""])
             continue
-        for run in (pair.own, pair.control):
-            if run is not None:
-                rows.append([*theirs, *pace_of(run, done)])
-                theirs = ["", "", ""]
-        if pair.own is None and pair.control is None:
-            rows.append([*theirs, NOT_RUN, *[""] * 4])
+        for run in pair.runs:
+            rows.append([*published, *time_cells(run, seen)])
+            published = ["", "", ""]
+        if not pair.runs:
+            rows.append([*published, NOT_TRAINED, *[""] * 4])
     text = (
-        "Images a second: training and validation images of all epochs by the seconds they took. The last "
-        "column is the report's number of passes over its images at our pace, where it gives that number; "
-        "it compares like with like only where model and side are its own, resnet50 at 224 of 512 px."
+        "Images per second are the training and validation images of all epochs by the seconds of training. "
+        "The report's work is its number of passes over its own images, where it gives that number; the "
+        "column shows how long this would take at the speed of the run. That can only be compared with the "
+        "report's time if model and image size are the same: resnet50 at 224 of 512 px."
     )
-    columns = ["experiment", "its time", "its images/s", "ours", "images/s", "of", "its work at this pace"]
-    return Section("Hours", [text], [*columns, "run"], rows)
+    columns = ["experiment", "time in the report", "images/s in the report", "time here", "images/s here"]
+    columns += ["model and images", "the report's work at this speed", "run"]
+    return Section("Training time", [text], columns, rows)
 
 
-def pace_of(run: RunRecord, done: int | None) -> list[Cell]:
+def time_cells(run: RunRecord, images_of_report: int | None) -> list[Cell]:
     metrics = run.metrics
-    images = epochs(run) * (metrics["split/train_images"] + metrics["split/val_images"])
-    a_second = images / metrics["fit_seconds"]
-    of = f"{run.tags.get('model', '?')} at {run.parameters.get('data.image_side_px', '?')} px"
-    there = duration(done / a_second) if done else "not known"
-    return [duration(metrics["fit_seconds"]), f"{a_second:,.0f}", of, there, Link(run.name, run.address)]
+    images = epochs_trained(run) * (metrics["split/train_images"] + metrics["split/val_images"])
+    per_second = images / metrics["fit_seconds"]
+    model = f"{run.tags.get('model', '?')} at {run.parameters.get('data.image_side_px', '?')} px"
+    work = duration(images_of_report / per_second) if images_of_report else "not known"
+    time = duration(metrics["fit_seconds"])
+    return [time, f"{per_second:,.0f}", model, work, Link(run.name, run.address)]
 
 
-def commands(gathered: CollectedRuns) -> Section:
-    rows = [[command] for command in gathered.missing]
-    text = "All runs are there." if not rows else "In this folder, then pneumo report again:"
-    return Section("Not run yet", [text], ["command"], rows)
+def missing_section(collected: CollectedRuns) -> Section:
+    rows = [[command] for command in collected.missing]
+    text = "All runs have been trained."
+    if rows:
+        text = "Run these commands in this folder, then pneumo report again:"
+    return Section("Runs that have not been trained", [text], ["command"], rows)

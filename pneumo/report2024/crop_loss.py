@@ -1,6 +1,6 @@
-"""How many lesions the report's crop throws away, on the images of our runs."""
+"""The section on the lesions that the report's crop removes, measured on the images of the runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,52 +17,48 @@ from pneumo.runs.restore import experiment_of
 from pneumo.training.lesion_retention import NOTHING_LEFT, sampled_lesions, share_of_lesions_lost
 
 N_DRAWS = 4
-ON_SIIM: list[Cell] = ["SIIM-ACR, measured before", "2,669", "58%", "65%", "-", ""]
-COLUMNS = ["images", "lesions drawn", "its random crop, in training", "its centre, when judged"]
+ON_SIIM: list[Cell] = ["SIIM-ACR, measured earlier", "2,669", "58%", "65%", "-", ""]
+COLUMNS = ("images", "annotated lesions", "random crop, in training", "centre crop, in evaluation")
 
 
-def section(runs: list[RunRecord], on_progress: Callable[[int, int], None]) -> Section:
-    """One row for each set of images that runs were run on; it may be read again for that."""
-    different = {run.tags.get("data_key"): run for run in runs}
-    rows = [[*on_data(run, on_progress), Link(run.name, run.address)] for run in different.values()]
+def section(runs: Sequence[RunRecord], on_progress: Callable[[int, int], None]) -> Section:
+    """One row for each data set of the runs, whose images are loaded again for it."""
+    by_data = {run.tags.get("data_key"): run for run in runs}
+    rows = [[*lesions_lost(run, on_progress), Link(run.name, run.address)] for run in by_data.values()]
     text = (
-        "The share of positive draws in which nothing of the lesion is left, while the label stays positive: "
-        "a crop of 224 of 512 px, as the report's augmentation has it."
+        "The share of positive draws in which nothing of the lesion is left although the label stays "
+        "positive. The report's augmentation crops 224 of 512 px."
     )
-    return Section(
-        "What the crop loses", [text], [*COLUMNS, f"augment={CONTROL}", "a run of it"], [*rows, ON_SIIM]
-    )
+    columns = [*COLUMNS, f"augment={CONTROL}", "a run on them"]
+    return Section("Lesions lost by the report's crop", [text], columns, [*rows, ON_SIIM])
 
 
-def on_data(run: RunRecord, on_progress: Callable[[int, int], None]) -> list[Cell]:
-    """Not known where the images are not to be had any more, or are others by now."""
+def lesions_lost(run: RunRecord, on_progress: Callable[[int, int], None]) -> list[Cell]:
+    """The cells of one data set; "not known" where its images are gone or have changed since the run."""
     name = run.tags.get("data", "?")
     try:
         source = experiment_of(run.run_id).data
         dataset = load_dataset(source, on_progress)
-        store = dataset.store
-        if data_identity(run.tags) not in (
-            DatasetIdentity.of(dataset).data_identity,
-            f"0-{dataset.split.hash}",
-        ):
-            raise InputError("its data are not what they were")
+        identities = (DatasetIdentity.of(dataset).data_identity, f"0-{dataset.split.hash}")
+        if data_identity(run.tags) not in identities:
+            raise InputError("the data have changed since the run")
     except InputError as error:
         return [name, f"not known: {str(error).splitlines()[0]}", "", "", ""]
-    drawn = len(store.lesions)
+    store = dataset.store
+    n_lesions = len(store.lesions)
     name = f"{name}, {len(store.pixels):,} at {source.image_side_px} px"
-    return [name, f"{drawn:,}", *shares(store)] if drawn else [name, "none", "-", "-", "-"]
+    return [name, f"{n_lesions:,}", *shares(store)] if n_lesions else [name, "none", "-", "-", "-"]
 
 
 def shares(store: Store) -> list[str]:
-    """By the report's random crop, by its central one, and by the control."""
+    """The share of lesions lost by the report's random crop, its centre crop, and the control."""
     report, control = augment_of("report"), augment_of(CONTROL)
     some, every = sampled_lesions(store), np.arange(len(store.lesions))
-    lost = [
-        share_of_lesions_lost(report, store, some, NOTHING_LEFT, N_DRAWS),
-        share_of_lesions_lost(report, store, every, NOTHING_LEFT, n_draws=0),
-        share_of_lesions_lost(control, store, some, NOTHING_LEFT, N_DRAWS),
+    settings = ((report, some, N_DRAWS), (report, every, 0), (control, some, N_DRAWS))
+    return [
+        f"{share_of_lesions_lost(augment, store, lesions, NOTHING_LEFT, n_draws):.1%}"
+        for augment, lesions, n_draws in settings
     ]
-    return [f"{share:.1%}" for share in lost]
 
 
 def augment_of(name: str) -> Augment:

@@ -1,4 +1,4 @@
-"""What the report printed, and what its own digits give away."""
+"""Sections on the report's own table: its rows, and the confusion matrices that they were computed from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,26 @@ from pneumo.report2024.confusion_search import Matrix, matching_matrices, ruled_
 from pneumo.report2024.published import IMAGES, ROWS, SIIM_POSITIVES, SPLITS
 
 ALL = "all"
+MATRIX_COLUMNS = ("run", "measured on", "positives", "true positives", "false positives")
 
 
 @dataclass(frozen=True)
 class DecodedTables:
-    """Every matrix found, by experiment; the one of each that is not ruled out; positives by split."""
+    """`found` has every matching matrix by experiment, `matrices` the one of each that is not ruled out, and
+    `positives` the number of positive images of each split."""
 
     found: Mapping[str, list[Matrix]]
     matrices: Mapping[str, Matrix]
     positives: Mapping[str, int]
 
+    @property
+    def n_on_train(self) -> int:
+        """Rows that were measured on the training split."""
+        return sum(matrix.split == "train" for matrix in self.matrices.values())
+
 
 def decode_tables() -> DecodedTables:
-    """About half a second."""
+    """Searches the confusion matrices of all printed rows, in about half a second."""
     found = {row.experiment: matching_matrices(row.metrics, {**SPLITS, ALL: IMAGES}) for row in ROWS}
     known = {ALL: SIIM_POSITIVES, **dict([shared_positives(found.values())])}
     left = {name: [one for one in those if not ruled_out(one, known)] for name, those in found.items()}
@@ -31,76 +38,84 @@ def decode_tables() -> DecodedTables:
     return DecodedTables(found, matrices, positives | {rest: SIIM_POSITIVES - sum(positives.values())})
 
 
-def as_printed() -> Section:
+def table_section() -> Section:
     columns = ["run", "accuracy", "precision", "recall", "F1", '"ROC-AUC"', "seconds", "h:mm:ss"]
     rows = [
-        [row.title, row.accuracy, row.precision, row.recall, row.f1, row.roc_auc, f"{row.seconds}", row.clock]
+        [row.title, row.accuracy, row.precision, row.recall, row.f1, row.roc_auc, row.seconds, row.clock]
         for row in ROWS
     ]
     sizes = " / ".join(f"{images:,}" for images in SPLITS.values())
-    text = f"Digit for digit. Train / val / test: {sizes} images, {IMAGES:,} in all. It names no split."
-    return Section("The report's table, as printed", [text], columns, rows)
+    text = (
+        f"The digits are those that the report prints. Its training / validation / test splits have {sizes} "
+        f"images, {IMAGES:,} in all. It does not state on which split a row was measured."
+    )
+    return Section("The table of the 2024 report", [text], columns, rows)
 
 
-def counts(reading: DecodedTables) -> Section:
-    """The confusion matrix behind each row."""
+def counts_section(tables: DecodedTables) -> Section:
     rows = []
     for row in ROWS:
-        one = reading.matrices[row.experiment]
-        split = f"{one.split}, {one.images:,} images"
-        numbers = [f"{count:,}" for count in (one.positives, one.tp, one.fp, one.fn, one.tn)]
-        rates = [decimal(one.sensitivity), decimal(one.specificity)]
-        rows.append([row.title, split, *numbers, *rates, one.printing])
-    on_train = sum(one.split == "train" for one in reading.matrices.values())
-    train, test = reading.positives["train"], reading.positives["test"]
+        matrix = tables.matrices[row.experiment]
+        rates = [decimal(matrix.sensitivity), decimal(matrix.specificity)]
+        negatives = [f"{count:,}" for count in (matrix.fn, matrix.tn)]
+        rows.append([row.title, *counts(matrix), *negatives, *rates, matrix.printing])
+    train, test = tables.positives["train"], tables.positives["test"]
     text = [
-        "Every confusion matrix of every split, with any number of positives, was asked whether its five "
-        "figures print like a row's: all cut off, or all rounded, to the digits that stand there.",
-        f"{on_train} of {len(ROWS)} rows can only be its own training split, with {train:,} positives of "
-        f"{SPLITS['train']:,}. Those runs had not learned the images they were trained on: underfitting, "
-        "where the report concluded overfitting. Only test-time augmentation is the test split, all "
-        "answered with no.",
-        f"It adds up: {train:,} + {test:,} leave {reading.positives['val']:,} positives of "
-        f"{SPLITS['val']:,} for validation, {SIIM_POSITIVES:,} in all, which is what SIIM-ACR has.",
+        "The search tried every confusion matrix of every split, with any number of positives. These are "
+        "those whose five metrics are printed like a row: all cut off, or all rounded, to its digits.",
+        f"{tables.n_on_train} of {len(ROWS)} rows can only be of the report's own training split, with "
+        f"{train:,} positives among {SPLITS['train']:,} images. Those models had not learned the images they "
+        "were trained on: they underfitted, where the report concluded overfitting. Only the row of "
+        "test-time augmentation is of the test split, and every prediction there is negative.",
+        f"The numbers agree with SIIM-ACR: {train:,} + {test:,} leave {tables.positives['val']:,} positives "
+        f"among {SPLITS['val']:,} images for validation, {SIIM_POSITIVES:,} in all.",
     ]
-    columns = ["run", "measured on", "positives", "found", "false alarms", "missed", "rightly none"]
-    columns += ["sensitivity", "specificity", "its digits are"]
-    return Section("The counts behind its figures", text, columns, rows)
+    columns = [
+        *MATRIX_COLUMNS,
+        "false negatives",
+        "true negatives",
+        "sensitivity",
+        "specificity",
+        "digits are",
+    ]
+    return Section("Confusion matrices behind the report's metrics", text, columns, rows)
 
 
-def alternatives(reading: DecodedTables) -> Section:
-    known = {ALL: SIIM_POSITIVES, "train": reading.positives["train"]}
+def counts(matrix: Matrix) -> list[str]:
+    """The cells of MATRIX_COLUMNS after the first."""
+    numbers = (matrix.positives, matrix.tp, matrix.fp)
+    return [f"{matrix.split}, {matrix.images:,} images", *(f"{number:,}" for number in numbers)]
+
+
+def alternatives_section(tables: DecodedTables) -> Section:
+    known = {ALL: SIIM_POSITIVES, "train": tables.positives["train"]}
     rows = [
-        [
-            row.title,
-            f"{one.split}, {one.images:,} images",
-            *(f"{count:,}" for count in (one.positives, one.tp, one.fp)),
-            one.printing,
-            ruled_out(one, known) or "",
-        ]
+        [row.title, *counts(matrix), matrix.printing, ruled_out(matrix, known) or ""]
         for row in ROWS
-        for one in reading.found[row.experiment]
-        if one != reading.matrices[row.experiment]
+        for matrix in tables.found[row.experiment]
+        if matrix != tables.matrices[row.experiment]
     ]
     text = (
-        f"Found by the same search, over train, val, test and all {IMAGES:,} images together. Each is ruled "
-        "out by what the other rows or SIIM-ACR's own count say; nothing else prints these digits."
+        f"The same search over train, val, test and all {IMAGES:,} images together found these as well. The "
+        "other rows, or the number of positives of SIIM-ACR, rule each of them out. No other matrix gives "
+        "these digits."
     )
-    columns = ["run", "measured on", "positives", "found", "false alarms", "its digits would be", "why not"]
-    return Section("Other matrices that would print the same", [text], columns, rows)
+    columns = [*MATRIX_COLUMNS, "digits would be", "ruled out because"]
+    return Section("Other confusion matrices with the same metrics", [text], columns, rows)
 
 
-def hard_auroc(reading: DecodedTables) -> Section:
+def hard_auroc_section(tables: DecodedTables) -> Section:
     rows = []
     for row in ROWS:
-        one = reading.matrices[row.experiment]
-        half = (one.sensitivity + one.specificity) / 2
-        rates = [decimal(one.sensitivity, 4), decimal(one.specificity, 4), decimal(half, 5)]
+        matrix = tables.matrices[row.experiment]
+        mean = (matrix.sensitivity + matrix.specificity) / 2
+        rates = [decimal(matrix.sensitivity, 4), decimal(matrix.specificity, 4), decimal(mean, 5)]
         rows.append([row.title, *rates, row.roc_auc])
     text = (
-        'Its "ROC-AUC" is the area under a ROC of the 0/1 answers: (sensitivity + specificity) / 2, in '
-        "every row, to the digit. A model that answers no to everything gets .5, however well it ranks. It "
-        "says nothing of the ranking; here it is called hard AUROC and stands beside the AUROC of the scores."
+        'The "ROC-AUC" of every row is the area under the ROC curve of the 0/1 predictions, which is '
+        "(sensitivity + specificity) / 2, to the digit. A model that predicts negative for every image gets "
+        ".5, however well it ranks them: this metric does not measure the ranking. This page calls it hard "
+        "AUROC and shows it beside the AUROC of the scores."
     )
-    columns = ["run", "sensitivity", "specificity", "half their sum", 'printed "ROC-AUC"']
-    return Section('Why its "ROC-AUC" is what it is', [text], columns, rows)
+    columns = ["run", "sensitivity", "specificity", "their mean", 'printed "ROC-AUC"']
+    return Section('How the report computed its "ROC-AUC"', [text], columns, rows)

@@ -1,83 +1,101 @@
-"""A model card of the recommended run."""
+"""The section with the model card of the recommended run, and the facts that the checklist shares with it."""
 
 from pneumo.display.format import compact, decimal
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
 from pneumo.evaluation.metric_names import METRICS
-from pneumo.report2024.comparison import answers, commit, epochs, leak, size
+from pneumo.report2024.comparison import commit, epochs_trained, leak, predictions_of, size
+from pneumo.report2024.published import SPLITS
 from pneumo.report2024.rescored import RescoredRun, logged
 from pneumo.runs.query import RunRecord
 
+TITLE = "Model card of the recommended run"
 NOT_KNOWN = "not known"
+DESCRIPTION = (  # what, and its value with the names of `facts`
+    ("network", "{model}, {parameters} trainable parameters, started from {initial_weights}"),
+    ("input", "one frontal chest radiograph, greyscale, {side} x {side} px"),
+    ("output", "P(pneumothorax), a number from 0 to 1; no location in the image"),
+    ("trained by", "python train.py {overrides}; version {version}"),
+    ("trained with", "{loss}, {recipe}, {epochs} epochs, {fit_time} of training"),
+    ("trained on", "{data}: {train_size}"),
+    ("selected on", "val, by AUROC: {val_size}"),
+    ("evaluated on", "{evaluated_on}"),
+    ("patients in two splits", "{leak}"),
+)
+LIMITS = (
+    ("intended use", "research on how such a network is trained and evaluated"),
+    ("not intended for", "patients: it is no medical device and was not tested in a clinic"),
+    ("performance in other hospitals and on other devices", "not known{synthetic_note}"),
+    ("performance by sex, age, view, lesion size, chest tube", "pneumo evaluate {run_id}{synthetic_note}"),
+    ("who labelled the images, and their agreement", "not known{synthetic_note}"),
+    ("harm from its errors", NOT_KNOWN),
+    ("to reproduce it", "pneumo reproduce {run_id}"),
+    ("to start from its weights", "python train.py model.pretrained={run_id}"),
+)
 
 
-def section(run: RunRecord | None, one: RescoredRun | None) -> Section:
-    if run is None or one is None:
-        return Section(
-            "Model card", ["The recommended recipe was not run yet: there is no model to describe."]
-        )
-    rows: list[list[Cell]] = [["run", Link(run.name, run.address)], *facts(run)]
-    at = decimal(run.metrics["threshold"], 2)
-    text = ["What this network is, and what nobody knows of it. A drawn image is nobody's chest."]
-    pictures = {}
-    if len(one.scores):
-        threshold, title = run.metrics["threshold"], one.part
-        pictures[f"{run.name}: ranking on {one.part}"] = [
-            plots.ranking(one.labels, one.scores, threshold, title)
-        ]
-        pictures[f"{run.name}: reliability, and answers at threshold {at}, the best F1 on validation"] = [
-            plots.reliability(one.labels, {one.part: one.scores}, title),
-            plots.confusion(one.labels, one.scores, threshold, title),
-        ]
-    scored = [
-        [f"{one.part} {name.title}{f', at threshold {at}' if name.kind == 'threshold' else ''}", value]
+def section(run: RunRecord | None, rescored: RescoredRun | None) -> Section:
+    if run is None or rescored is None:
+        return Section(TITLE, ["The recommended recipe has not been trained yet: there is no model."])
+    known, split, threshold = facts(run), rescored.split, run.metrics["threshold"]
+    at = f"at threshold {decimal(threshold, 2)}"
+    rows: list[list[Cell]] = [["run", Link(run.name, run.address)]]
+    rows += [[what, value.format(**known)] for what, value in DESCRIPTION]
+    rows += [
+        [f"{split} {name.title}{f', {at}' if name.kind == 'threshold' else ''}", value]
         for key, name in METRICS.items()
-        for value in [logged(run, f"{one.part}/{key}")]
-        if value != "-"
+        if (value := logged(run, f"{split}/{key}")) != "-"
     ]
-    return Section("Model card", text, ["", "what is known"], [*rows, *scored, *limits(run, one)], pictures)
-
-
-def facts(run: RunRecord) -> list[list[Cell]]:
-    p, tags = run.parameters, run.tags
-    side = p.get("data.image_side_px", "?")
-    began = (
-        f"weights from {p['model.pretrained']}" if p.get("model.pretrained") != "None" else "random weights"
+    rows.append(["predicted positive at P = .5", predictions_of(run, rescored)])
+    rows += [[what, value.format(**known)] for what, value in LIMITS]
+    card_plots = {}
+    if len(rescored.scores):
+        labels, scores = rescored.labels, rescored.scores
+        card_plots[f"{run.name}: ranking on {split}"] = [plots.ranking(labels, scores, threshold, split)]
+        card_plots[f"{run.name}: reliability, and predictions {at} (the best F1 on validation)"] = [
+            plots.reliability(labels, {split: scores}, split),
+            plots.confusion(labels, scores, threshold, split),
+        ]
+    text = (
+        "What is known of this model, and what is not. Results on synthetic images do not apply to patients."
     )
-    return [
-        [
-            "network",
-            f"{tags.get('model')}, {compact(round(run.metrics['trainable_parameters']))} trainable "
-            f"parameters, began with {began}",
-        ],
-        ["takes", f"one frontal chest radiograph, grey, {side} x {side} px"],
-        ["gives", "P(pneumothorax), a number from 0 to 1; no place in the image"],
-        ["made by", f"python train.py {tags.get('overrides')}; version {commit(run)}"],
-        [
-            "trained with",
-            f"{tags.get('loss')}, {tags.get('optimizer')}, {tags.get('schedule')}, augment "
-            f"{tags.get('augment')}, {epochs(run)} epochs, {tags.get('fit_time', NOT_KNOWN)} of training",
-        ],
-        ["trained on", f"{tags.get('data')}: {size(run, 'train')}"],
-        ["chosen on", f"val, by AUROC: {size(run, 'val')}"],
-        ["judged on", f"test, once: {size(run, 'test')}" if "test/auroc" in run.metrics else "val alone"],
-        [
-            "one patient in two parts",
-            leak(run),
-        ],
-    ]
+    return Section(TITLE, [text], ["property", "value"], rows, card_plots)
 
 
-def limits(run: RunRecord, one: RescoredRun) -> list[list[Cell]]:
-    drawn = " (its images are drawn)" if run.tags.get("data") == "phantom" else ""
-    return [
-        ["called positive at P = .5", answers(run, one)],
-        ["meant for", "research on how such a network is trained and judged"],
-        ["not meant for", "patients: it is no medical device, and nobody tried it in a clinic"],
-        ["other hospitals, other machines", NOT_KNOWN + drawn],
-        ["by sex, age, view, size of lesion, chest tubes", f"pneumo evaluate {run.run_id}{drawn}"],
-        ["who labelled the images, and how well they agree", f"{NOT_KNOWN}{drawn}"],
-        ["harm by its mistakes", NOT_KNOWN],
-        ["again", f"pneumo reproduce {run.run_id}"],
-        ["to begin from", f"python train.py model.pretrained={run.run_id}"],
-    ]
+def facts(run: RunRecord) -> dict[str, str]:
+    """What the model card and the checklist state of a run, by the names in their templates."""
+    p, tags, metrics = run.parameters, run.tags, run.metrics
+    synthetic = tags.get("data") == "phantom"
+    pretrained = p.get("model.pretrained", "None")
+    sizes = {split: size(run, split) for split in SPLITS}
+    rows_refused = {"raise": "refused", "skip": "left out and listed in the run"}
+    return {
+        "run_id": run.run_id,
+        "data": str(tags.get("data")),
+        "source": "phantom, generated by the program" if synthetic else str(tags.get("data")),
+        "unknown": "does not apply (synthetic images)" if synthetic else NOT_KNOWN,
+        "synthetic_note": " (its images are synthetic)" if synthetic else "",
+        "kind_of_images": ", synthetic images" if synthetic else "",
+        "side": p.get("data.image_side_px", "?"),
+        "normalise": p.get("data.normalise", "?"),
+        "on_error": rows_refused.get(p.get("data.on_error", ""), NOT_KNOWN),
+        "split_rule": p.get("data.split", "?"),
+        "split_seed": p.get("data.split_seed", "?"),
+        "split_hash": tags.get("split_hash", "?"),
+        "leak": leak(run),
+        "model": tags.get("model", "?"),
+        "parameters": compact(round(metrics["trainable_parameters"])),
+        "overrides": tags.get("overrides", ""),
+        "version": commit(run),
+        "initial_weights": "random weights" if pretrained == "None" else f"the weights of {pretrained}",
+        "recipe": f"{tags.get('optimizer')}, {tags.get('schedule')}, augment {tags.get('augment')}",
+        "epochs": str(epochs_trained(run)),
+        "fit_time": tags.get("fit_time", NOT_KNOWN),
+        "loss": tags.get("loss", "?"),
+        "prevalence": f"{metrics['split/train_prevalence']:.1%}",
+        "threshold": decimal(metrics["threshold"], 2),
+        "tta": p.get("tta", "?"),
+        "evaluated_on": f"test, once: {sizes['test']}" if "test/auroc" in metrics else "val alone",
+        "sizes": "; ".join(f"{split} {of}" for split, of in sizes.items()),
+        **{f"{split}_size": of for split, of in sizes.items()},
+    }

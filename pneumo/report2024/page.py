@@ -1,4 +1,4 @@
-"""`pneumo report`: the report, our runs of its names, and what is known of the recommended one, on a page."""
+"""`pneumo report`: one page with the report's tables, the runs that reproduce it, and a model card."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +19,12 @@ from pneumo.sweep.attributes import PARENT_RUN
 from pneumo.sweep.storage import open_study
 from pneumo.sweep.summary import summary
 
-TITLE = "Pneumothorax in chest X-rays: a 2024 report, and its runs again"
+TITLE = "Pneumothorax in chest radiographs: a report of 2024 and its reproduction"
 
 
 def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
-    """Writes OUT.html and OUT.md, and returns the headline. InputError: no such folder or study, or MLflow
-    cannot be reached."""
+    """Writes OUT.html and OUT.md and returns their main results; `url` is the database of `study`.
+    InputError: there is no such folder or study, or MLflow cannot be reached."""
     files = {suffix: Path(f"{out}.{suffix}") for suffix in ("html", "md")}
     folder = files["html"].parent
     if not folder.is_dir():
@@ -34,74 +34,74 @@ def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
     terminal = Terminal()
     tracking.connect()
     try:
-        answers = of_study(url, study) if url and study else []
-        found = collect_runs(query.runs_of_experiments())
-        sections = written(found, answers, terminal)
+        of_study = study_sections(url, study) if url and study else []
+        collected = collect_runs(query.runs_of_experiments())
+        sections = report_sections(collected, of_study, terminal)
     except tracking.MlflowError as error:
         raise tracking.unreachable(error) from None
     texts = {"html": pages.html(sections, {}), "md": pages.markdown(sections)}
     for suffix, path in files.items():
         with atomic_path(path) as beside:
             beside.write_text(texts[suffix])
-    terminal.say(
-        "runs", f"{len(found.runs)} of {len(found.runs) + len(found.missing)} in {tracking.store_name()}"
-    )
-    for command in found.missing:
+    runs, missing, best = collected.runs, collected.missing, collected.recommended
+    terminal.say("runs", f"{len(runs)} of {len(runs) + len(missing)} in {tracking.store_name()}")
+    for command in missing:
         terminal.say("not yet", command)
     terminal.say("written", " and ".join(map(str, files.values())))
-    best = found.recommended
     return {
         "headline": sections[0].text,
-        "runs": [run.run_id for run in found.runs],
-        "missing": found.missing,
+        "runs": [run.run_id for run in runs],
+        "missing": missing,
         "recommended": {"run_id": best.run_id, "metrics": best.metrics} if best else None,
         "files": [str(path) for path in files.values()],
     }
 
 
-def written(found: CollectedRuns, answers: Sequence[Section], terminal: Terminal) -> list[Section]:
-    """All sections of the page."""
-    reading = decoded.decode_tables()
-    measures = {}
+def report_sections(
+    collected: CollectedRuns, of_study: Sequence[Section], terminal: Terminal
+) -> list[Section]:
+    """All sections of the page in their order. `of_study` are those of a study, if one was requested."""
+    tables = decoded.decode_tables()
+    rescored = {}
     with terminal.progress("runs") as advance:
-        for number, run in enumerate(found.runs):
-            advance(number, len(found.runs))
-            measures[run.run_id] = rescore(run)
+        for number, run in enumerate(collected.runs):
+            advance(number, len(collected.runs))
+            rescored[run.run_id] = rescore(run)
     with terminal.progress("data") as advance:
-        lesions = crop_loss.section(found.runs, advance)
-    best = found.recommended
-    one = measures[best.run_id] if best else None
-    first = [f"Written on {date.today()} from MLflow at {tracking.store_name()}; {where()}"]
+        crop = crop_loss.section(collected.runs, advance)
+    best = collected.recommended
+    of_best = rescored[best.run_id] if best else None
+    written = f"Written on {date.today()} from the runs in MLflow at {tracking.store_name()}. {link_note()}"
     return [
-        Section(TITLE, [*first, *comparison.in_short(found, measures, reading)]),
-        decoded.as_printed(),
-        comparison.comparison(found, measures, reading),
-        decoded.counts(reading),
-        decoded.hard_auroc(reading),
-        decoded.alternatives(reading),
-        curves.section(found),
-        lesions,
-        comparison.splits(found, reading),
-        *answers,
-        comparison.hours(found),
-        comparison.settings(found),
-        model_card.section(best, one),
-        checklist.section(best, one.part if one else "", one.said("auroc") if one else ""),
-        comparison.commands(found),
+        Section(TITLE, [written, *comparison.headline(collected, rescored, tables)]),
+        decoded.table_section(),
+        comparison.metrics_section(collected, rescored, tables),
+        decoded.counts_section(tables),
+        decoded.hard_auroc_section(tables),
+        decoded.alternatives_section(tables),
+        curves.section(collected),
+        crop,
+        comparison.splits_section(collected, tables),
+        *of_study,
+        comparison.time_section(collected),
+        comparison.settings_section(collected),
+        model_card.section(best, of_best),
+        checklist.section(best, of_best),
+        comparison.missing_section(collected),
     ]
 
 
-def where() -> str:
+def link_note() -> str:
     if tracking.uses_server():
-        return "the name of a run leads to its page there."
-    return f"the name of a run leads to its page while mlflow ui runs here ({tracking.LOCAL_PAGES})."
+        return "The name of a run links to its page there."
+    return f"The name of a run links to its page while mlflow ui runs here ({tracking.LOCAL_PAGES})."
 
 
-def of_study(url: str, name: str) -> list[Section]:
-    """Its answers without the list of single trials; they lie under its own run."""
+def study_sections(url: str, name: str) -> list[Section]:
+    """The summary of a study without its last section, the list of trials; they lie under its own run."""
     study = open_study(url, name, directions=None).study
     first, *rest, _ = summary(study)
     if (run_id := study.user_attrs.get(PARENT_RUN)) is None:
         return [first, *rest]
     run = query.run_record(query.find_run(run_id))
-    return [replace(first, columns=["all its runs lie under"], rows=[[Link(run.name, run.address)]]), *rest]
+    return [replace(first, columns=["parent run of its trials"], rows=[[Link(run.name, run.address)]]), *rest]

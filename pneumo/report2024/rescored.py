@@ -1,6 +1,7 @@
-"""A run's answers counted as the report counted: at P = .5, on the split it was judged on last."""
+"""The predictions of a run, scored as the report scored its own: at P = .5."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,60 +13,63 @@ from pneumo.evaluation.metrics import Interval, bootstrap_intervals, compute_met
 from pneumo.runs import query
 from pneumo.runs.query import RunRecord
 
-AT = 0.5
+THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class RescoredRun:
-    """`figures` and 95% `intervals` by name: those of the ranking as the run logged them, those of the
-    answers at P = .5; patients resampled. Empty where the predictions are gone."""
+    """Metrics of one run with 95% intervals from resampled patients. AUROC and AUPRC are those that the run
+    logged, all others are computed at P = .5. N is 0 where predictions.csv is gone."""
 
-    part: str  # test, or val where the test split was left alone
-    labels: np.ndarray
-    scores: np.ndarray
-    metrics: dict[str, float]
-    intervals: dict[str, Interval]
+    split: str  # test, or val where the test split was not evaluated
+    labels: np.ndarray  # (N,) 0 or 1
+    scores: np.ndarray  # (N,) P(pneumothorax)
+    metrics: Mapping[str, tuple[float, Interval]]  # name -> value and interval
 
-    def said(self, name: str) -> str:
-        """.561 (.475 - .650)"""
-        return with_interval(self.metrics[name], self.intervals[name]) if name in self.metrics else "-"
+    def formatted(self, name: str) -> str:
+        """The metric as .561 (.475 - .650), or - where it is not known."""
+        return with_interval(*self.metrics[name]) if name in self.metrics else "-"
 
     @property
-    def called(self) -> int:
-        """Images answered with positive."""
-        return int((self.scores >= AT).sum())
+    def auroc(self) -> float:
+        """The AUROC, or NaN where the run logged none."""
+        return self.metrics["auroc"][0] if "auroc" in self.metrics else float("nan")
+
+    @property
+    def n_predicted_positive(self) -> int:
+        return int((self.scores >= THRESHOLD).sum())
 
 
 def rescore(run: RunRecord) -> RescoredRun:
-    part = "test" if "test/auroc" in run.metrics else "val"
+    """Reads the run's predictions.csv from MLflow and scores the rows of its test or validation split."""
+    split = "test" if "test/auroc" in run.metrics else "val"
     ranking = {
-        name: (run.metrics[f"{part}/{name}"], (run.metrics[low], run.metrics[high]))
+        name: (run.metrics[f"{split}/{name}"], ends)
         for name in ("auroc", "auprc")
-        for low, high in [(f"{part}/{name}_low", f"{part}/{name}_high")]
-        if low in run.metrics
+        if (ends := logged_interval(run, f"{split}/{name}"))
     }
     try:
         table = pd.read_csv(io.StringIO(query.read_text(run.run_id, "predictions.csv")))
     except InputError:
-        return RescoredRun(part, np.array([]), np.array([]), *split(ranking))
-    table = table[table["split"] == part]
+        return RescoredRun(split, np.array([]), np.array([]), ranking)
+    table = table[table["split"] == split]
     labels, scores = table["label"].to_numpy(), table["score"].to_numpy(float)
     patients = table["patient_id"].astype(str).where(table["patient_id"].notna(), table["image_id"])
-    metrics = compute_metrics(labels, scores, AT)
-    intervals = bootstrap_intervals(labels, scores, patients.to_numpy(str), AT)
-    there = {name: (metrics[name], intervals[name]) for name in metrics}
-    return RescoredRun(part, labels, scores, *split(there | ranking))
+    metrics = compute_metrics(labels, scores, THRESHOLD)
+    intervals = bootstrap_intervals(labels, scores, patients.to_numpy(str), THRESHOLD)
+    both = {name: (metrics[name], intervals[name]) for name in metrics}
+    return RescoredRun(split, labels, scores, both | ranking)
 
 
-def split(named: dict[str, tuple[float, Interval]]) -> tuple[dict[str, float], dict[str, Interval]]:
-    return {name: one[0] for name, one in named.items()}, {name: one[1] for name, one in named.items()}
+def logged_interval(run: RunRecord, name: str) -> Interval | None:
+    """The interval that a run logged beside a metric, if it did."""
+    low, high = (run.metrics.get(f"{name}_{end}") for end in ("low", "high"))
+    return None if low is None or high is None else (low, high)
 
 
 def logged(run: RunRecord, name: str) -> str:
-    """A figure of the run with the interval it was logged with; without one where it has none."""
+    """A metric as the run logged it, with its interval where it has one; - where it was not logged."""
     if name not in run.metrics:
         return "-"
-    ends = [run.metrics.get(f"{name}_{end}") for end in ("low", "high")]
-    if ends[0] is None or ends[1] is None:
-        return decimal(run.metrics[name])
-    return with_interval(run.metrics[name], (ends[0], ends[1]))
+    ends = logged_interval(run, name)
+    return with_interval(run.metrics[name], ends) if ends else decimal(run.metrics[name])

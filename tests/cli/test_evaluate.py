@@ -46,7 +46,7 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     capsys.readouterr()
     invoke(["evaluate", one])
     said = capsys.readouterr().out
-    assert "The test split has now been looked at 2 times: the more often" in said
+    assert "The test split has now been evaluated 2 times: the more often" in said
     own = csv_of(one, "predictions.csv").query("split == 'test'")
     found = json_of(one, "phantom-test-none")
     assert found["metrics"]["auroc"] == pytest.approx(roc_auc_score(own["label"], own["score"]), abs=1e-9)
@@ -73,7 +73,7 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     before = evaluations(one), evaluations(two)
     invoke(["compare", one, two])
     assert (evaluations(one), evaluations(two)) == (before[0] + 1, before[1] + 1)
-    assert "The test split has now been looked at" in capsys.readouterr().out
+    assert "The test split has now been evaluated" in capsys.readouterr().out
     with pytest.raises(InputError, match="have other images in val"):
         invoke(["compare", one, other, "--split", "val"])
     with pytest.raises(InputError, match="were split differently"):

@@ -36,7 +36,7 @@ def test_the_latest_run_of_a_name_is_taken_and_the_latest_control():
         made("old", "experiment=report_raw"),
         made("other", "experiment=report_bce"),
     ]
-    assert (raw(runs).own.run_id, raw(runs).control.run_id) == ("new", "new control")
+    assert (raw(runs).unchanged.run_id, raw(runs).control.run_id) == ("new", "new control")
 
 
 def test_a_control_differs_in_the_augment_alone():
@@ -55,10 +55,10 @@ def test_a_control_differs_in_the_augment_alone():
 
 
 def test_runs_that_answer_something_else_are_none_of_the_report():
-    assert raw([made("a", "experiment=report_raw augment.crop=.9")]).own is None
-    assert raw([made("a", "experiment=report_raw debug=fast")]).own is None
+    assert raw([made("a", "experiment=report_raw augment.crop=.9")]).unchanged is None
+    assert raw([made("a", "experiment=report_raw debug=fast")]).unchanged is None
     for tag in ("study", "confirms", "reproduces"):
-        assert raw([made("a", "experiment=report_raw", **{tag: "x"})]).own is None
+        assert raw([made("a", "experiment=report_raw", **{tag: "x"})]).unchanged is None
 
 
 def test_a_missing_control_s_command_is_its_run_s_and_the_augment():

@@ -20,7 +20,7 @@ from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
 from pneumo.errors import AwayError, InputError
 from pneumo.report2024 import page
-from pneumo.report2024.checklist import ASKED
+from pneumo.report2024.checklist import ITEMS
 from pneumo.report2024.collect import collect_runs
 from pneumo.report2024.rescored import rescore
 from pneumo.runs import config, query, tracking
@@ -86,13 +86,13 @@ def test_an_empty_store_gives_the_printed_side_and_the_commands(workdir, capsys)
 
 def test_every_run_that_is_there_is_linked_and_every_other_has_its_command(runs, store, capsys):
     invoke(["report"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for text in ((store / "report.md").read_text(), (store / "report.html").read_text()):
         for one in runs:
             assert one.address in text
         assert "report_enhanced" in text
-    assert "3 of 17" in said
-    assert "experiment=report_raw model=tiny model.pretrained=null augment=safe" in said
+    assert "3 of 17" in printed
+    assert "experiment=report_raw model=tiny model.pretrained=null augment=safe" in printed
 
 
 def test_answers_are_counted_at_one_half_as_scikit_learn_counts_them(runs):
@@ -101,11 +101,11 @@ def test_answers_are_counted_at_one_half_as_scikit_learn_counts_them(runs):
         test = table[table["split"] == "test"]
         called = test["score"] >= 0.5
         found = rescore(one)
-        assert found.metrics["recall"] == pytest.approx(metrics.recall_score(test["label"], called))
-        assert found.metrics["accuracy"] == pytest.approx(metrics.accuracy_score(test["label"], called))
-        assert found.metrics["hard_auroc"] == pytest.approx(metrics.roc_auc_score(test["label"], called))
-        assert found.metrics["auroc"] == one.metrics["test/auroc"]
-        assert found.intervals["auroc"] == (one.metrics["test/auroc_low"], one.metrics["test/auroc_high"])
+        assert found.metrics["recall"][0] == pytest.approx(metrics.recall_score(test["label"], called))
+        assert found.metrics["accuracy"][0] == pytest.approx(metrics.accuracy_score(test["label"], called))
+        assert found.metrics["hard_auroc"][0] == pytest.approx(metrics.roc_auc_score(test["label"], called))
+        assert found.metrics["auroc"][0] == one.metrics["test/auroc"]
+        assert found.metrics["auroc"][1] == (one.metrics["test/auroc_low"], one.metrics["test/auroc_high"])
 
 
 def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkeypatch):
@@ -117,8 +117,8 @@ def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkey
     text = (store / "gone.md").read_text()
     assert "its predictions are gone" in text
     assert "not known: Run" in text
-    assert rescore(runs[0]).said("auroc") in text
-    assert rescore(runs[0]).said("recall") == "-"
+    assert rescore(runs[0]).formatted("auroc") in text
+    assert rescore(runs[0]).formatted("recall") == "-"
 
 
 def test_a_study_s_conclusions_stand_on_the_page(runs, store):
@@ -203,7 +203,7 @@ def test_the_page_is_readable_at_both_widths_and_asks_nobody_for_anything(browse
 
 
 def test_the_check_list_leaves_no_item_out():
-    claim, tripod = ([part for row in ASKED for part in re.findall(r"\d+", row[i])] for i in (1, 2))
+    claim, tripod = ([part for row in ITEMS for part in re.findall(r"\d+", row[i])] for i in (1, 2))
     assert {int(item) for item in claim} == set(range(1, 45))
     assert {int(item) for item in tripod} == set(range(1, 28))
 
@@ -224,7 +224,7 @@ def test_runs_on_a_server_are_linked_there_without_a_password(monkeypatch):
 
 def test_gathering_finds_the_pair_and_the_recommended_run(runs):
     found = collect_runs(runs)
-    (pair,) = [pair for pair in found.pairs if pair.own]
+    (pair,) = [pair for pair in found.pairs if pair.unchanged]
     assert pair.experiment == "report_normalised"
     assert pair.control is not None
     assert found.recommended is not None

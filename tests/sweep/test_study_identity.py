@@ -159,7 +159,7 @@ def test_confirm_counts_its_evaluation_of_the_test_split(swept, monkeypatch, cap
     (run,) = confirmed()
     assert run.data.tags["test_evaluations"] == "1"
     printed = output_of(monkeypatch, capfd, "evaluate", run.info.run_id)
-    assert "The test split has now been looked at 2 times" in printed
+    assert "The test split has now been evaluated 2 times" in printed
 
 
 def test_a_study_whose_labels_have_changed_says_so_at_its_start(swept, workdir):
