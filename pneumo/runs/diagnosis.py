@@ -53,20 +53,22 @@ class SplitResult:
 
 def training_metrics(train_state: TrainState) -> dict[str, float]:
     """Metrics of the whole training by their MLflow names: those of the best and the last epoch, how much the
-    validation curves fluctuate, and the gaps between training and validation."""
-    history = train_state.history
-    learned = [name for name in history[-1] if name.startswith(("train/", "val/"))]
-    best, last = history[train_state.best_epoch - 1], history[-1]
-    column = {name: np.array([metrics[name] for metrics in history]) for name in last}
-    epochs = {"best": best, "last": last}
+    validation curves fluctuate, and the gaps between training and validation.""" history =
+    train_state.history best, last = history[train_state.best_epoch - 1], history[-1] jump = {name:
+    jumpiness(np.array([epoch[name] for epoch in history])) for name in ("val/loss", "val/accuracy")}
     return {
-        **{f"{epoch}/{name.replace('/', '_')}": epochs[epoch][name] for epoch in epochs for name in learned},
+        **{
+            f"{which}/{name.replace('/', '_')}": value
+            for which, metrics in (("best", best), ("last", last))
+            for name, value in metrics.items()
+            if name.startswith(("train/", "val/"))
+        },
         "best/epoch": train_state.best_epoch,
-        "findings/val_loss_jump": jumpiness(column["val/loss"]),
-        "findings/val_accuracy_jump": jumpiness(column["val/accuracy"]),
+        "findings/val_loss_jump": jump["val/loss"],
+        "findings/val_accuracy_jump": jump["val/accuracy"],
         "findings/val_minus_train_loss": last["val/loss"] - last["train/loss"],
         "findings/train_minus_val_accuracy": last["train/accuracy"] - last["val/accuracy"],
-        "fit_seconds": float(column["epoch_seconds"].sum()),
+        "fit_seconds": sum(epoch["epoch_seconds"] for epoch in history),
     }
 
 
