@@ -194,16 +194,16 @@ def test_a_missing_split_column_names_those_there(siim: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"split": "pateint"}, 'data.split is "pateint", must be one of: patient, image, column, folds'),
-        ({"normalise": "zscore"}, "must be one of: half, train, none, imagenet"),
-        ({"on_error": "ignore"}, "must be one of: raise, skip"),
-        ({"image_side_px": 0}, "must be a whole number of at least 8"),
+        ({"split": "pateint"}, "data.split must be one of patient, image, column, folds, got 'pateint'"),
+        ({"normalise": "zscore"}, "must be one of half, train, none, imagenet"),
+        ({"on_error": "ignore"}, "must be one of raise, skip"),
+        ({"image_side_px": 0}, "must be at least 8"),
         ({"image_side_px": 96.5}, "must be a whole number"),
-        ({"image_side_px": 32}, "the phantom is drawn from 64 to 1024"),
-        ({"folds": 2}, 'data.folds is "2", must be a whole number of at least 3'),
+        ({"image_side_px": 32}, "data.image_side_px must be at least 64 and at most 1024, got 32"),
+        ({"folds": 2}, "data.folds must be at least 3, got 2"),
         ({"fold": 5}, "data.fold is 5, must be below data.folds=5"),
         ({"split": "column"}, "needs data.split_column"),
-        ({"num_workers": -1}, 'data.num_workers is "-1"'),
+        ({"num_workers": -1}, "data.num_workers must be at least 0, got -1"),
     ],
 )
 def test_a_wrong_field_is_refused_with_its_choices(fields: dict[str, object], said: str) -> None:
