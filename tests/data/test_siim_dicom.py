@@ -54,7 +54,7 @@ def test_nested_folders_codes_and_headers_become_one_row_an_image(root: Path) ->
     assert table["age"].tolist() == [61.0] * 3
     assert (cohort.notes, cohort.skipped) == ((), ())
     assert isinstance(cohort.pixels, FilePixels)
-    assert cohort.pixels.pictures[0].rle == ("0 512", "2048 512")
+    assert cohort.pixels.images[0].rle == ("0 512", "2048 512")
 
 
 def test_lesions_of_several_rows_are_united_at_siims_size(root: Path) -> None:
