@@ -69,7 +69,7 @@ def not_frontal_chest(header: Mapping[str, str]) -> str:
 
     One text of the series that names another part of the body and not the chest is enough, whatever the
     others name, since devices fill in CHEST by themselves. The texts of the study are used if those of the
-    series name no chest."""
+    series name no part."""
     for names in (SERIES_TEXTS, STUDY_TEXTS):
         texts = [(name, header[name], _plain(header[name])) for name in names if header.get(name)]
         chest = [bool(CHEST.search(plain)) for _, _, plain in texts]

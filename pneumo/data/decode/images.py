@@ -166,11 +166,11 @@ def _read(root: Path, path: str, as_grey: Callable[[Image.Image], Pixel]) -> Pix
     except UnreadableError as problem:
         raise UnreadableError(f"{path} {problem}") from None
     except Exception as error:  # on a broken file Pillow and pydicom raise nearly anything
-        reason, size = str(error) or type(error).__name__, f"{(root / path).stat().st_size:,} bytes"
+        reason = str(error) or type(error).__name__
         if "truncated" in reason.lower():
-            reason = f"truncated after {size}"
+            reason = f"truncated after {(root / path).stat().st_size:,} bytes"
         elif "cannot identify" in reason.lower():
-            reason = f"no image format is recognised in its {size}"
+            reason = f"no image format is recognised in its {(root / path).stat().st_size:,} bytes"
         raise UnreadableError(f"{path} is not a readable image ({reason})") from None
 
 
