@@ -1,6 +1,12 @@
 """Errors of pneumo, and helpers for their messages. The command line prints them without a traceback."""
 
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from operator import ge, gt, le, lt
+from types import NoneType
+from typing import Any, get_args
+
+BOUNDS = {"above": gt, "at_least": ge, "below": lt, "at_most": le}
 
 
 class InputError(ValueError):
@@ -40,3 +46,26 @@ def listed(heading: str, lines: Sequence[str], shown: int = 10) -> str:
     """The heading, the first `shown` lines under it, and how many more there are."""
     rest = [f"  ... and {len(lines) - shown:,} more"] if len(lines) > shown else []
     return "\n".join([heading, *(f"  {line}" for line in lines[:shown]), *rest])
+
+
+def check_settings(group: str, settings: Any) -> None:
+    """Checks the values of a dataclass against the metadata of its fields, which is `one_of`, a sequence of
+    words, or some of BOUNDS with their numbers. A field keeps the metadata that its base class declares.
+
+    Raises InputError, which names the group, the field, what is allowed and the value."""
+    classes = [cls for cls in reversed(type(settings).__mro__) if is_dataclass(cls)]
+    for field in {field.name: field for cls in classes for field in fields(cls) if field.metadata}.values():
+        value, kinds = getattr(settings, field.name), get_args(field.type) or (field.type,)
+        if value is None and NoneType in kinds:
+            continue
+        if "one_of" in field.metadata:
+            rule, holds = f"one of {', '.join(field.metadata['one_of'])}", value in field.metadata["one_of"]
+        elif float not in kinds and (not isinstance(value, int) or isinstance(value, bool)):
+            rule, holds = "a whole number", False
+        else:
+            limits = field.metadata.items()
+            rule = " and ".join(f"{name.replace('_', ' ')} {limit}" for name, limit in limits)
+            holds = all(BOUNDS[name](value, limit) for name, limit in limits)
+        if not holds:
+            null = ", or null" if NoneType in kinds else ""
+            raise InputError(f"{group}.{field.name} must be {rule}{null}, got {value!r}")

@@ -1,56 +1,54 @@
-"""Augmentation of a whole batch at once, on its device: one fused resampling for all geometry, own
-parameters for every image, and a deterministic counterpart for evaluation.
+"""Augmentation of a batch on its device: one resampling for the whole geometry, parameters of its own for
+every image, and the deterministic transform of evaluation.
 
-The random numbers are drawn apart, one row an image (`draw`), so that what happens to an image depends on
-the seed, the epoch and the image alone: not on batch size, accumulation, device or number of processes.
+The random numbers are drawn separately (`draw`), one row per image, so that the augmentation of an image
+depends on the seed, the epoch and the image alone, not on batch size, accumulation, device or processes.
 
-B batch, H height, W width, h w height and width after the crop."""
+B is the number of images, H and W their height and width, h and w those after the crop."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pneumo.errors import InputError
+from pneumo.errors import InputError, check_settings
 
 GEOMETRY = ("angle", "shear", "scale", "shift_x", "shift_y", "flip", "crop_x", "crop_y")
+SHARE = {"at_least": 0, "at_most": 1}
 DRAWS = (*GEOMETRY, "brightness", "contrast", "gamma", "erase", "erase_x", "erase_y")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Ranges are symmetric: rotation_degrees=10 means -10 to 10. `shift` and `crop` are shares of the side,
-    `scale`, `brightness`, `contrast` and `gamma` are factors 1 +- the value, `flip` and `erase`
-    probabilities, `erase_side` a share of the side.
+    """Settings and computation of the augmentation of a batch.
 
-    `relabel`: the lesion's mask goes through the same geometry. A positive image that keeps less than
-    `relabel_lost_below` of its lesion's area becomes a negative one; up to `relabel_kept_from` it is left
-    out of the loss."""
+    Ranges are symmetric: rotation_degrees=10 means -10 to 10. `shift`, `crop` and `erase_side` are shares of
+    the side of the image; `scale`, `brightness`, `contrast` and `gamma` give factors of 1 +- the value;
+    `flip` and `erase` are probabilities.
+
+    With `relabel`, the lesion's mask undergoes the same geometry. A positive image that keeps less than
+    `relabel_lost_below` of its lesion's area becomes negative; one that keeps less than `relabel_kept_from`
+    is left out of the loss."""
 
     rotation_degrees: float = 0.0
     shear_degrees: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
-    flip: float = 0.0
-    crop: float = 1.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    gamma: float = 0.0
-    erase: float = 0.0
-    erase_side: float = 0.2
+    scale: float = field(default=0.0, metadata=SHARE)
+    shift: float = field(default=0.0, metadata=SHARE)
+    flip: float = field(default=0.0, metadata=SHARE)
+    crop: float = field(default=1.0, metadata={"above": 0, "at_most": 1})
+    brightness: float = field(default=0.0, metadata=SHARE)
+    contrast: float = field(default=0.0, metadata=SHARE)
+    gamma: float = field(default=0.0, metadata=SHARE)
+    erase: float = field(default=0.0, metadata=SHARE)
+    erase_side: float = field(default=0.2, metadata={"above": 0, "at_most": 1})
     relabel: bool = False
     relabel_lost_below: float = 0.05
     relabel_kept_from: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("scale", "brightness", "contrast", "gamma", "flip", "erase", "shift"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise InputError(f"augment.{name} must lie between 0 and 1, got {value}")
-        for name in ("crop", "erase_side"):
-            if not 0 < (value := getattr(self, name)) <= 1:
-                raise InputError(f"augment.{name} must lie above 0 and at most at 1, got {value}")
+        check_settings("augment", self)
         if not 0 <= self.relabel_lost_below <= self.relabel_kept_from <= 1:
             raise InputError(
                 "augment.relabel_lost_below must not exceed augment.relabel_kept_from, both in [0, 1], "
@@ -58,11 +56,11 @@ class Augment:
             )
 
     def draw(self, n_images: int, generator: torch.Generator) -> Tensor:
-        """(n_images, len(DRAWS)) random numbers, on the generator's device."""
+        """Returns (n_images, len(DRAWS)) random numbers, on the generator's device."""
         return torch.rand(n_images, len(DRAWS), generator=generator)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """(B, 1, H, W) uint8 and (B, len(DRAWS)) -> (B, 1, h, w) float in [0, 1]."""
+        """Augments (B, 1, H, W) uint8 images with (B, len(DRAWS)) draws; returns (B, 1, h, w) in [0, 1]."""
         stored = images.float().div_(255)  # in place: a fresh page costs more than the division
         pixels = self._erased(self._resampled(stored, draws), draws)
         brightness = self._factor(draws, "brightness", self.brightness)
@@ -77,40 +75,41 @@ class Augment:
         return pixels
 
     def masks(self, masks: Tensor, draws: Tensor) -> Tensor:
-        """(B, 1, H, W) uint8 through the same geometry -> (B, 1, h, w) float in [0, 1]."""
+        """Applies the same geometry to (B, 1, H, W) uint8 masks; returns (B, 1, h, w) floats in [0, 1]."""
         return self._resampled(masks.float().div_(255), draws)
 
     def surviving(self, masks: Tensor, draws: Tensor) -> Tensor:
-        """(B, 1, H, W) uint8 masks, none empty -> (B,) the share of each lesion's area that is still seen."""
+        """Returns (B,) shares of the lesions' areas that stay in the image; no (B, 1, H, W) mask is empty."""
         return self.share_seen(masks, self.masks(masks, draws), draws)
 
     def share_seen(self, masks: Tensor, seen: Tensor, draws: Tensor) -> Tensor:
-        """As `surviving`, where `seen` (B, 1, h, w) are these masks after `self.masks`."""
+        """Returns the same as `surviving`, given these masks after `self.masks` as `seen` (B, 1, h, w)."""
         magnified = self._affine(draws)[:, :, :2].det().abs()
-        source_pixels = magnified * (masks.shape[-1] / seen.shape[-1]) ** 2  # under one of the output
+        source_pixels = magnified * (masks.shape[-1] / seen.shape[-1]) ** 2  # in one pixel of the output
         area = masks.sum(dim=(1, 2, 3)) / 255
         return (seen.sum(dim=(1, 2, 3)) * source_pixels / area).clamp(max=1)
 
     def relabelled(self, labels: Tensor, surviving: Tensor) -> Tensor:
-        """(B,) labels of positives after the geometry: 1, 0, or NaN for those that teach nothing."""
+        """Returns the labels (B,) of positives after the geometry: 1, 0, or NaN for those without a loss."""
         uncertain = torch.where(surviving >= self.relabel_kept_from, labels, torch.nan)
         return torch.where(surviving < self.relabel_lost_below, 0.0, uncertain)
 
     def evaluation(self, images: Tensor) -> Tensor:
-        """What evaluation sees: (B, 1, H, W) uint8 -> (B, 1, h, w) float in [0, 1], the central crop; the
-        whole image where crops are relabelled, since the model was then taught to answer for what it sees."""
+        """Returns the images (B, 1, H, W) uint8 as evaluation uses them, (B, 1, h, w) floats in [0, 1]: their
+        central crop, or the whole image with `relabel`, where the label of a crop is not that of the
+        image."""
         side = images.shape[-1]
         kept = side if self.relabel else self.output_side(side)
         start = (side - kept) // 2
         return images[:, :, start : start + kept, start : start + kept].float() / 255
 
     def output_side(self, side: int) -> int:
-        """The side after the crop, in pixels."""
+        """Returns the side of the image after the crop, in pixels."""
         return max(1, round(self.crop * side))
 
     def _affine(self, draws: Tensor) -> Tensor:
-        """(B, 2, 3) from the output's coordinates to the input's, both -1 to 1: the crop's window first,
-        then the inverse of flip, rotation, shear, scale and shift."""
+        """Returns (B, 2, 3) maps from the output's coordinates to the input's, both -1 to 1: the window of
+        the crop first, then the inverse of flip, rotation, shear, scale and shift."""
         signed = {name: 2 * draws[:, i] - 1 for i, name in enumerate(DRAWS)}
         angle = math.radians(self.rotation_degrees) * signed["angle"]
         shear = (math.radians(self.shear_degrees) * signed["shear"]).tan()
@@ -150,13 +149,13 @@ class Augment:
         return pixels.masked_fill(hole[:, None], 0)
 
     def _factor(self, draws: Tensor, name: str, range_: float) -> Tensor:
-        """(B, 1, 1, 1) factors in 1 +- range_."""
+        """Returns (B, 1, 1, 1) factors from 1 - range_ to 1 + range_."""
         return (1 + range_ * (2 * draws[:, DRAWS.index(name)] - 1))[:, None, None, None]
 
 
 def _grid(affine: Tensor, side: int) -> Tensor:
-    """F.affine_grid of (B, 2, 3) at (side, side), (B, side, side, 2): by sums, since its product of matrices
-    two columns wide takes longer on a CPU than the sampling itself."""
+    """Returns F.affine_grid of (B, 2, 3) maps, (B, side, side, 2). It is computed by sums, since the product
+    of narrow matrices in F.affine_grid takes longer on a CPU than the sampling."""
     along = (2 * torch.arange(side, device=affine.device) + 1) / side - 1
     across, down, offset = (affine[:, :, i, None, None] for i in range(3))
     return (across * along + (down * along[:, None] + offset)).movedim(1, 3)

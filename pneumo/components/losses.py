@@ -1,36 +1,41 @@
-"""Losses: each takes logits (B, n_outputs) and labels (B,) in {0, 1}, gives the mean over the batch,
-and turns its own logits into P(pneumothorax), the one score that every metric is computed from."""
+"""Losses: each takes logits (B, n_outputs) and labels (B,) in {0, 1}, returns the mean over the batch,
+and turns its logits into P(pneumothorax), the score that every metric is computed from."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pneumo.errors import InputError
+from pneumo.errors import check_settings
 
-OUTERMOST = 1e-3  # P to which label smoothing is undone exactly, and 1 - this
+OUTERMOST = 1e-3  # label smoothing is undone exactly from this probability to 1 minus it
+SHARE = {"at_least": 0, "below": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """What all losses share; a subclass says how many outputs it needs."""
+    """Base class of the losses; a subclass sets the number of outputs that its model needs."""
 
     n_outputs: ClassVar[int] = 1
     is_mean_over_images: ClassVar[bool] = True  # False: it depends on which images share a batch
 
+    def __post_init__(self) -> None:
+        check_settings("loss", self)
+
     def fitted(self, prevalence: float) -> Self:
-        """This loss for a training split with this share of positives."""
+        """Returns this loss for a training split with this share of positives."""
         return self
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the mean loss, a scalar, of (B, n_outputs) logits and (B,) labels."""
         raise NotImplementedError
 
     def of_many(self, logits: Tensor, labels: Tensor, batch_size: int) -> Tensor:
-        """The loss of (N, n_outputs) logits and (N,) labels, comparable with training's: where it depends on
-        the batch, the mean over shuffled batches of `batch_size`."""
+        """Returns the loss of (N, n_outputs) logits and (N,) labels, comparable with that of training: a loss
+        that depends on the batch is averaged over shuffled batches of `batch_size` images."""
         if self.is_mean_over_images:
             return self(logits, labels)
         shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -38,19 +43,16 @@ class Loss:
         return torch.stack(losses).sum() / len(labels)
 
     def probability(self, logits: Tensor) -> Tensor:
-        """(B, n_outputs) logits -> (B,) P(pneumothorax); float64 on the CPU, where every score is made."""
+        """Returns P(pneumothorax) (B,) of (B, n_outputs) logits, in float64 on the CPU."""
         return precise(logits).squeeze(1).sigmoid()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bce(Loss):
-    """Binary cross-entropy on one logit. Smoothing moves the targets 0, 1 to s/2, 1 - s/2, and `probability`
-    takes that off again."""
+    """Binary cross-entropy on one logit. Label smoothing by s moves the targets from 0 and 1 to s/2 and
+    1 - s/2, which `probability` undoes."""
 
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_share("loss.label_smoothing", self.label_smoothing)
+    label_smoothing: float = field(default=0.0, metadata=SHARE)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         targets = smoothed(labels, self.label_smoothing)
@@ -62,23 +64,21 @@ class Bce(Loss):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedBce(Loss):
-    """Binary cross-entropy with positives counted `positive_weight` times (null: negatives / positives
-    of the training split). Its optimum is at the logit ln(w t / (1 - t)), where t is the mean of the
-    smoothed targets, so ln w is taken off again, and then the smoothing."""
+    """Binary cross-entropy in which a positive counts w = `positive_weight` times (null: the ratio of
+    negatives to positives in the training split).
 
-    positive_weight: float | None = None
-    label_smoothing: float = 0.0
+    The loss is least at the logit ln(w t / (1 - t)), where t is the mean of the smoothed targets:
+    `probability` subtracts ln w and then undoes the smoothing."""
 
-    def __post_init__(self) -> None:
-        check_share("loss.label_smoothing", self.label_smoothing)
-        if self.positive_weight is not None and not self.positive_weight > 0:
-            raise InputError(f"loss.positive_weight must be above 0, got {self.positive_weight}")
+    positive_weight: float | None = field(default=None, metadata={"above": 0})
+    label_smoothing: float = field(default=0.0, metadata=SHARE)
 
     def fitted(self, prevalence: float) -> Self:
         return replace(self, positive_weight=self.positive_weight or (1 - prevalence) / prevalence)
 
     @property
     def weight(self) -> float:
+        """The weight of positives. AssertionError: the loss was not fitted and none is given."""
         assert self.positive_weight is not None, "the loss was not fitted to a training split"
         return self.positive_weight
 
@@ -94,13 +94,10 @@ class WeightedBce(Loss):
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(Loss):
-    """Softmax cross-entropy on two logits (no pneumothorax, pneumothorax): the report's loss."""
+    """Softmax cross-entropy on two logits (no pneumothorax, pneumothorax)."""
 
     n_outputs: ClassVar[int] = 2
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_share("loss.label_smoothing", self.label_smoothing)
+    label_smoothing: float = field(default=0.0, metadata=SHARE)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), labels.long(), label_smoothing=self.label_smoothing)
@@ -113,23 +110,18 @@ class CrossEntropy(Loss):
 @dataclass(frozen=True, kw_only=True)
 class Focal(Loss):
     """Focal loss, -a (1 - p)^g ln p (Lin et al. 2017, "Focal loss for dense object detection"), without
-    the factor a when `alpha` is null. gamma 0 without alpha is binary cross-entropy.
+    the factor a when `alpha` is null. With gamma 0 and without alpha it is binary cross-entropy.
 
-    Its optimum is not the class probability; `probability` solves its stationary condition for it
-    (Charoenphakdee et al. 2021, "On focal loss for class-posterior probability estimation")."""
+    The logit where the loss is least is not the log odds of the class; `probability` computes the class
+    probability from the condition that the slope is zero there (Charoenphakdee et al. 2021, "On focal loss
+    for class-posterior probability estimation")."""
 
-    gamma: float = 2.0
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.gamma < 0:
-            raise InputError(f"loss.gamma must not be negative, got {self.gamma}")
-        if self.alpha is not None and not 0 < self.alpha < 1:
-            raise InputError(f"loss.alpha must lie between 0 and 1, or be null, got {self.alpha}")
+    gamma: float = field(default=2.0, metadata={"at_least": 0})
+    alpha: float | None = field(default=None, metadata={"above": 0, "below": 1})
 
     @property
     def class_weights(self) -> tuple[float, float]:
-        """(negative, positive)"""
+        """The weights of negatives and of positives."""
         return (1.0, 1.0) if self.alpha is None else (1 - self.alpha, self.alpha)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -157,18 +149,14 @@ class Combined(Loss):
     """Binary cross-entropy and soft Dice over the batch, the report's "combined loss":
     (1 - w) BCE + w (1 - (2 sum(p y) + 1) / (sum(p) + sum(y) + 1)).
 
-    The Dice term is over the `fit.batch_size` images of a batch, in training and in validation alike: k
-    accumulated batches are not one batch k times larger. Its least value is not at the share of positives, so
-    that neither it nor the smoothing beside it is taken off P(pneumothorax)."""
+    The Dice term is computed over the `fit.batch_size` images of a batch, in training and in validation: k
+    accumulated batches are not one batch k times larger. It is not least at the share of positives, so that
+    P(pneumothorax) is the sigmoid of the logit, with no correction for it or for the label smoothing."""
 
     is_mean_over_images: ClassVar[bool] = False
 
-    dice_weight: float = 0.5
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_share("loss.label_smoothing", self.label_smoothing)
-        check_share("loss.dice_weight", self.dice_weight)
+    dice_weight: float = field(default=0.5, metadata=SHARE)
+    label_smoothing: float = field(default=0.0, metadata=SHARE)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         logit = logits.float().squeeze(1)
@@ -179,17 +167,19 @@ class Combined(Loss):
 
 
 def smoothed(labels: Tensor, smoothing: float) -> Tensor:
+    """Returns labels (B,) moved from 0 and 1 to smoothing / 2 and 1 - smoothing / 2."""
     return labels.float() * (1 - smoothing) + smoothing / 2
 
 
 def unsmoothed(log_odds: Tensor, smoothing: float) -> Tensor:
-    """Log odds of P(pneumothorax), from the log odds that cross-entropy with smoothed targets is least at.
+    """Returns the log odds of P(pneumothorax), of log odds that were trained on smoothed targets.
 
-    Smoothing by s makes of a label y the target (1 - s) y + s / 2 (Szegedy et al. 2016, "Rethinking the
-    Inception architecture"). Among images of which the share p is positive its mean is q = (1 - s) p + s / 2,
-    and cross-entropy is least where the model answers q: hence p = (q - s / 2) / (1 - s). A model may answer
-    below s / 2 or above 1 - s / 2, where p would leave 0 to 1. So this holds for p from .001 to .999; further
-    out the log odds move as the model's own do, and images keep their order."""
+    Smoothing by s turns a label y into the target (1 - s) y + s / 2 (Szegedy et al. 2016, "Rethinking the
+    Inception architecture"). If the share p of the images is positive, the mean target is q = (1 - s) p + s /
+    2, and cross-entropy is least where the model predicts q: hence p = (q - s / 2) / (1 - s). A model may
+    predict less than s / 2 or more than 1 - s / 2, where p would leave 0 to 1. The formula is therefore used
+    for p from .001 to .999; outside, the log odds change as those of the model, and images keep their
+    order."""
     if not smoothing:
         return log_odds
     p = ((log_odds.sigmoid() - smoothing / 2) / (1 - smoothing)).clamp(OUTERMOST, 1 - OUTERMOST)
@@ -199,10 +189,5 @@ def unsmoothed(log_odds: Tensor, smoothing: float) -> Tensor:
 
 
 def precise(logits: Tensor) -> Tensor:
-    """In float64 on the CPU; in float32 elsewhere, since MPS has no float64."""
+    """Returns the logits in float64 on the CPU, and in float32 elsewhere, since MPS has no float64."""
     return logits.double() if logits.device.type == "cpu" else logits.float()
-
-
-def check_share(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise InputError(f"{name} must lie in [0, 1), got {value}")

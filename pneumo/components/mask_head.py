@@ -1,6 +1,6 @@
-"""A second head that learns where: lesion masks as an extra term of the loss, and what it draws as evidence.
+"""A second head that segments the lesion: its masks add a term to the loss, and its logits to the prediction.
 
-B images, C channels, h w a map's height and width"""
+B is the number of images, C of channels, and h and w are the height and width of a feature map."""
 
 from collections.abc import Container
 
@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FINEST = 4  # pixels of the image a pixel of the drawn mask: finer maps cost more than they tell
+FINEST = (
+    4  # image pixels along one side of a pixel of the predicted mask; finer maps cost more than they gain
+)
 
 
 class MaskHead(nn.Module):
-    """Maps from fine to coarse, of the backbone's `stages` -> lesion logits (B, 1, h, w) at the size of the
-    finest: a feature pyramid (Lin et al. 2017, "Feature pyramid networks")."""
+    """A feature pyramid (Lin et al. 2017, "Feature pyramid networks"): from the maps of the backbone's
+    `stages` (number of a child -> its channels), ordered from fine to coarse, to lesion logits (B, 1, h, w)
+    at the size of the finest map."""
 
     def __init__(self, stages: dict[int, int], width: int = 32):
         super().__init__()
@@ -29,23 +32,23 @@ class MaskHead(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        fine_to_coarse = [lateral(one) for lateral, one in zip(self.lateral, maps, strict=True)]
+        fine_to_coarse = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         merged = fine_to_coarse.pop()
         while fine_to_coarse:
             finer = fine_to_coarse.pop()
             merged = finer + F.interpolate(merged, size=finer.shape[2:], mode="nearest")
-        drawn: Tensor = self.smooth(merged)
-        return drawn
+        logits: Tensor = self.smooth(merged)
+        return logits
 
 
 @torch.inference_mode()
 def stages(backbone: nn.Module) -> dict[int, int]:
-    """Which children of a network, that is its children one after another, give the last map of each size
-    from FINEST pixels to the coarsest, and its channels."""
+    """Returns the numbers and channels of the children, of a network that applies them one after another,
+    that give the last map of each size, from one FINEST-th of the image's side to 2 x 2 pixels."""
     side = 64
     x, last_of_size = torch.zeros(1, 1, side, side), {}
-    for number, part in enumerate(backbone.eval().children()):
-        x = part(x)
+    for number, child in enumerate(backbone.eval().children()):
+        x = child(x)
         if x.ndim == 4 and 1 < x.shape[-1] <= side // FINEST:
             last_of_size[x.shape[-1]] = (number, x.shape[1])
     backbone.train()
@@ -53,20 +56,22 @@ def stages(backbone: nn.Module) -> dict[int, int]:
 
 
 def staged(backbone: nn.Module, images: Tensor, kept: Container[int]) -> tuple[list[Tensor], Tensor]:
-    """The maps of these children, and the features (B, F)."""
+    """Returns the maps of the children with these numbers, and the features (B, n_features)."""
     maps, x = [], images
-    for number, part in enumerate(backbone.children()):
-        x = part(x)
+    for number, child in enumerate(backbone.children()):
+        x = child(x)
         if number in kept:
             maps.append(x)
     return maps, x.flatten(1)
 
 
-def mask_loss(drawn: Tensor, masks: Tensor, known: Tensor) -> Tensor:
-    """Mean over B images of binary cross-entropy and soft Dice, each of an image by itself, so that it does
-    not depend on how images are batched. drawn (B, 1, h, w) logits; masks (B, 1, H, W) in [0, 1]; known (B,):
-    others count as 0, for a lesion that nobody drew teaches nothing."""
-    logits, share = drawn.float(), F.adaptive_avg_pool2d(masks, (drawn.shape[2], drawn.shape[3]))
+def mask_loss(logits: Tensor, masks: Tensor, known: Tensor) -> Tensor:
+    """Returns the mean over B images of binary cross-entropy plus soft Dice, both computed for each image by
+    itself, so that the loss does not depend on how images are batched.
+
+    logits (B, 1, h, w); masks (B, 1, H, W) in [0, 1]; known (B,): whether the image's lesion is annotated.
+    The loss of other images is 0."""
+    logits, share = logits.float(), F.adaptive_avg_pool2d(masks, (logits.shape[2], logits.shape[3]))
     p = logits.sigmoid()
     bce = F.binary_cross_entropy_with_logits(logits, share, reduction="none").mean(dim=(1, 2, 3))
     overlap, total = (p * share).sum(dim=(1, 2, 3)), (p + share).sum(dim=(1, 2, 3))

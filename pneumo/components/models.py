@@ -1,9 +1,9 @@
-"""Models: each takes its number of outputs and gives a network from (B, 1, H, W) floats to
+"""Models: each is called with a number of outputs and returns a network from (B, 1, H, W) floats to
 (B, n_outputs) logits."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
@@ -15,18 +15,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pneumo.components.mask_head import MaskHead, staged, stages
 from pneumo.components.weights import read_tensors
-from pneumo.errors import InputError
+from pneumo.errors import InputError, check_settings
 
-FREEZES = ("none", "backbone", "batchnorm")
 Weights = Mapping[str, Tensor]
 
 
 class Classifier(nn.Module):
-    """A backbone (B, 1, H, W) -> (B, n_features), dropout, one linear layer. What is frozen keeps its
-    weights and its batch-norm statistics, whatever mode the rest is in.
+    """A backbone from (B, 1, H, W) images to (B, n_features), dropout and one linear layer. Frozen modules
+    keep their weights and batch-norm statistics in training mode too.
 
-    A mask head draws lesions from the backbone's maps; the highest of its logits is added to the answer,
-    with a weight that is learned from 0."""
+    A mask head segments lesions from the backbone's maps; the highest of its logits is added to the output,
+    with a learned weight that starts at 0."""
 
     def __init__(self, backbone: nn.Module, n_features: int, n_outputs: int, dropout: float, freeze: str):
         super().__init__()
@@ -40,17 +39,18 @@ class Classifier(nn.Module):
             module.requires_grad_(False)
 
     def forward(self, images: Tensor, drawing: bool = False) -> Any:
-        """Logits, of images or of (B, n_features) that have passed the backbone already; where `drawing`,
-        also the mask head's lesion logits (B, 1, h, w), coarser than the images."""
+        """Returns the logits (B, n_outputs) of images, or of (B, n_features) outputs of the backbone. With
+        `drawing`, returns also the lesion logits (B, 1, h, w) of the mask head, coarser than the images."""
         if self.mask_head is None:
             features = self.backbone(images) if images.ndim == 4 else images
             return self.head(self.dropout(features))
         maps, features = staged(self.backbone, images, self.mask_head.stages)
-        drawn = self.mask_head(maps)
-        logits = self.head(self.dropout(features)) + self.evidence(drawn.amax(dim=(2, 3)))
-        return (logits, drawn) if drawing else logits
+        lesions = self.mask_head(maps)
+        logits = self.head(self.dropout(features)) + self.evidence(lesions.amax(dim=(2, 3)))
+        return (logits, lesions) if drawing else logits
 
     def with_mask_head(self) -> Self:
+        """Adds an untrained mask head, and returns this model."""
         self.mask_head = MaskHead(stages(self.backbone))
         self.evidence = nn.Linear(1, self.head.out_features, bias=False)
         nn.init.zeros_(self.evidence.weight)
@@ -65,38 +65,39 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """`pretrained`: null, `imagenet`, or a file: torchvision's weights or a checkpoint of ours (a run id
-    becomes such a file before it arrives here). `allow_leak`: also one that was trained on images that are
-    now validated or tested on. `freeze`: what training leaves as it is. `mask_head`: lesion masks teach where
-    to look; for networks that are their children one after another."""
+    """Settings of all models.
 
-    @property
-    def takes_mask_head(self) -> bool:
-        return False
+    `pretrained` is null, `imagenet`, or a file with torchvision's weights or with a checkpoint of a run (a
+    run id is replaced by its checkpoint before). `allow_leak` accepts a checkpoint that was trained on images
+    which are now in the validation or test split. `freeze` names the modules that training does not change.
+    `mask_head` adds a head that learns from lesion masks, to a network that applies its children in order."""
 
     pretrained: str | None = None
     allow_leak: bool = False
-    dropout: float = 0.0
-    freeze: str = "none"
+    dropout: float = field(default=0.0, metadata={"at_least": 0, "below": 1})
+    freeze: str = field(default="none", metadata={"one_of": ("none", "backbone", "batchnorm")})
     mask_head: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"model.dropout must lie in [0, 1), got {self.dropout}")
-        if self.freeze not in FREEZES:
-            raise InputError(f"model.freeze must be one of {', '.join(FREEZES)}, got {self.freeze!r}")
+        check_settings("model", self)
+
+    @property
+    def takes_mask_head(self) -> bool:
+        """Whether the backbone applies its children in order, as a mask head needs."""
+        return False
 
     @property
     def gives_features(self) -> bool:
-        """Whether all that training changes comes after the backbone."""
+        """Whether the backbone stays as it is, so that its features can be computed once."""
         return self.freeze == "backbone" and not self.mask_head
 
     def backbone(self) -> tuple[nn.Module, int]:
-        """An untrained backbone and its number of features."""
+        """Returns an untrained backbone and its number of features."""
         raise NotImplementedError
 
     def imagenet(self) -> Weights:
-        """ImageNet weights for the backbone, first kernels still RGB. InputError: they cannot be had."""
+        """Returns ImageNet weights for the backbone, whose first kernels are over RGB. Raises InputError if
+        there are none or they cannot be downloaded."""
         raise NotImplementedError
 
     def __call__(self, n_outputs: int) -> Classifier:
@@ -115,8 +116,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny(ModelConfig):
-    """A small ResNet for CPUs: four stages of `width` x 1, 2, 4, 8 channels, each halving the side, one
-    basic block a stage; average and maximum over the last map, since most lesions are small."""
+    """A small ResNet for CPUs: four stages of one basic block, with `width` x 1, 2, 4 and 8 channels, each of
+    which halves the side; then average and maximum over the last map, since most lesions are small."""
 
     width: int = 16
 
@@ -131,13 +132,13 @@ class Tiny(ModelConfig):
         return nn.Sequential(*stem, *stages, AverageAndMaximum()), 2 * widths[-1]
 
     def imagenet(self) -> Weights:
-        raise InputError("model=tiny has no ImageNet weights: model.pretrained=null, a file or a run of ours")
+        raise InputError("model=tiny has no ImageNet weights: use model.pretrained=null, a file or a run")
 
 
 class Block(nn.Module):
-    """He et al. 2016's basic block, halving the side. The skip averages before its 1x1 convolution (He et
-    al. 2019, "Bag of tricks"); a strided one corrupts torch 2.15's memory, in fp32, channels_last and under
-    16 channels on a CPU."""
+    """The basic block of He et al. 2016, which halves the side. The skip connection averages before its 1x1
+    convolution (He et al. 2019, "Bag of tricks"): a strided one corrupts the memory of torch 2.15 on a CPU,
+    in fp32 and channels_last with fewer than 16 channels."""
 
     def __init__(self, narrow: int, wide: int):
         super().__init__()
@@ -157,7 +158,7 @@ class Block(nn.Module):
 
 
 class AverageAndMaximum(nn.Module):
-    """(B, C, H, W) -> (B, 2C)"""
+    """Pools maps (B, C, H, W) to their averages and maxima (B, 2C)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
@@ -165,8 +166,7 @@ class AverageAndMaximum(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Torchvision(ModelConfig):
-    """One of torchvision's classifiers by its name there, with one input channel and without its head.
-    torchvision is imported when one is built: it takes as long as torch itself."""
+    """A classifier of torchvision, named `arch` as there, with one input channel and without its head."""
 
     arch: str
 
@@ -175,7 +175,7 @@ class Torchvision(ModelConfig):
         return self.arch.startswith("resnet")
 
     def backbone(self) -> tuple[nn.Module, int]:
-        from torchvision import models
+        from torchvision import models  # takes as long to import as torch itself
 
         known = [name for name in models.list_models(models) if name.startswith(tuple(FAMILIES))]
         if self.arch not in known:
@@ -198,16 +198,16 @@ class Torchvision(ModelConfig):
             weights: Weights = models.get_model(self.arch, weights="DEFAULT").state_dict()
         except (URLError, OSError) as error:
             raise InputError(
-                f"The ImageNet weights of {self.arch} are not here and could not be fetched ({error}).\n"
-                f"Give a file: model.pretrained=/path/{self.arch}.pth, or start from scratch: "
-                "model.pretrained=null."
+                f"The ImageNet weights of {self.arch} could not be downloaded ({error}).\n"
+                f"Use a file, model.pretrained=/path/{self.arch}.pth, or model.pretrained=null for none."
             ) from error
         return weights
 
 
 @dataclass(frozen=True)
 class Family:
-    """Where torchvision's networks have their last layer, what is taken off, and their first convolution."""
+    """Names of modules in a family of torchvision's networks: the last linear layer, the head that is
+    removed, and the first convolution."""
 
     linear: str
     head: str
@@ -225,7 +225,7 @@ LEGACY_DENSENET = re.compile(r"\.(norm|conv)\.([12])\.")  # names in the publish
 
 @dataclass(frozen=True, kw_only=True)
 class Timm(ModelConfig):
-    """One of timm's networks by its `name` there, with one input channel and without its head."""
+    """A network of timm, named `name` as there, with one input channel and without its head."""
 
     name: str
 
@@ -238,10 +238,8 @@ class Timm(ModelConfig):
             weights: Weights = self._made(pretrained=True).state_dict()
         except (OSError, RuntimeError) as error:
             raise InputError(
-                f"The weights of timm's {self.name} are not here and could not be fetched "
-                f"({str(error).splitlines()[0]}).\n"
-                "Give a file: model.pretrained=/path/weights.pth, or start from scratch: "
-                "model.pretrained=null."
+                f"The weights of timm's {self.name} could not be downloaded ({str(error).splitlines()[0]}).\n"
+                "Use a file, model.pretrained=/path/weights.pth, or model.pretrained=null for none."
             ) from error
         return weights
 
@@ -251,13 +249,14 @@ class Timm(ModelConfig):
         except ImportError:
             raise InputError("model=timm needs its package: pip install 'pneumo[timm]'") from None
         if not timm.is_model(self.name):
-            alike = ", ".join(get_close_matches(self.name, timm.list_models(), 3)) or "see timm.list_models()"
-            raise InputError(f"model.name={self.name!r}: timm has no such model; alike: {alike}")
+            close = ", ".join(get_close_matches(self.name, timm.list_models(), 3)) or "see timm.list_models()"
+            raise InputError(f"model.name={self.name!r}: timm has no such model; similar names: {close}")
         return timm.create_model(self.name, num_classes=0, **options)
 
 
 def load_file(model: Classifier, path: Path) -> None:
-    """A checkpoint of ours, head and all (converted between one and two outputs), or torchvision weights."""
+    """Loads torchvision's weights into the backbone, or a checkpoint of a run into backbone and head, which
+    is converted between one and two outputs. Raises InputError if the file does not fit the model."""
     content = read_tensors(path, f"model.pretrained={path}")
     weights = content.get("model", content)
     if "head.weight" not in weights:
@@ -269,7 +268,8 @@ def load_file(model: Classifier, path: Path) -> None:
 
 
 def load_backbone(model: Classifier, weights: Weights, origin: str) -> None:
-    """Weights for another head are left out; kernels over RGB are summed to kernels over grey."""
+    """Loads the backbone's weights and ignores all others; kernels over RGB are summed to kernels over grey.
+    Raises InputError, which names `origin`, if weights are missing or have another shape."""
     weights = {LEGACY_DENSENET.sub(r".\1\2.", name): value for name, value in weights.items()}
     wanted = model.backbone.state_dict()
     if missing := [name for name in wanted if name not in weights]:
@@ -292,7 +292,8 @@ def load_backbone(model: Classifier, weights: Weights, origin: str) -> None:
 
 
 def converted_head(weight: Tensor, bias: Tensor, n_outputs: int) -> tuple[Tensor, Tensor]:
-    """The same log odds from another number of outputs: one logit is the difference of two."""
+    """Returns weight and bias of a head with `n_outputs` that gives the same log odds: one logit is the
+    difference of two."""
     match len(weight), n_outputs:
         case (2, 1):
             return weight[1:] - weight[:1], bias[1:] - bias[:1]

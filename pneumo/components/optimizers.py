@@ -1,47 +1,41 @@
-"""Optimizers: each takes a model and the effective batch, and owns every trainable parameter once."""
+"""Optimizers: each is called with a model and the effective batch size, and returns a torch optimizer that
+holds every trainable parameter once."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from pneumo.errors import InputError
-
-SCALINGS = ("none", "linear", "sqrt")
+from pneumo.errors import check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """`lr` as given holds for an effective batch of `reference_batch`; `scale_lr` says how it follows."""
+    """Settings of all optimizers. `lr` is the learning rate at an effective batch of `reference_batch`
+    images, and `scale_lr` how it changes with the effective batch."""
 
-    lr: float
-    weight_decay: float
-    scale_lr: str = "none"
-    reference_batch: int = 16
+    lr: float = field(metadata={"above": 0})
+    weight_decay: float = field(metadata={"at_least": 0})
+    scale_lr: str = field(default="none", metadata={"one_of": ("none", "linear", "sqrt")})
+    reference_batch: int = field(default=16, metadata={"at_least": 1})
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise InputError(f"optimizer.lr must be above 0, got {self.lr}")
-        if self.weight_decay < 0:
-            raise InputError(f"optimizer.weight_decay must not be negative, got {self.weight_decay}")
-        if self.reference_batch < 1:
-            raise InputError(f"optimizer.reference_batch must be at least 1, got {self.reference_batch}")
-        if self.scale_lr not in SCALINGS:
-            known = ", ".join(SCALINGS)
-            raise InputError(f"optimizer.scale_lr must be one of {known}, got {self.scale_lr!r}")
+        check_settings("optimizer", self)
 
     def resolved_lr(self, effective_batch: int) -> float:
-        """The rate for this effective batch: times the ratio of batches (Goyal et al. 2017, SGD), or its
-        square root (Malladi et al. 2022, Adam)."""
+        """Returns the learning rate for an effective batch, which is `lr` times the ratio of the batches
+        (Goyal et al. 2017, for SGD) or its square root (Malladi et al. 2022, for Adam)."""
         ratio = effective_batch / self.reference_batch
         return self.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.scale_lr]
 
     def __call__(self, model: nn.Module, effective_batch: int) -> torch.optim.Optimizer:
+        """Returns the optimizer of a model's trainable parameters."""
         raise NotImplementedError
 
     def groups(self, model: nn.Module) -> list[dict[str, object]]:
-        """Weights decay; norms and biases (everything of fewer than two dimensions) do not."""
+        """Returns torch's parameter groups: norms and biases, which have fewer than two dimensions, have no
+        weight decay."""
         trainable = [p for p in model.parameters() if p.requires_grad]
         groups: list[dict[str, object]] = [
             {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": self.weight_decay},
@@ -52,6 +46,8 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Sgd(OptimizerConfig):
+    """Stochastic gradient descent with momentum."""
+
     lr: float = 1e-3
     weight_decay: float = 0.0
     momentum: float = 0.9
@@ -64,6 +60,8 @@ class Sgd(OptimizerConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW(OptimizerConfig):
+    """Adam with decoupled weight decay."""
+
     lr: float = 3e-3
     weight_decay: float = 0.01
     beta1: float = 0.9

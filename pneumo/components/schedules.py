@@ -1,18 +1,22 @@
-"""Schedules: the learning rate over time, and when to stop. Both look at the validation AUROC, never at
-accuracy, which answering "no" always wins; at the same AUROC a lower validation loss is better."""
+"""Learning rate schedules and early stopping. Both depend on the validation AUROC, not on accuracy, which is
+high for a model that predicts no pneumothorax at all; of equal AUROCs, the lower validation loss is
+better."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from pneumo.errors import InputError
+from pneumo.errors import check_settings
+
+SHARE = {"at_least": 0, "below": 1}
 
 
 class LRController:
-    """A schedule under way: told of every optimizer step, and whether an epoch is the best so far."""
+    """The schedule of one training. Call `after_step` after every optimizer step and `after_epoch` after
+    every epoch, with whether it is the best so far."""
 
     def __init__(
         self,
@@ -28,9 +32,9 @@ class LRController:
             self._per_step.step()
 
     def after_epoch(self, is_best: bool) -> bool:
-        """True: stop now, `stop_patience` epochs have passed without a better one."""
+        """Returns whether to stop, because `stop_patience` epochs have passed without a better one."""
         if self._per_epoch:
-            self._per_epoch.best = 0.0  # we compare ourselves: torch's comparison cannot break ties
+            self._per_epoch.best = 0.0  # torch's own comparison cannot break ties
             self._per_epoch.step(float(is_best))
         self._epochs_since_best = 0 if is_best else self._epochs_since_best + 1
         return self._stop_patience is not None and self._epochs_since_best >= self._stop_patience
@@ -50,35 +54,33 @@ class LRController:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """`stop_patience`: epochs without a better one before training stops; null: never."""
+    """Base class of the schedules. `stop_patience` is the number of epochs without a better one after which
+    training stops; null means that it never stops early."""
 
-    stop_patience: int | None = None
+    stop_patience: int | None = field(default=None, metadata={"at_least": 1})
 
     def __post_init__(self) -> None:
-        if self.stop_patience is not None and self.stop_patience < 1:
-            raise InputError(f"schedule.stop_patience must be at least 1, or null, got {self.stop_patience}")
+        check_settings("schedule", self)
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
-        """For an optimizer that already has its rate, over this many optimizer steps in all."""
+        """Returns the controller of an optimizer, whose learning rate is the peak, for a number of steps."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
+    """The same learning rate throughout."""
+
     def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
         return LRController(stop_patience=self.stop_patience)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycle(Schedule):
-    """Up from lr / 25 over `warmup_share` of the steps, then down to nothing, both by cosine
-    (Smith & Topin 2018, "Super-convergence")."""
+    """A rise from lr / 25 over the first `warmup_share` of the steps, then a fall to zero, both along a
+    cosine (Smith & Topin 2018, "Super-convergence")."""
 
-    warmup_share: float = 0.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_warmup(self.warmup_share)
+    warmup_share: float = field(default=0.3, metadata=SHARE)
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
         rate = LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.warmup_share))
@@ -87,35 +89,24 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
-    """Linear warm-up over `warmup_share` of the steps, then down to nothing by cosine."""
+    """A linear warm-up over the first `warmup_share` of the steps, then a fall to zero along a cosine."""
 
-    warmup_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_warmup(self.warmup_share)
+    warmup_share: float = field(default=0.05, metadata=SHARE)
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
-        # the first step is not at rate 0: it stands for its own share of the warm-up
+        # counted from 1, so that the first step is not at rate 0
         rate = LambdaLR(optimizer, lambda step: warm_cosine((step + 1) / (steps + 1), self.warmup_share))
         return LRController(per_step=rate, stop_patience=self.stop_patience)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau(Schedule):
-    """The rate times `factor` after `plateau_patience` epochs without a better validation AUROC.
-    `stop_patience` is longer, or training would end just when the rate drops (as the report's did)."""
+    """The learning rate is multiplied by `factor` after `plateau_patience` epochs without a better validation
+    AUROC. `stop_patience` is longer, since training would otherwise end just when the rate drops."""
 
-    factor: float = 0.1
-    plateau_patience: int = 5
+    factor: float = field(default=0.1, metadata={"above": 0, "below": 1})
+    plateau_patience: int = field(default=5, metadata={"at_least": 0})
     stop_patience: int | None = 12
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.factor < 1:
-            raise InputError(f"schedule.factor must lie between 0 and 1, got {self.factor}")
-        if self.plateau_patience < 0:
-            raise InputError(f"schedule.plateau_patience must not be negative, got {self.plateau_patience}")
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
         rate = ReduceLROnPlateau(
@@ -125,22 +116,17 @@ class Plateau(Schedule):
 
 
 def one_cycle(done: float, warmup: float) -> float:
-    """Share of the peak rate when the share `done` of all steps is behind."""
+    """Returns the learning rate of `OneCycle` as a share of its peak, after a share `done` of all steps."""
     if done < warmup:
         return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / warmup)) / 2
     return falling_cosine((done - warmup) / (1 - warmup))
 
 
 def warm_cosine(done: float, warmup: float) -> float:
-    """Share of the peak rate when the share `done` of all steps is behind."""
+    """Returns the learning rate of `Cosine` as a share of its peak, after a share `done` of all steps."""
     return done / warmup if done < warmup else falling_cosine((done - warmup) / (1 - warmup))
 
 
 def falling_cosine(done: float) -> float:
-    """1 at 0, 0 at 1 and after."""
+    """Returns a cosine that falls from 1 at `done` = 0 to 0 at 1, and stays there."""
     return (1 + math.cos(math.pi * min(1.0, done))) / 2
-
-
-def check_warmup(share: float) -> None:
-    if not 0 <= share < 1:
-        raise InputError(f"schedule.warmup_share must lie in [0, 1), got {share}")

@@ -1,4 +1,4 @@
-"""Files of tensors, read without executing what they say."""
+"""Reads files of tensors without executing code that they may hold."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from pneumo.errors import InputError
 
 
 def read_tensors(path: Path, given_as: str = "") -> dict[str, Any]:
-    """A dict that torch.save wrote, onto the CPU. InputError: there is no such file, or it is no such dict;
-    `given_as` is how the user named the file, if not by its path alone."""
+    """Returns a dict that torch.save wrote, with its tensors on the CPU. `given_as` replaces the path in
+    messages. Raises InputError if the file is missing or holds something else."""
     name = given_as or str(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,10 +1,8 @@
-"""The cohort: a table with one row an image, and how these rows become pixels.
+"""The cohort: a table with one row per image, and an object that reads the pixels of these rows.
 
-Every source drafts such a table as text, with the file and row that each image came from; `validate_draft`
-refuses or leaves out the rows that are wrong; what remains is a Cohort.
-"""
-
-# N images of the cohort, b of a block, m masks of a block; pixels and masks uint8
+A source drafts the table as text, with the file and row that each image comes from; `validate_draft` refuses
+or leaves out wrong rows, and the rest becomes a Cohort. N is the number of images of the cohort, b that of a
+block and m the number of masks of a block; pixels and masks are uint8."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,41 +23,38 @@ CORE = ("image_id", "patient_id", "label", "where", "view", "age", "sex")
 
 @dataclass(frozen=True)
 class PixelBlock:
-    """Some consecutive rows of a cohort as pixels."""
+    """The pixels of some consecutive rows of a cohort."""
 
     pixels: Pixel  # (b, side, side); zeros where the row could not be decoded
-    masks: Pixel  # (m, side, side): one for each True of has_mask, 255 where wholly lesion
+    masks: Pixel  # (m, side, side): one for each True of has_mask; 255 means wholly lesion
     has_mask: npt.NDArray[np.bool_]  # (b,)
     problems: Mapping[int, str]  # position in the block -> why that row cannot be decoded
 
 
 class Pixels(Protocol):
-    """How the rows of a cohort become pixels."""
+    """Reads the pixels of the rows of a cohort."""
 
     def digests(self, store_dir: Path | None = None) -> Digests:
-        """(N, 2): 64-bit hashes of what each row's image and lesion are made from; 0 for no lesion.
-
-        Files whose hash is kept in store_dir and that did not change since are not read again.
-        """
+        """Returns (N, 2) 64-bit hashes of the sources of each row's image and lesion; 0 means no lesion.
+        Files that are unchanged since their hash was kept in store_dir are not read again."""
 
     def blocks(self, side_px: int) -> Iterator[PixelBlock]:
-        """All rows, in row order, resized to side_px x side_px."""
+        """Yields all rows, in order, resized to side_px x side_px."""
 
     def files(self) -> Sequence[str]:
-        """The files that are read, each once, relative to the cohort's root."""
+        """Returns the files that are read, each once, relative to the cohort's root."""
 
     def at(self, rows: Sequence[int]) -> "Pixels":
-        """These rows alone."""
+        """Returns the pixels of these rows."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """The images of one source: what is known of each, and how its pixels are read.
+    """The images of one source.
 
-    The table has a RangeIndex and one row an image: image_id (str, unique), patient_id (str), label
-    (0 or 1), where ("table.csv row 812"), view ("AP", "PA", ...), age (years), sex ("F", "M"), and the
-    split column if one was asked for. What is unknown is missing (`isna()`).
-    """
+    The table has a RangeIndex and one row per image: image_id (str, unique), patient_id (str), label (0 or
+    1), where ("table.csv row 812"), view ("AP", "PA", ...), age (years), sex ("F", "M"), and the split column
+    if the split is by column. Unknown values are missing (`isna()`)."""
 
     name: str
     table: pd.DataFrame
@@ -67,21 +62,22 @@ class Cohort:
     root: Path = Path()  # the folder of the files that `where` names
     notes: tuple[str, ...] = ()  # warnings to print
     skipped: tuple[str, ...] = ()  # rows left out under on_error=skip, one line each
-    namespace: str = ""  # image ids mean the same images in cohorts of one namespace; "": in all
+    namespace: str = ""  # equal image ids are the same image in cohorts of one namespace
 
     def __len__(self) -> int:
         return len(self.table)
 
     def groups(self) -> npt.NDArray[np.int64]:
-        """The patient of each image as a number (N,); an image without a known patient has one of its own."""
+        """Returns the patient of each image as a number (N,); an image without a patient has its own
+        number."""
         patients = self.table["patient_id"]
         own = "image " + self.table["image_id"]
         codes, _ = pd.factorize(("patient " + patients.astype(object)).where(patients.notna(), own))
         return codes.astype(np.int64)
 
     def without(self, problems: Mapping[int, str]) -> "Cohort":
-        """This cohort without some rows (row number -> why); `pixels` stays that of all rows. InputError:
-        only one class is left."""
+        """Returns this cohort without some rows (row number -> reason); `pixels` remains that of all rows.
+        Raises InputError if only one class is left."""
         where = self.table["where"]
         lines = tuple(f"{where.iloc[row]}: {problem}" for row, problem in problems.items())
         table = self.table.drop(index=list(problems)).reset_index(drop=True)
@@ -90,7 +86,7 @@ class Cohort:
 
 
 def need_both_classes(labels: pd.Series, name: str) -> None:
-    """InputError: no images, or only positives, or only negatives."""
+    """Raises InputError if labels (0 or 1) are not of both classes."""
     positives = int((labels == 1).sum())
     if not len(labels):
         raise InputError(f"{name}: no image is left")

@@ -1,10 +1,8 @@
-"""What files hold, as 64-bit hashes: a file is read once, and again only when it may have changed.
+"""Hashes of the bytes of files; a file is read again only when it may have changed.
 
-What was read is remembered in <store_dir>/contents.npy, a row a file: hashes of its absolute path and of its
-state (size, times of change, inode), of its bytes, and the day it was last asked for.
-"""
-
-# n paths that are asked for, m rows that are remembered
+Hashes are kept in <store_dir>/contents.npy. Each of its m rows has a hash of a file's absolute path, of its
+state (size, times of change, inode) and of its bytes, and the day of its last use. n is the number of
+requested paths."""
 
 import hashlib
 import os
@@ -35,20 +33,20 @@ SECONDS_OF_A_DAY = 86_400
 
 @dataclass(frozen=True)
 class Contents:
-    """Of n paths, in their order."""
+    """Hashes of n files, in the order of their paths."""
 
     hashes: Hashes  # (n,)
-    changed: npt.NDArray[np.bool_]  # (n,): remembered with other bytes
-    unnoticed: npt.NDArray[np.bool_]  # (n,): those of them whose size, times and inode are as they were
+    changed: npt.NDArray[np.bool_]  # (n,): whether the kept hash was another
+    unnoticed: npt.NDArray[np.bool_]  # (n,): changed, with the same size, times and inode
 
 
 def hash_of(content: bytes) -> int:
-    """64 bits with a sign."""
+    """Returns a signed 64-bit hash, neither 0 nor UNREADABLE."""
     return _signed(blake2b(content, digest_size=8).digest())
 
 
 def contents(paths: Sequence[Path], store_dir: Path | None, verify: bool = False) -> Contents:
-    """Hashes of the files' bytes: remembered ones, unless the file's state has changed or `verify` is set."""
+    """Returns hashes of files: kept ones, unless the state of the file has changed or `verify` is set."""
     names = np.array([hash_of(os.fsencode(os.path.abspath(path))) for path in paths], np.int64)  # noqa: PTH100
     known = _remembered(store_dir)
     order = np.argsort(known[:, PATH])
@@ -70,18 +68,18 @@ def contents(paths: Sequence[Path], store_dir: Path | None, verify: bool = False
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """A hash of what changes with a file's bytes, and 1 if that is sure to tell of the next change."""
+    """Returns a hash of a file's state, and 1 if the next change is sure to alter the state, else 0."""
     try:
         status = path.stat()
     except OSError:
         return 0, 0
-    said = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return hash_of(repr(said).encode()), int(time.time() - status.st_ctime > SETTLED_SECONDS)
+    state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return hash_of(repr(state).encode()), int(time.time() - status.st_ctime > SETTLED_SECONDS)
 
 
 def _read(path: Path) -> int:
@@ -93,32 +91,30 @@ def _read(path: Path) -> int:
 
 
 def _signed(digest: bytes) -> int:
-    """Never 0 or UNREADABLE, which mean something else."""
+    """Returns a digest as a number, but not 0 or UNREADABLE, which have a meaning of their own."""
     number = int.from_bytes(digest, "little", signed=True)
     return number if number not in (0, UNREADABLE) else 1
 
 
 def _remembered(store_dir: Path | None) -> Hashes:
-    """(m, 4); nothing where the file is not there or damaged."""
-    nothing = np.zeros((0, 4), np.int64)
-    if store_dir is None:
-        return nothing
-    try:
-        with (store_dir / NAME).open("rb") as file:
-            known: Hashes = np.lib.format.read_array(file)
-    except (OSError, ValueError, EOFError):
-        return nothing
-    return known if known.ndim == 2 and known.shape[1] == 4 and known.dtype == np.int64 else nothing
+    """Returns the kept rows (m, 4); none if the file is missing or damaged."""
+    with suppress(OSError, ValueError, EOFError):
+        if store_dir is not None:
+            with (store_dir / NAME).open("rb") as file:
+                known: Hashes = np.lib.format.read_array(file)
+            if known.ndim == 2 and known.shape[1] == 4 and known.dtype == np.int64:
+                return known
+    return np.zeros((0, 4), np.int64)
 
 
 def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.NDArray[np.bool_]) -> None:
-    """Write what is new, unless the folder cannot be written to: then the files are read again next time."""
+    """Adds new rows to the file. If it cannot be written, the image files are read again next time."""
     today = int(time.time() // SECONDS_OF_A_DAY)
     good = settled & (now[:, CONTENT] != UNREADABLE)
     stale = (before[:, :DAY] != now).any(axis=1) | (before[:, DAY] < today - DAYS_BETWEEN_WRITES)
     if store_dir is None or not (good & stale).any():
         return
-    from filelock import FileLock  # which is not there where a model is served
+    from filelock import FileLock  # not installed where a model is served
 
     new = np.column_stack([now[good], np.full(good.sum(), today)])
     with suppress(OSError):
@@ -134,8 +130,8 @@ def _remember(store_dir: Path | None, before: Hashes, now: Hashes, settled: npt.
 
 
 def digest(*parts: object) -> str:
-    """64 hex digits of texts, numbers, arrays, tensors, and mappings and sequences of them. The order of a
-    mapping's items counts, the memory layout of an array does not."""
+    """Returns 64 hexadecimal digits that identify texts, numbers, arrays, tensors, and mappings and sequences
+    of them. They depend on the order of a mapping's items, not on the memory layout of an array."""
     whole = hashlib.sha256(f"pneumo identity {FORMAT}".encode())
 
     def add(part: object) -> None:

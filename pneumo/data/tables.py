@@ -1,4 +1,4 @@
-"""CSV files as columns of text, and what such a column says: ages, sexes, views."""
+"""Reads CSV files as columns of text, and columns of text as patients, views, ages and sexes."""
 
 import warnings
 import zlib
@@ -13,10 +13,8 @@ OLDEST_YEARS = 120  # NIH's table holds ages up to 414
 
 
 def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """A CSV file (.gz too) as stripped text; the index is the row in the file, its header being row 1.
-
-    `names` are the columns of a file without a header.
-    """
+    """Reads a CSV file, gzipped or not, as stripped text. The index is the row in the file, where the header
+    is row 1. `names` are the columns of a file without a header. Raises InputError, which names the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -57,19 +55,20 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def need_columns(table: pd.DataFrame, path: Path, columns: Sequence[str]) -> None:
-    """Refuse a table that lacks a column, naming those it has."""
+    """Raises InputError if a table lacks a column; the message names the columns it has."""
     if missing := [column for column in columns if column not in table.columns]:
         lacking = ", ".join(f'"{column}"' for column in missing)
         raise InputError(f"{path} has no column {lacking}; it has: {', '.join(table.columns)}")
 
 
 def known(cells: pd.Series) -> pd.Series:
-    """The cells of a text column; missing where they say nothing."""
+    """Returns the cells of a text column; those that mean "unknown" are missing."""
     return cells.where(~cells.str.lower().isin(["", "nan", "none", "null", "na", "n/a", "unknown"]))
 
 
 def years(cells: pd.Series) -> pd.Series:
-    """Ages as numbers of years: "58", "058Y", "060M" (months), "014D" (days); nonsense is missing."""
+    """Returns ages in years, of cells such as "58", "058Y", "060M" (months) or "014D" (days); any other is
+    missing."""
     parts = cells.str.upper().str.extract(r"^(\d+(?:\.\d+)?)([YMWD]?)$")
     per_year = parts[1].map({"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25})
     ages = pd.to_numeric(parts[0], errors="coerce") / per_year
@@ -77,30 +76,36 @@ def years(cells: pd.Series) -> pd.Series:
 
 
 def flags(cells: pd.Series) -> pd.Series:
-    """True of 1, true and yes; everything else is False."""
+    """Returns True for 1, true and yes, and False for everything else."""
     return cells.str.lower().isin(["1", "1.0", "true", "yes"])
 
 
 def sexes(cells: pd.Series) -> pd.Series:
-    """F or M from whatever begins with it; else missing."""
+    """Returns F or M for cells that begin with it; any other is missing."""
     first = cells.str.upper().str[:1]
     return first.where(first.isin(["F", "M"]))
 
 
+def read_patients(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
+    """Returns the columns patient_id, view, age and sex of the cohort (those that are given), read from the
+    named columns of the table (those it has)."""
+    readers = {"patient_id": known, "view": known, "age": years, "sex": sexes}
+    return {to: readers[to](table[column]) for to, column in columns.items() if column in table}
+
+
 def of_images(path: Path) -> pd.DataFrame:
-    """A table that describes images, one row each, by image id. InputError: no column has the ids, or one
-    image has two patients."""
-    known_of = read_table(path)
-    named = {column.lower().replace(" ", "_"): column for column in known_of.columns}
-    key = next(
-        (named[name] for name in ("image_id", "imageid", "image_index", "image") if name in named), None
-    )
-    if key is None:
-        raise InputError(f"{path} has no column image_id; it has: {', '.join(known_of.columns)}")
-    if "patient_id" in known_of:
-        two = known_of.groupby(key)["patient_id"].nunique()
-        if (two > 1).any():
-            image = two.index[two > 1][0]
-            rows = ", ".join(f"{row:,}" for row in known_of.index[known_of[key] == image])
-            raise InputError(f'{path} rows {rows}: image "{image}" has {two[image]} patients')
-    return known_of.drop_duplicates(key).set_index(key, drop=False).rename_axis(None)
+    """Reads a table with one row per image, indexed by image id. Raises InputError if there is no column of
+    image ids, or if one image has two patients."""
+    table = read_table(path)
+    named = {column.lower().replace(" ", "_"): column for column in table.columns}
+    keys = [named[name] for name in ("image_id", "imageid", "image_index", "image") if name in named]
+    if not keys:
+        raise InputError(f"{path} has no column image_id; it has: {', '.join(table.columns)}")
+    key = keys[0]
+    if "patient_id" in table:
+        n_patients = table.groupby(key)["patient_id"].nunique()
+        if (n_patients > 1).any():
+            image = n_patients.index[n_patients > 1][0]
+            rows = ", ".join(f"{row:,}" for row in table.index[table[key] == image])
+            raise InputError(f'{path} rows {rows}: image "{image}" has {n_patients[image]} patients')
+    return table.drop_duplicates(key).set_index(key, drop=False).rename_axis(None)

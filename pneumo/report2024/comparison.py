@@ -31,8 +31,8 @@ def headline(collected: CollectedRuns, rescored: RescoredRuns, tables: DecodedTa
         better = sum(rescored[two.run_id].auroc > rescored[one.run_id].auroc for one, two in both)
         sentences.append(
             f"{len(both)} experiments were run here both unchanged and with augment={CONTROL} (the whole "
-            f"image instead of a crop), all else equal. {n_collapsed[0]} collapsed unchanged and {n_collapsed[1]} "
-            f"with the whole image; the whole image gave the higher AUROC in {better}."
+            f"image instead of a crop), all else equal. {n_collapsed[0]} collapsed unchanged and "
+            f"{n_collapsed[1]} with the whole image; the whole image gave the higher AUROC in {better}."
         )
     if best := collected.recommended:
         one = rescored[best.run_id]
@@ -64,9 +64,9 @@ def metrics_section(collected: CollectedRuns, rescored: RescoredRuns, tables: De
         "The runs here are evaluated on their test split (on val where the test split was not evaluated). As "
         "in the report, an image is predicted positive from P = .5. Brackets hold 95% intervals from "
         "resampled patients. The last but one column counts the images predicted positive, of all images, "
-        "and in brackets those that are positive; hard AUROC is the AUROC of these 0/1 predictions. The report "
-        "gives no AUROC of the scores. Its rows are of other images: compare whether a recipe learns at all, "
-        "not the values.",
+        "and in brackets those that are positive; hard AUROC is the AUROC of these 0/1 predictions. The "
+        "report gives no AUROC of the scores. Its rows are of other images: compare whether a recipe learns "
+        "at all, not the values.",
         f"The control is the same run with augment={CONTROL}: seed, images, split and settings are equal, "
         "but the model sees the whole image instead of a crop. Image sizes: see the configurations below.",
     ]

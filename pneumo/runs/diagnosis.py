@@ -53,9 +53,11 @@ class SplitResult:
 
 def training_metrics(train_state: TrainState) -> dict[str, float]:
     """Metrics of the whole training by their MLflow names: those of the best and the last epoch, how much the
-    validation curves fluctuate, and the gaps between training and validation.""" history =
-    train_state.history best, last = history[train_state.best_epoch - 1], history[-1] jump = {name:
-    jumpiness(np.array([epoch[name] for epoch in history])) for name in ("val/loss", "val/accuracy")}
+    validation curves fluctuate, and the gaps between training and validation."""
+    history = train_state.history
+    best, last = history[train_state.best_epoch - 1], history[-1]
+    names = ("val/loss", "val/accuracy")
+    jump = {name: jumpiness(np.array([epoch[name] for epoch in history])) for name in names}
     return {
         **{
             f"{which}/{name.replace('/', '_')}": value

@@ -192,8 +192,8 @@ def test_relabelling_has_three_answers():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": 0.0}, "augment.crop must lie above 0 and at most at 1, got 0.0"),
-        ({"flip": 1.5}, "augment.flip must lie between 0 and 1, got 1.5"),
+        ({"crop": 0.0}, "augment.crop must be above 0 and at most 1, got 0.0"),
+        ({"flip": 1.5}, "augment.flip must be at least 0 and at most 1, got 1.5"),
         ({"relabel_lost_below": 0.5}, "must not exceed augment.relabel_kept_from"),
     ],
 )

@@ -151,10 +151,10 @@ def test_losses_stay_finite_at_extreme_logits(loss):
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: Bce(label_smoothing=1.0), "loss.label_smoothing must lie in [0, 1), got 1.0"),
-        (lambda: Focal(gamma=-1), "loss.gamma must not be negative, got -1"),
-        (lambda: Focal(alpha=1.5), "loss.alpha must lie between 0 and 1, or be null, got 1.5"),
-        (lambda: WeightedBce(positive_weight=0), "loss.positive_weight must be above 0, got 0"),
+        (lambda: Bce(label_smoothing=1.0), "loss.label_smoothing must be at least 0 and below 1, got 1.0"),
+        (lambda: Focal(gamma=-1), "loss.gamma must be at least 0, got -1"),
+        (lambda: Focal(alpha=1.5), "loss.alpha must be above 0 and below 1, or null, got 1.5"),
+        (lambda: WeightedBce(positive_weight=0), "loss.positive_weight must be above 0, or null, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(make, named):

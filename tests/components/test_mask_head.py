@@ -111,7 +111,7 @@ def test_the_share_falls_in_equal_steps_to_the_natural_one(small_fit):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("fit.positive_share=1", "fit.positive_share must lie"),
+        ("fit.positive_share=1", "fit.positive_share must be above 0"),
         ("fit.mask_weight=0", "fit.mask_weight must be"),
     ],
 )

@@ -131,7 +131,7 @@ def test_without_a_network_imagenet_names_the_way_out(monkeypatch, tmp_path):
 
 
 def test_tiny_has_no_imagenet_weights_and_says_so():
-    with pytest.raises(InputError, match=r"no ImageNet weights: model\.pretrained=null"):
+    with pytest.raises(InputError, match=r"no ImageNet weights: use model\.pretrained=null"):
         Tiny(pretrained="imagenet")(1)
 
 

@@ -43,7 +43,7 @@ def test_sgd_is_the_reports_by_default():
     ("options", "message"),
     [
         ({"lr": 0.0}, "optimizer.lr must be above 0, got 0.0"),
-        ({"weight_decay": -1.0}, "optimizer.weight_decay must not be negative, got -1.0"),
+        ({"weight_decay": -1.0}, "optimizer.weight_decay must be at least 0, got -1.0"),
         ({"scale_lr": "cubic"}, "optimizer.scale_lr must be one of none, linear, sqrt, got 'cubic'"),
     ],
 )

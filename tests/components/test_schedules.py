@@ -120,9 +120,9 @@ def test_a_schedule_goes_on_from_a_state_that_holds_its_best_auroc():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OneCycle(warmup_share=1.0), "schedule.warmup_share must lie in [0, 1), got 1.0"),
+        (lambda: OneCycle(warmup_share=1.0), "schedule.warmup_share must be at least 0 and below 1, got 1.0"),
         (lambda: Constant(stop_patience=0), "schedule.stop_patience must be at least 1, or null, got 0"),
-        (lambda: Plateau(factor=1.0), "schedule.factor must lie between 0 and 1, got 1.0"),
+        (lambda: Plateau(factor=1.0), "schedule.factor must be above 0 and below 1, got 1.0"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(make, message):

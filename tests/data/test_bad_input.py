@@ -84,7 +84,7 @@ def test_a_million_rows_are_read_and_checked(tmp_path: Path) -> None:
     rows = "".join(f"{number}.png,{number % 2}\n" for number in range(10))
     taken = cohort(root, "image,label\n" + rows * 100_000)
     assert taken.table["label"].tolist() == [0, 1] * 5
-    assert taken.notes == ("999,990 rows name an image a second time and count once",)
+    assert taken.notes == ("999,990 rows repeat an image and are ignored",)
 
 
 def test_a_million_wrong_rows_are_told_in_twelve_lines(tmp_path: Path) -> None:

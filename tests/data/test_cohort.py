@@ -75,7 +75,7 @@ def test_a_wrong_row_is_refused_by_file_and_row(root: Path, row: str, said: str)
     assert said in message
     assert message.startswith(f"{root}/t.csv: ")
     assert "rows cannot be used:" in message
-    assert message.endswith("Mend them, or data.on_error=skip to leave them out (a list goes into the run).")
+    assert message.endswith("Correct them, or use data.on_error=skip to leave them out (the run lists them).")
 
 
 def test_a_link_that_stays_inside_is_followed(root: Path) -> None:
@@ -115,7 +115,7 @@ def test_skip_does_not_hide_that_nothing_is_usable(root: Path) -> None:
 def test_the_same_row_twice_counts_once_with_a_note(root: Path) -> None:
     taken = cohort(root, *GOOD, "a.png,0,p")
     assert len(taken) == 2
-    assert taken.notes == ("1 rows name an image a second time and count once",)
+    assert taken.notes == ("1 rows repeat an image and are ignored",)
 
 
 def test_a_cohort_of_one_class_is_refused(root: Path) -> None:

@@ -309,7 +309,7 @@ def test_blocks_come_in_row_order_and_tell_their_problems(tmp_path: Path) -> Non
     assert np.flatnonzero(has_mask).tolist() == [1, 51, 101]
     assert sum(len(block.masks) for block in blocks) == 3
     assert [dict(block.problems) for block in blocks if block.problems] == [
-        {70 - 64: "70.png is not a readable image (no picture format is recognised in its 0 bytes)"}
+        {70 - 64: "70.png is not a readable image (no image format is recognised in its 0 bytes)"}
     ]
 
 

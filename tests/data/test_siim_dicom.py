@@ -54,7 +54,7 @@ def test_nested_folders_codes_and_headers_become_one_row_an_image(root: Path) ->
     assert table["age"].tolist() == [61.0] * 3
     assert (cohort.notes, cohort.skipped) == ((), ())
     assert isinstance(cohort.pixels, FilePixels)
-    assert cohort.pixels.pictures[0].rle == ("0 512", "2048 512")
+    assert cohort.pixels.images[0].rle == ("0 512", "2048 512")
 
 
 def test_lesions_of_several_rows_are_united_at_siims_size(root: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_linked_folder_is_not_followed_and_said(root: Path) -> None:
     (root / "dicom-images-train" / "again").symlink_to(root / "dicom-images-train")
     said = "dicom-images-train/again: a link to a folder, which is not followed"
     assert said in refused(root)
-    assert source(root, on_error="skip")().notes == (f"not looked into: {said}",)
+    assert source(root, on_error="skip")().notes == (f"folder may not be read: {said}",)
 
 
 def test_a_folder_without_permission_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +187,10 @@ def test_a_folder_without_permission_is_named(root: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "scandir", scandir)  # the superuser may look into any
     said = "dicom-images-train/1.1: Permission denied"
-    assert refused(root) == f"{root}: 1 folders could not be looked into:\n  not looked into: {said}"
+    assert refused(root) == f"{root}: 1 folders may not be read:\n  folder may not be read: {said}"
     cohort = source(root, on_error="skip")()
     assert cohort.table["image_id"].tolist() == ["a", "c"]
-    assert f"not looked into: {said}" in cohort.notes
+    assert f"folder may not be read: {said}" in cohort.notes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file names there have no line breaks")

@@ -65,7 +65,7 @@ def test_siim_labels_come_from_the_tables_never_from_file_names(siim: Path) -> N
 def test_siim_reads_masks_of_positives_only(siim: Path) -> None:
     pixels = SiimPng(root=str(siim), image_side_px=8)().pixels
     assert isinstance(pixels, FilePixels)
-    masks = [picture.mask for picture in pixels.pictures]
+    masks = [picture.mask for picture in pixels.images]
     assert masks == [None, "png_masks/1_train_0_.png", None, "png_masks/1_test_0_.png"]
 
 
@@ -105,7 +105,7 @@ def test_nih_reads_findings_patients_and_twelve_folders(nih: Path) -> None:
     assert cohort.table["sex"].tolist() == ["M", "M", "F"]
     np.testing.assert_allclose(cohort.table["age"].to_numpy(float), [58, np.nan, 12])
     assert isinstance(cohort.pixels, FilePixels)
-    assert cohort.pixels.pictures[2] == ImageFile("images_002/images/2_0.png")
+    assert cohort.pixels.images[2] == ImageFile("images_002/images/2_0.png")
 
 
 def test_any_nih_finding_can_be_asked_for_and_an_unknown_one_names_those_there(nih: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_table_may_call_its_columns_anything(tmp_path: Path) -> None:
     cohort = table_source(tmp_path, text, columns=columns, masks="masks")()
     assert cohort.table["view"].tolist() == ["AP", "PA", "PA"]
     assert isinstance(cohort.pixels, FilePixels)
-    assert list(cohort.pixels.pictures) == [
+    assert list(cohort.pixels.images) == [
         ImageFile("pictures/a.png", mask="masks/a.png"),
         ImageFile("pictures/b.png"),  # a negative has no lesion to draw
         ImageFile("pictures/c.png"),
@@ -156,7 +156,7 @@ def test_columns_a_table_does_not_name_are_not_read(tmp_path: Path) -> None:
     cohort = table_source(tmp_path, "image,label,mask,rle,row,file\na.png,1,x,y,1,z\nb.png,0,,,2,\n")()
     assert cohort.table["where"].tolist() == ["t.csv row 2", "t.csv row 3"]
     assert isinstance(cohort.pixels, FilePixels)
-    assert list(cohort.pixels.pictures) == [ImageFile("pictures/a.png"), ImageFile("pictures/b.png")]
+    assert list(cohort.pixels.images) == [ImageFile("pictures/a.png"), ImageFile("pictures/b.png")]
 
 
 def test_codes_of_several_rows_belong_to_one_image_and_can_be_its_label(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_codes_of_several_rows_belong_to_one_image_and_can_be_its_label(tmp_path
     assert cohort.table["label"].tolist() == [1, 0]
     assert cohort.notes == ()
     assert isinstance(cohort.pixels, FilePixels)
-    assert cohort.pixels.pictures[0] == ImageFile("pictures/a.png", rle=("0 3", "9 2"), rle_side_px=1024)
+    assert cohort.pixels.images[0] == ImageFile("pictures/a.png", rle=("0 3", "9 2"), rle_side_px=1024)
 
 
 def test_a_negative_with_a_lesion_is_refused(tmp_path: Path) -> None:
@@ -194,16 +194,16 @@ def test_a_missing_split_column_names_those_there(siim: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"split": "pateint"}, 'data.split is "pateint", must be one of: patient, image, column, folds'),
-        ({"normalise": "zscore"}, "must be one of: half, train, none, imagenet"),
-        ({"on_error": "ignore"}, "must be one of: raise, skip"),
-        ({"image_side_px": 0}, "must be a whole number of at least 8"),
+        ({"split": "pateint"}, "data.split must be one of patient, image, column, folds, got 'pateint'"),
+        ({"normalise": "zscore"}, "must be one of half, train, none, imagenet"),
+        ({"on_error": "ignore"}, "must be one of raise, skip"),
+        ({"image_side_px": 0}, "must be at least 64 and at most 1024, got 0"),
         ({"image_side_px": 96.5}, "must be a whole number"),
-        ({"image_side_px": 32}, "the phantom is drawn from 64 to 1024"),
-        ({"folds": 2}, 'data.folds is "2", must be a whole number of at least 3'),
+        ({"image_side_px": 32}, "data.image_side_px must be at least 64 and at most 1024, got 32"),
+        ({"folds": 2}, "data.folds must be at least 3, got 2"),
         ({"fold": 5}, "data.fold is 5, must be below data.folds=5"),
         ({"split": "column"}, "needs data.split_column"),
-        ({"num_workers": -1}, 'data.num_workers is "-1"'),
+        ({"num_workers": -1}, "data.num_workers must be at least 0, got -1"),
     ],
 )
 def test_a_wrong_field_is_refused_with_its_choices(fields: dict[str, object], said: str) -> None:

@@ -156,8 +156,8 @@ def test_rows_that_cannot_be_decoded_are_told_and_nothing_stays(root: Path) -> N
     assert str(error.value).splitlines() == [
         f"{root}/t.csv: 2 of 30 rows cannot be used:",
         "  row 6  4.png is not a readable image (truncated after 50 bytes)",
-        "  row 9  7.png is not a readable image (no picture format is recognised in its 10 bytes)",
-        "Mend them, or data.on_error=skip to leave them out (a list goes into the run).",
+        "  row 9  7.png is not a readable image (no image format is recognised in its 10 bytes)",
+        "Correct them, or use data.on_error=skip to leave them out (the run lists them).",
     ]
     assert folders(root) == []
 

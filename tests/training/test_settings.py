@@ -9,7 +9,7 @@ from pneumo.training.settings import TrainerSettings
     [
         ({"epochs": 0}, "fit.epochs must be at least 1, got 0"),
         ({"accumulation_steps": -1}, "fit.accumulation_steps must be at least 1, got -1"),
-        ({"ema_decay": 1.0}, "fit.ema_decay must lie between 0 and 1, or be null, got 1.0"),
+        ({"ema_decay": 1.0}, "fit.ema_decay must be above 0 and below 1, or null, got 1.0"),
         ({"few_images": 1}, "fit.few_images must be at least 2, or null, got 1"),
         ({"checkpoint_minutes": 0}, "fit.checkpoint_minutes must be above 0, or null, got 0"),
         ({"clip_norm": 0}, "fit.clip_norm must be above 0, or null, got 0"),

@@ -1,1 +1,1 @@
-"""Files of images and lesion masks into arrays."""
+"""Reads files of images, lesion masks and run-length codes into arrays."""

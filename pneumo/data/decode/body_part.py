@@ -1,22 +1,25 @@
-"""What a DICOM header says in words of the part of the body and the view: whether it is a frontal chest film.
+"""Decides from the texts of a DICOM header whether an image can be a frontal chest radiograph.
 
-Words are known in the languages of most archives. What is not known decides nothing.
+Words for body parts and views are known in the languages of most archives; unknown words decide nothing.
 """
 
 import re
 import unicodedata
 from collections.abc import Mapping
 
-SERIES_TEXTS = (  # these describe this image, or the few taken with it
+SERIES_TEXTS = (  # they describe this image, or the few taken with it
     *("BodyPartExamined", "AnatomicRegion", "SeriesDescription", "ProtocolName"),
     *("AcquisitionDeviceProcessingDescription", "PerformedProcedureStepDescription"),
 )
-STUDY_TEXTS = ("RequestedProcedureDescription", "StudyDescription")  # which may have films of several parts
+STUDY_TEXTS = (
+    "RequestedProcedureDescription",
+    "StudyDescription",
+)  # a study may have radiographs of several parts
 VIEW_TEXTS = ("ViewPosition", "ViewCode", "SeriesDescription", "ProtocolName")
 
 
 def _any_of(words: str) -> re.Pattern[str]:
-    """Matches where one of these stands as a word of a plain text (`_plain`); * is any letters, _ a space."""
+    """Returns a pattern that finds any of the words in a text of `_plain`; * is any letters, _ a space."""
     patterns = (word.replace("*", r"\w*").replace("_", " ") for word in words.split())
     return re.compile(rf"\b(?:{'|'.join(patterns)})\b")
 
@@ -53,20 +56,20 @@ LATERAL = _any_of(
     "LAT [RL]LAT LATERAL LATERALE LATERALIS SEITLICH* PROFIL* PERFIL BOCZN* БОКОВ* *側面* *侧位*"
 )
 FRONTAL = _any_of("A_?P P_?A *FRONTAL* *POSTERO* *ANTERO* DECUB* FACE ПРЯМ* *正面* *正位*")
-LATERAL_POSITIONS = ("LL", "RL", "LLO", "RLO")  # PS3.3, C.8.1.1.1.1; RLD and LLD, lying, are frontal films
+LATERAL_POSITIONS = ("LL", "RL", "LLO", "RLO")  # PS3.3, C.8.1.1.1.1; RLD and LLD (decubitus) are frontal
 
 
 def names_chest(text: str) -> bool:
+    """Returns whether a text names the chest."""
     return bool(CHEST.search(_plain(text)))
 
 
 def not_frontal_chest(header: Mapping[str, str]) -> str:
-    """What the header says that is no frontal chest film, in its own words; "" = nothing.
+    """Returns the text of the header that contradicts a frontal chest radiograph, or "" if none does.
 
-    Another part of the body is taken from the texts of the series: one that names another part and not the
-    chest is enough, whatever the others say, since devices fill in CHEST by themselves. Texts of the study
-    count where those of the series name no part at all.
-    """
+    One text of the series that names another part of the body and not the chest is enough, whatever the
+    others name, since devices fill in CHEST by themselves. The texts of the study are used if those of the
+    series name no part."""
     for names in (SERIES_TEXTS, STUDY_TEXTS):
         texts = [(name, header[name], _plain(header[name])) for name in names if header.get(name)]
         chest = [bool(CHEST.search(plain)) for _, _, plain in texts]
@@ -79,7 +82,7 @@ def not_frontal_chest(header: Mapping[str, str]) -> str:
 
 
 def _lateral(header: Mapping[str, str]) -> str:
-    """The first text that names a view decides."""
+    """Returns the first text that names a view if that view is lateral, else ""."""
     for name in VIEW_TEXTS:
         plain = _plain(header.get(name, ""))
         if FRONTAL.search(plain):
@@ -90,7 +93,7 @@ def _lateral(header: Mapping[str, str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Capitals without accents, with single spaces for all that is no letter: "L-Fuß_2" -> "L FUSS"."""
+    """Returns capitals without accents, with single spaces for all else: "L FUSS" for "L-Fuß_2"."""
     bare = "".join(c for c in unicodedata.normalize("NFD", text.upper()) if not unicodedata.combining(c))
     letters = unicodedata.normalize("NFC", bare).translate({ord("Ł"): "L", ord("Ø"): "O"})
     return re.sub(r"[\W\d_]+", " ", letters).strip()

@@ -1,15 +1,15 @@
-"""One DICOM file -> its header's facts, and its pixels as grey: the only room that knows pydicom.
+"""Reads the header of a DICOM file, and its pixels as grey.
 
-Grey, as a viewer shows it: stored numbers -> modality LUT or rescale -> VOI LUT, else the first window, else
-the range of the detector -> 8 bits -> MONOCHROME1 inverted. All of it is worked out once for each stored
-number and looked up for the pixels.
+Pixels are shown as viewers do: stored values, modality LUT or rescale, VOI LUT or else the first window or
+else the range of the detector, 8 bits, and MONOCHROME1 inverted. This is computed once for each stored value
+and then looked up for the pixels.
 
-Pillow decodes JPEG baseline and JPEG 2000 (it lets other threads work meanwhile), GDCM JPEG-LS, lossless JPEG
-and JPEG of 12 bits, in another process (`apart`), pydicom RLE. Every stream's own size is read first: GDCM
-does not look where a stream is smaller than its header says.
+Pillow decodes JPEG baseline and JPEG 2000 (other threads run meanwhile), GDCM decodes JPEG-LS, lossless and
+12-bit JPEG in another process (`gdcm_process`), and pydicom RLE. The size in a stream is checked first, since
+GDCM does not notice a stream that is smaller than its header says.
+
+H and W are the size of a file; L is the number of stored values from its smallest to its largest.
 """
-
-# H, W of a file; L stored numbers from its smallest to its largest
 
 import struct
 import warnings
@@ -35,13 +35,13 @@ from pneumo.errors import one_line
 Floats = npt.NDArray[np.float64]
 
 RADIOGRAPHY = ("CR", "DX", "DR", "RG")
-SAYS_NOTHING = ("", "OT", "SC")  # pictures that were turned into DICOM later
+SAYS_NOTHING = ("", "OT", "SC")  # images that were converted to DICOM later
 GREY = ("MONOCHROME1", "MONOCHROME2")
 HEADER = (
     *("PatientID", "ViewPosition", "PatientAge", "PatientSex", "BodyPartExamined", "Modality"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
 )
-TEXTS = {  # of part and view, by what they are called here: the code's meaning in a sequence, else themselves
+TEXTS = {  # of body part and view: the name here -> the attribute (of a sequence, the code's meaning)
     **{name: name for name in (*body_part.SERIES_TEXTS, *body_part.STUDY_TEXTS, *body_part.VIEW_TEXTS)},
     **{"AnatomicRegion": "AnatomicRegionSequence", "ViewCode": "ViewCodeSequence"},
 }
@@ -53,20 +53,19 @@ DECODERS = {
     **dict.fromkeys((uid.JPEGLossless, uid.JPEGLosslessSV1), "gdcm"),
     **dict.fromkeys((uid.JPEGLSLossless, uid.JPEGLSNearLossless), "gdcm"),
 }
-SIZED = frozenset(DECODERS)  # whose streams say their own size
 START_OF_FRAME = {*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7}
-READERS = 8  # threads: headers on a network disk are waited for
+READERS = 8  # threads, which wait for headers on a network disk
 FAR = 1e12  # beyond any window
 
-# what a sloppy header draws from pydicom is no news to who trains; what matters is refused by name
+# pydicom's warnings on invalid headers do not help a user; what matters is refused below
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says, as it says it ("" = nothing), why its image cannot be read ("" = it can), and what
-    it says that is no frontal chest film ("" = nothing)."""
+    """Texts of a header ("" if missing), the reason why its image cannot be read ("" if it can), and as
+    `flag` the text that contradicts a frontal chest radiograph ("" if none does)."""
 
     patient_id: str = ""
     view: str = ""
@@ -78,12 +77,13 @@ class Header:
 
 
 def headers(root: Path, paths: list[str]) -> list[Header]:
-    """Of files, in their order; nothing is raised."""
+    """Returns the headers of files, in order, like `header`."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="header") as pool:
         return list(pool.map(lambda path: header(root, path), paths))
 
 
 def header(root: Path, path: str) -> Header:
+    """Returns the header of a file. It raises nothing: what is wrong is in `problem`."""
     try:
         dataset = _opened(root / path, stop_before_pixels=True, specific_tags=[*HEADER, *TEXTS.values()])
         patient, view, age, sex, part = (str(dataset.get(name) or "").strip() for name in HEADER[:5])
@@ -97,14 +97,15 @@ def header(root: Path, path: str) -> Header:
 
 
 def _text(dataset: pydicom.Dataset, name: str) -> str:
-    said = dataset.get(name)
+    text = dataset.get(name)
     if name.endswith("Sequence"):
-        said = said[0].get("CodeMeaning") if said else ""
-    return one_line(str(said or "").strip())[:LONGEST_TEXT]
+        text = text[0].get("CodeMeaning") if text else ""
+    return one_line(str(text or "").strip())[:LONGEST_TEXT]
 
 
 def load(path: Path) -> Pixel:
-    """(H, W) uint8, bright where the body is dense. Raises UnreadableError, and what pydicom raises."""
+    """Returns the image (H, W) as uint8, bright where the body is dense. Raises UnreadableError, and errors
+    of pydicom."""
     if problem := _problem(_opened(path, stop_before_pixels=True)):
         raise UnreadableError(problem)
     dataset = _opened(path)
@@ -112,7 +113,7 @@ def load(path: Path) -> Pixel:
     return _shown(gdcm_process.decoded(path) if by_gdcm else stored(path), dataset)
 
 
-def _opened(path: Path, **how: Any) -> pydicom.FileDataset:
+def _opened(path: Path, **options: Any) -> pydicom.FileDataset:
     try:
         syntax = read_file_meta_info(path).get("TransferSyntaxUID")
     except InvalidDicomError:
@@ -121,11 +122,11 @@ def _opened(path: Path, **how: Any) -> pydicom.FileDataset:
         raise UnreadableError("names no transfer syntax, so it is truncated or not a DICOM file")
     if syntax == uid.DeflatedExplicitVRLittleEndian:  # would be inflated whole before its header is seen
         raise UnreadableError(f"is deflated as a whole ({syntax.name}, {syntax}), which is not read")
-    return pydicom.dcmread(path, **how)
+    return pydicom.dcmread(path, **options)
 
 
 def _problem(dataset: pydicom.Dataset) -> str:
-    """Why a header's image is none that we read, "" if it is."""
+    """Returns the reason why the image of a header cannot be read, or ""."""
     modality = str(dataset.get("Modality") or "").strip()
     if modality not in RADIOGRAPHY + SAYS_NOTHING:
         return f"has the modality {modality}; radiographs are {', '.join(RADIOGRAPHY)}"
@@ -146,7 +147,7 @@ def _problem(dataset: pydicom.Dataset) -> str:
 
 
 def stored(path: Path) -> gdcm_process.Stored:
-    """(H, W) as the detector stored them, decoded in this process. Raises UnreadableError."""
+    """Returns the values (H, W) that the detector stored, decoded in this process. Raises UnreadableError."""
     dataset = _opened(path)
     syntax = dataset.file_meta.TransferSyntaxUID
     if not dataset.get("PixelData"):
@@ -155,18 +156,18 @@ def stored(path: Path) -> gdcm_process.Stored:
     if not syntax.is_compressed and len(dataset.PixelData) < wanted:
         raise UnreadableError(f"is truncated: {len(dataset.PixelData):,} of {wanted:,} bytes of pixels")
     plugin, bits = DECODERS.get(syntax, ""), 0
-    if syntax in SIZED:
+    if syntax in DECODERS:  # their streams hold their own size
         stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
         bits = _coded_bits(stream, dataset)
     if syntax == uid.JPEGExtended12Bit and bits <= 8:
         plugin = "pillow"
-    how: dict[str, Any] = {"decoding_plugin": plugin}
+    options: dict[str, Any] = {"decoding_plugin": plugin}
     if dataset.BitsAllocated == 8:
-        how["bits_stored"] = 8  # fewer end the process in GDCM
+        options["bits_stored"] = 8  # GDCM ends the process with fewer
     try:
         if syntax == uid.JPEGExtended12Bit and bits > 8:
             return _twelve_bits(stream, dataset)
-        numbers, _ = get_decoder(syntax).as_array(dataset, raw=True, **how)
+        numbers, _ = get_decoder(syntax).as_array(dataset, raw=True, **options)
     except Exception:  # of several decoders, each with its own
         raise UnreadableError(
             f"cannot be decoded: {syntax.name} ({syntax}), {dataset.get('BitsStored')} bits"
@@ -175,9 +176,9 @@ def stored(path: Path) -> gdcm_process.Stored:
 
 
 def _twelve_bits(stream: bytes, dataset: pydicom.Dataset) -> gdcm_process.Stored:
-    """(H, W) of a lossy JPEG of 12 bits, which pydicom does not give to GDCM, though it reads them as
-    libjpeg-turbo does. What overshoots the bits stored is cut off: it would pass for a larger detector."""
-    import gdcm  # in the process of the decoders alone
+    """Returns the values (H, W) of a lossy 12-bit JPEG, decoded by GDCM, which pydicom does not use for them.
+    Values above the bits stored are clipped, since they would indicate a larger detector."""
+    import gdcm  # only imported in the processes of the decoders
 
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
     fragment.SetByteStringValue(stream)
@@ -217,7 +218,8 @@ def _coded_bits(stream: bytes, dataset: pydicom.Dataset) -> int:
 
 
 def _coded_size(stream: bytes) -> tuple[int, int, int]:
-    """Height, width and bits from SIZ of a JPEG 2000 codestream, or the frame header of the other JPEGs."""
+    """Returns height, width and bits, from SIZ of a JPEG 2000 codestream or the frame header of other
+    JPEGs."""
     codestream = stream.find(b"\xff\x4f\xff\x51")
     if codestream == 0 or stream[4:8] == b"jP  ":
         right, bottom, left, top = struct.unpack_from(">4I", stream, codestream + 8)
@@ -241,20 +243,20 @@ def _shown(stored: npt.NDArray[np.integer[Any]], dataset: pydicom.Dataset) -> Pi
 
 
 def _shares(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> Floats:
-    """(L,) stored numbers -> (L,) shares of full brightness, before the inversion."""
+    """Returns (L,) stored values as (L,) shares of full brightness, before MONOCHROME1 is inverted."""
     values, (dark, bright) = _measured(numbers, dataset)
     if tables := dataset.get("VOILUTSequence"):
         values, bright = _looked_up(values, tables[0], dataset)
         return values / bright
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
-        with np.errstate(over="ignore"):  # of a sigmoid, which far away is what it should be
+        with np.errstate(over="ignore"):  # in a sigmoid, whose limit is right
             dark, bright = apply_windowing(np.array([-FAR, FAR]), dataset)
             values = apply_windowing(values, dataset)
     return np.asarray((values - dark) / (bright - dark))
 
 
 def _measured(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> tuple[Floats, Floats]:
-    """(L,) what the stored numbers stand for, and the ends of the detector's range."""
+    """Returns (L,) stored values after modality LUT or rescale, and the ends of the detector's range."""
     if tables := dataset.get("ModalityLUTSequence"):
         values, top = _looked_up(numbers, tables[0], dataset)
         return values, np.array([0, top])
@@ -270,8 +272,8 @@ def _measured(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> tuple
 def _looked_up(
     values: npt.NDArray[Any], item: pydicom.Dataset, dataset: pydicom.Dataset
 ) -> tuple[Floats, float]:
-    """Entries of a table, and the largest it may have. pydicom's own lookup wraps at 256 where a table of 8
-    bits has more entries than that, and knows no modality table of 10 to 14 bits."""
+    """Returns entries of a lookup table, and the largest possible one. pydicom's own lookup wraps at 256 if a
+    table of 8 bits has more entries, and does not support modality tables of 10 to 14 bits."""
     n_entries, first, bits = (int(number) for number in item.LUTDescriptor)
     table, order = item["LUTData"], "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
     raw = np.frombuffer(table.value, order + "u2") if table.VR == "OW" else table.value

@@ -1,6 +1,6 @@
-"""Decodes with GDCM in processes of its own, since a damaged stream can make it end the process it runs in.
+"""Decodes DICOM files with GDCM in other processes, since a damaged stream can make GDCM end its process.
 
-These are no ProcessPoolExecutor's, whose spawned workers outlive a parent that is killed."""
+ProcessPoolExecutor is not used, because its spawned workers outlive a parent that is killed."""
 
 import atexit
 import json
@@ -24,8 +24,8 @@ idle: list[subprocess.Popen[bytes]] = []  # decoders, kept for the next file
 
 
 def decoded(path: Path) -> Stored:
-    """(H, W) as `dicom.stored` returns it, from another process. Any number of threads may call it at once.
-    UnreadableError: the file cannot be decoded, or the decoder died of it."""
+    """Returns the (H, W) array of `dicom.stored`, decoded in another process. Threads may call it
+    concurrently. Raises UnreadableError if the file cannot be decoded or the decoder dies."""
     decoder = idle.pop() if idle else started()
     assert decoder.stdin
     assert decoder.stdout
@@ -48,7 +48,7 @@ def decoded(path: Path) -> Stored:
 
 
 def started() -> subprocess.Popen[bytes]:
-    """A decoder in a session of its own, so that Ctrl-C does not reach it; it ends with its input."""
+    """Starts a decoder in a new session, so that Ctrl-C does not reach it. It ends when its input ends."""
     return subprocess.Popen(
         [sys.executable, "-c", SERVING],
         stdin=subprocess.PIPE,
@@ -60,12 +60,14 @@ def started() -> subprocess.Popen[bytes]:
 
 
 def stop(decoder: subprocess.Popen[bytes]) -> None:
+    """Kills a decoder and waits for its end."""
     decoder.kill()
     decoder.communicate()
 
 
 @atexit.register
 def stop_all() -> None:
+    """Stops all idle decoders, at the latest when the interpreter exits."""
     while idle:
         stop(idle.pop())
 

@@ -1,4 +1,4 @@
-"""What decoders of pictures share: what may be read, and the range that stored numbers are shown in."""
+"""Limits and grey values that the decoders of image files and of DICOM files share."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,11 @@ Pixel = npt.NDArray[np.uint8]
 
 
 class UnreadableError(Exception):
-    """A picture, mask or run-length code that cannot be decoded; the message names the file."""
+    """An image, mask or run-length code cannot be decoded; the message names the file and the reason."""
 
 
 def need_size(height: int, width: int) -> None:
-    """Refuse what a header claims before memory is taken for it. Raises UnreadableError."""
+    """Raises UnreadableError if a header claims no pixels or too many, before memory is allocated."""
     if not 0 < height * width <= MAX_PIXELS:
         raise UnreadableError(
             f"is {width:,} x {height:,} pixels ({height * width:,}); from 1 to {MAX_PIXELS:,} can be read"
@@ -22,7 +22,7 @@ def need_size(height: int, width: int) -> None:
 
 
 def detector_top(values: npt.NDArray[np.int64]) -> int:
-    """The top of the smallest detector range that holds these values. Raises UnreadableError."""
+    """Returns the top of the smallest detector range that holds the values. Raises UnreadableError."""
     largest = int(values.max())
     bits = next((bits for bits in DETECTOR_BITS if largest < 2**bits), None)
     if bits is None or values.min() < 0:
@@ -31,6 +31,6 @@ def detector_top(values: npt.NDArray[np.int64]) -> int:
 
 
 def eight_bits(shares: npt.NDArray[np.float64]) -> Pixel:
-    """0 to 1 -> 0 to 255; what lies outside is cut off."""
+    """Returns shares of 0 to 1 as 0 to 255; others are clipped."""
     scaled: Pixel = np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
     return scaled

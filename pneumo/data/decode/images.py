@@ -1,18 +1,16 @@
-"""Picture files and run-length codes -> arrays: the only room that knows Pillow. DICOM has its own.
+"""Reads image files (through Pillow) and run-length codes into arrays; `dicom` reads DICOM files.
 
-Grey: colour becomes luminance, palettes are looked up, alpha is ignored. 16-bit pictures are divided by
-the smallest detector range (8, 10, 12, 14 or 16 bits) that holds their largest value: a 12-bit radiograph
-saved as 16 bits is not black, and one that uses its whole range keeps its exposure (a stretch to each
-picture's own minimum and maximum would not).
+Colour becomes luminance, palettes are looked up and alpha is ignored. 16-bit images are divided by the
+smallest detector range (8, 10, 12, 14 or 16 bits) that holds their largest value: a 12-bit radiograph saved
+with 16 bits is not black, and one that uses its whole range keeps its exposure, unlike with a stretch to its
+own extremes.
 
-Upright: pictures and masks are turned as their EXIF says, as viewers do it. Of a file of several frames or
-pages nobody can say which is meant: it is refused.
+Images and masks are turned as their EXIF data says. Files of several frames or pages are refused. Images are
+resized to a square without keeping their aspect: by area averaging, or by interpolation where they are
+smaller.
 
-Size: every picture is squashed to a square by area averaging, as a plain resize to side x side does;
-only a picture smaller than the square is interpolated.
+H and W are the size of a file; b is the number of images of a block, and m that of its masks.
 """
-
-# H, W of a file; b images of a block, m masks of a block
 
 import io
 from collections import deque
@@ -31,54 +29,62 @@ from pneumo.data.decode.grayscale import Pixel, UnreadableError, detector_top, e
 from pneumo.data.decode.lesion_rle import NO_LESION, _size, decode_rle
 from pneumo.errors import one_line
 
-BLOCK_ROWS = 16  # two blocks in flight: at 512 px at most 16 MB, and what is written is still in the cache
+BLOCK_ROWS = 16  # two blocks are held at a time, at most 16 MB at 512 px
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP", "GIF")
 DICOM = (".dcm", ".dicom")
 COLOUR_SIDE_PX = 64
-Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, and its warnings; ours is `need_size`, for DICOM too
+Image.MAX_IMAGE_PIXELS = None  # `need_size` sets the limit, for DICOM too
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image on disk, its paths relative to the root, and where its lesion is described, if anywhere."""
+    """The path of an image relative to the root, and its lesion: the path of a mask, or run-length codes."""
 
     image: str
     mask: str | None = None
     rle: tuple[str, ...] = ()
-    rle_side_px: int | None = None  # the size the code was drawn at; None: the image's own
+    rle_side_px: int | None = None  # side of the image that the code refers to; None: the image's own
 
 
 @dataclass(frozen=True)
 class FilePixels:
-    """Pixels that lie in files.
+    """The pixels of image files, decoded by threads on all cores.
 
-    Threads decode them on all cores: Pillow lets go of the interpreter while it inflates and resizes
-    (1.94 times one thread's speed on two cores, processes 1.85), and threads cannot outlive a killed run.
-    """
+    Pillow releases the interpreter while it inflates and resizes: on two cores, threads were 1.94 and
+    processes 1.85 times as fast as one thread. Threads cannot outlive a killed run."""
 
     root: Path
-    pictures: Sequence[ImageFile]
+    images: Sequence[ImageFile]
 
     def digests(self, store_dir: Path | None = None) -> Digests:
-        """(N, 2), of the bytes of each image file, and of its mask file's or of its run-length codes."""
+        """Returns hashes (N, 2) of the bytes of each image file, and of its mask file or run-length codes."""
         files = self.files()
         hashes = contents([self.root / file for file in files], store_dir).hashes
-        of = dict(zip(files, hashes.tolist(), strict=True))
-        rows = [(of[row.image], of[row.mask] if row.mask else _hash_of_codes(row)) for row in self.pictures]
-        return np.array(rows, np.int64).reshape(-1, 2)
+        by_file = dict(zip(files, hashes.tolist(), strict=True))
+
+        def of_lesion(row: ImageFile) -> int:
+            if row.mask:
+                return int(by_file[row.mask])
+            codes = [code for code in row.rle if code.strip() not in NO_LESION]
+            return hash_of(repr((codes, row.rle_side_px)).encode()) if codes else 0
+
+        return np.array([(by_file[row.image], of_lesion(row)) for row in self.images], np.int64).reshape(
+            -1, 2
+        )
 
     def files(self) -> list[str]:
-        """Images and masks, each once, relative to the root."""
-        named = [path for row in self.pictures for path in (row.image, row.mask) if path is not None]
-        return list(dict.fromkeys(named))
+        """Returns the paths of images and masks, each once, relative to the root."""
+        paths = [path for row in self.images for path in (row.image, row.mask) if path is not None]
+        return list(dict.fromkeys(paths))
 
     def blocks(self, side_px: int) -> Iterator[PixelBlock]:
-        """Decoded and resized, in row order; a row that cannot be read is told in its block's problems."""
+        """Yields all rows decoded and resized, in order; rows that cannot be read are in a block's
+        problems."""
         pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         ahead: deque[list[Future[tuple[Pixel, Pixel | None] | str]]] = deque()
         try:
-            for first in range(0, len(self.pictures), BLOCK_ROWS):
-                rows = self.pictures[first : first + BLOCK_ROWS]
+            for first in range(0, len(self.images), BLOCK_ROWS):
+                rows = self.images[first : first + BLOCK_ROWS]
                 ahead.append([pool.submit(self._decoded, row, side_px) for row in rows])
                 if len(ahead) > 1:
                     yield _block(ahead.popleft(), side_px)
@@ -88,52 +94,49 @@ class FilePixels:
             pool.shutdown(cancel_futures=True)
 
     def at(self, rows: Sequence[int]) -> "FilePixels":
-        """These rows alone."""
-        return replace(self, pictures=[self.pictures[row] for row in rows])
+        """Returns the pixels of these rows."""
+        return replace(self, images=[self.images[row] for row in rows])
 
-    def _decoded(self, picture: ImageFile, side_px: int) -> tuple[Pixel, Pixel | None] | str:
-        """The picture and, where there is a lesion, its mask, both (side, side); or what is wrong."""
+    def _decoded(self, image: ImageFile, side_px: int) -> tuple[Pixel, Pixel | None] | str:
+        """Returns the image and the mask of its lesion, if any, both (side, side); or what is wrong."""
         try:
-            grey = load_grey(self.root, picture.image)
-            lesion = self._lesion(picture, grey.shape)
+            grey = load_grey(self.root, image.image)
+            lesion = self._lesion(image, grey.shape)
         except UnreadableError as problem:
             return one_line(str(problem))
         mask = resized_mask(lesion, side_px) if lesion is not None and lesion.any() else None
         return resized(grey, side_px), mask
 
-    def _lesion(self, picture: ImageFile, size: tuple[int, ...]) -> Pixel | None:
-        if picture.mask is not None:
-            mask = load_grey(self.root, picture.mask)
+    def _lesion(self, image: ImageFile, size: tuple[int, ...]) -> Pixel | None:
+        if image.mask is not None:
+            mask = load_grey(self.root, image.mask)
             if mask.shape != size:
-                raise UnreadableError(f"{picture.mask} is {_size(mask.shape)}, its image {_size(size)}")
-            # half of its own maximum: masks are drawn as 0/1 as well as 0/255
+                raise UnreadableError(f"{image.mask} is {_size(mask.shape)}, its image {_size(size)}")
+            # half of its own maximum, since masks have values of 0 and 1 as well as 0 and 255
             return np.where(mask > mask.max() / 2, 255, 0).astype(np.uint8)
-        if picture.rle:
-            side = picture.rle_side_px
-            height, width = (side, side) if side else size
-            return decode_rle(picture.rle, height, width)
-        return None
+        height, width = (image.rle_side_px,) * 2 if image.rle_side_px else size
+        return decode_rle(image.rle, height, width) if image.rle else None
 
 
 def load_grey(root: Path, path: str) -> Pixel:
-    """One picture or DICOM file as grey, (H, W) uint8. Raises UnreadableError, which names the file."""
+    """Returns an image or DICOM file as grey (H, W) uint8. Raises UnreadableError, which names the file."""
     return _read(root, path, _grey)
 
 
 def load_grey_and_colour(root: Path, path: str) -> tuple[Pixel, float]:
-    """And the mean difference between its brightest and darkest channel, 0 to 255; 0 of DICOM, where only
-    grey is read."""
+    """Returns the image as grey (H, W), and the mean difference between its brightest and darkest channel, 0
+    to 255; it is 0 for DICOM, of which only grey images are read."""
     colours = [0.0]
 
-    def both(picture: Image.Image) -> Pixel:
-        colours.append(_colour(picture))
-        return _grey(picture)
+    def both(image: Image.Image) -> Pixel:
+        colours.append(_colour(image))
+        return _grey(image)
 
     return _read(root, path, both), colours[-1]
 
 
 def header_flag(root: Path, path: str) -> str:
-    """What a DICOM header says that is no frontal chest film; "" = nothing, as of every picture."""
+    """Returns the text of a DICOM header that contradicts a frontal chest radiograph; "" for other files."""
     if not _is_dicom(root / path):
         return ""
     from pneumo.data.decode import dicom
@@ -144,26 +147,35 @@ def header_flag(root: Path, path: str) -> str:
 def _read(root: Path, path: str, as_grey: Callable[[Image.Image], Pixel]) -> Pixel:
     try:
         if _is_dicom(root / path):
-            from pneumo.data.decode import dicom  # costs half a second, which pictures need not pay
+            from pneumo.data.decode import dicom  # takes half a second to import
 
             return dicom.load(root / path)
-        with Image.open(root / path, formats=FORMATS) as picture:
-            need_size(picture.height, picture.width)
-            picture.verify()  # decoding checks no checksum: a flipped bit would pass as a picture
-        # from an open file: of a path, Pillow 13 maps a plain TIFF into memory and then turns it wrongly
-        with (root / path).open("rb") as file, Image.open(file, formats=FORMATS) as picture:
-            _need_one_frame(picture)
-            picture.load()
-            _turn_upright(picture)
-            return as_grey(picture)
+        with Image.open(root / path, formats=FORMATS) as image:
+            need_size(image.height, image.width)
+            image.verify()  # decoding alone checks no checksum
+        # an open file, since Pillow 13 maps a plain TIFF given by its path, and then turns it wrongly
+        with (root / path).open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # a JPEG with other views, which viewers do not show
+                kind = "pages" if image.format == "TIFF" else "frames"
+                raise UnreadableError(f"has {frames:,} {kind}; one can be read: save it as its own file")
+            image.load()
+            with suppress(Exception):  # on damaged EXIF data Pillow raises nearly anything
+                ImageOps.exif_transpose(image, in_place=True)
+            return as_grey(image)
     except UnreadableError as problem:
         raise UnreadableError(f"{path} {problem}") from None
     except Exception as error:  # on a broken file Pillow and pydicom raise nearly anything
-        raise UnreadableError(f"{path} is not a readable image ({_reason(root / path, error)})") from None
+        reason = str(error) or type(error).__name__
+        if "truncated" in reason.lower():
+            reason = f"truncated after {(root / path).stat().st_size:,} bytes"
+        elif "cannot identify" in reason.lower():
+            reason = f"no image format is recognised in its {(root / path).stat().st_size:,} bytes"
+        raise UnreadableError(f"{path} is not a readable image ({reason})") from None
 
 
 def resized(grey: Pixel, side_px: int) -> Pixel:
-    """(H, W) -> (side, side), each pixel the mean of the area it covers."""
+    """Returns an (H, W) image as (side, side), where each pixel is the mean of the area it covers."""
     if grey.shape == (side_px, side_px):
         return grey
     shrinks = min(grey.shape) >= side_px
@@ -172,14 +184,15 @@ def resized(grey: Pixel, side_px: int) -> Pixel:
 
 
 def as_png(pixels: Pixel) -> bytes:
-    """(H, W) grey or (H, W, 3) colour, uint8 -> a file's bytes."""
+    """Returns the bytes of a PNG file of a grey (H, W) or colour (H, W, 3) uint8 image."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
     return file.getvalue()
 
 
 def resized_mask(mask: Pixel, side_px: int) -> Pixel:
-    """(H, W) of 0 and 255 -> (side, side), the share of each pixel that is lesion; never all zero."""
+    """Returns an (H, W) mask of 0 and 255, not all zero, as (side, side) shares of lesion from 0 to 255. The
+    result is never all zero."""
     small = resized(mask, side_px)
     if small.any():
         return small
@@ -189,34 +202,21 @@ def resized_mask(mask: Pixel, side_px: int) -> Pixel:
     return small
 
 
-def _need_one_frame(picture: Image.Image) -> None:
-    """Raises UnreadableError. MPO is a JPEG with other views behind it, which viewers do not show."""
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":
-        kind = "pages" if picture.format == "TIFF" else "frames"
-        raise UnreadableError(f"has {frames:,} {kind}; one can be read: save the one that is meant by itself")
-
-
-def _turn_upright(picture: Image.Image) -> None:
-    with suppress(Exception):  # a damaged EXIF block says nothing; Pillow raises nearly anything on it
-        ImageOps.exif_transpose(picture, in_place=True)
-
-
-def _grey(picture: Image.Image) -> Pixel:
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
+def _grey(image: Image.Image) -> Pixel:
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
         return eight_bits(values / detector_top(values))
-    if picture.mode == "F":
-        raise UnreadableError("holds fractional numbers; 8- or 16-bit pictures can be read")
-    if picture.mode in ("P", "PA"):
-        picture = picture.convert("RGBA")
-    return np.asarray(picture.convert("L"))
+    if image.mode == "F":
+        raise UnreadableError("holds fractional numbers; images of 8 or 16 bits can be read")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("L"))
 
 
-def _colour(picture: Image.Image) -> float:
-    if picture.mode.startswith(("1", "L", "I", "F")):
+def _colour(image: Image.Image) -> float:
+    if image.mode.startswith(("1", "L", "I", "F")):
         return 0.0
-    small = picture.convert("RGB").resize((COLOUR_SIDE_PX, COLOUR_SIDE_PX), Image.Resampling.BOX)
+    small = image.convert("RGB").resize((COLOUR_SIDE_PX, COLOUR_SIDE_PX), Image.Resampling.BOX)
     return float(np.ptp(np.asarray(small), axis=2).mean())
 
 
@@ -240,18 +240,3 @@ def _block(rows: list[Future[tuple[Pixel, Pixel | None] | str]], side_px: int) -
             masks.append(mask)
     stacked = np.stack(masks) if masks else np.zeros((0, side_px, side_px), np.uint8)
     return PixelBlock(pixels, stacked, has_mask, problems)
-
-
-def _reason(path: Path, error: Exception) -> str:
-    said = str(error).lower()
-    if "truncated" in said:
-        return f"truncated after {path.stat().st_size:,} bytes"
-    if "cannot identify" in said:
-        return f"no picture format is recognised in its {path.stat().st_size:,} bytes"
-    return str(error) or type(error).__name__
-
-
-def _hash_of_codes(picture: ImageFile) -> int:
-    """0 where they draw nothing."""
-    drawn = [code for code in picture.rle if code.strip() not in NO_LESION]
-    return hash_of(repr((drawn, picture.rle_side_px)).encode()) if drawn else 0

@@ -1,4 +1,4 @@
-"""SIIM-ACR's run-length codes of lesions."""
+"""Decodes the run-length codes of lesions in SIIM-ACR."""
 
 import re
 from collections.abc import Sequence
@@ -13,11 +13,10 @@ WHOLE_NUMBERS = re.compile(r"[-0-9\s]*")
 
 
 def decode_rle(texts: Sequence[str], height: int, width: int) -> Pixel:
-    """SIIM-ACR run-length codes, united -> (height, width) of 0 and 255.
+    """Returns the union of the lesions of run-length codes as a (height, width) mask of 0 and 255.
 
-    A code is pairs of (offset from the end of the run before, length), 0-based, column by column;
-    "-1" is no lesion. Raises UnreadableError where a code has half a pair or leaves the image.
-    """
+    A code consists of pairs (offset from the end of the run before, length), 0-based, column by column; "-1"
+    is no lesion. Raises UnreadableError if a code has an odd number of values or leaves the image."""
     flat = np.zeros(height * width, np.uint8)
     for text in texts:
         if text.strip() in NO_LESION:

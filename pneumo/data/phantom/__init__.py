@@ -1,9 +1,8 @@
-"""Synthetic chest radiographs with the statistics and the traps of SIIM-ACR: tables, pictures and masks.
+"""Synthetic chest radiographs with the statistics and the confounders of SIIM-ACR: tables, images and masks.
 
-The patient's anatomy comes from a random stream of the patient, the acquisition and the lesion from one of
-the image: a picture depends on its row and the seed alone. It is the same on every run of one machine;
-another processor or library version may round differently.
-"""
+The anatomy comes from a random stream of the patient, the acquisition and the lesion from one of the image,
+so that an image depends on its row and the seed alone. It is the same in every run on one machine; another
+processor or library version may round differently."""
 
 from collections.abc import Iterator
 
@@ -23,14 +22,15 @@ __all__ = ["VERSION", "draw", "studies"]
 
 VERSION = 1
 
-SMOOTH_SIDE_PX = 256  # above, the smooth parts are drawn at half the resolution and enlarged
-BLOCK_PIXELS = 2**20  # of one block of images, about
+SMOOTH_SIDE_PX = 256  # larger images have their smooth parts drawn at half the resolution
+BLOCK_PIXELS = 2**20  # approximate number in one block of images
 
 
 def draw(
     studies: pd.DataFrame, side_px: int, seed: int, device: str = "cpu"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks in the table's order: pixels and masks, uint8 (b, side, side); masks 0 or 255."""
+    """Yields blocks of pixels and masks (0 or 255), uint8 (b, side, side), in the order of the table.
+    Raises ValueError if the side is not from 64 to 1024 pixels."""
     if not 64 <= side_px <= 1024:
         raise ValueError(f"the phantom is drawn between 64 and 1024 pixels a side, got side_px={side_px}")
     size = max(1, min(32, BLOCK_PIXELS // side_px**2))
@@ -100,7 +100,7 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
 
 
 def _expose(field: Tensor, image: Streams, is_ap: Tensor, side_px: int) -> Tensor:
-    """Attenuation (B, N) as the detector and the window show it: uint8 (B, side, side)."""
+    """Returns attenuation (B, N) as the detector and the window show it: uint8 (B, side, side)."""
     # Grain per pixel falls with the pixels' size, though not as fast as for a detector without scatter.
     grain = image.uniform(0.010, 0.028) * (1 + 0.4 * is_ap) * (side_px / 512) ** 0.5
     noise = image.pixel_noise(side_px).flatten(1).to(field.device)
@@ -119,7 +119,7 @@ def _rows(condition: Tensor) -> Tensor:
 
 
 def _resized(flat: Tensor, from_px: int, to_px: int) -> Tensor:
-    """(B, from * from) as (B, to * to)."""
+    """Returns images (B, from * from) as (B, to * to)."""
     if from_px == to_px:
         return flat
     square = flat.reshape(-1, 1, from_px, from_px)

@@ -1,6 +1,6 @@
-"""The chest itself: one patient's anatomy as a field of attenuation, smooth enough for half the resolution.
+"""The anatomy of a chest as a field of attenuation, smooth enough to be drawn at half the resolution.
 
-Legend as in frame.py: B images, N points, body units; parameters (B, 1), of the two lungs (B, 2).
+Shapes and units are those of frame.py; parameters are (B, 1), those of the two lungs (B, 2).
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ BRANCH_AMPLITUDES = (0.15, 0.13, 0.105, 0.08)
 
 @dataclass
 class Lungs:
-    """The outline of both lungs, fields (B, 2), harmonics (B, 2, 3)."""
+    """The outlines of both lungs. Fields are (B, 2), harmonics and phases (B, 2, 3)."""
 
     center_x: Tensor
     center_y: Tensor
@@ -57,13 +57,15 @@ class Lungs:
         return Lungs(**{name: value[rows] for name, value in vars(self).items()})
 
     def relative(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
-        """Position in the lung's own axes, x lateral, y down: (B, N) each, the outline near radius 1."""
+        """Returns points in the lung's axes, x lateral and y down, (B, N) each; its outline is near radius
+        1."""
         from_center = y - pick(self.center_y, on_right)
         lateral = x.abs() - pick(self.center_x, on_right) - pick(self.shear, on_right) * from_center
         return lateral / pick(self.half_width, on_right), from_center / pick(self.half_height, on_right)
 
     def outline(self, angle: Tensor, on_right: Tensor) -> Tensor:
-        """Radius of the chest wall at angles (0 apex, pi/2 lateral), in the lung's own axes, (B, N)."""
+        """Returns the radius (B, N) of the chest wall at angles (0 apex, pi/2 lateral), in the lung's
+        axes."""
         radius = 1 + 0.075 * torch.sin(2 * angle).square()  # squarer than an ellipse
         for k in range(3):
             phase = pick(self.phases[..., k], on_right)
@@ -71,13 +73,13 @@ class Lungs:
         return radius
 
     def polar(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
-        """Radius, 1 at the chest wall, and angle, (B, N) each."""
+        """Returns the radius, 1 at the chest wall, and the angle of points, (B, N) each."""
         across, down = self.relative(x, y, on_right)
         angle = torch.atan2(across, -down)
         return (across.square() + down.square()).sqrt() / self.outline(angle, on_right), angle
 
     def diaphragm(self, x: Tensor, on_right: Tensor) -> Tensor:
-        """y of the lung's lower border at x, (B, N)."""
+        """Returns y (B, N) of the lung's lower border at x."""
         q = (x.abs() - 0.40) / 0.36
         lateral = q.clamp(min=0)
         dome = pick(self.dome_y, on_right) + 0.07 * q.square() + 0.09 * lateral.square().square()
@@ -89,7 +91,7 @@ def chest(
     lungs: Lungs, frame: Frame, patient: Streams, image: Streams, is_ap: Tensor, is_male: Tensor,
     side_px: int, crescent: Tensor, vessels: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Attenuation (B, side * side), given where no lung is (`crescent`) and the painted vessels, (B, N)."""
+    """Returns the attenuation (B, side * side), given the air without lung (`crescent`) and the vessels."""
     x, y = frame.body(side_px)
     on_right = x > 0
     ax = x.abs()
@@ -131,7 +133,7 @@ def chest(
 def _heart_and_mediastinum(
     x: Tensor, y: Tensor, lung: Tensor, patient: Streams, is_ap: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where heart and great vessels lie (0 to 1), and the attenuation of the whole middle, (B, N) each."""
+    """Returns the shadow (0 to 1) of heart and great vessels, and the attenuation of the mediastinum."""
     size = patient.normal(1.0, 0.09) * (1 + 0.13 * is_ap)
     apex_x, low = patient.normal(0.15, 0.02), patient.normal(0.20, 0.03)
     tilt = patient.normal(0.45, 0.1)
@@ -217,7 +219,7 @@ def _bones(
 
 
 def _soft_tissue(x: Tensor, y: Tensor, patient: Streams, body: Tensor, is_male: Tensor) -> Tensor:
-    """Breasts, more or less, and pectoral muscle."""
+    """Returns the attenuation of breasts and pectoral muscles."""
     ax = x.abs()
     size = patient.uniform(0.0, 1.0) * (1 - 0.85 * is_male)
     cx, cy = patient.normal(0.52, 0.05), patient.normal(0.22, 0.06)
@@ -230,7 +232,7 @@ def _soft_tissue(x: Tensor, y: Tensor, patient: Streams, body: Tensor, is_male: 
 def _findings(
     x: Tensor, y: Tensor, lungs: Lungs, on_right: Tensor, patient: Streams, image: Streams
 ) -> tuple[Tensor, Tensor]:
-    """Bullae (0 to 1) and opacities (attenuation), (B, N) each."""
+    """Returns bullae (0 to 1) and opacities (attenuation), (B, N) each."""
     across, down = lungs.relative(x, y, on_right)
     bx, by, size = patient.uniform(-0.2, 0.55), patient.uniform(-0.85, 0.2), patient.uniform(0.10, 0.28)
     present = patient.chance(0.07) & (on_right == patient.chance(0.5))
@@ -249,7 +251,7 @@ def _findings(
 
 
 def _texture(x: Tensor, y: Tensor, patient: Streams) -> Tensor:
-    """The patient's fine markings, (B, N), about standard normal, fixed to the body."""
+    """Returns the patient's fine texture (B, N), about standard normal and fixed to the body."""
     side_px = round(x.shape[1] ** 0.5)
     octaves = [patient.normal(0.0, 1.0, 1, cells, cells) for cells in TEXTURE_CELLS]
     fine = [F.interpolate(o, (96, 96), mode="bicubic", align_corners=True) for o in octaves]
@@ -260,7 +262,7 @@ def _texture(x: Tensor, y: Tensor, patient: Streams) -> Tensor:
 
 @dataclass
 class Vessels:
-    """Points along the branches of both trees, (B, P) each, generation after generation."""
+    """Points along the branches of both vascular trees, (B, P) each, by generation."""
 
     x: Tensor
     y: Tensor
@@ -270,7 +272,7 @@ class Vessels:
 
     @classmethod
     def draw(cls, patient: Streams, side_px: int) -> "Vessels":
-        """Every branch bends a little and ends in two; the first leave the hilum as a fan."""
+        """Draws branches that bend a little and fork; the first leave the hilum as a fan."""
         generations: list[list[tuple[Tensor, ...]]] = [[] for _ in BRANCHES]
         for sign, up in ((-1.0, 0.0), (1.0, 0.03)):
             first = BRANCHES[0]
@@ -306,7 +308,7 @@ class Vessels:
         return cls(x, y, sigma, amplitude, per_generation)
 
     def paint(self, frame: Frame, side_px: int) -> Tensor:
-        """(B, side * side) attenuation."""
+        """Returns the attenuation (B, side * side)."""
         canvas = self.x.new_zeros(len(self.x), side_px**2)
         start = 0
         for points, widest in zip(self.per_generation, BRANCH_SIGMAS, strict=True):

@@ -1,6 +1,6 @@
-"""What lies on or in the patient and on the picture: tubes, wires, skin folds, the side marker, collimation.
+"""Tubes, wires, skin folds, the side marker and collimation.
 
-Legend as in frame.py. Everything sharp is drawn at full resolution, on the rows that have it.
+Shapes and units are those of frame.py. All of these are drawn at full resolution, in the rows that have them.
 """
 
 import torch
@@ -12,7 +12,7 @@ MARKER_STEPS = 24  # points of each of the marker's strokes, at 128 pixels
 
 
 def chest_tube(frame: Frame, image: Streams, on_right: Tensor, side_px: int) -> Tensor:
-    """From the side up to the apex, (B, N): two faint walls, a bright thread with a gap."""
+    """Returns a tube (B, N) from the side up to the apex: two faint walls and a bright thread with a gap."""
     sign = torch.where(on_right, 1.0, -1.0)
     ends = [
         (image.uniform(0.92, 1.05), image.uniform(0.0, 0.4)),
@@ -40,7 +40,7 @@ def chest_tube(frame: Frame, image: Streams, on_right: Tensor, side_px: int) -> 
 
 
 def wires(frame: Frame, image: Streams, side_px: int) -> Tensor:
-    """Two monitoring leads across the chest, (B, N)."""
+    """Returns two monitoring leads (B, N) across the chest."""
     total = torch.zeros(len(frame.zoom), side_px * side_px, device=frame.zoom.device)
     for sign in (-1.0, 1.0):
         start = torch.cat([sign * image.uniform(0.25, 0.8), image.uniform(-0.75, -0.2)], 1)
@@ -52,7 +52,8 @@ def wires(frame: Frame, image: Streams, side_px: int) -> Tensor:
         x, y = bezier(controls, n_points(2.2, side_px))
         sigma = (0.45 * MM) * torch.ones_like(start[:, :1])
         lead = body_strokes(frame, x, y, sigma, image.uniform(0.2, 0.6), side_px, 0.45 * MM)
-        distance = _distance(frame, start, side_px)
+        px, py = frame.body(side_px)
+        distance = ((px - start[:, :1]).square() + (py - start[:, 1:]).square()).sqrt()
         disc, hole = (torch.sigmoid((radius * MM - distance) / (0.6 * MM)) for radius in (6, 2))
         pad = disc - 0.7 * hole
         total = torch.maximum(total, torch.maximum(lead, 0.12 * pad))
@@ -60,7 +61,7 @@ def wires(frame: Frame, image: Streams, side_px: int) -> Tensor:
 
 
 def lines_and_airway(frame: Frame, image: Streams, side_px: int) -> Tensor:
-    """A central venous line and, in some, a tracheal tube, (B, N)."""
+    """Returns a central venous line and, in half of the images, a tracheal tube (B, N)."""
     side = torch.where(image.chance(0.7), -1.0, 1.0)
     ends = [
         (side * image.uniform(0.14, 0.45), image.uniform(-1.0, -0.7)),
@@ -79,7 +80,7 @@ def lines_and_airway(frame: Frame, image: Streams, side_px: int) -> Tensor:
 
 
 def skin_fold(frame: Frame, image: Streams, side_px: int) -> Tensor:
-    """An edge down one lung, dense on the inner side and fading inwards: no line, and vessels beyond it."""
+    """Returns a fold (B, N): an edge down one lung, dense on its inner side, without a line."""
     x, y = frame.body(side_px)
     sign = torch.where(image.chance(0.5), 1.0, -1.0)
     position = image.uniform(0.42, 0.74) + image.normal(0.12, 0.10) * y + image.normal(0.0, 0.12) * y.square()
@@ -92,7 +93,7 @@ def skin_fold(frame: Frame, image: Streams, side_px: int) -> Tensor:
 
 
 def side_marker(frame: Frame, image: Streams, side_px: int) -> Tensor:
-    """A lead L or R in an upper corner, (B, N), upright however the patient lies."""
+    """Returns an upright lead letter L or R (B, N) in an upper corner."""
     is_left = image.chance(0.6)
     t = torch.linspace(0, 1, max(MARKER_STEPS, MARKER_STEPS * side_px // 128), device=frame.zoom.device)
     one, arc = torch.ones_like(t), torch.pi * t
@@ -111,7 +112,7 @@ def side_marker(frame: Frame, image: Streams, side_px: int) -> Tensor:
 
 
 def collimation(image: Streams, side_px: int) -> Tensor:
-    """1 in the exposed field, 0 outside its (at most four) edges, (B, N)."""
+    """Returns 1 in the exposed field and 0 outside its edges, of which there are at most four, (B, N)."""
     margins = image.uniform(-0.16, 0.05, 4)
     axis = (torch.arange(side_px, device=margins.device) + 0.5) / side_px
     soft = max(0.002, 0.3 / side_px)
@@ -119,8 +120,3 @@ def collimation(image: Streams, side_px: int) -> Tensor:
     across = torch.sigmoid((axis - left) / soft) * torch.sigmoid((1 - right - axis) / soft)
     down = torch.sigmoid((axis - top) / soft) * torch.sigmoid((1 - bottom - axis) / soft)
     return (down[:, :, None] * across[:, None, :]).flatten(1)
-
-
-def _distance(frame: Frame, point: Tensor, side_px: int) -> Tensor:
-    x, y = frame.body(side_px)
-    return ((x - point[:, :1]).square() + (y - point[:, 1:]).square()).sqrt()

@@ -1,7 +1,7 @@
-"""Randomness of its own for every patient and image, the view onto the body, and lines drawn in it.
+"""Random streams of patients and images, the frame of an image on the body, and the drawing of lines.
 
-Legend: B images, N points or pixels, P points of a line. Body units: 1 is half the nominal field, 200 mm;
-x to the right of the picture, y down, the spine at x = 0.
+B is the number of images, N of points or pixels, and P of points of a line. One body unit is half the nominal
+field, 200 mm; x points to the right of the image, y down, and the spine is at x = 0.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ POOL = 4096  # random numbers of one stream
 
 
 class Streams:
-    """One random stream a key; row i of everything drawn depends on key i and on the order of calls alone."""
+    """One random stream per key. Row i of all results depends only on key i and the order of calls."""
 
     def __init__(self, keys: Sequence[str], device: torch.device) -> None:
         self._generators = [np.random.default_rng(_seed_of(key)) for key in keys]
@@ -33,20 +33,20 @@ class Streams:
         return self._pool[:, start : self._used].reshape(-1, *shape)
 
     def uniform(self, low: float | Tensor, high: float | Tensor, *shape: int) -> Tensor:
-        """(B, *shape), (B, 1) without a shape: parameters broadcast against points (B, N)."""
+        """Returns (B, *shape) numbers from low to high; (B, 1) without a shape, to broadcast with (B, N)."""
         return low + (high - low) * self._take(*(shape or (1,)))
 
     def normal(self, mean: float | Tensor, spread: float, *shape: int) -> Tensor:
-        """(B, *shape), cut at 2.5 spreads: nobody's heart lies in their neck."""
+        """Returns (B, *shape) normal numbers, clipped at 2.5 spreads so that the anatomy stays plausible."""
         standard: Tensor = torch.special.ndtri(self._take(*(shape or (1,))))
         return mean + spread * standard.clamp(-2.5, 2.5)
 
     def chance(self, probability: float | Tensor, *shape: int) -> Tensor:
-        """(B, *shape), (B, 1) without a shape: bool."""
+        """Returns (B, *shape) booleans that are true with this probability; (B, 1) without a shape."""
         return self._take(*(shape or (1,))) < probability
 
     def pixel_noise(self, side_px: int) -> Tensor:
-        """(B, side, side) standard normal, on the CPU."""
+        """Returns (B, side, side) standard normal numbers, on the CPU."""
         size = (side_px, side_px)
         noise = [generator.standard_normal(size, dtype=np.float32) for generator in self._generators]
         return torch.from_numpy(np.stack(noise))
@@ -58,7 +58,7 @@ def _seed_of(key: str) -> int:
 
 @dataclass
 class Frame:
-    """How the picture lies on the body: rotated, zoomed, shifted. Fields (B, 1); zoom > 1 shows more."""
+    """Rotation, zoom and shift of the image on the body. Fields are (B, 1); zoom > 1 shows more."""
 
     zoom: Tensor
     tilt_radians: Tensor
@@ -71,18 +71,18 @@ class Frame:
         return Frame(self.zoom[rows], self.tilt_radians[rows], self.shift_x[rows], self.shift_y[rows])
 
     def pixel_size(self, side_px: int) -> Tensor:
-        """Body units a pixel, (B, 1)."""
+        """Returns the side of a pixel (B, 1) in body units."""
         return 2 * self.zoom / side_px
 
     def body(self, side_px: int) -> tuple[Tensor, Tensor]:
-        """Body x and y of every pixel centre, (B, N) each with N = side * side."""
+        """Returns body x and y of every pixel centre, (B, N) each with N = side * side."""
         axis = (torch.arange(side_px, device=self.zoom.device, dtype=torch.float32) + 0.5) * (2 / side_px) - 1
         v, u = (grid.reshape(1, -1) for grid in torch.meshgrid(axis, axis, indexing="ij"))
         cos, sin = self.zoom * self.tilt_radians.cos(), self.zoom * self.tilt_radians.sin()
         return cos * u - sin * v + self.shift_x, sin * u + cos * v + self.shift_y
 
     def pixels(self, x: Tensor, y: Tensor, side_px: int) -> tuple[Tensor, Tensor]:
-        """Column and row (fractions of pixels) of body points, (B, P) each."""
+        """Returns fractional column and row of body points, (B, P) each."""
         cos, sin = self.tilt_radians.cos() / self.zoom, self.tilt_radians.sin() / self.zoom
         x, y = x - self.shift_x, y - self.shift_y
         u, v = cos * x + sin * y, cos * y - sin * x
@@ -90,19 +90,18 @@ class Frame:
 
 
 def n_points(length: float, side_px: int) -> int:
-    """Points that leave no gap along a line of this length (body units)."""
+    """Returns the number of points that leave no gap along a line of this length (body units)."""
     return max(4, int(np.ceil(length * side_px / 2 / Frame.SMALLEST_ZOOM)))
 
 
 def strokes(
     column: Tensor, row: Tensor, sigma_px: Tensor, amplitude: Tensor, side_px: int, widest_px: float
 ) -> Tensor:
-    """Gaussian-profiled lines through points (B, P), in pixels, as (B, side * side).
+    """Returns lines of a Gaussian profile through points (B, P), in pixels, as images (B, side * side).
 
-    Where strokes meet, the strongest wins: no knots, and the same result in any order on any device.
-    A line finer than a pixel fades instead of widening. `widest_px` bounds sigma_px, and is not measured:
-    it must not depend on what else is in the batch.
-    """
+    Where lines meet, the strongest counts, so that the result does not depend on the order or the device. A
+    line finer than a pixel fades instead of widening. `widest_px` is an upper bound of sigma_px; it is given,
+    since the result must not depend on the other images of the batch."""
     sharp = (sigma_px.square() + 0.16).sqrt()
     amplitude = amplitude * sigma_px / sharp
     reach = int(np.ceil(2 * np.hypot(widest_px, 0.4)))
@@ -126,7 +125,7 @@ def strokes(
 def body_strokes(
     frame: Frame, x: Tensor, y: Tensor, sigma: Tensor, amplitude: Tensor, side_px: int, widest: float
 ) -> Tensor:
-    """`strokes` through body points; sigma and widest in body units."""
+    """Returns `strokes` through body points, with sigma and widest in body units."""
     column, row = frame.pixels(x, y, side_px)
     sigma_px = (sigma / frame.pixel_size(side_px)).expand_as(column)
     widest_px = widest * side_px / 2 / Frame.SMALLEST_ZOOM
@@ -134,7 +133,7 @@ def body_strokes(
 
 
 def bezier(controls: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """x and y, (B, n) each, of the cubic curve with controls (B, 4, 2)."""
+    """Returns x and y, (B, n) each, of the cubic Bezier curve with control points (B, 4, 2)."""
     t = torch.linspace(0, 1, n, device=controls.device)[:, None]
     s = 1 - t
     a, b, c, d = (controls[:, None, i] for i in range(4))
@@ -143,10 +142,10 @@ def bezier(controls: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def pick(per_lung: Tensor, on_right: Tensor) -> Tensor:
-    """A parameter (B, 2) of the two lungs, picture left and right, at points (B, N)."""
+    """Returns a parameter (B, 2) of the lungs, left and right in the image, at points (B, N)."""
     return torch.where(on_right, per_lung[:, 1:2], per_lung[:, 0:1])
 
 
 def soft_step(x: Tensor, softness: Any) -> Tensor:
-    """0 to 1 across x = 0, over a distance of about four softnesses."""
+    """Returns a step from 0 to 1 at x = 0, about four times `softness` wide."""
     return torch.sigmoid(x / softness)

@@ -1,7 +1,7 @@
-"""The pneumothorax: air between chest wall and lung, as a crescent in the lung's own polar coordinates.
+"""The pneumothorax: air between chest wall and lung, a crescent in polar coordinates of the lung.
 
-Legend as in frame.py. Angles: 0 apex, pi/2 lateral, pi base; radius 1 at the chest wall.
-"""
+Shapes and units are those of frame.py. The angle is 0 at the apex, pi/2 laterally and pi at the base; the
+radius is 1 at the chest wall."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pneumo.data.phantom.chest import Lungs, Vessels
-from pneumo.data.phantom.frame import MM, Frame, Streams
+from pneumo.data.phantom.frame import MM, Frame, Streams, pick
 
 ANGLES = 180  # steps of the quadrature that turns an area into a thickness
 DEEPEST = 0.85  # of the lung's radius
@@ -17,10 +17,8 @@ DEEPEST = 0.85  # of the lung's radius
 
 @dataclass
 class Pneumothorax:
-    """Thickness over angle: bumps (B, 3) with centers, half-widths and heights, on one side only.
-
-    Parabolas, since the lung's edge must stay convex: a steeper bump would dent it.
-    """
+    """Thickness of the air over the angle, in one lung: three parabolas with centers, half-widths and heights
+    (B, 3). Steeper curves would dent the lung's edge, which must stay convex."""
 
     on_right: Tensor
     center: Tensor
@@ -33,7 +31,7 @@ class Pneumothorax:
     def draw(
         cls, lungs: Lungs, frame: Frame, image: Streams, area: Tensor, on_right: Tensor
     ) -> "Pneumothorax":
-        """`area` (B, 1) is the share of the image to cover, as far as the lung has room for it."""
+        """Draws lesions that cover a share `area` (B, 1) of the image, or as much as the lung allows."""
         kind = image.uniform(0.0, 1.0)
         apical, lateral = kind < 0.75, (kind >= 0.75) & (kind < 0.95)
         main = torch.where(
@@ -41,10 +39,10 @@ class Pneumothorax:
             image.normal(0.30, 0.25),
             torch.where(lateral, image.normal(1.25, 0.25), image.normal(2.0, 0.12)),
         )
-        # A second bump runs down the wall from the first; a third lies anywhere along it.
+        # The second lies next to the first along the wall, the third anywhere.
         second = main + image.uniform(0.6, 1.4) * torch.where(main > 1.6, -1.0, 1.0)
         third = image.uniform(-0.5, 2.2)
-        # The larger, the longer: small ones are short rather than thinner than a line.
+        # Large lesions are longer; small ones are short rather than thinner than a line.
         spread = (area / 0.008).pow(0.35).clamp(0.45, 1.7)
         heights = [
             torch.ones_like(main),
@@ -63,7 +61,7 @@ class Pneumothorax:
         return lesion
 
     def thickness(self, angle: Tensor) -> Tensor:
-        """Of the air, as a share of the lung's radius, (B, N)."""
+        """Returns the thickness (B, N) of the air, as a share of the lung's radius."""
         total = torch.zeros_like(angle)
         for k in range(3):
             z = (angle - self.center[:, k : k + 1]) / self.width[:, k : k + 1]
@@ -71,11 +69,11 @@ class Pneumothorax:
         return total.clamp(max=DEEPEST)
 
     def _fit(self, lungs: Lungs, area: Tensor) -> Tensor:
-        """The factor (B, 1) on all heights at which the crescent has this area (body units), by bisection."""
+        """Returns the factor (B, 1) on all heights that gives the crescent this area (body units)."""
         angle = torch.linspace(-1.6, 3.14, ANGLES, device=area.device).expand(len(area), -1).contiguous()
         on_right = self.on_right.expand_as(angle)
         wall = lungs.outline(angle, on_right)
-        ellipse = _side(lungs.half_width, self.on_right) * _side(lungs.half_height, self.on_right)
+        ellipse = pick(lungs.half_width, self.on_right) * pick(lungs.half_height, self.on_right)
         step = (3.14 + 1.6) / (ANGLES - 1)
         height, low, high = self.height, torch.zeros_like(area), torch.full_like(area, 3.0)
         radii = (torch.arange(5, device=area.device) + 0.5) / 5
@@ -87,7 +85,7 @@ class Pneumothorax:
             covered = torch.zeros_like(area)
             for ring in radii:
                 radius = wall * (1 - depth * ring)
-                x, y = _place(lungs, radius, angle, self.on_right)
+                x, y = _polar_to_body(lungs, radius, angle, self.on_right)
                 above = y < lungs.diaphragm(x, on_right)
                 covered = covered + (above * radius * wall * depth / len(radii)).sum(1, keepdim=True)
             too_small = covered * ellipse * step < area
@@ -96,16 +94,17 @@ class Pneumothorax:
         return (low + high) / 2
 
     def collapse(self, vessels: Vessels, lungs: Lungs, rows: Tensor) -> None:
-        """Moves the vessels of these rows to where the lung has drawn them in."""
+        """Moves the vessels of these rows inwards with the collapsed lung."""
         x, y = vessels.x[rows], vessels.y[rows]
         on_right = x > 0
         across, down = lungs.relative(x, y, on_right)
         left = 1 - self.thickness(torch.atan2(across, -down)) * (on_right == self.on_right)
-        lateral, vessels.y[rows] = _at(lungs, across * left, down * left, on_right)
+        lateral, vessels.y[rows] = _axes_to_body(lungs, across * left, down * left, on_right)
         vessels.x[rows] = torch.where(on_right, lateral, -lateral)
 
     def paint(self, lungs: Lungs, frame: Frame, side_px: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask (bool), share of air (0 to 1, soft-edged) and attenuation of the pleural line, (B, N) each."""
+        """Returns the mask (bool), the share of air (0 to 1, soft-edged) and the attenuation of the pleural
+        line, (B, N) each."""
         x, y = frame.body(side_px)
         on_right = self.on_right.expand_as(x)
         here = ((x > 0) == self.on_right).float()
@@ -115,8 +114,8 @@ class Pneumothorax:
         from_line = r - (1 - depth)
         # How far one unit of radius goes in the body, along the ray from the lung's center.
         across, down = lungs.relative(x, y, on_right)
-        away = (across * _side(lungs.half_width, self.on_right)).square()
-        away = (away + (down * _side(lungs.half_height, self.on_right)).square()).sqrt() / r.clamp(min=0.05)
+        away = (across * pick(lungs.half_width, self.on_right)).square()
+        away = (away + (down * pick(lungs.half_height, self.on_right)).square()).sqrt() / r.clamp(min=0.05)
 
         membership = torch.minimum(torch.minimum(from_line, 1 - r) * away, above)
         mask = (membership > 0) & (depth > 0)
@@ -131,22 +130,18 @@ class Pneumothorax:
         sigma = 0.7 * MM
         sharp = (sigma**2 + (0.42 * pixel).square()).sqrt()
         line = torch.exp(-0.5 * (from_line * away / sharp).square()) * (sigma / sharp)
-        # Where the air thins out, the line runs into the chest wall and is lost.
+        # Where the air is thin, the line meets the chest wall and disappears.
         line = line * (depth * away / (1.5 * MM)).clamp(0, 1) * dry
         return mask, air, self.line * line
 
 
-def _side(per_lung: Tensor, on_right: Tensor) -> Tensor:
-    return torch.where(on_right, per_lung[:, 1:2], per_lung[:, 0:1])
+def _axes_to_body(lungs: Lungs, across: Tensor, down: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the distance from the spine and y of a point in the lung's axes: the inverse of `relative`."""
+    from_center = down * pick(lungs.half_height, on_right)
+    x = across * pick(lungs.half_width, on_right) + pick(lungs.shear, on_right) * from_center
+    return x + pick(lungs.center_x, on_right), from_center + pick(lungs.center_y, on_right)
 
 
-def _at(lungs: Lungs, across: Tensor, down: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
-    """Lateral distance from the spine and y of a place in the lung's own axes: the inverse of `relative`."""
-    from_center = down * _side(lungs.half_height, on_right)
-    x = across * _side(lungs.half_width, on_right) + _side(lungs.shear, on_right) * from_center
-    return x + _side(lungs.center_x, on_right), from_center + _side(lungs.center_y, on_right)
-
-
-def _place(lungs: Lungs, radius: Tensor, angle: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
-    """As `_at`, from radius (times the wall's) and angle."""
-    return _at(lungs, radius * angle.sin(), -radius * angle.cos(), on_right)
+def _polar_to_body(lungs: Lungs, radius: Tensor, angle: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the same of a radius, 1 at the ellipse of the lung's axes, and an angle."""
+    return _axes_to_body(lungs, radius * angle.sin(), -radius * angle.cos(), on_right)

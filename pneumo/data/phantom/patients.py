@@ -1,4 +1,4 @@
-"""The phantom's study table: who was imaged how often, and who has a pneumothorax."""
+"""The table of the phantom's images: patients, labels, views, ages and sexes."""
 
 from statistics import NormalDist
 
@@ -8,12 +8,12 @@ import pandas as pd
 POSITIVE_SHARE = 0.2215
 PATIENTS_PER_IMAGE = 6171 / 12047
 SINGLE_IMAGE_PATIENTS = 4219 / 6171
-# Two images and more follow k^-2 exp(-k / 16.8), up to 61: their mean is the real 4.01, and with the mean
-# labels below the prevalence comes out as the real one.
+# The share of patients with k >= 2 images is k^-2 exp(-k / 16.8), up to 61. Their mean is the real 4.01, and
+# with the mean labels below the prevalence is the real one.
 MOST_IMAGES, COUNT_EXPONENT, COUNT_DECAY = 61, 2.0, 16.8
 
-# Mean label of a patient's images by how many there are, and how alike one patient's labels are:
-# beta-binomial, calibrated on the 600 patients with both labels and on what remembering patients scores.
+# Mean label of a patient's images by their number, and the concentration of the beta-binomial distribution of
+# labels, calibrated on the 600 patients with both labels and on the AUROC of recognising patients.
 MEAN_LABEL_UP_TO = ((1, 0.026), (3, 0.12), (7, 0.33), (15, 0.47), (MOST_IMAGES, 0.71))
 LABEL_CONCENTRATION = 1.7
 
@@ -27,11 +27,10 @@ SMALLEST_AREA, LARGEST_AREA = 0.0004, 0.15
 
 
 def studies(n_images: int, seed: int) -> pd.DataFrame:
-    """One row an image, patients and labels clustered as in SIIM-ACR.
+    """Returns a table of one row per image, with patients and labels clustered as in SIIM-ACR.
 
-    Columns: image_id, patient_id (str), label (0/1, exactly round(.2215 n) ones), view ('AP'|'PA'),
-    age (years), sex ('F'|'M'), area (share of the image the lesion covers, 0 for negatives), tube (0/1).
-    """
+    Columns: image_id, patient_id (str), label (0/1, exactly round(.2215 n) ones), view ('AP'|'PA'), age
+    (years), sex ('F'|'M'), area (share of the image the lesion covers, 0 for negatives), tube (0/1)."""
     if n_images < 1:
         raise ValueError(f"the phantom needs at least one image, got n_images={n_images}")
     rng = np.random.default_rng([seed, n_images])
@@ -72,7 +71,7 @@ def studies(n_images: int, seed: int) -> pd.DataFrame:
 
 
 def _images_per_patient(n_images: int) -> np.ndarray:
-    """Images of each patient, (patients,), summing to n_images: the distribution's quantiles, not a draw."""
+    """Returns the number of images of each patient, which are quantiles of the distribution."""
     n_patients = max(1, round(n_images * PATIENTS_PER_IMAGE))
     sizes = np.arange(1, MOST_IMAGES + 1)
     chance = np.where(sizes == 1, 0.0, sizes**-COUNT_EXPONENT * np.exp(-sizes / COUNT_DECAY))
@@ -94,7 +93,7 @@ def _images_per_patient(n_images: int) -> np.ndarray:
 
 
 def _labels(patient: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0/1 labels, (images,): a risk for each patient; one shift of all log-odds makes the total exact."""
+    """Returns 0/1 labels (images,) by the risk of each patient, with an exact total."""
     bounds, means = zip(*MEAN_LABEL_UP_TO, strict=True)
     mean = np.array(means)[np.searchsorted(bounds, counts)]
     risk = rng.beta(mean * LABEL_CONCENTRATION, (1 - mean) * LABEL_CONCENTRATION)[patient]
@@ -106,7 +105,7 @@ def _labels(patient: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -
 
 
 def _areas(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Lesion areas, (n,): shuffled quantiles, so that every seed has the same mixture of small and large."""
+    """Returns shuffled quantiles (n,) of the lesion areas, so that all seeds have the same areas."""
     log_area = NormalDist(np.log(MEDIAN_AREA), LOG_AREA_SPREAD)
     areas = np.exp([log_area.inv_cdf((i + 0.5) / n) for i in range(n)])
     return rng.permutation(np.clip(areas, SMALLEST_AREA, LARGEST_AREA))

@@ -1,72 +1,56 @@
-"""What every source of images has in common. Nothing is decoded here, and neither torch nor Pillow is
-imported before a source is called."""
+"""Base classes of the data sources. A source reads and checks tables; it decodes no image."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from pneumo.data.cohort import CORE, Cohort
-from pneumo.data.decode.lesion_rle import NO_LESION
-from pneumo.data.tables import known, need_columns, sexes, years
+from pneumo.data.tables import need_columns
 from pneumo.data.validate import validate_draft, with_patients
-from pneumo.errors import InputError
-
-if TYPE_CHECKING:
-    from pneumo.data.decode.images import FilePixels
-
-SPLITS = ("patient", "image", "column", "folds")
-NORMALISE = ("half", "train", "none", "imagenet")
-ON_ERROR = ("raise", "skip")
+from pneumo.errors import InputError, check_settings
 
 
 @dataclass(kw_only=True)
 class Source:
-    """What all sources share; `conf/data/_shared.yaml` says what each field means."""
+    """Settings of all data sources, which `conf/data/_shared.yaml` describes."""
 
-    image_side_px: int
-    split: str = "patient"
-    split_seed: int = 0
+    image_side_px: int = field(metadata={"at_least": 8})
+    split: str = field(default="patient", metadata={"one_of": ("patient", "image", "column", "folds")})
+    split_seed: int = field(default=0, metadata={"at_least": 0})
     split_column: str | None = None
-    folds: int = 5
-    fold: int = 0
-    normalise: str = "half"
-    num_workers: int = 4
+    folds: int = field(default=5, metadata={"at_least": 3})
+    fold: int = field(default=0, metadata={"at_least": 0})
+    normalise: str = field(default="half", metadata={"one_of": ("half", "train", "none", "imagenet")})
+    num_workers: int = field(default=4, metadata={"at_least": 0})
     patients_csv: str | None = None
-    on_error: str = "raise"
+    on_error: str = field(default="raise", metadata={"one_of": ("raise", "skip")})
     store_dir: str = "stores"
 
     def __post_init__(self) -> None:
-        need_choice("split", self.split, SPLITS)
-        need_choice("normalise", self.normalise, NORMALISE)
-        need_choice("on_error", self.on_error, ON_ERROR)
-        for name, smallest in (("image_side_px", 8), ("split_seed", 0), ("folds", 3), ("num_workers", 0)):
-            need_whole(name, getattr(self, name), smallest)
-        need_whole("fold", self.fold, 0)
+        check_settings("data", self)
         if self.fold >= self.folds:
             raise InputError(f"data.fold is {self.fold}, must be below data.folds={self.folds}")
         if self.split == "column" and not self.split_column:
             raise InputError(
-                "data.split=column needs data.split_column, the column that says train, val or test"
+                "data.split=column needs data.split_column, the column that holds train, val or test"
             )
 
     def __call__(self) -> Cohort:
-        """Read and check the tables; nothing is decoded. Raises InputError."""
+        """Reads and checks the tables and returns the cohort. Raises InputError."""
         raise NotImplementedError
 
-    def _finished(self, cohort: Cohort) -> Cohort:
-        """Add the patients of `patients_csv`."""
-        if self.patients_csv is not None:
-            path = cohort.root / Path(self.patients_csv).expanduser()
-            table, notes = with_patients(cohort.table, path)
-            cohort = replace(cohort, table=table, notes=cohort.notes + notes)
-        return cohort
+    def _with_patients_csv(self, cohort: Cohort) -> Cohort:
+        """Returns the cohort with the patients, views, ages and sexes of `patients_csv`, if that is set."""
+        if self.patients_csv is None:
+            return cohort
+        table, notes = with_patients(cohort.table, cohort.root / Path(self.patients_csv).expanduser())
+        return replace(cohort, table=table, notes=cohort.notes + notes)
 
     def _split_cells(self, table: pd.DataFrame, path: Path) -> dict[str, pd.Series]:
-        """The split column, if the split is by column; a table without it is refused."""
+        """Returns the split column by its name, if the split is by column. InputError: the table lacks it."""
         if self.split != "column" or self.split_column is None:
             return {}
         need_columns(table, path, [self.split_column])
@@ -75,12 +59,12 @@ class Source:
 
 @dataclass(kw_only=True)
 class OnDisk(Source):
-    """A folder of pictures; every path in its tables is relative to `root` and stays under it."""
+    """Base class of the sources that read a folder of images; paths in tables are relative to `root`."""
 
     root: str
 
     def folder(self) -> Path:
-        """The root, which must be there."""
+        """Returns the root. InputError: it does not exist, is no folder or may not be read."""
         folder = Path(self.root).expanduser()
         if not os.path.isdir(folder):  # noqa: PTH112, is_dir raises where a folder above may not be read
             there = os.path.lexists(folder)
@@ -89,52 +73,32 @@ class OnDisk(Source):
             raise InputError(f"data.root: {folder} may not be read")
         return folder
 
-    def _from_draft(
+    def draft(self, table: pd.DataFrame, file: str, image: pd.Series) -> pd.DataFrame:
+        """Returns the columns that every cohort has, for the rows of a table, with unknown patients, views,
+        ages and sexes. The caller adds `image_id`, `label` ("0" or "1") and what else it knows.
+
+        `file` is the name of the table under the root, and `image` has the paths of the images."""
+        unknown = pd.Series(np.nan, index=table.index, dtype=object)
+        columns = dict.fromkeys(("patient_id", "view", "age", "sex"), unknown)
+        columns |= self._split_cells(table, self.folder() / file)
+        return pd.DataFrame({"image": image, "file": file, "row": table.index, **columns})
+
+    def cohort(
         self, name: str, draft: pd.DataFrame, label_name: str, rle_side_px: int | None = None
     ) -> Cohort:
+        """Checks the rows of a draft (see `validate_draft`) and returns them as a cohort. `label_name` is
+        what messages call the label; `rle_side_px` is the side of the images that run-length codes refer to,
+        if it is not that of each image. Raises InputError."""
+        from pneumo.data.decode.images import FilePixels, ImageFile  # imports Pillow
+
         root = self.folder()
-        by_column = [self.split_column] if self.split == "column" and self.split_column else []
+        columns = [*CORE, *([self.split_column] if self.split == "column" and self.split_column else [])]
         table, notes, skipped = validate_draft(draft, root, label_name, self.on_error)
-        pixels = _files(root, table, rle_side_px)
-        return self._finished(Cohort(name, table[[*CORE, *by_column]], pixels, root, notes, skipped))
-
-    def _draft(self, table: pd.DataFrame, file: str, image: pd.Series) -> pd.DataFrame:
-        """The columns that every draft has, for the rows of a table; what a source knows more, it adds."""
-        unknown = pd.Series(np.nan, index=table.index, dtype=object)
-        described = dict.fromkeys(("patient_id", "view", "age", "sex"), unknown)
-        by_column = self._split_cells(table, self.folder() / file)
-        return pd.DataFrame({"image": image, "file": file, "row": table.index, **described, **by_column})
-
-
-def _files(root: Path, table: pd.DataFrame, rle_side_px: int | None) -> "FilePixels":
-    from pneumo.data.decode.images import FilePixels, ImageFile
-
-    masks = table["mask"] if "mask" in table else [None] * len(table)
-    codes = table["rle"] if "rle" in table else [()] * len(table)
-    return FilePixels(
-        root,
-        [
+        masks = table["mask"] if "mask" in table else [None] * len(table)
+        codes = table["rle"] if "rle" in table else [()] * len(table)
+        files = [
             ImageFile(image, mask if isinstance(mask, str) else None, rle, rle_side_px)
             for image, mask, rle in zip(table["image"], masks, codes, strict=True)
-        ],
-    )
-
-
-def need_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f'data.{name} is "{value}", must be one of: {", ".join(choices)}')
-
-
-def need_whole(name: str, value: object, smallest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-        raise InputError(f'data.{name} is "{value}", must be a whole number of at least {smallest}')
-
-
-def _has_lesion(codes: pd.Series) -> pd.Series:
-    return (~codes.isin(list(NO_LESION))).map({True: "1", False: "0"})
-
-
-def _described(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
-    """View, age and sex from the named columns, where the table has them."""
-    readers = {"view": known, "age": years, "sex": sexes}
-    return {role: readers[role](table[column]) for role, column in columns.items() if column in table}
+        ]
+        pixels = FilePixels(root, files)
+        return self._with_patients_csv(Cohort(name, table[columns], pixels, root, notes, skipped))

@@ -1,7 +1,7 @@
-"""Radiographs that are drawn, not read: the data set of a fresh checkout."""
+"""The phantom: synthetic radiographs, which need no download."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +9,16 @@ import pandas as pd
 
 from pneumo.data.cohort import CORE, Cohort, Digests, PixelBlock
 from pneumo.data.contents import hash_of
-from pneumo.data.sources.base import Source, need_whole
-from pneumo.errors import InputError
+from pneumo.data.sources.base import Source
 
 
 @dataclass(kw_only=True)
 class Phantom(Source):
-    """Drawn radiographs with SIIM's statistics: no download, the same for the same seed."""
+    """Synthetic radiographs with the statistics of SIIM-ACR, the same for the same seed."""
 
-    n_images: int = 2800
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 64 <= self.image_side_px <= 1024:
-            raise InputError(
-                f"data.image_side_px is {self.image_side_px}; the phantom is drawn from 64 to 1024"
-            )
-        need_whole("n_images", self.n_images, 20)
-        need_whole("seed", self.seed, 0)
+    image_side_px: int = field(metadata={"at_least": 64, "at_most": 1024})
+    n_images: int = field(default=2800, metadata={"at_least": 20})
+    seed: int = field(default=0, metadata={"at_least": 0})
 
     def __call__(self) -> Cohort:
         from pneumo.data import phantom
@@ -36,29 +27,29 @@ class Phantom(Source):
         rows = pd.Series(np.arange(1, len(studies) + 1), index=studies.index)
         by_column = self._split_cells(studies, Path("phantom"))
         table = studies.assign(where="phantom row " + rows.map("{:,}".format))[[*CORE, *by_column]]
-        drawn = PhantomPixels(studies, self.seed)
-        naming = f"phantom {phantom.VERSION} {self.seed} {self.n_images}"  # one id, other pictures
-        cohort = Cohort("phantom", table.reset_index(drop=True), drawn, namespace=naming)
-        return self._finished(cohort)
+        pixels = PhantomPixels(studies, self.seed)
+        namespace = f"phantom {phantom.VERSION} {self.seed} {self.n_images}"  # ids recur with other images
+        cohort = Cohort("phantom", table.reset_index(drop=True), pixels, namespace=namespace)
+        return self._with_patients_csv(cohort)
 
 
 @dataclass(frozen=True)
 class PhantomPixels:
-    """Pixels that are drawn, not read."""
+    """The images of the phantom's studies, drawn when they are needed."""
 
     studies: pd.DataFrame
     seed: int
 
     def digests(self, store_dir: Path | None = None) -> Digests:
-        """(N, 2), of the drawing's version, its seed and every figure of a row."""
+        """Returns hashes (N, 2) of the phantom's version, the seed and all values of a row."""
         from pneumo.data import phantom
 
-        drawn = f"phantom {phantom.VERSION} {self.seed}"
-        pictures = [hash_of(f"{drawn} {row}".encode()) for row in self.studies.itertuples(False, None)]
-        return np.column_stack([pictures, np.where(self.studies["area"] > 0, pictures, 0)])
+        version = f"phantom {phantom.VERSION} {self.seed}"
+        images = [hash_of(f"{version} {row}".encode()) for row in self.studies.itertuples(False, None)]
+        return np.column_stack([images, np.where(self.studies["area"] > 0, images, 0)])
 
     def blocks(self, side_px: int) -> Iterator[PixelBlock]:
-        """All rows, in row order."""
+        """Yields all rows, in order."""
         from pneumo.data import phantom
 
         for pixels, masks in phantom.draw(self.studies, side_px, self.seed):
@@ -66,9 +57,9 @@ class PhantomPixels:
             yield PixelBlock(pixels, masks[has_mask], has_mask, {})
 
     def files(self) -> Sequence[str]:
-        """None."""
+        """Returns no files."""
         return ()
 
     def at(self, rows: Sequence[int]) -> "PhantomPixels":
-        """These rows alone."""
+        """Returns the images of these rows."""
         return replace(self, studies=self.studies.iloc[list(rows)])

@@ -1,6 +1,5 @@
-"""SIIM-ACR, as its PNG release and as the DICOM files and run-length codes it was first released as."""
+"""SIIM-ACR: its PNG release, and its first release as DICOM files with run-length codes."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -9,28 +8,17 @@ import pandas as pd
 from pneumo.data.cohort import Cohort
 from pneumo.data.decode.body_part import names_chest
 from pneumo.data.files import find_files
-from pneumo.data.sources.base import OnDisk, _has_lesion
-from pneumo.data.tables import known, need_columns, read_table, sexes, years
-from pneumo.data.validate import LABELS, path_problems
+from pneumo.data.sources.base import OnDisk
+from pneumo.data.tables import need_columns, read_patients, read_table
+from pneumo.data.validate import LABELS, label_of_codes, path_problems
 from pneumo.errors import InputError, listed, one_line
-
-Places = Mapping[str, Sequence[str]]  # where the files of an image id lie
 
 SIIM_SIDE_PX = 1024
 
 
-def table_path(path: Path) -> Path:
-    """The table, which may lie there gzipped."""
-    zipped = path.with_name(path.name + ".gz")
-    return zipped if zipped.is_file() and not path.exists() else path
-
-
 def read_rle(path: Path) -> pd.DataFrame:
-    """The annotations, a row a lesion, with the columns ImageId and EncodedPixels.
-
-    The file has several rows an image, a space before its second column's name (in some copies before
-    the codes), and in some copies a byte-order mark or no header.
-    """
+    """Reads the annotations: one row per lesion, with the columns ImageId and EncodedPixels. Copies of the
+    file may have a byte-order mark, no header, or spaces before names and codes."""
     table = read_table(path)
     if "EncodedPixels" not in table.columns and len(table.columns) == 2:
         table = read_table(path, names=("ImageId", "EncodedPixels"))
@@ -38,115 +26,97 @@ def read_rle(path: Path) -> pd.DataFrame:
     return table
 
 
-def doubled(ids: pd.Series, places: Places) -> pd.Series:
-    """What is wrong with images whose file lies in two folders: nobody can say which is meant."""
-    said: dict[str, str] = {
-        image: f"{image}.dcm lies in {len(files)} folders: {' and '.join(files[:2])}"
-        for image, files in places.items()
-        if len(files) > 1
-    }
-    return ids.map(lambda image: said.get(image, ""))
-
-
-def unnamed(ids: pd.Series, places: Places, table: str) -> tuple[str, ...]:
-    """What to say of files that no row names."""
-    if not (left := sorted(set(places) - set(ids))):
-        return ()
-    return (f"{len(left):,} images have no row in {table}, e.g. {one_line(places[left[0]][0])}",)
-
-
 def with_headers(draft: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """What the headers of the files that are there say, and what to say of it.
-
-    A file that leads out of the root is not opened.
-    """
-    from pneumo.data.decode.dicom import Header, headers  # costs half a second, which others need not pay
+    """Returns the draft with patient, view, age, sex and problems from the headers of its files, and notes
+    for the user. Files that are missing or outside the root are not opened."""
+    from pneumo.data.decode.dicom import Header, headers  # takes half a second to import
 
     files = draft["image"].drop_duplicates()
     files = files[path_problems(root, files) == ""]
     names = [field.name for field in fields(Header)]
-    header = pd.DataFrame(headers(root, list(files)), index=files, columns=names)
-    said = header.reindex(draft["image"]).fillna("").set_index(draft.index)
+    read = pd.DataFrame(headers(root, list(files)), index=files, columns=names)
+    header = read.reindex(draft["image"]).fillna("").set_index(draft.index)
     draft = draft.assign(
-        patient_id=known(said["patient_id"]),
-        view=known(said["view"]),
-        age=years(said["age"]),
-        sex=sexes(said["sex"]),
-        problem=draft["problem"].where(draft["problem"] != "", said["problem"]),
+        problem=draft["problem"].where(draft["problem"] != "", header["problem"]),
+        **read_patients(header, patient_id="patient_id", view="view", age="age", sex="sex"),
     )
-    return draft, _other_parts(header["body_part"])
-
-
-def _other_parts(parts: pd.Series) -> tuple[str, ...]:
-    """Many a chest is filed under another name, so this is said, not refused."""
-    other = parts[(parts != "") & ~parts.map(names_chest)]
-    if other.empty:
-        return ()
-    names = ", ".join(
-        f"{one_line(str(part))} ({count:,})" for part, count in other.value_counts().head(5).items()
-    )
-    return (f"{len(other):,} headers name another body part than the chest: {names}",)
+    # a note, not an error: many chest radiographs are filed under another name
+    other = read["body_part"][(read["body_part"] != "") & ~read["body_part"].map(names_chest)]
+    most = other.value_counts().head(5).items()
+    parts = ", ".join(f"{one_line(str(part))} ({count:,})" for part, count in most)
+    return draft, (f"{len(other):,} headers name another body part than the chest: {parts}",) if parts else ()
 
 
 @dataclass(kw_only=True)
 class SiimPng(OnDisk):
-    """The PNG release of SIIM-ACR; its own division is the column `release` (train, test)."""
+    """The PNG release of SIIM-ACR, whose column `release` is the division it was published in: train or
+    test."""
 
     def __call__(self) -> Cohort:
-        parts = []
+        drafts = []
         for release in ("train", "test"):
             path = self.folder() / f"stage_1_{release}_images.csv"
             table = read_table(path)
             need_columns(table, path, ["new_filename", "ImageId", "has_pneumo"])
             table["release"] = release
             positive = table["has_pneumo"].map(LABELS) == 1
-            parts.append(
-                self._draft(table, path.name, image="png_images/" + table["new_filename"]).assign(
+            drafts.append(
+                self.draft(table, path.name, image="png_images/" + table["new_filename"]).assign(
                     image_id=table["ImageId"],
-                    label=table["has_pneumo"],  # never the file name, which gives it away
+                    label=table["has_pneumo"],  # not from the file name, which has it too
                     mask=("png_masks/" + table["new_filename"]).where(positive),
                 )
             )
-        return self._from_draft("siim_png", pd.concat(parts, ignore_index=True), "has_pneumo")
+        return self.cohort("siim_png", pd.concat(drafts, ignore_index=True), "has_pneumo")
 
 
 @dataclass(kw_only=True)
 class SiimDicom(OnDisk):
-    """SIIM-ACR as first released: DICOM files in folders of any depth, each named by its ImageId, and a table
-    of run-length codes. Patient, view, age and sex come from the headers."""
+    """The first release of SIIM-ACR: DICOM files named by ImageId, in folders of any depth below `images`,
+    and a table of run-length codes, which may be gzipped. Patient, view, age and sex come from the
+    headers."""
 
     images: str
     table: str
 
     def __call__(self) -> Cohort:
-        path = table_path(self.folder() / self.table)
+        path = self.folder() / self.table
+        if not path.exists() and (zipped := path.with_name(path.name + ".gz")).is_file():
+            path = zipped
         table = read_rle(path)
-        places, closed = self._places()
+        paths, notes = self._paths()
         ids, codes = table["ImageId"], table["EncodedPixels"]
-        nowhere = f"{self.images}/**/"
-        image = ids.map(lambda name: places.get(name, [f"{nowhere}{name}.dcm"])[0] if name else "")
-        draft = self._draft(table, path.name, image).assign(
-            image_id=ids, rle=codes, label=_has_lesion(codes), problem=doubled(ids, places)
+        image = ids.map(lambda name: paths.get(name, [f"{self.images}/**/{name}.dcm"])[0] if name else "")
+        twice = {
+            name: f"{name}.dcm lies in {len(files)} folders: {' and '.join(files[:2])}"
+            for name, files in paths.items()
+            if len(files) > 1
+        }
+        problem = ids.map(lambda name: twice.get(name, ""))
+        draft = self.draft(table, path.name, image).assign(
+            image_id=ids, rle=codes, label=label_of_codes(codes), problem=problem
         )
-        draft, other_parts = with_headers(draft, self.folder())
-        cohort = self._from_draft("siim_dicom", draft, "EncodedPixels", SIIM_SIDE_PX)
-        notes = (*closed, *unnamed(ids, places, path.name), *other_parts)
-        return replace(cohort, notes=notes + cohort.notes)
+        draft, header_notes = with_headers(draft, self.folder())
+        cohort = self.cohort("siim_dicom", draft, "EncodedPixels", SIIM_SIDE_PX)
+        if left := sorted(set(paths) - set(ids)):
+            example = one_line(paths[left[0]][0])
+            notes += (f"{len(left):,} images have no row in {path.name}, e.g. {example}",)
+        return replace(cohort, notes=notes + header_notes + cohort.notes)
 
-    def _places(self) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-        """Where the file of each image id lies, and what to say of folders that were not looked into."""
+    def _paths(self) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+        """Returns the paths of the files of each image id, and notes on folders that may not be read."""
         root = self.folder()
         if Path(self.images).is_absolute():
             raise InputError(f'data.images is "{self.images}", must be relative to data.root')
         if not (root / self.images).is_dir():
             raise InputError(f'data.images: no folder "{self.images}" in {root}')
         there = find_files(root, self.images, ".dcm")
-        closed = tuple(f"not looked into: {one_line(folder)}" for folder in there.closed)
+        closed = tuple(f"folder may not be read: {one_line(folder)}" for folder in there.closed)
         if closed and self.on_error == "raise":
-            raise InputError(listed(f"{root}: {len(closed):,} folders could not be looked into:", closed))
+            raise InputError(listed(f"{root}: {len(closed):,} folders may not be read:", closed))
         if not there.files:
             raise InputError(f'data.images: no .dcm file below "{self.images}" in {root}')
-        places: dict[str, list[str]] = {}
+        paths: dict[str, list[str]] = {}
         for file in there.files:
-            places.setdefault(Path(file).stem, []).append(file)
-        return places, closed
+            paths.setdefault(Path(file).stem, []).append(file)
+        return paths, closed
