@@ -187,4 +187,4 @@ def test_a_process_that_fails_ends_all_with_its_own_error(workdir, stores, monke
 def test_what_is_wrong_is_said_once(workdir, stores):
     done = typed(2, "data.image_side_px=32", folder=workdir / "two")
     assert done.returncode != 0
-    assert done.stderr.count("the phantom is drawn from 64 to 1024") == 1
+    assert done.stderr.count("data.image_side_px must be at least 64") == 1
