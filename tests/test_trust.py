@@ -271,7 +271,7 @@ def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train,
         *("fit.pictures=false",),
         data="phantom",
     )
-    with pytest.raises(InputError, match="there are runs of 2 data sets") as asked:
+    with pytest.raises(InputError, match="There are runs of 2 data sets") as asked:
         query.best_run()
     assert query.best_run("table") == one
     assert query.best_run("phantom") == other
