@@ -19,8 +19,8 @@ RescoredRuns = Mapping[str, RescoredRun]  # by run id
 def headline(collected: CollectedRuns, rescored: RescoredRuns, tables: DecodedTables) -> list[str]:
     """The main results, one sentence each."""
     sentences = [
-        "The report trained a ResNet-50 on the radiographs of SIIM-ACR, and it did not learn. This page "
-        "shows the report's metrics beside those of runs that repeat its experiments.",
+        "The report trained a ResNet-50 on the radiographs of SIIM-ACR, and it did not learn. This page has "
+        "the report's metrics beside those of runs that repeat its experiments.",
         f"{tables.n_on_train} of the report's {len(tables.matrices)} rows were measured on its own training "
         'split, and its "ROC-AUC" is that of 0/1 predictions.',
     ]
@@ -30,8 +30,8 @@ def headline(collected: CollectedRuns, rescored: RescoredRuns, tables: DecodedTa
         n_collapsed = [sum(collapsed(pair[side]) for pair in both) for side in (0, 1)]
         better = sum(rescored[two.run_id].auroc > rescored[one.run_id].auroc for one, two in both)
         sentences.append(
-            f"{len(both)} experiments were run here both unchanged and with augment={CONTROL} (the whole "
-            f"image instead of a crop), all else equal. {n_collapsed[0]} collapsed unchanged and "
+            f"Experiments run here both unchanged and with augment={CONTROL} (the whole image instead of a "
+            f"crop), all else equal: {len(both)}. Of these, {n_collapsed[0]} collapsed unchanged and "
             f"{n_collapsed[1]} with the whole image; the whole image gave the higher AUROC in {better}."
         )
     if best := collected.recommended:
@@ -61,8 +61,8 @@ def metrics_section(collected: CollectedRuns, rescored: RescoredRuns, tables: De
         rows.append([f"here, augment={CONTROL}", *run_cells(pair.control, rescored)])
     rows.append(["recommended", *run_cells(collected.recommended, rescored)])
     text = [
-        "The runs here are evaluated on their test split (on val where the test split was not evaluated). As "
-        "in the report, an image is predicted positive from P = .5. Brackets hold 95% intervals from "
+        "The runs here are evaluated on their test split (on val where the test split was not evaluated). "
+        "As in the report, an image is predicted positive from P = .5. Brackets hold 95% intervals from "
         "resampled patients. The last but one column counts the images predicted positive, of all images, "
         "and in brackets those that are positive; hard AUROC is the AUROC of these 0/1 predictions. The "
         "report gives no AUROC of the scores. Its rows are of other images: compare whether a recipe learns "

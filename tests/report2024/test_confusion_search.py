@@ -1,4 +1,4 @@
-"""Counts behind printed figures."""
+"""The confusion matrices behind printed metrics."""
 
 from decimal import ROUND_DOWN, ROUND_HALF_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -32,7 +32,7 @@ def key(matrix):
     return matrix.split, matrix.positives, matrix.tp, matrix.fp
 
 
-def figures_of(images, positives, tp, fp):
+def exact_metrics(images, positives, tp, fp):
     """Exact, from the textbook."""
     negatives, fn = images - positives, positives - tp
     tn = negatives - fp
@@ -45,18 +45,18 @@ def figures_of(images, positives, tp, fp):
     }
 
 
-def printed(figures, rounding):
+def printed(values, rounding):
     """Four digits, trailing zeros gone, as Python prints them."""
     texts = {}
-    for name, value in figures.items():
+    for name, value in values.items():
         exact = Decimal(value.numerator) / Decimal(value.denominator)
         texts[name] = str(float(exact.quantize(Decimal("0.0001"), rounding)))
     return texts
 
 
-def prints_like(figures, row):
+def prints_like(values, row):
     """All cut off; or all rounded, half a digit up or down."""
-    cut, up, down = (printed(figures, rounding) for rounding in (ROUND_DOWN, ROUND_HALF_UP, ROUND_HALF_DOWN))
+    cut, up, down = (printed(values, rounding) for rounding in (ROUND_DOWN, ROUND_HALF_UP, ROUND_HALF_DOWN))
     return cut == row or all(row[name] in (up[name], down[name]) for name in row)
 
 
@@ -104,18 +104,18 @@ def test_the_search_finds_exactly_what_trying_every_matrix_finds(data):
     tp = data.draw(st.integers(0, positives))
     fp = data.draw(st.integers(0, images - positives))
     printing = data.draw(st.sampled_from(list(BY_HAND)))
-    row = printed(figures_of(images, positives, tp, fp), BY_HAND[printing])
+    row = printed(exact_metrics(images, positives, tp, fp), BY_HAND[printing])
     tried = {
         ("here", p, t, f)
         for p in range(1, images)
         for t in range(p + 1)
         for f in range(images - p + 1)
-        if prints_like(figures_of(images, p, t, f), row)
+        if prints_like(exact_metrics(images, p, t, f), row)
     }
     assert {key(one) for one in matching_matrices(row, {"here": images})} == tried
     assert ("here", positives, tp, fp) in tried
 
 
-def test_figures_that_no_matrix_has_are_found_nowhere():
+def test_metrics_that_no_matrix_has_are_found_nowhere():
     row = dict(ROWS[0].metrics, accuracy="0.9")
     assert matching_matrices(row, SPLITS) == []

@@ -99,11 +99,13 @@ def test_answers_are_counted_at_one_half_as_scikit_learn_counts_them(runs):
     for one in runs:
         table = pd.read_csv(io.StringIO(query.read_text(one.run_id, "predictions.csv")))
         test = table[table["split"] == "test"]
-        called = test["score"] >= 0.5
+        predicted = test["score"] >= 0.5
         found = rescore(one)
-        assert found.metrics["recall"][0] == pytest.approx(metrics.recall_score(test["label"], called))
-        assert found.metrics["accuracy"][0] == pytest.approx(metrics.accuracy_score(test["label"], called))
-        assert found.metrics["hard_auroc"][0] == pytest.approx(metrics.roc_auc_score(test["label"], called))
+        assert found.metrics["recall"][0] == pytest.approx(metrics.recall_score(test["label"], predicted))
+        assert found.metrics["accuracy"][0] == pytest.approx(metrics.accuracy_score(test["label"], predicted))
+        assert found.metrics["hard_auroc"][0] == pytest.approx(
+            metrics.roc_auc_score(test["label"], predicted)
+        )
         assert found.metrics["auroc"][0] == one.metrics["test/auroc"]
         assert found.metrics["auroc"][1] == (one.metrics["test/auroc_low"], one.metrics["test/auroc_high"])
 
@@ -159,7 +161,7 @@ def test_mlflow_that_goes_away_leaves_the_page_before_as_it_was(runs, store, mon
     assert not list(store.glob(".old*"))
 
 
-def test_a_folder_that_is_not_there_is_said_before_anything_is_read(workdir):
+def test_a_folder_that_is_not_there_is_reported_before_anything_is_read(workdir):
     with pytest.raises(InputError, match="there is no folder nowhere"):
         invoke(["report", "--out", "nowhere/report"])
     with pytest.raises(InputError, match="must be a file's name"):
@@ -175,16 +177,16 @@ def browsed(runs, store):
         pytest.skip("no chromium here: apt-get install chromium")
     invoke(["report"])
     with screenshots.a_page() as browser:
-        said, asked = [], []
-        browser.on("console", lambda message: said.append(message.text))
-        browser.on("pageerror", lambda error: said.append(str(error)))
-        browser.on("request", lambda request: asked.append(request.url))
+        messages, requests = [], []
+        browser.on("console", lambda message: messages.append(message.text))
+        browser.on("pageerror", lambda error: messages.append(str(error)))
+        browser.on("request", lambda request: requests.append(request.url))
         browser.goto((store / "report.html").as_uri())
-        yield browser, said, asked
+        yield browser, messages, requests
 
 
-def test_the_page_is_readable_at_both_widths_and_asks_nobody_for_anything(browsed, store):
-    browser, said, asked = browsed
+def test_the_page_is_readable_at_both_widths_and_requests_no_other_file(browsed, store):
+    browser, messages, requests = browsed
     for width in (400, 1400):
         browser.set_viewport_size({"width": width, "height": 900})
         assert browser.evaluate("document.documentElement.scrollWidth") == width
@@ -195,8 +197,8 @@ def test_the_page_is_readable_at_both_widths_and_asks_nobody_for_anything(browse
         assert set(browser.evaluate(boxes)) == {"auto"}
         sizes = "[...document.querySelectorAll('td, p')].map(e => parseFloat(getComputedStyle(e).fontSize))"
         assert min(browser.evaluate(sizes)) >= 13
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [(store / "report.html").as_uri()]
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [(store / "report.html").as_uri()]
     links = browser.evaluate("[...document.links].map(link => link.href)")
     assert links
     assert all("/#/experiments/" in link for link in links)
