@@ -26,6 +26,7 @@ class RunCallback:
 
     def on_start(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         """The run exists; `history` holds the epochs it is resumed after. InputError: it must not go on."""
+        self.run_id = run_id
 
     def on_epoch_end(self, epoch: int, metrics: Mapping[str, float], is_last: bool) -> None:
         """An epoch is done. PrunedError: the run shall stop."""

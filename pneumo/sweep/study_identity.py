@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pneumo.errors import InputError
+from pneumo.errors import InputError, listed
 from pneumo.runs.identity import DatasetIdentity, configuration, differing_aspects
 from pneumo.sweep.attributes import DATA, IDENTITY, SPLIT_HASH
 from pneumo.sweep.storage import StudyStorage
@@ -35,10 +35,8 @@ def begin_or_continue(
             for name, value in attributes.items():
                 study.set_user_attr(name, value)
     if differing:
-        raise InputError(
-            f"The study {study.study_name} exists with other settings; study=NAME begins another one:\n"
-            + "\n".join(f"  {line}" for line in differing)
-        )
+        heading = f"The study {study.study_name} exists with other settings; study=NAME begins another one:"
+        raise InputError(listed(heading, differing, shown=len(differing)))
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
