@@ -24,7 +24,7 @@ from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.identity import PLACES, DatasetIdentity
+from pneumo.runs.identity import PLACES
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
@@ -89,12 +89,12 @@ class FreshSeedRun(RunCallback):
         self.terminal, self.run_name = Terminal(quiet=True), name
         self.parent = storage.study.user_attrs[attributes.CONFIRM_RUN]
         self.study_id, self._storage = storage.study_id, storage
-        self.tags = {"study": storage.study.study_name, STUDY_ID: storage.study_id, **tags}
+        self.tags = {**storage.tags, **tags}
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """InputError: the data are no longer those of the study; nothing is trained on them."""
         dataset = load_dataset(source, advance)
-        refuse_other_data(self._storage, DatasetIdentity.of(dataset), dataset.split.hash)
+        refuse_other_data(self._storage, dataset)
         return dataset
 
 
@@ -113,7 +113,7 @@ def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
     experiment = experiment_of(chosen[0].user_attrs[attributes.RUN_ID]).mlflow_experiment
     tracking.connect(experiment)
     if attributes.CONFIRM_RUN not in study.user_attrs:
-        tags = {"study": name, STUDY_ID: storage.study_id, "state": "confirm"}
+        tags = {**storage.tags, "state": "confirm"}
         parent = tracking.create_parent_run(experiment, f"{name}-confirm", tags)
         study.set_user_attr(attributes.CONFIRM_RUN, parent)
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")

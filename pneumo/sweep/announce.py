@@ -33,9 +33,8 @@ def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Termi
     if left > 0:
         terminal.say("trials", f"{done}\n")
     else:
-        terminal.say(
-            "trials", f"{done}. Nothing to do{'.' if is_design else '; a larger n_trials for more.'}"
-        )
+        more = "" if is_design else "; a larger n_trials for more"
+        terminal.say("trials", f"{done}. Nothing to do{more}.")
 
 
 def print_samples(plan: StudyPlan, terminal: Terminal) -> None:

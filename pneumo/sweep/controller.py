@@ -14,7 +14,6 @@ from pneumo.display.address import hidden
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.runs import config, tracking
-from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.resume import config_hash
 from pneumo.sweep import announce, attributes, labels, results, workers
 from pneumo.sweep.ablation import AblationDesign
@@ -104,16 +103,14 @@ class StudyRun:
         if not self._data_checked:
             with self.terminal.progress("data") as advance:
                 dataset = cached_dataset(self.plan.base.data, advance, reload=True)
-            images = DatasetIdentity.of(dataset)
-            self.storage.with_retries(lambda: refuse_other_data(self.storage, images, dataset.split.hash))
+            self.storage.with_retries(lambda: refuse_other_data(self.storage, dataset))
             self._data_checked = True
 
     def open_parent_run(self) -> None:
         """Starts or reopens the MLflow run above the trials' runs."""
         study = self.storage.study
         search = self.composed.hydra.runtime.choices.get("search", "own")
-        of_study = {"study": study.study_name, attributes.STUDY_ID: self.storage.study_id}
-        tags = {**of_study, "search": search, "state": "running"}
+        tags = {**self.storage.tags, "search": search, "state": "running"}
         with self.storage.lock():
             if attributes.PARENT_RUN not in study.user_attrs:
                 run_id = tracking.create_parent_run(self.plan.base.mlflow_experiment, study.study_name, tags)

@@ -43,6 +43,11 @@ class StudyStorage:
     def study_id(self) -> str:
         return str(self.study.user_attrs[attributes.STUDY_ID])
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of all MLflow runs of the study."""
+        return {"study": self.study.study_name, attributes.STUDY_ID: self.study_id}
+
     @cached_property
     def _row_id(self) -> int:
         return int(self.rdb.get_study_id_from_name(self.study.study_name))

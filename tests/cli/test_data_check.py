@@ -12,7 +12,7 @@ from pneumo.cli.main import invoke
 from pneumo.data import contents
 from pneumo.data.audit import duplicate_rows
 from pneumo.errors import InputError
-from pneumo.runs import config
+from pneumo.runs import config, search_path
 
 
 def test_images_equal_in_every_pixel_are_duplicates_and_others_are_not() -> None:
@@ -38,7 +38,7 @@ def test_the_phantom_is_whole_and_its_crop_is_not(workdir: Path, capsys: pytest.
 
 def test_every_augment_is_checked() -> None:
     assert config.choices_of("augment") == ["none", "report", "safe", "strong"]
-    assert (ROOT / "conf").samefile(config.FOLDER)
+    assert (ROOT / "conf").samefile(search_path.OWN)
 
 
 @pytest.fixture
