@@ -16,7 +16,7 @@ from pneumo.data.atomic import atomic_path
 from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.console import Advance, Terminal
-from pneumo.display.format import decimal
+from pneumo.display.format import decimal, interval, signed_decimal, with_interval
 from pneumo.errors import InputError, listed
 from pneumo.evaluation.metric_names import METRICS
 from pneumo.inference.evaluation_count import record_test_evaluation
@@ -24,7 +24,7 @@ from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.identity import PLACES, DatasetIdentity
+from pneumo.runs.identity import PLACES
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
@@ -65,30 +65,37 @@ class ConfirmedTrial:
         return float(self.trial.values[0]) - self.mean
 
     @property
+    def row(self) -> list[str]:
+        """Cells of the terminal's table."""
+        chosen = [
+            f"#{self.trial.number}",
+            labels.parameters(self.trial.params),
+            decimal(self.trial.values[0]),
+        ]
+        fresh = f"{decimal(self.mean)} ± {decimal(self.spread)}"
+        return [*chosen, fresh, interval((min(self.values), max(self.values))), signed_decimal(self.optimism)]
+
+    @property
     def summary(self) -> dict[str, Any]:
         chosen = {"trial": self.trial.number, "params": self.trial.params, "chosen_by": self.trial.values[0]}
-        found = {"mean": self.mean, "sd": self.spread, "optimism": self.optimism}
-        return {**chosen, **found, "values": self.values, "runs": self.runs}
+        fresh_seeds = {"mean": self.mean, "sd": self.spread, "optimism": self.optimism}
+        return {**chosen, **fresh_seeds, "values": self.values, "runs": self.runs}
 
 
 class FreshSeedRun(RunCallback):
     """Tags a run of a trial's configuration with another seed, and refuses changed data."""
 
-    def __init__(self, storage: StudyStorage, name: str, parent: str, tags: Mapping[str, object]):
-        super().__init__()
-        self.terminal = Terminal(quiet=True)
-        self.run_name, self.parent, self.tags = name, parent, tags
-        self.new_run_id, self.study_id = "", storage.study_id
-        self._storage = storage
+    def __init__(self, storage: StudyStorage, name: str, tags: Mapping[str, object]):
+        self.terminal, self.run_name = Terminal(quiet=True), name
+        self.parent = storage.study.user_attrs[attributes.CONFIRM_RUN]
+        self.study_id, self._storage = storage.study_id, storage
+        self.tags = {**storage.tags, **tags}
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """InputError: the data are no longer those of the study; nothing is trained on them."""
         dataset = load_dataset(source, advance)
-        refuse_other_data(self._storage, DatasetIdentity.of(dataset), dataset.split.hash)
+        refuse_other_data(self._storage, dataset)
         return dataset
-
-    def on_start(self, run_id: str, split_hash: str, history: object) -> None:
-        self.new_run_id = run_id
 
 
 def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
@@ -106,32 +113,27 @@ def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
     experiment = experiment_of(chosen[0].user_attrs[attributes.RUN_ID]).mlflow_experiment
     tracking.connect(experiment)
     if attributes.CONFIRM_RUN not in study.user_attrs:
-        tags = {"study": name, STUDY_ID: storage.study_id, "state": "confirm"}
-        study.set_user_attr(
-            attributes.CONFIRM_RUN, tracking.create_parent_run(experiment, f"{name}-confirm", tags)
-        )
+        tags = {**storage.tags, "state": "confirm"}
+        parent = tracking.create_parent_run(experiment, f"{name}-confirm", tags)
+        study.set_user_attr(attributes.CONFIRM_RUN, parent)
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")
     terminal.line()
     results = [confirm_trial(storage, trial, seeds, terminal) for trial in chosen]
     objective = study.user_attrs[attributes.OBJECTIVE][0]
     terminal.line()
-    terminal.table(*table(results, objective), "")
-    best = max(results, key=lambda one: (one.mean, -one.trial.number))
+    columns = ["", "parameters", f"{objective}, chosen by", "fresh seeds, mean ± sd", "range", "optimism"]
+    terminal.table(columns, [result.row for result in results])
+    best = max(results, key=lambda result: (result.mean, -result.trial.number))
     terminal.line()
     tested = test_once(study, best)
     print_test(tested, best, terminal)
-    tracking.end_run(study.user_attrs[attributes.CONFIRM_RUN], "FINISHED")
+    parent = study.user_attrs[attributes.CONFIRM_RUN]
+    tracking.end_run(parent, "FINISHED")
     path = write_recipe(study, best, tested, objective)
-    tracking.log_text(study.user_attrs[attributes.CONFIRM_RUN], path.read_text(), "best.yaml")
+    tracking.log_text(parent, path.read_text(), "best.yaml")
     terminal.say("written", f"{path}: {COMMAND}")
-    confirmed = [one.summary for one in results]
-    return {
-        "study": name,
-        "objective": objective,
-        "confirmed": confirmed,
-        "tested": tested,
-        "recipe": str(path),
-    }
+    confirmed = {"study": name, "objective": objective, "confirmed": [result.summary for result in results]}
+    return {**confirmed, "tested": tested, "recipe": str(path)}
 
 
 def confirm_trial(
@@ -146,9 +148,9 @@ def confirm_trial(
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         experiment = experiment_of(trial.user_attrs[attributes.RUN_ID], {"seed": seed, "fit.test": False})
         same = {"config_hash": config_hash(experiment), "split_hash": split_hash}
-        own = {"mlflow.parentRunId": study.user_attrs[attributes.CONFIRM_RUN]}
+        same["mlflow.parentRunId"] = study.user_attrs[attributes.CONFIRM_RUN]
         tags = {"confirms": f"{study.study_name}-{trial.number}", "seed": seed}
-        run_id = query.finished_run({**tags, **same, **own}) or train_seed(storage, trial, experiment, tags)
+        run_id = query.finished_run({**tags, **same}) or train_seed(storage, trial, experiment, tags)
         values.append(query.metrics_of(run_id)[metric])
         runs.append(run_id)
         terminal.line(f" #{trial.number:<3}  seed {seed}  {decimal(values[-1])}")
@@ -160,42 +162,27 @@ def train_seed(
 ) -> str:
     study, seed = storage.study, experiment.seed
     name = f"{study.study_name}-{trial.number}-seed-{seed}"
-    of_study = {"study": study.study_name, STUDY_ID: storage.study_id}
-    callback = FreshSeedRun(storage, name, study.user_attrs[attributes.CONFIRM_RUN], {**of_study, **tags})
+    callback = FreshSeedRun(storage, name, tags)
     run(experiment, folder_of(study) / "confirm" / f"{trial.number}-{seed}", callback)
-    return callback.new_run_id
-
-
-def table(results: Sequence[ConfirmedTrial], objective: str) -> tuple[list[str], list[list[str]]]:
-    rows = [
-        [
-            f"#{one.trial.number}",
-            labels.parameters(one.trial.params),
-            decimal(one.trial.values[0]),
-            f"{decimal(one.mean)} ± {decimal(one.spread)}",
-            f"{decimal(min(one.values))} - {decimal(max(one.values))}",
-            f"{one.optimism:+.3f}".replace("0.", ".", 1),
-        ]
-        for one in results
-    ]
-    return ["", "parameters", f"{objective}, chosen by", "fresh seeds, mean ± sd", "range", "optimism"], rows
+    return str(callback.run_id)
 
 
 def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
     """Test metrics with intervals: those in the study if its confirm has evaluated the test split before,
     else of the best run of the best trial."""
     stored: dict[str, Any] | None = study.user_attrs.get(attributes.TESTED)
-    if stored is not None and is_own(study, stored["run_id"]):
+    if stored is not None and has_begun(study, stored["run_id"]):
         return stored
     run_id = best.runs[int(np.argmax(best.values))]
     evaluation = restore(run_id).evaluate(test=True)["test"]
-    record_test_evaluation([load_model(run_id)], [len(evaluation.predictions.labels)])
+    n_images = len(evaluation.predictions.labels)
+    record_test_evaluation([load_model(run_id)], [n_images])
     tracking.log_run(run_id, evaluation.named("test"))
     tested = {
         "trial": best.trial.number,
         "run_id": run_id,
         "when": date.today().isoformat(),
-        "images": len(evaluation.predictions.labels),
+        "images": n_images,
         "patients": len(np.unique(evaluation.patients)),
         "figures": {name: evaluation.metrics[name] for name in evaluation.intervals},
         "intervals": {name: list(ends) for name, ends in evaluation.intervals.items()},
@@ -204,7 +191,7 @@ def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
     return tested
 
 
-def is_own(study: optuna.Study, run_id: str) -> bool:
+def has_begun(study: optuna.Study, run_id: str) -> bool:
     """Whether this study's confirm began the run. Before studies had ids, a run of an older study of the same
     name could be mistaken for it."""
     with suppress(InputError):
@@ -220,11 +207,7 @@ def print_test(tested: dict[str, Any], best: ConfirmedTrial, terminal: Terminal)
             f"for #{best.trial.number}: that would be choosing by it."
         )
     rows = [
-        [
-            METRICS[name].in_terminal,
-            decimal(tested["figures"][name]),
-            " - ".join(map(decimal, ends)),
-        ]
+        [METRICS[name].in_terminal, decimal(tested["figures"][name]), interval(ends)]
         for name, ends in tested["intervals"].items()
     ]
     images = f"{tested['images']:,} images of {tested['patients']:,} patients"
@@ -248,36 +231,35 @@ def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, An
     return path
 
 
-def differences(wanted: Experiment, found: Experiment) -> list[str]:
+def differences(wanted: Experiment, composed: Experiment) -> list[str]:
     """A line for each setting in which two experiments differ, except the seed."""
-    known = {**config.default_parameters(wanted), **wanted.parameters, "seed": found.seed}
+    known = {**config.default_parameters(wanted), **wanted.parameters, "seed": composed.seed}
     places = [
-        f"{name}: confirmed {known.get(name)}, composed {found.parameters.get(name)}"
+        f"{name}: confirmed {known.get(name)}, composed {composed.parameters.get(name)}"
         for name in (*PLACES, "tta")
-        if known.get(name) != found.parameters.get(name)
+        if known.get(name) != composed.parameters.get(name)
     ]
-    shared = {
-        name: known[name] for name in known.keys() & (found.parameters.keys() | wanted.parameters.keys())
-    }
-    return [*identity.differing(shared, found.parameters), *places]
+    names = known.keys() & (composed.parameters.keys() | wanted.parameters.keys())
+    shared = {name: known[name] for name in names}
+    return [*identity.differing(shared, composed.parameters), *places]
 
 
 def evidence(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], objective: str) -> list[str]:
     """The comment lines of a recipe: its command, its study, and the results that it rests on."""
     tags = query.find_run(best.trial.user_attrs[attributes.RUN_ID]).data.tags
-    low, high = tested["intervals"]["auroc"]
+    best_value, values = decimal(best.trial.values[0]), ", ".join(map(decimal, best.values))
     lines = [
         COMMAND,
         f"{date.today().isoformat()}: the best of the study {study.study_name} (id "
         f"{study.user_attrs[STUDY_ID]}), trial {best.trial.number}.",
-        f"It was chosen by {objective} {decimal(best.trial.values[0])}; {len(best.values)} fresh seeds gave "
-        f"{decimal(best.mean)} (sd {decimal(best.spread)}): {', '.join(map(decimal, best.values))}.",
+        f"It was chosen by {objective} {best_value}; {len(best.values)} fresh seeds gave "
+        f"{decimal(best.mean)} (sd {decimal(best.spread)}): {values}.",
         f"Configuration {tags.get('config_hash')}, data {tags.get('data_identity')}, "
         f"split {tags.get('split_hash')}.",
     ]
     if tested["trial"] == best.trial.number:
         lines.append(
-            f"Test AUROC {decimal(tested['figures']['auroc'])} ({decimal(low)} - {decimal(high)}), "
+            f"Test AUROC {with_interval(tested['figures']['auroc'], tested['intervals']['auroc'])}, "
             f"{tested['images']:,} images of {tested['patients']:,} patients, run {tested['run_id']}."
         )
     return lines

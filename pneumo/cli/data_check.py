@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pneumo.data.audit import Audit, audit
 from pneumo.data.cohort import Cohort
@@ -39,13 +40,14 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
     with terminal.progress("data") as advance:
         cohort, store = open_store(cohort, source.image_side_px, folder, source.on_error, advance)
     split, why_not = _split(cohort, source)
-    found = audit(cohort, store, split)
-    parts: dict[str, Rows] = {name: getattr(split, name) for name in PARTS} if split else {}
-    counts = {name: _counts(cohort, rows) for name, rows in (*parts.items(), ("all", np.arange(len(cohort))))}
+    result = audit(cohort, store, split)
+    splits: dict[str, Rows] = {name: getattr(split, name) for name in PARTS} if split else {}
+    splits["all"] = np.arange(len(cohort))
+    counts = {name: _counts(cohort.table.iloc[rows]) for name, rows in splits.items()}
     _print_counts(terminal, cohort, store, counts)
     terminal.say("split", messages.split_line(split) if split else f"none: {why_not}")
-    _print_duplicates(terminal, cohort, found)
-    _print_lesions(terminal, found)
+    _print_duplicates(terminal, cohort, result)
+    _print_lesions(terminal, result)
     lesions = sampled_lesions(store)
     lost = {
         name: share_of_lesions_lost(augment, store, lesions, augment.relabel_lost_below, N_DRAWS)
@@ -60,18 +62,19 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
         terminal.warn(note)
     if not cohort.skipped:
         terminal.say("files", f"all {len(cohort):,} can be read")
+    duplicates = {
+        "images": _images(result.duplicates),
+        "with_other_label": _images(result.duplicates_of_two_labels),
+        "in_other_split": _images(result.duplicates_across_splits),
+    }
     return {
         "data": cohort.name,
         "image_side_px": source.image_side_px,
         "changed_files": changed,
         "counts": counts,
-        "duplicates": {
-            "images": _images(found.duplicates),
-            "with_other_label": _images(found.duplicates_of_two_labels),
-            "in_other_split": _images(found.duplicates_across_splits),
-        },
-        "annotated_lesions": len(found.lesion_shares),
-        "positives_without_annotation": found.unannotated,
+        "duplicates": duplicates,
+        "annotated_lesions": len(result.lesion_shares),
+        "positives_without_annotation": result.unannotated,
         "lost_lesions": lost,
         "notes": notes,
         "root": str(cohort.root),
@@ -79,10 +82,10 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
     }
 
 
-def refuse_unusable(found: Mapping[str, Any]) -> None:
+def refuse_unusable(result: Mapping[str, Any]) -> None:
     """InputError: a check has found rows that cannot be used; it names all of them."""
-    if lines := found["unusable"]:
-        heading = f"{found['root']}: {len(lines):,} rows cannot be used:"
+    if lines := result["unusable"]:
+        heading = f"{result['root']}: {len(lines):,} rows cannot be used:"
         raise InputError(listed(heading, lines, shown=len(lines)))
 
 
@@ -99,9 +102,8 @@ def _verify(terminal: Terminal, cohort: Cohort, folder: Path) -> int:
     files = cohort.pixels.files()
     read = contents([cohort.root / file for file in files], folder, verify=True)
     changed = [file for file, other in zip(files, read.changed, strict=True) if other]
-    terminal.say(
-        "verified", f"{len(files):,} files read again; {len(changed):,} hold other bytes than before"
-    )
+    text = f"{len(files):,} files read again; {len(changed):,} hold other bytes than before"
+    terminal.say("verified", text)
     if unnoticed := int(read.unnoticed.sum()):
         terminal.warn(f"{unnoticed:,} of them changed with size, times and inode as they were")
     for file in changed:
@@ -109,9 +111,8 @@ def _verify(terminal: Terminal, cohort: Cohort, folder: Path) -> int:
     return len(changed)
 
 
-def _counts(cohort: Cohort, rows: Rows) -> dict[str, int]:
-    """Of some rows of the table: images, known patients, positives, views and sexes."""
-    table = cohort.table.iloc[rows]
+def _counts(table: pd.DataFrame) -> dict[str, int]:
+    """Images, known patients, positives, views and sexes in some rows of a cohort's table."""
     return {
         "images": len(table),
         "patients": int(table["patient_id"].nunique()),
@@ -124,21 +125,14 @@ def _counts(cohort: Cohort, rows: Rows) -> dict[str, int]:
 def _print_counts(
     terminal: Terminal, cohort: Cohort, store: Store, counts: Mapping[str, Mapping[str, int]]
 ) -> None:
-    seconds = store.build_seconds
+    seconds, side = store.build_seconds, store.pixels.shape[1]
     how = f"read in {duration(seconds)}" if seconds is not None else "read before"
-    side = store.pixels.shape[1]
     terminal.say("data", f"{cohort.name} at {side} px, {how}, kept in {store.folder} for training")
-    rows = [
-        [
-            name,
-            f"{one['images']:,}",
-            f"{one['patients']:,}",
-            f"{one['positive']:,} ({one['positive'] / one['images'] if one['images'] else np.nan:.1%})",
-            f"{one['AP']:,} / {one['PA']:,}",
-            f"{one['F']:,} / {one['M']:,}",
-        ]
-        for name, one in counts.items()
-    ]
+    cells = "{images:,}|{patients:,}|{positive:,} ({share:.1%})|{AP:,} / {PA:,}|{F:,} / {M:,}"
+    rows = []
+    for name, of_split in counts.items():
+        share = of_split["positive"] / of_split["images"] if of_split["images"] else np.nan
+        rows.append([name, *cells.format(**of_split, share=share).split("|")])
     terminal.line()
     terminal.table(["", "images", "patients known", "positive", "AP / PA", "F / M"], rows)
     terminal.line()
@@ -148,30 +142,29 @@ def _images(duplicates: Sequence[Rows]) -> int:
     return sum(map(len, duplicates))
 
 
-def _print_duplicates(terminal: Terminal, cohort: Cohort, found: Audit) -> None:
-    if not found.duplicates:
+def _print_duplicates(terminal: Terminal, cohort: Cohort, result: Audit) -> None:
+    if not result.duplicates:
         terminal.say("pixels", "no two images have equal pixels")
         return
     where = cohort.table["where"]
     for what, duplicates in (
-        ("have the same pixels as another", found.duplicates),
-        ("have the same pixels as one with the other label", found.duplicates_of_two_labels),
-        ("have the same pixels as one in another split", found.duplicates_across_splits),
+        ("have the same pixels as another", result.duplicates),
+        ("have the same pixels as one with the other label", result.duplicates_of_two_labels),
+        ("have the same pixels as one in another split", result.duplicates_across_splits),
     ):
         if duplicates:
             example = " = ".join(where.iloc[row] for row in duplicates[0][:2])
             terminal.say("pixels", f"{_images(duplicates):,} images {what}, e.g. {example}")
 
 
-def _print_lesions(terminal: Terminal, found: Audit) -> None:
-    shares = found.lesion_shares
-    without = f"; {found.unannotated:,} positives have no annotated lesion" if found.unannotated else ""
+def _print_lesions(terminal: Terminal, result: Audit) -> None:
+    shares = result.lesion_shares
+    without = f"; {result.unannotated:,} positives have no annotated lesion" if result.unannotated else ""
     if not len(shares):
         terminal.say("lesions", f"none annotated{without}")
         return
-    low, quarter, median, three, high = (
-        f"{share:.2%}" for share in np.quantile(shares, [0.05, 0.25, 0.5, 0.75, 0.95])
-    )
+    quantiles = np.quantile(shares, [0.05, 0.25, 0.5, 0.75, 0.95])
+    low, quarter, median, three, high = (f"{share:.2%}" for share in quantiles)
     terminal.say(
         "lesions",
         f"{len(shares):,} annotated{without}; share of the image: median {median}, half of them {quarter} to "

@@ -38,11 +38,13 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
         evaluation = Evaluation.of(evaluated.predictions)
         groups = subgroups(evaluated.predictions, evaluated.subgroup_table)
     cohort = evaluated.dataset.cohort.name
-    title = f"{title_of(models)} on {cohort}, {request.resolved_split}"
+    names = [query.run_name(model.run_id) for model in models]
+    who = names[0] if len(names) == 1 else f"ensemble of {', '.join(names)}"
+    title = f"{who} on {cohort}, {request.resolved_split}"
     text = report.sections(evaluation, groups, title, evaluated.notes)
     maps, galleries = saliency(models[0], evaluated, terminal) if len(models) == 1 else ([], {})
     text += maps
-    plots = {**dict(report.plots_of(evaluation, groups, title)), **galleries}
+    plots = dict(report.plots_of(evaluation, groups, title)) | galleries
     content = report.as_json(evaluation, groups)
     pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
@@ -58,13 +60,8 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
     terminal.say("written", f"{place} of run {run_id}, and its metrics {request.metric_prefix(cohort)}/...")
-    return {
-        "run_id": run_id,
-        "data": cohort,
-        "split": request.resolved_split,
-        "tta": request.tta,
-        **json.loads(content),
-    }
+    of = {"run_id": run_id, "data": cohort, "split": request.resolved_split, "tta": request.tta}
+    return {**of, **json.loads(content)}
 
 
 def saliency(
@@ -77,8 +74,8 @@ def saliency(
     for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], scores, float("nan"))
     with terminal.waiting("mapping"):
         metrics = measure_localisation(model, dataset, rows[dataset.store.has_mask[rows]][:MAX_MAPS])
-        own = replace(model, threshold=float(expit(predictions.threshold)))
-        galleries = gallery(own, dataset, for_gallery)
+        at_threshold = replace(model, threshold=float(expit(predictions.threshold)))
+        galleries = gallery(at_threshold, dataset, for_gallery)
     return sections(metrics), galleries
 
 
@@ -94,23 +91,22 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
     before, after = evaluated[0].predictions, in_order_of(evaluated[0], evaluated[1], request.resolved_split)
     names = query.run_name(models[0].run_id), query.run_name(models[1].run_id)
     with terminal.waiting("resampling"):
-        found = compare_auroc(before, after)
+        comparison = compare_auroc(before, after)
     cohort = evaluated[0].dataset.cohort.name
-    notes = list(dict.fromkeys(note for one in evaluated for note in one.notes))
+    notes = list(dict.fromkeys(note for each in evaluated for note in each.notes))
     title = f"{names[1]} against {names[0]}, {cohort} {request.resolved_split}"
-    text = [report.comparison(found, names, title, notes)]
+    text = [report.comparison(comparison, names, title, notes)]
     pages.print_sections(text, terminal)
     path = f"{request.artifact_folder(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
-    record_test_evaluation(models, [one.n_in_test[0] for one in evaluated])
+    record_test_evaluation(models, [each.n_in_test[0] for each in evaluated])
     terminal.say("written", f"{path} of run {models[1].run_id}")
+    of = {"data": cohort, "split": request.resolved_split, "tta": request.tta}
     return {
         "runs": [model.run_id for model in models],
-        "data": cohort,
-        "split": request.resolved_split,
-        "tta": request.tta,
+        **of,
         "n_images": len(before.labels),
-        **asdict(found),
+        **asdict(comparison),
     }
 
 
@@ -130,27 +126,16 @@ def in_order_of(first: EvalPredictions, second: EvalPredictions, part: str) -> L
     return predictions
 
 
-def title_of(models: Sequence[LoadedModel]) -> str:
-    names = [query.run_name(model.run_id) for model in models]
-    return names[0] if len(names) == 1 else f"ensemble of {', '.join(names)}"
-
-
 def ensemble_run(models: Sequence[LoadedModel]) -> str:
-    members = " ".join(model.run_id for model in models)
-    return tracking.create_parent_run(
-        models[0].experiment.mlflow_experiment, f"ensemble of {len(models)}", {"members": members}
-    )
+    """The id of a new MLflow run for the results of an ensemble."""
+    tags = {"members": " ".join(model.run_id for model in models)}
+    experiment = models[0].experiment.mlflow_experiment
+    return tracking.create_parent_run(experiment, f"ensemble of {len(models)}", tags)
 
 
 def predictions_csv(evaluated: EvalPredictions) -> str:
-    table = evaluated.dataset.cohort.table.iloc[evaluated.rows]
-    text: str = pd.DataFrame(
-        {
-            "image_id": table["image_id"],
-            "patient_id": table["patient_id"],
-            "label": evaluated.predictions.labels,
-            "score": expit(evaluated.predictions.log_odds),
-            "calibrated": evaluated.predictions.calibrated,
-        }
-    ).to_csv(index=False, float_format="%.9g")
+    table, predictions = evaluated.dataset.cohort.table.iloc[evaluated.rows], evaluated.predictions
+    scores = {"score": expit(predictions.log_odds), "calibrated": predictions.calibrated}
+    columns = table[["image_id", "patient_id"]].assign(label=predictions.labels, **scores)
+    text: str = columns.to_csv(index=False, float_format="%.9g")
     return text

@@ -46,10 +46,10 @@ class Verb(TyperCommand):
 
 
 class HydraVerb(TyperCommand):
-    """A command whose words and options, --help too, are all Hydra's."""
+    """A command whose words and options, --help too, are all Hydra's, which reads them from sys.argv."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.args = list(args)
+        sys.argv = [ctx.command_path, *args]
         return []
 
 
@@ -141,8 +141,6 @@ def call(as_json: bool, verb: Callable[..., Mapping[str, Any]], *given: Any) -> 
 
 
 # The verbs, in the order of the help. A new one: a module of this package, and a function here that calls it.
-
-
 def verb(name: str, panel: str, example: str, parent: typer.Typer = app) -> Callable[..., Any]:
     """Registers a function as a verb; its docstring is the help, of which the overview shows the first
     line."""
@@ -167,20 +165,18 @@ def common(
 
 
 @app.command("train", cls=HydraVerb, rich_help_panel=TRAIN)
-def train(ctx: typer.Context) -> None:
+def train() -> None:
     """Train one run: pneumo train loss=bce schedule=plateau"""
     from pneumo.cli.train import main
 
-    sys.argv = ["pneumo train", *ctx.args]
     main()
 
 
 @app.command("sweep", cls=HydraVerb, rich_help_panel=TRAIN)
-def sweep(ctx: typer.Context) -> None:
+def sweep() -> None:
     """Run a study of many trainings: pneumo sweep -m n_trials=20"""
     from pneumo.cli.sweep import main
 
-    sys.argv = ["pneumo sweep", *ctx.args]
     main()
 
 
@@ -227,20 +223,18 @@ def score(
     patient: Annotated[str | None, column("the patient id", "patient_id")] = None,
     hard_negatives: Annotated[str | None, column("flags of hard negatives", "hard_negative")] = None,
     threshold: Annotated[
-        float | None,
-        option("Positive from this score.", default="best F1 on rows of split val, else .5"),
+        float | None, option("Positive from this score.", default="best F1 on rows of split val, else .5")
     ] = None,
     patients_csv: Annotated[
-        Path | None,
-        option("Table of what FILE.csv lacks: patient_id, view, sex, age.", "FILE", "none"),
+        Path | None, option("Table of what FILE.csv lacks: patient_id, view, sex, age.", "FILE", "none")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate the predictions of any model, from a CSV file."""
-    from pneumo.cli.score import Columns
+    columns = {"score": score, "label": label, "image": image, "patient": patient}
+    columns["hard_negatives"] = hard_negatives
     from pneumo.cli.score import score as score_file
 
-    columns = Columns(score, label, image, patient, hard_negatives)
     call(as_json, score_file, file, columns, threshold, patients_csv)
 
 

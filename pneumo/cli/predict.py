@@ -8,7 +8,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,13 @@ from pneumo.inference.saliency import hires_cam
 from pneumo.runs import tracking
 from pneumo.training.predict import TtaTransform, tta_transforms
 
-COLUMNS = ("path", "score", "probability", "decision", "flag", "error", "trained_on")
 COUNTED = ("positive", "negative", "flagged", "trained_on", "unreadable")
+KNOWN = "are images that it was trained on, which say nothing about new ones: see the column trained_on"
+NOTES = (  # what is counted, its topic on the terminal, and what is to be known about such files
+    ("flagged", "flagged", "evidently no frontal chest radiograph: see the column flag"),
+    ("trained_on", "known", KNOWN),
+    ("unreadable", "broken", "cannot be read: see the column error"),
+)
 READ_AHEAD = 4  # files for each core
 
 
@@ -82,10 +87,10 @@ def predict(
     try:
         with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
-            writer.writerow(COLUMNS)
+            writer.writerow(field.name for field in fields(Row))
             with terminal.progress("reading") as advance:
                 for number, row in enumerate(rows(model, decision, paths, transforms, heatmaps), 1):
-                    writer.writerow([getattr(row, column) for column in COLUMNS])
+                    writer.writerow(astuple(row))
                     counts[row.decision or "unreadable"] += 1
                     counts["flagged"] += bool(row.flag)
                     counts["trained_on"] += bool(row.trained_on)
@@ -106,20 +111,9 @@ def predict(
 
 def summary(counts: Counter[str], n_files: int) -> list[str]:
     """Lines for the terminal. `counts`: of files, by the names in COUNTED."""
-    read = n_files - counts["unreadable"]
-    lines = [f"{'positive':<10}{counts['positive']:,} of {read:,} that could be read"]
-    if counts["flagged"]:
-        lines.append(
-            f"{'flagged':<10}{counts['flagged']:,} evidently no frontal chest radiograph: see the column flag"
-        )
-    if counts["trained_on"]:
-        lines.append(
-            f"{'known':<10}{counts['trained_on']:,} are images that it was trained on, which say nothing "
-            "about new ones: see the column trained_on"
-        )
-    if counts["unreadable"]:
-        lines.append(f"{'broken':<10}{counts['unreadable']:,} cannot be read: see the column error")
-    return lines
+    n_read = n_files - counts["unreadable"]
+    notes = [f"{topic:<10}{counts[name]:,} {text}" for name, topic, text in NOTES if counts[name]]
+    return [f"{'positive':<10}{counts['positive']:,} of {n_read:,} that could be read", *notes]
 
 
 def rows(
@@ -134,20 +128,20 @@ def rows(
     seen = set(model.seen.content.tolist()) if model.seen else set()
     size, done = 2 * model.experiment.fit.batch_size, 0
     while batch := list(islice(read, size)):
-        good = [one for one in batch if isinstance(one, Radiograph)]
-        decided = iter(decide(model, decision, good, transforms))
+        readable = [each for each in batch if isinstance(each, Radiograph)]
+        decided = iter(decide(model, decision, readable, transforms))
         if heatmaps:
-            maps = iter(hires_cam(model, stacked(good)) if good else [])
-        for path, one in zip(paths[done : done + len(batch)], batch, strict=True):
+            maps = iter(hires_cam(model, stacked(readable)) if readable else [])
+        for path, radiograph in zip(paths[done : done + len(batch)], batch, strict=True):
             done += 1
-            if isinstance(one, str):
-                yield Row(path, error=one)
+            if isinstance(radiograph, str):
+                yield Row(path, error=radiograph)
                 continue
             if heatmaps:
                 stem = one_line(os.fsencode(Path(path).stem).decode(errors="replace"))[:60]
-                save_heat_map(one.pixels, next(maps), heatmaps / f"{done:06}_{stem}.png")
+                save_heat_map(radiograph.pixels, next(maps), heatmaps / f"{done:06}_{stem}.png")
             known = "yes" if seen and hash_of(Path(path).read_bytes()) in seen else ""
-            yield Row(path, *next(decided), flag=one.flag, trained_on=known)
+            yield Row(path, *next(decided), flag=radiograph.flag, trained_on=known)
 
 
 def decide(
@@ -166,7 +160,7 @@ def decide(
 
 def stacked(read: Sequence[Radiograph]) -> Tensor:
     """(B, 1, S, S) uint8"""
-    return torch.from_numpy(np.stack([one.pixels for one in read]))[:, None]
+    return torch.from_numpy(np.stack([radiograph.pixels for radiograph in read]))[:, None]
 
 
 def decoded(paths: Sequence[str], side_px: int) -> Iterator[Radiograph | str]:

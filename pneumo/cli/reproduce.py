@@ -29,7 +29,6 @@ class ReproducedRun(RunCallback):
     def __init__(self, original: str, few_images: int | None):
         super().__init__()
         self.tags = {"reproduces": original}
-        self.new_run_id = ""
         self._original, self._few_images = original, few_images
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
@@ -39,9 +38,6 @@ class ReproducedRun(RunCallback):
         used = first_images(dataset, self._few_images)
         checkpoint.refuse_other_images(checkpoint.read(path), DatasetIdentity.of(used), used.split.hash, path)
         return dataset
-
-    def on_start(self, run_id: str, split_hash: str, history: object) -> None:
-        self.new_run_id = run_id
 
 
 def reproduce(run_id: str) -> dict[str, Any]:
@@ -56,15 +52,15 @@ def reproduce(run_id: str) -> dict[str, Any]:
     experiment = experiment_of(run_id, {"fit.test": False, "fit.pictures": False})
     callback = ReproducedRun(run_id, experiment.fit.few_images)
     run(experiment, Path("outputs/reproduced") / f"{run_id[:8]}-{datetime.now():%Y%m%d-%H%M%S}", callback)
-    now = {name: query.metric_history(callback.new_run_id, name) for name in COMPARED}
-    largest = {}
-    for name in COMPARED:
-        epochs = before[name].keys() & now[name].keys()
-        largest[name] = max(abs(before[name][epoch] - now[name][epoch]) for epoch in epochs)
+    now = {name: query.metric_history(str(callback.run_id), name) for name in COMPARED}
+    largest = {
+        name: max(abs(value - now[name][epoch]) for epoch, value in curve.items() if epoch in now[name])
+        for name, curve in before.items()
+    }
     print_differences(before, now, largest, callback.terminal)
     return {
         "original": run_id,
-        "run_id": callback.new_run_id,
+        "run_id": callback.run_id,
         "equal": before == now,
         "epochs": len(now["val/auroc"]),
         "largest_difference": largest,

@@ -1,8 +1,7 @@
 """`pneumo score FILE.csv`: an evaluation of the predictions of any model."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from pneumo.evaluation.metrics import Array, best_f1_threshold
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 from pneumo.evaluation.subgroups import subgroups
 
-DEFAULTS = {  # the column of each role
+DEFAULTS = {  # the column of each role; all but score and label may be absent
     "score": "score",
     "label": "label",
     "image": "image_id",
@@ -31,50 +30,39 @@ DEFAULTS = {  # the column of each role
 }
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Names of the columns of each role; None for the name in DEFAULTS, where all but score and label may
-    lack."""
-
-    score: str | None = None
-    label: str | None = None
-    image: str | None = None
-    patient: str | None = None
-    hard_negatives: str | None = None
-
-
 def score(
-    path: Path, requested: Columns, threshold: float | None = None, patients_csv: Path | None = None
+    path: Path,
+    requested: Mapping[str, str | None],
+    threshold: float | None = None,
+    patients_csv: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluates the rows of split test, or all rows if there are none; threshold and temperature come from
-    the rows of split val. Writes FILE.evaluation.md, .html and .json, and returns the metrics. InputError: a
-    column is missing, a cell is invalid, an image is there twice, or all labels are equal."""
+    the rows of split val. `requested` maps roles of DEFAULTS to names of columns, None for the default name.
+    Writes FILE.evaluation.md, .html and .json, and returns the metrics. InputError: a column is missing, a
+    cell is invalid, an image is there twice, or all labels are equal."""
     terminal = Terminal()
     predictions, described, notes = read(path, requested, threshold, patients_csv)
     with terminal.waiting("resampling"):
         evaluation = Evaluation.of(predictions)
         groups = subgroups(predictions, described)
-    text = report.sections(evaluation, groups, f"{path.name}, {requested.score or 'score'}", notes)
+    text = report.sections(evaluation, groups, f"{path.name}, {requested['score'] or 'score'}", notes)
     pages.print_sections(text, terminal)
     plots = dict(report.plots_of(evaluation, groups, path.name))
-    files = {
-        "md": pages.markdown(text),
-        "html": pages.html(text, plots),
-        "json": report.as_json(evaluation, groups),
-    }
-    for suffix, content in files.items():
+    content = report.as_json(evaluation, groups)
+    files = {"md": pages.markdown(text), "html": pages.html(text, plots), "json": content}
+    for suffix, written in files.items():
         with atomic_path(Path(f"{path.stem}.evaluation.{suffix}")) as beside:
-            beside.write_text(content)
+            beside.write_text(written)
     terminal.say("written", f"{path.stem}.evaluation.md, .html and .json")
-    return {"file": str(path), **json.loads(files["json"])}
+    return {"file": str(path), **json.loads(content)}
 
 
 def read(
-    path: Path, requested: Columns, threshold: float | None, patients_csv: Path | None
+    path: Path, requested: Mapping[str, str | None], threshold: float | None, patients_csv: Path | None
 ) -> tuple[LogOddsPredictions, pd.DataFrame, list[str]]:
     """The predictions, what is known of their images, and notes for the reader."""
     table = read_table(path)
-    given: dict[str, str] = {role: name for role, name in asdict(requested).items() if name}
+    given = {role: name for role, name in requested.items() if name}
     columns = DEFAULTS | given
     table, notes = with_patients(table, path, columns, patients_csv)
     need_columns(table, path, [columns["score"], columns["label"], *given.values()])
@@ -115,8 +103,8 @@ def operating_point(labels: Array, log_odds: Array, threshold: float | None) -> 
         best = best_f1_threshold(labels, log_odds) if given is None else given
         what = "Threshold and temperature" if given is None else "The temperature is"
         return best, temperature(log_odds, labels), f"{what} from the {len(labels):,} rows of val."
-    source = "the threshold is .5" if given is None else "the threshold is the one given"
-    return given or 0.0, 1.0, f"No rows of val: {source}, and the temperature is 1."
+    source = ".5" if given is None else "the one given"
+    return given or 0.0, 1.0, f"No rows of val: the threshold is {source}, and the temperature is 1."
 
 
 def patients_of(table: pd.DataFrame, column: str) -> tuple[Array, int]:
@@ -124,9 +112,9 @@ def patients_of(table: pd.DataFrame, column: str) -> tuple[Array, int]:
     there are."""
     if column not in table:
         return np.arange(len(table)), len(table)
-    own = "row " + pd.Series(table.index.astype(str), index=table.index)
-    named = "patient " + known(table[column])
-    return pd.factorize(named.fillna(own))[0], int(named.isna().sum())
+    row_names = "row " + pd.Series(table.index.astype(str), index=table.index)
+    patients = "patient " + known(table[column])
+    return pd.factorize(patients.fillna(row_names))[0], int(patients.isna().sum())
 
 
 def with_patients(
@@ -141,8 +129,8 @@ def with_patients(
     need_columns(table, path, [columns["image"]])
     ids = table[columns["image"]]
     for name in others:
-        found = ids.map(others[name]).fillna("")
-        table = table.assign(**{str(name): known(table[name]).fillna(found) if name in table else found})
+        filling = ids.map(others[name]).fillna("")
+        table = table.assign(**{str(name): known(table[name]).fillna(filling) if name in table else filling})
     absent = int((~ids.isin(others.index)).sum())
     return table, [f"{other.name}: {absent:,} of {len(ids):,} images are not in it."] if absent else []
 
@@ -158,25 +146,17 @@ def refuse(wrong: pd.Series, cells: pd.Series, path: Path, name: str, must: str)
     """InputError: some rows are wrong; it names the first of them, and what their cell must be."""
     if wrong.any():
         lines = [f'row {row:,}  {name} is "{cells[row]}", {must}' for row in cells.index[wrong]]
-        raise InputError(
-            listed(f"{path}: {int(wrong.sum()):,} of {len(cells):,} rows cannot be used:", lines)
-        )
+        heading = f"{path}: {len(lines):,} of {len(cells):,} rows cannot be used:"
+        raise InputError(listed(heading, lines))
 
 
 def described_by(table: pd.DataFrame, hard_negatives: str) -> pd.DataFrame:
     """The columns that subgroups are made of, as far as they are there: view, sex, age, lesion_share,
     hard_negative."""
-    readers: dict[str, Callable[[pd.Series], pd.Series]] = {
-        "view": known,
-        "sex": sexes,
-        "age": years,
-        "lesion_share": shares,
-    }
-    found = {name: read(table[name]) for name, read in readers.items() if name in table}
+    readers: dict[str, Callable[[pd.Series], pd.Series]] = {"view": known, "sex": sexes, "age": years}
+    columns = {name: read(table[name]) for name, read in readers.items() if name in table}
+    if "lesion_share" in table:
+        columns["lesion_share"] = pd.to_numeric(table["lesion_share"], errors="coerce")
     if hard_negatives in table:
-        found["hard_negative"] = flags(table[hard_negatives])
-    return pd.DataFrame(found, index=table.index)
-
-
-def shares(cells: pd.Series) -> pd.Series:
-    return pd.Series(pd.to_numeric(cells, errors="coerce"), index=cells.index)
+        columns["hard_negative"] = flags(table[hard_negatives])
+    return pd.DataFrame(columns, index=table.index)

@@ -38,5 +38,7 @@ def show_study(url: str, name: str) -> dict[str, Any]:
         terminal.warn(f"not in MLflow: {error}")
     metrics = result(study, "")
     del metrics["stopped"]  # why a sweep ended is not known here
-    tables = {one.title: [list(one.columns), *(list(map(str, row)) for row in one.rows)] for one in sections}
+    tables = {
+        each.title: [list(each.columns), *(list(map(str, row)) for row in each.rows)] for each in sections
+    }
     return {**metrics, "importance": importance(study), "tables": tables}

@@ -25,7 +25,7 @@ def main() -> None:
     if not IS_FIRST:
         sys.argv += WITHOUT_OUTPUT
     try:
-        refuse_passwords(sys.argv[1:])  # before Hydra writes down what it is told
+        refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
         sys.exit(f"\n{error}" if IS_FIRST else 1)
     search_path.register()

@@ -28,6 +28,7 @@ class RunCallback:
     def on_start(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         """Called when the run exists in MLflow, with the metrics of the epochs before it was resumed.
         InputError: the run must not continue."""
+        self.run_id = run_id
 
     def on_epoch_end(self, epoch: int, metrics: Mapping[str, float], is_last: bool) -> None:
         """Called after each epoch, numbered from 1. PrunedError: the run stops."""

@@ -64,21 +64,14 @@ class AblationDesign:
         return {name: trial.suggest_categorical(name, values) for name, values in axes.items()}
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
-        arm = self.arms[str(values["arm"])]
-        return [
-            *self.fixed,
-            *(override(name, value) for name, value in arm.items()),
-            f"seed={values['seed']}",
-        ]
+        arm = [override(name, value) for name, value in self.arms[str(values["arm"])].items()]
+        return [*self.fixed, *arm, f"seed={values['seed']}"]
 
     def extremes(self) -> list[dict[str, Value]]:
         return [{"arm": arm, "seed": 0} for arm in self.arms]
 
     def describe(self) -> dict[str, str]:
-        arms = {
-            name: " ".join(override(key, value) for key, value in values.items())
-            for name, values in self.arms.items()
-        }
+        arms = {name: " ".join(override(*item) for item in arm.items()) for name, arm in self.arms.items()}
         return arms | {"seed": f"0 to {self.seeds - 1}"}
 
 
@@ -96,14 +89,8 @@ def build_design(spec: Mapping[str, Any], arguments: Sequence[str], data: str) -
     if searched:
         raise InputError(f"{searched[0]}: a design has its own arms; search=report searches")
     if not isinstance(spec["seeds"], int) or spec["seeds"] < 2:
-        raise InputError(
-            f"search.design.seeds must be at least 2 for pairs to have a spread, got {spec['seeds']}"
-        )
-    needed = [override(name, value) for name, value in spec["needs"].get(data, {}).items()]
+        message = "search.design.seeds must be at least 2 for pairs to have a spread"
+        raise InputError(f"{message}, got {spec['seeds']}")
     given = {override_key(line) for line in fixed}
-    return AblationDesign(
-        spec["recipes"],
-        spec["questions"],
-        spec["seeds"],
-        [*(line for line in needed if override_key(line) not in given), *fixed],
-    )
+    needed = [override(*item) for item in spec["needs"].get(data, {}).items() if item[0] not in given]
+    return AblationDesign(spec["recipes"], spec["questions"], spec["seeds"], [*needed, *fixed])

@@ -30,11 +30,11 @@ def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Termi
         terminal.warn(f"          {note}")
     n_trials = study.user_attrs[attributes.N_TRIALS]
     done = f"{n_trials - left} of {n_trials} done"
-    if left <= 0:
-        done += ". Nothing to do" + ("." if is_design else "; a larger n_trials for more.")
-    terminal.say("trials", done)
     if left > 0:
-        terminal.line()
+        terminal.say("trials", f"{done}\n")
+    else:
+        more = "" if is_design else "; a larger n_trials for more"
+        terminal.say("trials", f"{done}. Nothing to do{more}.")
 
 
 def print_samples(plan: StudyPlan, terminal: Terminal) -> None:

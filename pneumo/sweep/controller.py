@@ -14,7 +14,6 @@ from pneumo.display.address import hidden
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.runs import config, tracking
-from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.resume import config_hash
 from pneumo.sweep import announce, attributes, labels, results, workers
 from pneumo.sweep.ablation import AblationDesign
@@ -93,10 +92,8 @@ class StudyRun:
         close_storages()
         self.storage = self.settings.open_storage()
         defaults = config.default_parameters(self.plan.base)
-        identity = self.plan.identity()
-        begin_or_continue(
-            self.storage, self.plan.search.queue, identity, self.plan.study_attributes(), defaults
-        )
+        identity, of_study = self.plan.identity(), self.plan.study_attributes()
+        begin_or_continue(self.storage, self.plan.search.queue, identity, of_study, defaults)
         self.folder = folder_of(self.storage.study, Path(str(self.composed.hydra.sweep.dir)))
         with read_write(self.composed.hydra):
             self.composed.hydra.sweep.dir = str(self.folder)
@@ -106,16 +103,14 @@ class StudyRun:
         if not self._data_checked:
             with self.terminal.progress("data") as advance:
                 dataset = cached_dataset(self.plan.base.data, advance, reload=True)
-            images = DatasetIdentity.of(dataset)
-            self.storage.with_retries(lambda: refuse_other_data(self.storage, images, dataset.split.hash))
+            self.storage.with_retries(lambda: refuse_other_data(self.storage, dataset))
             self._data_checked = True
 
     def open_parent_run(self) -> None:
         """Starts or reopens the MLflow run above the trials' runs."""
         study = self.storage.study
         search = self.composed.hydra.runtime.choices.get("search", "own")
-        of_study = {"study": study.study_name, attributes.STUDY_ID: self.storage.study_id}
-        tags = {**of_study, "search": search, "state": "running"}
+        tags = {**self.storage.tags, "search": search, "state": "running"}
         with self.storage.lock():
             if attributes.PARENT_RUN not in study.user_attrs:
                 run_id = tracking.create_parent_run(self.plan.base.mlflow_experiment, study.study_name, tags)
@@ -164,11 +159,13 @@ class StudyRun:
     def reason_to_stop(self) -> str:
         """Which limit of the settings is reached, empty if none is."""
         settings, storage = self.settings, self.storage
-        done, failed = len(storage.trials(*COUNTED)), count_failures(storage)
-        ended = done + failed
+        failures = (trial.user_attrs.get(attributes.FAILURE) for trial in storage.trials(TrialState.FAIL))
+        failed = sum(kind != "stopped" for kind in failures)
+        ended = len(storage.trials(*COUNTED)) + failed
         if ended >= MIN_TRIALS_FOR_RATE and failed > settings.max_failure_rate * ended:
-            limit = f"max_failure_rate={settings.max_failure_rate}"
-            return f"{TOO_MANY_FAILED} {failed} of {ended}, above {limit}"
+            return (
+                f"{TOO_MANY_FAILED} {failed} of {ended}, above max_failure_rate={settings.max_failure_rate}"
+            )
         if settings.hours is not None and time.monotonic() - self.started > 3600 * settings.hours:
             return f"hours={settings.hours} are over"
         patience = settings.patience if len(settings.objective) == 1 else None
@@ -228,9 +225,3 @@ class StudyRun:
         results.print_results(study, stopped, self.terminal)
         failed = stopped.startswith(TOO_MANY_FAILED) or not self.storage.trials(*COUNTED)
         return 1 if failed else 0
-
-
-def count_failures(storage: StudyStorage) -> int:
-    """Trials that failed; those that were stopped did not."""
-    failed = storage.trials(TrialState.FAIL)
-    return sum(trial.user_attrs.get(attributes.FAILURE) != "stopped" for trial in failed)

@@ -4,7 +4,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import optuna
-from optuna.trial import FrozenTrial
 
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
@@ -29,11 +28,7 @@ def has_begun_in(study: optuna.Study, folder: Path) -> bool:
     for trial in reversed(study.get_trials(deepcopy=False)):
         path = folder / str(trial.number) / CHECKPOINTS / checkpoint.LAST
         if path.is_file():
-            return is_of_trial(path, trial)
-    return False
-
-
-def is_of_trial(path: Path, trial: FrozenTrial) -> bool:
-    with suppress(InputError):
-        return bool(checkpoint.read(path)["run_id"] == trial.user_attrs.get(RUN_ID))
+            with suppress(InputError):
+                return bool(checkpoint.read(path)["run_id"] == trial.user_attrs.get(RUN_ID))
+            return False
     return False

@@ -16,16 +16,13 @@ BATCH, STEPS = "fit.batch_size", "fit.accumulation_steps"
 
 def parameters(values: Mapping[str, Value]) -> str:
     """E.g. `lr 1e-3 · batch 6 x 1 · ce`, the batch as size x accumulation steps."""
-    left = dict(values)
     texts = []
+    batch = [key for key in values if key in (BATCH, STEPS)]
     for key, value in values.items():
-        if key not in left:
-            continue
-        if key in (BATCH, STEPS) and BATCH in left and STEPS in left:
-            texts.append(f"batch {left.pop(BATCH)} x {left.pop(STEPS)}")
-            continue
-        del left[key]
-        if isinstance(value, float):
+        if len(batch) == 2 and key in batch:
+            if key == batch[0]:
+                texts.append(f"batch {values[BATCH]} x {values[STEPS]}")
+        elif isinstance(value, float):
             texts.append(f"{name(key)} {scientific(value) if 0 < value < 0.01 else f'{value:.3g}'}")
         elif isinstance(value, str) and "." not in key:
             texts.append(value)

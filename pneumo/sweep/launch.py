@@ -45,9 +45,8 @@ class TrialLauncher:
         reason = "its job ended without a result"
         try:
             with heartbeats(storage, numbers, storage.is_handed_over):
-                returns = self._launcher.launch(
-                    [overrides for _, overrides in jobs], initial_job_idx=numbers[0]
-                )
+                overrides = [overrides for _, overrides in jobs]
+                returns = self._launcher.launch(overrides, initial_job_idx=numbers[0])
         except KeyboardInterrupt:
             for number in numbers:
                 if not storage.is_handed_over(number):

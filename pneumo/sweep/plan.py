@@ -33,8 +33,7 @@ class StudyPlan:
         self.search = build_search(settings, composed, arguments)
         self._context, self._composed = context, composed
         self.base = self._compose(self.search.fixed)
-        n_trials = settings.n_trials if self.search.size is None else self.search.size
-        if n_trials is None:
+        if (n_trials := self.search.size or settings.n_trials) is None:
             raise InputError("n_trials must be given: n_trials=20")
         self.n_trials = n_trials
 
@@ -75,13 +74,10 @@ class StudyPlan:
         settings = {
             name: value
             for name, value in self.base.identity.items()
-            if not any(name == other or name.startswith(f"{other}.") for other in searched)
+            if not any(f"{name}.".startswith(f"{other}.") for other in searched)
         }
-        return {
-            "objective": {"objective": ", ".join(self.settings.objective)},
-            "space": self.search.describe(),
-            "settings": settings,
-        }
+        objective = {"objective": ", ".join(self.settings.objective)}
+        return {"objective": objective, "space": self.search.describe(), "settings": settings}
 
     def study_attributes(self) -> dict[str, Any]:
         """What `pneumo study` needs, as attributes of the study."""
@@ -94,13 +90,11 @@ class StudyPlan:
 
 def build_search(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Search:
     """InputError: the search is not valid."""
-    arguments = [
-        line for line in arguments if config.override_key(line).split(".")[0] not in ("workers", "dry_run")
-    ]
+    ignored = ("workers", "dry_run")
+    arguments = [line for line in arguments if config.override_key(line).split(".")[0] not in ignored]
     search, choices = settings.search, composed.hydra.runtime.choices
     if search["design"] is not None:
         return build_design(search["design"], arguments, choices["data"])
     always: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
-    return build_space(
-        always, search["conditional"], search["exists_where"], search["enqueue"], arguments, dict(choices)
-    )
+    of_yaml = (search["conditional"], search["exists_where"], search["enqueue"])
+    return build_space(always, *of_yaml, arguments, dict(choices))

@@ -31,7 +31,7 @@ def stale_trial_ids(rdb: RDBStorage, study_id: int) -> set[int]:
 
 
 def trial_ids_with_heartbeat(rdb: RDBStorage, study_id: int) -> set[int]:
-    """The trials that have had any heartbeat; Optuna cannot be asked for them."""
+    """The trials that have had any heartbeat; Optuna has no function for them."""
     query = text(
         "SELECT h.trial_id FROM trial_heartbeats h JOIN trials t ON t.trial_id = h.trial_id "
         "WHERE t.study_id = :study"

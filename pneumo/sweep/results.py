@@ -34,10 +34,9 @@ def print_results(study: optuna.Study, stopped: str, terminal: Terminal) -> None
         value = f"{', '.join(study.user_attrs[attributes.OBJECTIVE])} {labels.value(best[0])}"
         gain = gain_on_given(trials, best[0])
         terminal.say("best", f"#{best[0].number}: {labels.parameters(best[0].params)}: {value}{gain}")
-    saved = saved_seconds([t for t in trials if t.state == TrialState.PRUNED])
-    terminal.say(
-        "trials", labels.counts(trials) + (f"; pruning saved {duration(saved)}" if saved >= 1 else "")
-    )
+    seconds = saved_seconds([t for t in trials if t.state == TrialState.PRUNED])
+    saved = f"; pruning saved {duration(seconds)}" if seconds >= 1 else ""
+    terminal.say("trials", labels.counts(trials) + saved)
     if not is_design and (shares := importance(study)):
         terminal.say("mattered", ", ".join(f"{labels.name(n)} {share:.0%}" for n, share in shares.items()))
     confirm = "" if is_design else f" · pneumo confirm {name}"
@@ -84,38 +83,31 @@ def result(study: optuna.Study, stopped: str) -> dict[str, Any]:
             "best_run": best[0].user_attrs.get(attributes.RUN_ID),
             "best_overrides": best[0].user_attrs.get(attributes.OVERRIDES),
         }
-    return content | {
-        "n_trials": study.user_attrs[attributes.N_TRIALS],
-        **states,
-        "stopped": stopped or "all trials are done",
-    }
+    content |= {"n_trials": study.user_attrs[attributes.N_TRIALS], **states}
+    return content | {"stopped": stopped or "all trials are done"}
 
 
 def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
     """Best values, plots and pages; the run is FINISHED if all trials are done, else KILLED."""
     parent = study.user_attrs[attributes.PARENT_RUN]
     best = best_first(study)
-    sections, figures = summary(study), dict(plots.of_study(study))
-    for caption, figure in figures.items():
+    sections, study_plots = summary(study), dict(plots.of_study(study))
+    for caption, figure in study_plots.items():
         tracking.log_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
-    tracking.log_text(parent, pages.markdown(sections), "study.md")
-    tracking.log_text(parent, pages.html(sections, figures), "study.html")
+    page = pages.markdown(sections)
+    tracking.log_text(parent, page, "study.md")
+    tracking.log_text(parent, pages.html(sections, study_plots), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
     note = ""
     if best:
         run_id = best[0].user_attrs[attributes.RUN_ID]
-        objective = study.user_attrs[attributes.OBJECTIVE]
-        values = {
-            f"best/{name.replace('/', '_')}": value
-            for name, value in zip(objective, best[0].values, strict=True)
-        }
-        tracking.log_run(parent, values)
+        names = [f"best/{name.replace('/', '_')}" for name in study.user_attrs[attributes.OBJECTIVE]]
+        tracking.log_run(parent, dict(zip(names, best[0].values, strict=True)))
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
         overrides = " ".join(best[0].user_attrs.get(attributes.OVERRIDES, []))
         note = f"Best: [{study.study_name}-{best[0].number}]({query.run_link(run_id)})\n\n`{overrides}`\n\n"
-    note += pages.markdown(sections)[:NOTE_LENGTH]
-    state = "stopped" if stopped else "complete"
-    tracking.tag_run(parent, state=state, **{"mlflow.note.content": note})
+    tags = {"mlflow.note.content": note + page[:NOTE_LENGTH]}
+    tracking.tag_run(parent, state="stopped" if stopped else "complete", **tags)
     tracking.end_run(parent, "KILLED" if stopped else "FINISHED")
 
 

@@ -4,7 +4,7 @@ A parameter may be conditional: it exists only where other parameters have certa
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,20 +20,19 @@ Value = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Conditional:
-    """A parameter that exists only where others have certain values."""
+class Parameter:
+    """A parameter that is searched, but only where others have certain values, if there are any in `when`."""
 
-    when: Mapping[str, Sequence[Value]]
     distribution: BaseDistribution
+    when: Mapping[str, Sequence[Value]] = field(default_factory=dict)
 
-    def holds(self, values: Mapping[str, Value]) -> bool:
+    def exists(self, values: Mapping[str, Value]) -> bool:
         return all(any(is_same(values.get(name), v) for v in allowed) for name, allowed in self.when.items())
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    always: Mapping[str, BaseDistribution]
-    conditional: Mapping[str, Conditional]
+    parameters: Mapping[str, Parameter]  # those that exist always, then those under a condition
     defaults: Mapping[str, Value]  # of names in conditions that are not searched
     fixed: Sequence[str]  # overrides of the command line
     queue: Sequence[Mapping[str, Value]] = ()  # parameters of the first trials
@@ -43,10 +42,10 @@ class SearchSpace:
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
         """The parameters of a trial, by the names of the overrides."""
-        values = {name: suggest(trial, name, distribution) for name, distribution in self.always.items()}
-        for name, conditional in self.conditional.items():
-            if conditional.holds({**self.defaults, **values}):
-                values[name] = suggest(trial, name, conditional.distribution)
+        values: dict[str, Value] = {}
+        for name, parameter in self.parameters.items():
+            if parameter.exists({**self.defaults, **values}):
+                values[name] = suggest(trial, name, parameter.distribution)
         return values
 
     def overrides(self, values: Mapping[str, Value]) -> list[str]:
@@ -55,27 +54,22 @@ class SearchSpace:
 
     def extremes(self) -> list[dict[str, Value]]:
         """Small sets of values that together touch every choice and both ends of every interval."""
+        always = {name for name, parameter in self.parameters.items() if not parameter.when}
         sets: list[dict[str, Value]] = []
-        for name, distribution in self.always.items():
-            sets += [{name: value} for value in ends(distribution)]
-        for name, conditional in self.conditional.items():
-            where = {
-                key: allowed[0]
-                for key, allowed in conditional.when.items()
-                if key in self.always and not conditional.holds(self.defaults)
-            }
-            if where or conditional.holds(self.defaults):
-                sets += [{**where, name: value} for value in ends(conditional.distribution)]
+        for name, parameter in self.parameters.items():
+            exists = parameter.exists(self.defaults)
+            where = {} if exists else {key: v[0] for key, v in parameter.when.items() if key in always}
+            if exists or where:
+                sets += [{**where, name: value} for value in ends(parameter.distribution)]
         return sets
 
     def describe(self) -> dict[str, str]:
         """A line for each parameter, equal for equal spaces."""
-        lines = {name: describe(distribution) for name, distribution in self.always.items()}
-        for name, conditional in self.conditional.items():
-            when = " and ".join(
-                f"{key} is {' or '.join(map(str, allowed))}" for key, allowed in conditional.when.items()
-            )
-            lines[name] = f"{describe(conditional.distribution)}, where {when}"
+        lines = {}
+        for name, parameter in self.parameters.items():
+            when = [f"{key} is {' or '.join(map(str, values))}" for key, values in parameter.when.items()]
+            condition = f", where {' and '.join(when)}" if when else ""
+            lines[name] = describe(parameter.distribution) + condition
         return lines
 
 
@@ -106,9 +100,9 @@ def build_space(
     distributions = {name: parse(name, text) for name, text in expressions.items()}
     conditions = {name: exists_where[name] for name in distributions if name in exists_where}
     queue, notes = build_queue(enqueue, distributions)
+    names = sorted(distributions, key=lambda name: name in conditions)
     return SearchSpace(
-        always={name: found for name, found in distributions.items() if name not in conditions},
-        conditional={name: Conditional(when, distributions[name]) for name, when in conditions.items()},
+        parameters={name: Parameter(distributions[name], conditions.get(name, {})) for name in names},
         defaults={name: choices[name] for when in conditions.values() for name in when if name in choices},
         fixed=[line for line in fixed if override_key(line) not in conditions],
         queue=queue,
@@ -130,12 +124,11 @@ def build_queue(
     for given in enqueue:
         values: dict[str, Value] = {}
         outside = []
-        for name, value in given.items():
-            if name in distributions:
-                try:
-                    values[name] = to_member(distributions[name], value)
-                except ValueError:
-                    outside.append(f"{name}={value} is not in {describe(distributions[name])}")
+        for name in [name for name in given if name in distributions]:
+            try:
+                values[name] = to_member(distributions[name], given[name])
+            except ValueError:
+                outside.append(f"{name}={given[name]} is not in {describe(distributions[name])}")
         if outside:
             notes.append(f"not enqueued: {'; '.join(outside)}")
         elif values:
@@ -147,10 +140,8 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments that give several values, and those that give one. InputError: several values for a
     setting of the study itself."""
     searched, fixed = [], []
-    for line, parsed in zip(
-        arguments, OverridesParser.create().parse_overrides(list(arguments)), strict=True
-    ):
-        if not parsed.is_sweep_override():
+    for line in arguments:
+        if not OverridesParser.create().parse_override(line).is_sweep_override():
             fixed.append(line)
         elif override_key(line).split(".")[0] in STUDY:
             raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
@@ -162,12 +153,12 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def parse(name: str, expression: str) -> BaseDistribution:
     """InputError: the expression is no distribution in Hydra's grammar, or an empty one."""
     try:
-        found = parse_distribution(name, expression)
+        distribution = parse_distribution(name, expression)
     except (HydraException, ValueError, AssertionError) as error:
         raise InputError(f"{name}={expression}: {' '.join(str(error).split())}") from None
-    if found is None:
+    if distribution is None:
         raise InputError(f"{name}={expression} is one value; to search it, use choice(...) or interval(...)")
-    return found
+    return distribution
 
 
 def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Value:

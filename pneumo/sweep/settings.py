@@ -65,7 +65,7 @@ class StudySettings:
                 raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, got {name!r}")
         if self.objective[0] == "fit_seconds":
             raise InputError(
-                "objective=fit_seconds: the fastest model learns nothing; name a val/ metric first"
+                "objective=fit_seconds: the fastest model learns nothing; put a val/ metric first"
             )
         refuse_passwords([f"storage={self.storage}"])
 
@@ -86,15 +86,9 @@ class StudySettings:
         key = f"{os.getpid()}: {self.url}: {replace(self, trial=None)}"
         if key not in OPEN_STORAGES:
             close_storages()
-            OPEN_STORAGES[key] = open_study(
-                self.url,
-                self.study,
-                self.directions,
-                self.make_pruner(),
-                self.heartbeat_seconds,
-                self.retries,
-                60 * self.storage_minutes,
-            )
+            limits = (self.heartbeat_seconds, self.retries, 60 * self.storage_minutes)
+            of_study = (self.study, self.directions, self.make_pruner())
+            OPEN_STORAGES[key] = open_study(self.url, *of_study, *limits)
         return OPEN_STORAGES[key]
 
     def make_pruner(self) -> BasePruner:

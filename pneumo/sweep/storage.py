@@ -43,6 +43,11 @@ class StudyStorage:
     def study_id(self) -> str:
         return str(self.study.user_attrs[attributes.STUDY_ID])
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of all MLflow runs of the study."""
+        return {"study": self.study.study_name, attributes.STUDY_ID: self.study_id}
+
     @cached_property
     def _row_id(self) -> int:
         return int(self.rdb.get_study_id_from_name(self.study.study_name))
@@ -176,17 +181,12 @@ class StudyStorage:
         with self.lock():
             self.fail_stale_trials()
             returned = self.study.user_attrs.get(attributes.ABANDONED_RUNS, [])
-            found = [
-                trial.user_attrs[attributes.RUN_ID]
-                for trial in self.trials(TrialState.FAIL)
-                if trial.user_attrs.get(attributes.REASON) == PROCESS_DIED
-                and not self._is_retried(trial)
-                and attributes.RUN_ID in trial.user_attrs
-                and trial.user_attrs[attributes.RUN_ID] not in returned
-            ]
-            if found:
-                self.study.set_user_attr(attributes.ABANDONED_RUNS, [*returned, *found])
-        return found
+            failed = [trial for trial in self.trials(TrialState.FAIL) if not self._is_retried(trial)]
+            died = [t.user_attrs for t in failed if t.user_attrs.get(attributes.REASON) == PROCESS_DIED]
+            runs = [known[attributes.RUN_ID] for known in died if attributes.RUN_ID in known]
+            if new := [run_id for run_id in runs if run_id not in returned]:
+                self.study.set_user_attr(attributes.ABANDONED_RUNS, [*returned, *new])
+        return new
 
     # ---- duplicates
 
@@ -226,10 +226,8 @@ def open_study(
         names = {study.study_name for study in rdb.get_all_studies()}
         if name not in names and directions is None:
             database.close(rdb)
-            raise InputError(
-                f"{shown(url)} has no study {name}"
-                + (f"; it has {', '.join(sorted(names))}" if names else "")
-            )
+            others = f"; it has {', '.join(sorted(names))}" if names else ""
+            raise InputError(f"{shown(url)} has no study {name}{others}")
         study = optuna.create_study(
             study_name=name,
             storage=rdb,

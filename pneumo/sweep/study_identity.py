@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pneumo.errors import InputError
+from pneumo.data.dataset import Dataset
+from pneumo.errors import InputError, listed
 from pneumo.runs.identity import DatasetIdentity, configuration, differing_aspects
 from pneumo.sweep.attributes import DATA, IDENTITY, SPLIT_HASH
 from pneumo.sweep.storage import StudyStorage
@@ -35,10 +36,8 @@ def begin_or_continue(
             for name, value in attributes.items():
                 study.set_user_attr(name, value)
     if differing:
-        raise InputError(
-            f"The study {study.study_name} exists with other settings; study=NAME begins another one:\n"
-            + "\n".join(f"  {line}" for line in differing)
-        )
+        heading = f"The study {study.study_name} exists with other settings; study=NAME begins another one:"
+        raise InputError(listed(heading, differing, shown=len(differing)))
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -57,19 +56,20 @@ def has_known_data(storage: StudyStorage) -> bool:
     return not {DATA, SPLIT_HASH}.isdisjoint(storage.study.user_attrs)
 
 
-def refuse_other_data(storage: StudyStorage, images: DatasetIdentity, split_hash: str) -> None:
+def refuse_other_data(storage: StudyStorage, dataset: Dataset) -> None:
     """Stores the identity of the data, if it is not known. InputError: images, labels, lesions, patients or
     split differ from those of earlier trials. Studies of older versions know the split alone."""
+    aspects, split_hash = DatasetIdentity.of(dataset).aspects, dataset.split.hash
     with storage.lock():
         known = storage.study.user_attrs
         if data := known.get(DATA):
-            differing = differing_aspects(data, images.aspects)
+            differing = differing_aspects(data, aspects)
         elif known.get(SPLIT_HASH, split_hash) != split_hash:
             differing = ["the split"]
         else:
             differing = []
             storage.study.set_user_attr(SPLIT_HASH, split_hash)
-            storage.study.set_user_attr(DATA, images.aspects)
+            storage.study.set_user_attr(DATA, aspects)
     if differing:
         raise InputError(
             f"The data are not those the study {storage.study.study_name} began with: "

@@ -4,7 +4,7 @@ A study that samples: its best trials, which parameters mattered, and what pruni
 verdict on each question.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,8 @@ def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | N
     of = f"{done} of {n_trials} trials done" if n_trials else f"{done} trials done"
     unfinished = n_trials is not None and done < n_trials
     seconds = sum(labels.seconds(t) for t in trials if t.state.is_finished())
-    text = [
-        f"{'UNFINISHED: ' if unfinished else ''}{of}: {labels.counts(trials)}; "
-        f"{duration(seconds)} of training"
-    ]
+    state = "UNFINISHED: " if unfinished else ""
+    text = [f"{state}{of}: {labels.counts(trials)}; {duration(seconds)} of training"]
     if running:
         text.append(f"{running} running now")
     return Section(f"Study {study.study_name}", text)
@@ -62,19 +60,17 @@ def conclusions(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Sectio
     Holm's procedure over all intervals of the table."""
     cells = [(question, recipe) for question in design.questions for recipe in design.recipes]
     effects = [effect_of(design, trials, recipe, question) for question, recipe in cells]
-    adjusted = holm([effect.p for effect in effects])
+    adjusted = iter(zip(effects, holm([effect.p for effect in effects]), strict=True))
     rows = []
     for question in design.questions:
         texts, verdicts, after_holm = [], {}, {}
-        for (cell_question, recipe), effect, p in zip(cells, effects, adjusted, strict=True):
-            if cell_question is question:
-                text = factor_text(effect) if by_seconds(question) else effect_text(effect)
-                texts.append(with_seed_count(text, effect.n, design.seeds))
-                verdicts[recipe] = verdict_on(question, effect)
-                after_holm[recipe] = NO_EVIDENCE if p >= 1 - LEVEL else verdicts[recipe]
-        rows.append(
-            [question["concluded"], question["tested"], *texts, combined(verdicts), combined(after_holm)]
-        )
+        for recipe, (effect, p) in zip(design.recipes, adjusted, strict=False):
+            text = factor_text(effect) if by_seconds(question) else effect_text(effect)
+            texts.append(with_seed_count(text, effect.n, design.seeds))
+            verdicts[recipe] = verdict_on(question, effect)
+            after_holm[recipe] = NO_EVIDENCE if p >= 1 - LEVEL else verdicts[recipe]
+        verdict = [combined(verdicts), combined(after_holm)]
+        rows.append([question["concluded"], question["tested"], *texts, *verdict])
     notes = [
         f"val AUROC of the last epoch, after - before, mean of up to {design.seeds} pairs of runs with the "
         "same seed, with Student's 95% interval; helps or hurts where the interval excludes 0. By seconds: "
@@ -92,21 +88,17 @@ def conclusions(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Sectio
         )
     if n := sum(not np.isnan(effect.p) for effect in effects):
         notes.append(expected_by_chance(n))
-    return Section(
-        "The report's conclusions",
-        notes,
-        ["concluded", "tested as", *(f"{recipe} recipe" for recipe in design.recipes), "verdict", HOLM],
-        rows,
-    )
+    recipes = [f"{recipe} recipe" for recipe in design.recipes]
+    columns = ["concluded", "tested as", *recipes, "verdict", HOLM]
+    return Section("The report's conclusions", notes, columns, rows)
 
 
 def effect_of(
     design: AblationDesign, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any]
 ) -> Effect:
     """The difference of the last epoch's AUROC, or the factor on the seconds."""
-    if by_seconds(question):
-        return ratio(*outcomes(design, trials, recipe, question, SECONDS))
-    return paired(*outcomes(design, trials, recipe, question, AUROC))
+    effect, metric = (ratio, SECONDS) if by_seconds(question) else (paired, AUROC)
+    return effect(*outcomes(design, trials, recipe, question, metric))
 
 
 def verdict_on(question: Mapping[str, Any], effect: Effect) -> str:
@@ -133,38 +125,30 @@ def by_seconds(question: Mapping[str, Any]) -> bool:
 def other_outcomes(design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
     """Effects on other metrics: the report also concluded that curves jump and do not converge."""
     rows = []
-    for question in design.questions:
-        if by_seconds(question):
-            continue
+    for question in (question for question in design.questions if not by_seconds(question)):
         for recipe in design.recipes:
             last = outcomes(design, trials, recipe, question, AUROC)
             levels = " → ".join(decimal(float(np.mean(side))) if side else "-" for side in last)
             effects = [paired(*outcomes(design, trials, recipe, question, name)) for name in OTHER_OUTCOMES]
             seconds = factor_text(ratio(*outcomes(design, trials, recipe, question, SECONDS)))
             rows.append([question["concluded"], recipe, levels, *map(effect_text, effects), seconds])
-    return Section(
-        "What else changed",
-        [
-            "Effects with 95% intervals by paired seeds. A jump is the mean change of val loss from epoch to "
-            "epoch."
-        ],
-        ["concluded", "recipe", "last val AUROC", *OTHER_OUTCOMES.values(), "seconds"],
-        rows,
-    )
+    text = "Effects with 95% intervals by paired seeds. A jump is the mean change of val loss between epochs."
+    columns = ["concluded", "recipe", "last val AUROC", *OTHER_OUTCOMES.values(), "seconds"]
+    return Section("What else changed", [text], columns, rows)
 
 
 def outcomes(
     design: AblationDesign, trials: Sequence[FrozenTrial], recipe: str, question: Mapping[str, Any], name: str
 ) -> tuple[list[float], list[float]]:
     """The values of a metric before and after the change of a question, of the seeds that have both."""
-    found: dict[tuple[str, int], float] = {}
+    values: dict[tuple[str, int], float] = {}
     for trial in trials:
         metrics = trial.user_attrs.get(attributes.METRICS, {})
         if trial.state == TrialState.COMPLETE and name in metrics:
-            found[trial.params["arm"], trial.params["seed"]] = metrics[name]
+            values[trial.params["arm"], trial.params["seed"]] = metrics[name]
     before, after = design.pair(recipe, question)
-    seeds = [s for s in range(design.seeds) if (before, s) in found and (after, s) in found]
-    return [found[before, s] for s in seeds], [found[after, s] for s in seeds]
+    seeds = [s for s in range(design.seeds) if (before, s) in values and (after, s) in values]
+    return [values[before, s] for s in seeds], [values[after, s] for s in seeds]
 
 
 def with_seed_count(text: str, n: int, seeds: int) -> str:
@@ -174,22 +158,17 @@ def with_seed_count(text: str, n: int, seeds: int) -> str:
     return text + (f", {n} of {seeds} seeds" if n < seeds else "")
 
 
-def effect_text(effect: Effect) -> str:
-    """E.g. `+.041 (+.012, +.070)`."""
+def effect_text(effect: Effect, number: Callable[[float], str] = signed_decimal) -> str:
+    """E.g. `+.041 (+.012, +.070)`; the mean alone where the interval is not known."""
     if np.isnan(effect.mean):
         return "-"
-    interval = (
-        "" if np.isnan(effect.low) else f" ({signed_decimal(effect.low)}, {signed_decimal(effect.high)})"
-    )
-    return signed_decimal(effect.mean) + interval
+    interval = "" if np.isnan(effect.low) else f" ({number(effect.low)}, {number(effect.high)})"
+    return number(effect.mean) + interval
 
 
 def factor_text(effect: Effect) -> str:
     """E.g. `x 1.99 (1.90, 2.08)`."""
-    if np.isnan(effect.mean):
-        return "-"
-    interval = "" if np.isnan(effect.low) else f" ({effect.low:.2f}, {effect.high:.2f})"
-    return f"x {effect.mean:.2f}{interval}"
+    return "-" if np.isnan(effect.mean) else f"x {effect_text(effect, '{:.2f}'.format)}"
 
 
 def combined(verdicts: Mapping[str, str]) -> str:
@@ -206,9 +185,7 @@ def importances(study: optuna.Study) -> Section:
     if not shares:
         return Section(title, [f"Not known before {MIN_COMPLETE} complete trials."])
     rows = [[labels.name(name), f"{share:.0%}"] for name, share in shares.items()]
-    text = (
-        "Share of the objective's variance over the complete trials (fANOVA); a rough guide with few trials."
-    )
+    text = "Share of the objective's variance over the complete trials (fANOVA); rough with few trials."
     return Section(title, [text], ["parameter", "share"], rows)
 
 
@@ -220,10 +197,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
         return {}
     target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found: dict[str, float] = optuna.importance.get_param_importances(
-        study, evaluator=evaluator, target=target
-    )
-    return found
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, target=target))
 
 
 def pruning(trials: Sequence[FrozenTrial]) -> Section:
@@ -266,24 +240,16 @@ def pareto_front(study: optuna.Study) -> Section:
 def best_first(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials without duplicates, sorted by the first objective."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    own = [t for t in complete if attributes.DUPLICATE_OF not in t.user_attrs]
+    distinct = [t for t in complete if attributes.DUPLICATE_OF not in t.user_attrs]
     sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
-    return sorted(own, key=lambda trial: (sign * trial.values[0], trial.number))
+    return sorted(distinct, key=lambda trial: (sign * trial.values[0], trial.number))
 
 
 def best_trials(study: optuna.Study, is_design: bool) -> Section:
-    rows = [
-        [
-            f"#{t.number}",
-            labels.parameters(t.params),
-            labels.value(t),
-            duration(labels.seconds(t)),
-            t.user_attrs.get(attributes.RUN_ID, "")[:8],
-        ]
-        for t in best_first(study)[:N_BEST]
-    ]
-    text = [
-        "By the best epoch on validation, which also chose them: expect a little less on other images"
-        + ("." if is_design else f"; pneumo confirm {study.study_name} says how much less.")
-    ]
-    return Section("The ten best", text, ["trial", "parameters", "objective", "time", "run"], rows)
+    rows = []
+    for t in best_first(study)[:N_BEST]:
+        time, run = duration(labels.seconds(t)), t.user_attrs.get(attributes.RUN_ID, "")[:8]
+        rows.append([f"#{t.number}", labels.parameters(t.params), labels.value(t), time, run])
+    text = "By the best epoch on validation, which also chose them: expect a little less on other images"
+    text += "." if is_design else f"; pneumo confirm {study.study_name} measures how much less."
+    return Section("The ten best", [text], ["trial", "parameters", "objective", "time", "run"], rows)

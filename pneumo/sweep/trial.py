@@ -16,7 +16,6 @@ from pneumo.display.console import Advance, Terminal
 from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError, SupersededError
 from pneumo.runs import query
 from pneumo.runs.callback import RunCallback
-from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep import attributes
 from pneumo.sweep.attributes import STUDY_ID
@@ -78,14 +77,12 @@ class TrialCallback(RunCallback):
         if attempts and self.run_id is None and self.parent:  # killed before its run's id was stored
             self.run_id = query.run_of_trial(self.parent, attempts[-1])
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
-        of_study = {"study": study.study_name, STUDY_ID: self.study_id}
-        self.tags = {**of_study, "trial": number, "state": "running", **arm, **tags}
+        self.tags = {**storage.tags, "trial": number, "state": "running", **arm, **tags}
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """The run's data set. InputError: it is not the study's; raised before anything is trained on it."""
         dataset = cached_dataset(source, advance)
-        images = DatasetIdentity.of(dataset)
-        self._storage.with_retries(lambda: refuse_other_data(self._storage, images, dataset.split.hash))
+        self._storage.with_retries(lambda: refuse_other_data(self._storage, dataset))
         return dataset
 
     def take_over(self, process: str) -> None:

@@ -34,22 +34,22 @@ def test_hydras_grammar_becomes_distributions():
             "fit.epochs": "range(1, 5)",
             "model.dropout": "interval(0.0, 0.5)",
         }
-    ).always
-    assert found["optimizer.lr"] == FloatDistribution(1e-4, 1e-1, log=True)
-    assert found["fit.batch_size"] == CategoricalDistribution([6, 16])
-    assert found["fit.epochs"] == IntDistribution(1, 4)
-    assert found["model.dropout"] == FloatDistribution(0.0, 0.5)
+    ).parameters
+    assert found["optimizer.lr"].distribution == FloatDistribution(1e-4, 1e-1, log=True)
+    assert found["fit.batch_size"].distribution == CategoricalDistribution([6, 16])
+    assert found["fit.epochs"].distribution == IntDistribution(1, 4)
+    assert found["model.dropout"].distribution == FloatDistribution(0.0, 0.5)
 
 
 def test_the_command_line_wins_over_the_search():
     found = space(typed=["optimizer.lr=interval(0.5,0.6)", "fit.epochs=3"])
-    assert found.always["optimizer.lr"] == FloatDistribution(0.5, 0.6)
+    assert found.parameters["optimizer.lr"].distribution == FloatDistribution(0.5, 0.6)
     assert found.fixed == ["fit.epochs=3"]
 
 
 def test_a_parameter_fixed_on_the_command_line_is_not_searched():
     found = space({**LR, "loss": "choice(ce, bce)"}, typed=["loss=ce"])
-    assert "loss" not in found.always
+    assert "loss" not in found.parameters
     assert "loss=ce" in found.overrides({"optimizer.lr": 1e-3})
 
 
@@ -81,7 +81,7 @@ def test_a_conditional_parameter_that_the_command_line_fixes_is_set_where_it_exi
 
 def test_a_conditional_parameter_given_as_a_range_joins_a_search_that_had_none():
     found = space({"loss": "choice(bce, focal)"}, typed=["loss.gamma=interval(0,1)"])
-    assert found.conditional["loss.gamma"].distribution == FloatDistribution(0, 1)
+    assert found.parameters["loss.gamma"].distribution == FloatDistribution(0, 1)
 
 
 def test_a_given_trial_comes_first_without_what_is_fixed():
