@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from runs import ROOT
 
 from pneumo.runs import config
-from pneumo.sweep.objective import job
+from pneumo.sweep.job import job
 from pneumo.training.predict import Predictions
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer

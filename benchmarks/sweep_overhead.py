@@ -26,7 +26,7 @@ from runs import surroundings
 from stubbed import SMALL, main
 
 import pneumo.runs.run
-import pneumo.sweep.objective
+import pneumo.sweep.job
 from pneumo.runs import tracking
 from pneumo.runs.checkpoint import CheckpointWriter
 from pneumo.runs.tracking import Tracker
@@ -55,7 +55,7 @@ PARTS: list[tuple[str, Any, Sequence[str]]] = [  # name, whose, methods
     ("data and model", pneumo.runs.run, ["built_model", "assembled", "begun"]),
     ("checkpoint", CheckpointWriter, ["offer", "best_weights"]),
     ("judging", pneumo.runs.run, ["judged"]),
-    ("forgetting", pneumo.sweep.objective, ["free_gpu_memory"]),
+    ("forgetting", pneumo.sweep.job, ["free_gpu_memory"]),
 ]
 REST = "the rest: Hydra's job, files"
 

@@ -31,7 +31,7 @@ from pneumo.runs.run import run
 from pneumo.sweep import attributes, labels
 from pneumo.sweep.attributes import STUDY_ID
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.settings import objective_name
+from pneumo.sweep.objective import logged_name
 from pneumo.sweep.storage import StudyStorage, open_study
 from pneumo.sweep.study_identity import refuse_other_data
 from pneumo.sweep.summary import best_first
@@ -142,7 +142,7 @@ def confirm_trial(
     """Trains each seed, or takes over the finished run that this study's confirm began with the same
     configuration and split."""
     study = storage.study
-    metric = objective_name(study.user_attrs[attributes.OBJECTIVE][0])
+    metric = logged_name(study.user_attrs[attributes.OBJECTIVE][0])
     split_hash = query.find_run(trial.user_attrs[attributes.RUN_ID]).data.tags["split_hash"]
     values, runs = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):

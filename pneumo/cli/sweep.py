@@ -32,7 +32,7 @@ def main() -> None:
 )
 def sweep(composed: DictConfig) -> float | list[float] | None:
     """One trial; Hydra's sweeper calls it for each."""
-    from pneumo.sweep.objective import job
+    from pneumo.sweep.job import job
 
     return job(composed)
 

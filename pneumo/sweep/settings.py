@@ -4,9 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -16,12 +15,10 @@ from optuna.samplers import BaseSampler, QMCSampler
 
 from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError
-from pneumo.evaluation.metrics import compute_metrics
 from pneumo.runs.config import STUDY, check_kinds
+from pneumo.sweep.objective import Direction, check_objectives, direction, logged_name
 from pneumo.sweep.storage import StudyStorage, open_study
 
-OBJECTIVES = [f"val/{name}" for name in compute_metrics(np.array([0, 1]), np.array([0.0, 1.0]))]
-Direction = Literal["minimize", "maximize"]
 OPEN_STORAGES: dict[str, StudyStorage] = {}
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
@@ -54,24 +51,12 @@ class StudySettings:
             raise InputError(f"max_failure_rate must be from 0 to 1, got {self.max_failure_rate}")
         if self.hours is not None and not self.hours > 0:
             raise InputError(f"hours must be above 0, got {self.hours}")
-        if not self.objective:
-            raise InputError("objective must name a metric, e.g. val/auroc")
-        for name in self.objective:
-            if name == "val/loss":
-                raise InputError(
-                    "objective=val/loss: losses of different kinds cannot be compared; try val/auroc"
-                )
-            if name not in (*OBJECTIVES, "fit_seconds"):
-                raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, got {name!r}")
-        if self.objective[0] == "fit_seconds":
-            raise InputError(
-                "objective=fit_seconds: the fastest model learns nothing; put a val/ metric first"
-            )
+        check_objectives(self.objective)
         refuse_passwords([f"storage={self.storage}"])
 
     @property
     def directions(self) -> list[Direction]:
-        return ["minimize" if name == "fit_seconds" else "maximize" for name in self.objective]
+        return [direction(name) for name in self.objective]
 
     @property
     def url(self) -> str:
@@ -79,7 +64,7 @@ class StudySettings:
 
     def select_objectives(self, metrics: Mapping[str, float]) -> list[float]:
         """The values of the objectives among a run's metrics."""
-        return [metrics[objective_name(name)] for name in self.objective]
+        return [metrics[logged_name(name)] for name in self.objective]
 
     def open_storage(self) -> StudyStorage:
         """The study's storage. All trials of a process share one, which caches the trials that have ended."""
@@ -115,11 +100,6 @@ def close_storages() -> None:
     for storage in OPEN_STORAGES.values():
         storage.close()
     OPEN_STORAGES.clear()
-
-
-def objective_name(name: str) -> str:
-    """The MLflow metric of an objective, at the best epoch: best/val_auroc for val/auroc."""
-    return name if name == "fit_seconds" else f"best/{name.replace('/', '_')}"
 
 
 def instantiate_trusted(group: str, settings: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:

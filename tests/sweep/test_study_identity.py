@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from test_sweep import LR_ALONE, TINY, runs, swept, trials
 
-from pneumo.cli import main
+from pneumo.cli import options
 from pneumo.cli.confirm import differences
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, config, tracking
@@ -37,7 +37,7 @@ def study():
 def output_of(monkeypatch, capfd, *words):
     """What `pneumo ...` prints."""
     monkeypatch.setattr(sys, "argv", ["pneumo", *words])
-    main.main()
+    options.main()
     return capfd.readouterr().out
 
 
@@ -188,7 +188,7 @@ def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir,
     world.write()
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "1"])
     with pytest.raises(SystemExit, match="The data are not those the study s began with: labels"):
-        main.main()
+        options.main()
     assert confirmed() == []
     assert not Path("conf").exists()
 
@@ -266,7 +266,7 @@ def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept,
 
 
 def test_checkpoints_of_another_run_in_a_trials_folder_are_not_resumed(swept, composed):
-    from pneumo.sweep.objective import resumed
+    from pneumo.sweep.job import resumed
 
     swept("n_trials=2", BEGIN, *LR_ALONE)
     first, second = (trial.user_attrs["run_id"] for trial in trials())

@@ -1,0 +1,97 @@
+"""What a Hydra job does: one training run, as a trial of a study or, under another sweeper, alone."""
+
+import gc
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from pneumo.errors import AwayError, SupersededError
+from pneumo.runs import checkpoint, config, query, tracking
+from pneumo.runs.callback import RunCallback
+from pneumo.runs.experiment import Experiment
+from pneumo.runs.run import run
+from pneumo.runs.tracking import MlflowError
+from pneumo.sweep.database import retry
+from pneumo.sweep.heartbeat import heartbeats
+from pneumo.sweep.settings import StudySettings, load_settings
+from pneumo.sweep.trial import TrialCallback, TrialResult
+
+RUN_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+def job(composed: DictConfig) -> float | list[float] | None:
+    """The objective, a list if there are several; None if the trial was pruned or failed. InputError: under
+    another sweeper, as `run`."""
+    hydra = HydraConfig.get()
+    with open_dict(composed):
+        whole = composed.copy()
+        whole.hydra = hydra
+    settings = load_settings(whole)
+    output_dir = Path(hydra.runtime.output_dir)
+    if settings.trial is None:
+        values = settings.select_objectives(run(config.load(composed), output_dir))
+    else:
+        result = run_trial(settings, settings.trial, composed, output_dir)
+        if result is None or result.values is None:
+            return None
+        values = result.values
+    return values[0] if len(values) == 1 else values
+
+
+def run_trial(
+    settings: StudySettings, number: int, composed: DictConfig, output_dir: Path
+) -> TrialResult | None:
+    """Trains as the trial of that number and stores its result in the study; None if another process has
+    taken the trial over. AwayError: the study's storage or MLflow cannot be reached."""
+    storage = retry(settings.open_storage, 60 * settings.storage_minutes)
+    tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
+
+    def train(callback: RunCallback) -> dict[str, float]:
+        return run(resumed(config.load(composed), callback.run_id), output_dir, callback)
+
+    try:
+        trial = storage.with_retries(lambda: TrialCallback(storage, number, settings.objective[0], tags))
+        with heartbeats(storage, [number]):
+            trial.take_over(tracking.process_mark(os.getpid()))
+            try:
+                result = trial.run(train, settings.select_objectives)
+            except KeyboardInterrupt:
+                stopped = TrialResult("FAIL", kind="stopped", reason="interrupted")
+                if trial.tell(stopped, output_dir) and trial.run_id:
+                    tracking.tag_run(trial.run_id, state="stopped")
+                raise
+            except (AwayError, MlflowError) as error:
+                away = error if isinstance(error, AwayError) else tracking.unreachable(error)
+                trial.tell(TrialResult("FAIL", kind="stopped", reason=str(away)), output_dir)
+                raise away from None
+            if not trial.tell(result, output_dir):
+                return None
+    except SupersededError:
+        return None
+    finally:
+        free_gpu_memory()
+    if trial.run_id:
+        run_tags = {"state": RUN_STATES[result.state]}
+        if result.kind not in ("", "pruned"):
+            run_tags["failure"] = f"{result.kind}: {result.reason}"[:500]
+        tracking.tag_run(trial.run_id, **run_tags)
+    return result
+
+
+def resumed(experiment: Experiment, run_id: str | None) -> Experiment:
+    """The experiment, to be resumed from the last checkpoint of an attempt that died, if that left one and no
+    other run has overwritten it."""
+    path = query.find_checkpoint(query.find_run(run_id), checkpoint.LAST) if run_id else None
+    if path and checkpoint.read(path)["run_id"] == run_id:
+        return replace(experiment, resume=run_id)
+    return experiment
+
+
+def free_gpu_memory() -> None:
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
