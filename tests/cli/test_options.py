@@ -46,7 +46,8 @@ def json_of(capsys, *words):
 def test_the_overview_names_every_verb_under_its_purpose(words, capsys):
     assert options.invoke(words) == 0
     text = capsys.readouterr().out
-    places = [text.index(f"─ {panel} ─") for panel in (options.JUDGE, options.USE, options.STUDIES, options.DATA)]
+    panels = (options.TRAIN, options.JUDGE, options.USE, options.STUDIES, options.DATA)
+    places = [text.index(f"─ {panel} ─") for panel in panels]
     assert places == sorted(places)
     for verb in VERBS:
         assert f"│ {verb} " in text
