@@ -19,7 +19,7 @@ from pneumo.display.address import STORAGE, hidden
 from pneumo.errors import InputError
 
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
-TRAIN, JUDGE, USE = "Train", "Judge a run", "Use a run"  # panels of the help
+TRAIN, EVALUATE, USE = "Train", "Evaluate a run", "Use a run"  # panels of the help
 STUDIES, DATA = "Studies and the report", "Data"
 
 
@@ -180,7 +180,7 @@ def sweep() -> None:
     main()
 
 
-@verb("evaluate", JUDGE, "pneumo evaluate best --split val --tta hflip")
+@verb("evaluate", EVALUATE, "pneumo evaluate best --split val --tta hflip")
 def evaluate(
     words: Words,
     split: EvalSplit = None,
@@ -196,7 +196,7 @@ def evaluate(
     call(as_json, evaluate, runs, EvalRequest(overrides, split, tta, hard_negatives))
 
 
-@verb("compare", JUDGE, "pneumo compare RUN_ID best --split val")
+@verb("compare", EVALUATE, "pneumo compare RUN_ID best --split val")
 def compare(
     words: Words,
     split: EvalSplit = None,
@@ -214,7 +214,7 @@ def compare(
     call(as_json, compare, *runs, EvalRequest(overrides, split, tta, hard_negatives))
 
 
-@verb("score", JUDGE, "pneumo score predictions.csv --score probability --label truth")
+@verb("score", EVALUATE, "pneumo score predictions.csv --score probability --label truth")
 def score(
     file: Annotated[Path, argument("A row for each image.", "FILE.csv")],
     score: Annotated[str | None, column("the predicted probability, 0 to 1", "score")] = None,

@@ -46,7 +46,7 @@ def json_of(capsys, *words):
 def test_the_overview_names_every_verb_under_its_purpose(words, capsys):
     assert options.invoke(words) == 0
     text = capsys.readouterr().out
-    panels = (options.TRAIN, options.JUDGE, options.USE, options.STUDIES, options.DATA)
+    panels = (options.TRAIN, options.EVALUATE, options.USE, options.STUDIES, options.DATA)
     places = [text.index(f"─ {panel} ─") for panel in panels]
     assert places == sorted(places)
     for verb in VERBS:
