@@ -23,11 +23,10 @@ from pneumo.data.normalise import Normalise
 from pneumo.data.sampling import falling, with_share
 from pneumo.data.split import Split
 from pneumo.errors import NonFiniteLossError, TooLittleMemoryError
-from pneumo.evaluation.metrics import compute_metrics
 from pneumo.training.device import Accelerator, is_out_of_memory
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup
+from pneumo.training.epoch_metrics import LossMeter, epoch_metrics, train_metrics
 from pneumo.training.examples import CachedFeatures, Examples, FeatureBatch
-from pneumo.training.meter import LossMeter, total
 from pneumo.training.predict import EvalTransform, Predictions, TtaTransform, predict, tta_transforms
 from pneumo.training.settings import TrainerSettings
 from pneumo.training.state import EpochProgress, EpochReport, TrainState
@@ -80,18 +79,13 @@ class Trainer:
             epoch = len(train_state.history) + 1
             before = train_state.progress.seconds if train_state.progress else 0.0
             started = time.perf_counter()
-            train_metrics = self.train_epoch(train_state, epoch, on_batch, keep)
+            trained = self.train_epoch(train_state, epoch, on_batch, keep)
             predictions = self.predict(train_state.evaluated, self.split.val, tta_transforms("none"))
             if not np.isfinite(predictions.loss):
                 raise NonFiniteLossError(f"The validation loss is {predictions.loss} after epoch {epoch}")
-            val = {"loss": predictions.loss, **compute_metrics(predictions.labels, predictions.scores)}
+            seconds = before + time.perf_counter() - started
             metrics = self.processes.broadcast_object(
-                {
-                    **train_metrics,
-                    **{f"val/{name}": value for name, value in val.items()},
-                    "micro_batch": train_state.micro_batch,
-                    "epoch_seconds": before + time.perf_counter() - started,
-                }
+                epoch_metrics(trained, predictions, train_state.micro_batch, seconds)
             )
             yield EpochReport(epoch, metrics, predictions, train_state.finish_epoch(metrics))
 
@@ -142,13 +136,8 @@ class Trainer:
                 kept = time.perf_counter()
         self.synchronize(train_state, progress, meter)
         train_state.progress = None
-        loss, correct, images = total(progress.sums)
-        return {
-            "train/loss": loss / max(images, 1),
-            "train/accuracy": correct / max(images, 1),
-            "images_per_second": len(order) / (before + time.perf_counter() - started),
-            "lr": progress.lr,
-        }
+        seconds = before + time.perf_counter() - started
+        return train_metrics(progress.sums, progress.lr, len(order), seconds)
 
     def order(self, epoch: int, random: np.random.Generator) -> np.ndarray:
         """Training rows in the order in which an epoch sees them."""

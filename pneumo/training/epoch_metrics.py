@@ -1,12 +1,14 @@
-"""Sums loss and correct predictions over an epoch, and stops a training whose loss is not finite."""
+"""The metrics of an epoch, which are logged after each one, and the sums that those of training come from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pneumo.errors import NonFiniteLossError
+from pneumo.evaluation.metrics import compute_metrics
+from pneumo.training.predict import Predictions
 from pneumo.training.state import Sums
 
 STEPS_BETWEEN_CHECKS = 20  # of the loss for NaN: each one waits for the device
@@ -57,3 +59,27 @@ def total(sums: Sequence[Sums]) -> Sums:
     """The sums of all processes together."""
     loss, correct, images = (sum(values) for values in zip((0.0, 0.0, 0.0), *sums, strict=True))
     return loss, correct, images
+
+
+def train_metrics(sums: Sequence[Sums], lr: float, n_images: int, seconds: float) -> dict[str, float]:
+    """The metrics of an epoch's training by their MLflow names; `sums` of all processes."""
+    loss, correct, labelled = total(sums)
+    return {
+        "train/loss": loss / max(labelled, 1),
+        "train/accuracy": correct / max(labelled, 1),
+        "images_per_second": n_images / seconds,
+        "lr": lr,
+    }
+
+
+def epoch_metrics(
+    train: Mapping[str, float], val: Predictions, micro_batch: int, seconds: float
+) -> dict[str, float]:
+    """All metrics of an epoch by their MLflow names. What is added here is logged after each epoch."""
+    on_val = {"loss": val.loss, **compute_metrics(val.labels, val.scores)}
+    return {
+        **train,
+        **{f"val/{name}": value for name, value in on_val.items()},
+        "micro_batch": micro_batch,
+        "epoch_seconds": seconds,
+    }
