@@ -5,5 +5,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["pneumo*"]), "pneumo.conf"],
     package_dir={"pneumo.conf": "conf"},
-    package_data={"pneumo.conf": ["**/*.yaml"], "pneumo.display": ["*.html", "*.css"]},
+    package_data={"pneumo.conf": ["**/*.yaml"], "pneumo.display": ["templates/*"]},
 )

@@ -16,7 +16,7 @@ from runs import surroundings, trained
 FEW, MANY, SIDE_PX = 500, 2000, 512
 MEASURED = """
 import resource, sys, time
-from pneumo.cli.verbs import invoke
+from pneumo.cli.app import invoke
 began = time.perf_counter()
 invoke(["predict", *sys.argv[1:]])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

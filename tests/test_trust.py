@@ -14,7 +14,7 @@ from changing import World
 from conftest import Named
 from PIL import Image
 
-from pneumo.cli.verbs import invoke
+from pneumo.cli.app import invoke
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query
 from pneumo.runs.checkpoint import BEST, LAST

@@ -20,7 +20,7 @@ from conftest import ROOT, Named
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from pneumo.cli.verbs import invoke
+from pneumo.cli.app import invoke
 from pneumo.errors import InputError
 from pneumo.report2024.collect import collect_runs
 from pneumo.runs import config, query

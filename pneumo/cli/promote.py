@@ -1,52 +1,17 @@
-"""`pneumo promote RUN`: the model of a run, exported and registered in MLflow's model registry."""
+"""`pneumo promote RUN`: its arguments, options and help."""
 
-import base64
-import json
-import tempfile
-from pathlib import Path
+from typing import Annotated
 
-from pneumo.data.decode.images import as_png
-from pneumo.display.console import Terminal
-from pneumo.inference import registry
-from pneumo.inference.model import decision_of, load_model
-from pneumo.inference.onnx_export import export, noise
-from pneumo.runs import tracking
+from pneumo.cli.app import USE, Run, option, verb
 
 
-def promote(run: str, name: str, alias: str) -> None:
-    """Registers the model of `run` as a new version of `name` and moves `alias` to it. InputError: no such
-    run, a name or an alias that MLflow does not take, or a package is missing."""
-    tracking.connect()
-    registry.need_names(name, alias)
-    model = load_model(run)
-    frozen = decision_of(model)
-    terminal = Terminal()
-    terminal.say("model", f"run {model.run_id} · {model.experiment.choices['model']} · {model.side_px} px")
-    for caution in model.cautions:
-        terminal.warn(f"          {caution}")
-    with tempfile.TemporaryDirectory() as folder:
-        network, settings = Path(folder) / "network.onnx", Path(folder) / "settings.json"
-        with terminal.waiting("exporting"):
-            difference = export(model, network)
-        size_mb = network.stat().st_size / 1e6
-        terminal.say("onnx", f"{size_mb:.1f} MB, scores within {difference:.1e} of torch's")
-        decision = {
-            "side_px": model.side_px,
-            "threshold": frozen.threshold,
-            "temperature": frozen.temperature,
-        }
-        settings.write_text(json.dumps(decision))
-        with terminal.waiting("registering"):
-            image = example(model.side_px)
-            try:
-                version = registry.register(model.run_id, name, alias, network, settings, image)
-            except tracking.MlflowError as error:
-                raise tracking.unreachable(error) from None
-    terminal.say("decision", f"positive from {frozen.threshold:.3g} · temperature {frozen.temperature:.2f}")
-    terminal.say("registry", f"{name} version {version}, @{alias} · {tracking.store_name()}")
-    terminal.say("next", f"mlflow models serve -m models:/{name}@{alias} --env-manager local -p 5001")
+@verb("promote", USE, "pneumo promote best --alias champion")
+def promote(
+    run: Run,
+    alias: Annotated[str, option("Alias that the new version gets.")] = "champion",
+    name: Annotated[str, option("Name of the registered model.")] = "pneumo",
+) -> None:
+    """Register the model of a run in MLflow, ready to be served."""
+    from pneumo.cli.actions.promote import promote
 
-
-def example(side_px: int) -> str:
-    """A PNG of noise in base64, as MLflow's input example."""
-    return base64.b64encode(as_png(noise(1, side_px)[0, 0].numpy())).decode()
+    promote(run, name, alias)

@@ -1,5 +1,5 @@
-"""Sections of text, tables and plots, written as Markdown, as one HTML page (page.html, page.css) or printed
-to the terminal."""
+"""Sections of text, tables and plots, written as Markdown, as one HTML page (templates/page.html and page.css)
+or printed to the terminal."""
 
 import base64
 import io
@@ -64,7 +64,7 @@ def html(sections: Sequence[Section], plots: Mapping[str, Figure]) -> str:
     """One HTML page that loads no other file: style and images are inside. `plots`, by caption, follow the
     sections. Text is escaped."""
     environment = Environment(
-        loader=PackageLoader("pneumo.display", ""),
+        loader=PackageLoader("pneumo.display"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo.cli.verbs import invoke
+from pneumo.cli.app import invoke
 from pneumo.data import contents
 from pneumo.data.audit import duplicate_rows
 from pneumo.errors import InputError

@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL, Named
 from sklearn.metrics import roc_auc_score
 
-from pneumo.cli.verbs import invoke
+from pneumo.cli.app import invoke
 from pneumo.errors import InputError
 from pneumo.runs import query
 from pneumo.runs.run import run

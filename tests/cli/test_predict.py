@@ -10,8 +10,8 @@ import pytest
 from dicoms import save
 from PIL import Image
 
-from pneumo.cli import verbs
-from pneumo.cli.predict import READ_AHEAD, decoded
+from pneumo.cli import app
+from pneumo.cli.actions.predict import READ_AHEAD, decoded
 from pneumo.data.dataset import load_dataset
 from pneumo.data.files import counted, image_files
 from pneumo.errors import InputError
@@ -42,7 +42,7 @@ def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, 
     known = pd.read_csv(io.StringIO(query.read_text(there, "predictions.csv"))).set_index("image_id")
     for row in np.flatnonzero(np.isin(ids, known.index)):
         png(tmp_path / "films" / f"{ids[row]}.png", np.asarray(dataset.store.pixels[row]))
-    verbs.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
+    app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
     rows = table(tmp_path / "out.csv")
     assert len(rows) == len(known) > 40
     threshold = load_model(there).threshold
@@ -65,7 +65,7 @@ def test_png_jpeg_and_dicom_of_one_radiograph_keep_the_order_given_with_the_brok
         broken,
         save(tmp_path / "a.dcm", radiograph),
     ]
-    verbs.invoke(["predict", there, *map(str, given), "--out", str(tmp_path / "out.csv")])
+    app.invoke(["predict", there, *map(str, given), "--out", str(tmp_path / "out.csv")])
     rows = table(tmp_path / "out.csv")
     assert [row["path"] for row in rows] == list(map(str, given))
     assert rows[2]["error"].startswith("c.dcm is not a DICOM file")
@@ -78,7 +78,7 @@ def test_names_with_line_breaks_commas_and_no_utf8_survive(there, tmp_path):
     names = ['two\nlines, "quoted".png', "größe 胸.png", os.fsdecode(b"latin \xe9.png")]
     for name in names:
         png(tmp_path / "films" / name)
-    verbs.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
+    app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
     rows = table(tmp_path / "out.csv")
     assert {row["path"] for row in rows} == {str(tmp_path / "films" / name) for name in names}
     assert all(row["score"] for row in rows)
@@ -89,7 +89,7 @@ def test_each_readable_radiograph_has_one_heat_map(there, tmp_path):
     (tmp_path / "films" / "b.png").write_bytes(b"broken")
     png(tmp_path / "films" / "c.png")
     heat = tmp_path / "heat"
-    verbs.invoke(
+    app.invoke(
         ["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "o.csv"), "--heatmaps", str(heat)]
     )
     assert sorted(path.name for path in heat.iterdir()) == ["000001_a.png", "000003_c.png"]
@@ -97,7 +97,7 @@ def test_each_readable_radiograph_has_one_heat_map(there, tmp_path):
 
 
 def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tmp_path, monkeypatch, capsys):
-    from pneumo.cli import predict
+    from pneumo.cli.actions import predict
 
     for number in range(3):
         png(tmp_path / "films" / f"{number}.png")
@@ -110,7 +110,7 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
         raise KeyboardInterrupt
 
     monkeypatch.setattr(predict, "rows", stopped)
-    assert verbs.invoke(["predict", there, str(tmp_path / "films"), "--out", str(out)]) == 130
+    assert app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(out)]) == 130
     assert out.read_text() == "yesterday's"
     assert len(table(tmp_path / "out.csv.part")) == 1
     assert "stopped after 1 of 3 files" in capsys.readouterr().out
@@ -137,7 +137,7 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(workdir,
     (workdir / "linked.png").symlink_to("film.png")
     (workdir / "film.png.part").write_bytes(radiograph)
     with pytest.raises(InputError, match=said):
-        verbs.invoke(["predict", "0" * 32, *words])
+        app.invoke(["predict", "0" * 32, *words])
     assert not list(workdir.glob("*.csv*"))
     assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == radiograph
     assert (workdir / "pipe").is_fifo()
@@ -164,18 +164,18 @@ def test_other_files_of_a_folder_are_counted(there, tmp_path, capsys):
     Image.fromarray(chest()).save(tmp_path / "films" / "b.gif")
     for name in ("notes.txt", "more.txt", "report.pdf", ".hidden.txt"):
         (tmp_path / "films" / name).write_text("no radiograph")
-    verbs.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
+    app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
     assert "2 · left out: 2 .txt, 1 .pdf" in capsys.readouterr().out
     rows = table(tmp_path / "out.csv")
     assert rows[0]["score"] == rows[1]["score"] != ""
     (tmp_path / "films" / "a.png").unlink()
     (tmp_path / "films" / "b.gif").unlink()
     with pytest.raises(InputError, match=r"no PNG, JPEG or DICOM file is in it \(left out: 2 .txt, 1 .pdf\)"):
-        verbs.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
+        app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
 
 
 def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
-    from pneumo.cli import predict
+    from pneumo.cli.actions import predict
 
     read = []
     monkeypatch.setattr(predict, "cores", lambda: 2)

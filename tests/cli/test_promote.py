@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_predict import png, table
 
-from pneumo.cli import verbs
+from pneumo.cli import app
 from pneumo.components.augment import Augment
 from pneumo.components.losses import CrossEntropy, Focal, WeightedBce
 from pneumo.components.models import Tiny
@@ -46,7 +46,7 @@ print(model.predict(pd.DataFrame({"image": [IMAGE]}))["score"][0])
 @pytest.fixture
 def promoted(there):
     if not tracking_has_champion():
-        verbs.invoke(["promote", there])
+        app.invoke(["promote", there])
     return there
 
 
@@ -66,8 +66,8 @@ def test_the_registered_model_scores_as_predict_does_in_a_process_without_reposi
     promoted, tmp_path
 ):
     film = png(tmp_path / "film.png")
-    verbs.invoke(["predict", promoted, str(film), "--out", str(tmp_path / "out.csv")])
-    names = {"REPOSITORY": os.environ.get("PYTHONPATH", "") or str(verbs.__file__).rsplit("/pneumo", 1)[0]}
+    app.invoke(["predict", promoted, str(film), "--out", str(tmp_path / "out.csv")])
+    names = {"REPOSITORY": os.environ.get("PYTHONPATH", "") or str(app.__file__).rsplit("/pneumo", 1)[0]}
     names |= {"STORE": mlflow.get_tracking_uri(), "IMAGE": encoded(film)}
     program = "".join(f"{name} = {value!r}\n" for name, value in names.items()) + ALONE
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -95,7 +95,7 @@ def test_a_version_says_its_run_signature_example_and_packages(promoted):
 
 def test_promoting_again_makes_a_new_version_and_moves_the_alias(promoted):
     before = int(tracking_has_champion().version)
-    verbs.invoke(["promote", promoted])
+    app.invoke(["promote", promoted])
     assert int(tracking_has_champion().version) == before + 1
     assert mlflow.get_run(promoted).info.status == "FINISHED"
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 from conftest import SMALL, Named
 
-from pneumo.cli import verbs
+from pneumo.cli import app
 from pneumo.errors import InputError
 from pneumo.inference.dataset_predictions import SPLITS
 from pneumo.runs import query
@@ -27,26 +27,26 @@ EVERY_VERB = [*([verb] for verb in VERBS), ["data", "check"]]
 
 def pneumo(*words, **options):
     """The command in a process of its own."""
-    command = [sys.executable, "-c", "from pneumo.cli.verbs import main; main()", *words]
+    command = [sys.executable, "-c", "from pneumo.cli.app import main; main()", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 def help_of(capsys, *words):
-    assert verbs.invoke([*words, "--help"]) == 0
+    assert app.invoke([*words, "--help"]) == 0
     return capsys.readouterr().out
 
 
 def json_of(capsys, *words):
     capsys.readouterr()
-    verbs.invoke([*words, "--json"])
+    app.invoke([*words, "--json"])
     return json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("words", [[], ["help"], ["--help"], ["-h"]])
 def test_the_overview_names_every_verb_under_its_purpose(words, capsys):
-    assert verbs.invoke(words) == 0
+    assert app.invoke(words) == 0
     text = capsys.readouterr().out
-    panels = (verbs.TRAIN, verbs.EVALUATE, verbs.USE, verbs.STUDIES, verbs.DATA)
+    panels = (app.TRAIN, app.EVALUATE, app.USE, app.STUDIES, app.DATA)
     places = [text.index(f"─ {panel} ─") for panel in panels]
     assert places == sorted(places)
     for verb in VERBS:
@@ -55,7 +55,7 @@ def test_the_overview_names_every_verb_under_its_purpose(words, capsys):
 
 @pytest.mark.parametrize("words", EVERY_VERB, ids=" ".join)
 def test_the_help_of_a_verb_names_all_its_options_and_an_example(words, capsys):
-    command = typer.main.get_command(verbs.app)
+    command = typer.main.get_command(app.app)
     for word in words:
         command = command.commands[word]
     text = help_of(capsys, *words)
@@ -68,19 +68,19 @@ def test_the_help_of_a_verb_names_all_its_options_and_an_example(words, capsys):
 
 
 def test_every_verb_that_prints_metrics_has_json():
-    functions = [getattr(verbs, verb) for verb in VERBS if verb != "promote"]
-    for function in [*functions, verbs.data_check]:
+    functions = [getattr(app, verb) for verb in VERBS if verb != "promote"]
+    for function in [*functions, app.data_check]:
         assert "as_json" in inspect.signature(function).parameters, function
 
 
 def test_the_choices_in_the_help_are_those_of_the_evaluation():
-    assert get_args(verbs.Tta) == tuple(TTA)
-    assert get_args(verbs.Split) == SPLITS
+    assert get_args(app.Tta) == tuple(TTA)
+    assert get_args(app.Split) == SPLITS
 
 
 def test_the_help_loads_neither_torch_nor_mlflow_nor_hydra():
     program = (
-        "import sys; from pneumo.cli.verbs import invoke; invoke(['evaluate', '--help']);"
+        "import sys; from pneumo.cli.app import invoke; invoke(['evaluate', '--help']);"
         "sys.exit(', '.join({'torch', 'mlflow', 'hydra', 'optuna', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -121,7 +121,7 @@ def test_the_help_loads_neither_torch_nor_mlflow_nor_hydra():
 def test_a_wrong_command_is_one_line_and_exit_code_2(words, message, workdir, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pneumo", *words])
     with pytest.raises(SystemExit) as ended:
-        verbs.main()
+        app.main()
     assert ended.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -132,7 +132,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(words, message, workdir, mo
 
 def test_after_two_dashes_a_file_may_have_the_name_of_an_option(workdir):
     with pytest.raises(InputError, match="out=y is not there"):
-        verbs.invoke(["predict", "best", "--", "out=y"])
+        app.invoke(["predict", "best", "--", "out=y"])
 
 
 def test_exit_codes_of_the_command(workdir):
@@ -148,9 +148,9 @@ def test_exit_codes_of_the_command(workdir):
 
 def test_ctrl_c_ends_with_130_and_without_a_traceback():
     program = (
-        "import time; from pneumo.cli import verbs, study\n"
+        "import time; from pneumo.cli import app; from pneumo.cli.actions import study\n"
         "study.show_study = lambda *given: print('running', flush=True) or time.sleep(60)\n"
-        "verbs.main()"
+        "app.main()"
     )
     command = [sys.executable, "-c", program, "study", "s", "--storage", "sqlite:///study.db"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -182,7 +182,7 @@ def test_json_of_an_evaluation_equals_the_logged_metrics_and_a_run_is_not_compar
     assert found["intervals"]["auroc"] == [logged["eval/val/auroc_low"], logged["eval/val/auroc_high"]]
     for same in (["best", "best"], [there, there], ["best", there]):
         with pytest.raises(InputError, match=f"^compare needs two different runs, both are {there}$"):
-            verbs.invoke(["compare", *same])
+            app.invoke(["compare", *same])
 
 
 def test_json_of_a_comparison_has_the_printed_difference(there, one_run, composed, tmp_path, capsys):
@@ -223,7 +223,7 @@ def test_json_of_a_score_is_that_of_its_file_and_what_is_unknown_is_null(workdir
 
 def test_json_of_a_data_check_counts_the_data_and_its_messages_go_to_stderr(workdir, capsys):
     words = ["data", "check", "data.n_images=80", "data.image_side_px=64", "--json"]
-    assert verbs.invoke(words) == 0
+    assert app.invoke(words) == 0
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     splits = [found["counts"][name] for name in ("train", "val", "test")]
@@ -242,9 +242,9 @@ def test_json_of_a_report_has_its_headline(workdir, capsys):
 
 
 def test_json_of_a_check_is_printed_though_some_rows_cannot_be_used(workdir, monkeypatch, capsys):
-    from pneumo.cli import data_check
+    from pneumo.cli.actions import data_check
 
     monkeypatch.setattr(data_check, "check", lambda *given: {"root": "siim", "unusable": ["row 3: no file"]})
     with pytest.raises(InputError, match="siim: 1 rows cannot be used:\n  row 3: no file"):
-        verbs.invoke(["data", "check", "--json"])
+        app.invoke(["data", "check", "--json"])
     assert json.loads(capsys.readouterr().out)["unusable"] == ["row 3: no file"]

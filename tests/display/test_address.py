@@ -168,7 +168,7 @@ def test_a_password_on_the_command_line_is_refused_before_hydra_writes_it_down(w
 )
 def test_no_verb_repeats_the_password_of_a_storage_that_is_typed(workdir, words):
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
-    done = typed(sys.executable, "-c", "from pneumo.cli.verbs import main; main()", *words)
+    done = typed(sys.executable, "-c", "from pneumo.cli.app import main; main()", *words)
     assert done.returncode in (1, 2)
     assert b"s3c" not in written(done)
 

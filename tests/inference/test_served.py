@@ -18,7 +18,7 @@ from mlflow_server import kill
 from test_predict import chest, png, table
 from test_promote import promoted  # noqa: F401, fixture
 
-from pneumo.cli import verbs
+from pneumo.cli import app
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_png_and_a_dicom_are_answered_as_predict_does_and_a_bad_one_with_400(a
     film = np.kron(chest(16), np.ones((4, 4), np.uint8))
     hip = save(tmp_path / "hip.dcm", film, BodyPartExamined="HIP")
     files = [png(tmp_path / "film.png", film), save(tmp_path / "film.dcm", film, "JPEGLossless"), hip]
-    verbs.invoke(["predict", promoted, *map(str, files), "--out", str(tmp_path / "out.csv")])
+    app.invoke(["predict", promoted, *map(str, files), "--out", str(tmp_path / "out.csv")])
     status, answer = posted(address, *((file.name, file.read_bytes()) for file in files))
     assert status == 200
     for said, row in zip(answer["predictions"], table(tmp_path / "out.csv"), strict=True):

@@ -14,7 +14,7 @@ from postgres import free_port
 from sklearn import metrics
 from test_summary import designed
 
-from pneumo.cli.verbs import invoke, main
+from pneumo.cli.app import invoke, main
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section

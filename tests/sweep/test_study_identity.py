@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from test_sweep import LR_ALONE, TINY, runs, swept, trials
 
-from pneumo.cli import verbs
-from pneumo.cli.confirm import differences
+from pneumo.cli import app
+from pneumo.cli.actions.confirm import differences
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, config, tracking
 from pneumo.runs.restore import experiment_of
@@ -37,7 +37,7 @@ def study():
 def output_of(monkeypatch, capfd, *words):
     """What `pneumo ...` prints."""
     monkeypatch.setattr(sys, "argv", ["pneumo", *words])
-    verbs.main()
+    app.main()
     return capfd.readouterr().out
 
 
@@ -188,7 +188,7 @@ def test_confirm_refuses_data_that_have_changed_before_it_trains(swept, workdir,
     world.write()
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "1"])
     with pytest.raises(SystemExit, match="The data are not those the study s began with: labels"):
-        verbs.main()
+        app.main()
     assert confirmed() == []
     assert not Path("conf").exists()
 

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, SMALL
 from optuna.trial import TrialState
 
-from pneumo.cli import verbs
+from pneumo.cli import app
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.storage import open_study
 
@@ -294,14 +294,14 @@ def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkey
     assert code == 0, printed
     assert [trial.params["arm"] for trial in trials()] == ["report", "report: optimizer.lr=0.0001"] * 2
     monkeypatch.setattr(sys, "argv", ["pneumo", "study", "s"])
-    verbs.main()
+    app.main()
     page = (folder() / "study.md").read_text()
     assert "4 of 4 trials done" in page
     assert "UNFINISHED" not in page
     assert "The smallest effect it could have seen" in page
     assert "<table>" in (folder() / "study.html").read_text()
     capfd.readouterr()
-    verbs.invoke(["study", "s", "--json"])
+    app.invoke(["study", "s", "--json"])
     found = json.loads(capfd.readouterr().out)
     assert (found["study"], found["complete"], found["n_trials"]) == ("s", 4, 4)
     assert any("helps" in str(table) or "no evidence" in str(table) for table in found["tables"].values())
@@ -312,7 +312,7 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
 ):
     swept("n_trials=2", "pruner=none", *LR_ALONE)
     monkeypatch.setattr(sys, "argv", ["pneumo", "confirm", "s", "--top", "1", "--seeds", "2"])
-    verbs.main()
+    app.main()
     printed = capfd.readouterr().out
     assert "evaluated once" in printed
     confirmed = runs("tags.confirms != ''")
@@ -322,7 +322,7 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
     assert yaml.safe_load(recipe)["fit"]["batch_size"] == 32
     assert "# Test AUROC" in recipe
 
-    verbs.invoke(["confirm", "s", "--top", "1", "--seeds", "2", "--json"])
+    app.invoke(["confirm", "s", "--top", "1", "--seeds", "2", "--json"])
     found = json.loads(capfd.readouterr().out)
     (best,) = found["confirmed"]
     assert sorted(best["values"]) == sorted(run.data.metrics["best/val_auroc"] for run in confirmed)
@@ -337,7 +337,7 @@ def test_a_run_is_reproduced_to_the_last_digit_on_the_same_machine(swept, capfd)
     swept("n_trials=1", *LR_ALONE)
     (trial,) = trials()
     capfd.readouterr()
-    verbs.invoke(["reproduce", trial.user_attrs["run_id"], "--json"])
+    app.invoke(["reproduce", trial.user_attrs["run_id"], "--json"])
     printed = capfd.readouterr()
     assert "REPRODUCED: all 2 epochs are equal to the last digit" in printed.err
     found = json.loads(printed.out)

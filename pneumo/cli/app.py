@@ -1,13 +1,15 @@
-"""The command line `pneumo VERB ...`: every verb with its arguments, options, help and place in the overview.
+"""The command line `pneumo VERB ...`: how its words are parsed, and what its verbs share.
 
-This module alone knows typer. What a verb does is a plain function in a module of its own, which is imported
-when the verb is called: torch and MLflow take seconds to load, and the help must not wait for them.
+Each verb has a file in this folder with its arguments, options and help, and one in `actions` with what it
+does. The second is imported when the verb is called: torch and MLflow take seconds to load, and the help must
+not wait for them.
 """
 
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +23,10 @@ from pneumo.errors import InputError
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
 TRAIN, EVALUATE, USE = "Train", "Evaluate a run", "Use a run"  # panels of the help
 STUDIES, DATA = "Studies and the report", "Data"
+VERBS = (  # beside train and sweep; a module each, in the order of the help
+    *("evaluate", "compare", "score", "predict", "promote", "reproduce"),
+    *("study", "confirm", "report", "data_check"),
+)
 
 
 class WrongUsageError(typer.TyperException):
@@ -114,6 +120,8 @@ def main() -> None:
 def invoke(words: Sequence[str]) -> int:
     """The exit code of a command, which is 0 or 130. TyperException: no such verb or option. InputError: what
     the verb was given cannot be used."""
+    for name in VERBS:
+        import_module(f"pneumo.cli.{name}")
     overview = not words or list(words) == ["help"]
     command = typer.main.get_command(app)
     code = command.main(["--help"] if overview else list(words), prog_name="pneumo", standalone_mode=False)
@@ -140,7 +148,6 @@ def call(as_json: bool, verb: Callable[..., Mapping[str, Any]], *given: Any) -> 
     return metrics
 
 
-# The verbs, in the order of the help. A new one: a module of this package, and a function here that calls it.
 def verb(name: str, panel: str, example: str, parent: typer.Typer = app) -> Callable[..., Any]:
     """Registers a function as a verb; its docstring is the help, of which the overview shows the first
     line."""
@@ -178,153 +185,6 @@ def sweep() -> None:
     from pneumo.cli.sweep import main
 
     main()
-
-
-@verb("evaluate", EVALUATE, "pneumo evaluate best --split val --tta hflip")
-def evaluate(
-    words: Words,
-    split: EvalSplit = None,
-    tta: EvalTta = "none",
-    hard_negatives: HardNegatives = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate a run, or several as an ensemble, on any images."""
-    runs, overrides = runs_and_overrides(words)
-    from pneumo.cli.evaluate import evaluate
-    from pneumo.inference.dataset_predictions import EvalRequest
-
-    call(as_json, evaluate, runs, EvalRequest(overrides, split, tta, hard_negatives))
-
-
-@verb("compare", EVALUATE, "pneumo compare RUN_ID best --split val")
-def compare(
-    words: Words,
-    split: EvalSplit = None,
-    tta: EvalTta = "none",
-    hard_negatives: HardNegatives = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare how two runs rank the same images, paired."""
-    runs, overrides = runs_and_overrides(words)
-    if len(runs) != 2:
-        raise WrongUsageError(f"pneumo compare needs two runs, got {len(runs)}")
-    from pneumo.cli.evaluate import compare
-    from pneumo.inference.dataset_predictions import EvalRequest
-
-    call(as_json, compare, *runs, EvalRequest(overrides, split, tta, hard_negatives))
-
-
-@verb("score", EVALUATE, "pneumo score predictions.csv --score probability --label truth")
-def score(
-    file: Annotated[Path, argument("A row for each image.", "FILE.csv")],
-    score: Annotated[str | None, column("the predicted probability, 0 to 1", "score")] = None,
-    label: Annotated[str | None, column("the label, 0 or 1", "label")] = None,
-    image: Annotated[str | None, column("the image id", "image_id")] = None,
-    patient: Annotated[str | None, column("the patient id", "patient_id")] = None,
-    hard_negatives: Annotated[str | None, column("flags of hard negatives", "hard_negative")] = None,
-    threshold: Annotated[
-        float | None, option("Positive from this score.", default="best F1 on rows of split val, else .5")
-    ] = None,
-    patients_csv: Annotated[
-        Path | None, option("Table of what FILE.csv lacks: patient_id, view, sex, age.", "FILE", "none")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate the predictions of any model, from a CSV file."""
-    columns = {"score": score, "label": label, "image": image, "patient": patient}
-    columns["hard_negatives"] = hard_negatives
-    from pneumo.cli.score import score as score_file
-
-    call(as_json, score_file, file, columns, threshold, patients_csv)
-
-
-@verb("predict", USE, "pneumo predict best radiographs/ --out scores.csv --heatmaps maps/")
-def predict(
-    run: Run,
-    paths: Annotated[list[str], argument("PNG, JPEG or DICOM files, or folders.", "PATH")],
-    out: Annotated[Path, option("The CSV file to write.", "FILE")] = Path("predictions.csv"),
-    heatmaps: Annotated[Path | None, option("Where to write a heat map of each.", "FOLDER", "none")] = None,
-    tta: Annotated[Tta | None, option("Test-time augmentation.", default="that of the run")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Predict pneumothorax on image files, into a CSV file."""
-    from pneumo.cli.predict import predict
-
-    call(as_json, predict, run, paths, out, heatmaps, tta)
-
-
-@verb("promote", USE, "pneumo promote best --alias champion")
-def promote(
-    run: Run,
-    alias: Annotated[str, option("Alias that the new version gets.")] = "champion",
-    name: Annotated[str, option("Name of the registered model.")] = "pneumo",
-) -> None:
-    """Register the model of a run in MLflow, ready to be served."""
-    from pneumo.cli.promote import promote
-
-    promote(run, name, alias)
-
-
-@verb("reproduce", USE, "pneumo reproduce 458c264d13be4cd282430ab3157961d8")
-def reproduce(
-    run_id: Annotated[str, argument("32 hexadecimal digits.", "RUN_ID")], as_json: AsJson = False
-) -> None:
-    """Train a run again and compare every epoch with the original."""
-    from pneumo.cli.reproduce import reproduce
-
-    call(as_json, reproduce, run_id)
-
-
-@verb("study", STUDIES, "pneumo study report --storage sqlite:///study.db")
-def study(name: Study, storage: Storage = None, as_json: AsJson = False) -> None:
-    """Show the results of a study, and write them as pages."""
-    url = storage or local_storage()
-    from pneumo.cli.study import show_study
-
-    call(as_json, show_study, url, name)
-
-
-@verb("confirm", STUDIES, "pneumo confirm report --top 3 --seeds 5")
-def confirm(
-    name: Study,
-    top: Annotated[int, option("How many of the best trials to train again.", min=1)] = 5,
-    seeds: Annotated[int, option("Fresh seeds for each of them.", min=1)] = 5,
-    storage: Storage = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train the best of a study with fresh seeds; test it once."""
-    url = storage or local_storage()
-    from pneumo.cli.confirm import confirm
-
-    call(as_json, confirm, url, name, top, seeds)
-
-
-@verb("report", STUDIES, "pneumo report --study conclusions --out report")
-def report(
-    study: Annotated[str | None, option("A study whose results to add.", "NAME", "none")] = None,
-    storage: Storage = None,
-    out: Annotated[str, option("Name of the files, without .html and .md.", "NAME")] = "report",
-    as_json: AsJson = False,
-) -> None:
-    """Write the 2024 report beside its runs, as one HTML page."""
-    url = storage or local_storage() if study else None
-    from pneumo.report2024.page import report
-
-    call(as_json, report, out, study, url)
-
-
-@verb("check", DATA, "pneumo data check data=siim_dicom data.root=/data/siim --verify", data_app)
-def data_check(
-    words: Annotated[
-        list[str] | None, argument("Hydra overrides that name the data set.", "data=...", "data=phantom")
-    ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read also files that look unchanged.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Read a whole data set: counts, duplicates, leaks, lesions, unreadable files."""
-    from pneumo.cli.data_check import check, refuse_unusable
-
-    refuse_unusable(call(as_json, check, words or [], verify))
 
 
 def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,0 +1,1 @@
+"""What the verbs of the command line do; their options are in the file of the same name one folder up."""

@@ -1,0 +1,186 @@
+"""`pneumo predict RUN PATH...`: the predictions of a run on image files, a CSV row for each file in their
+order."""
+
+# B images of a batch, S their side in pixels
+
+import csv
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pneumo.data.contents import cores, hash_of
+from pneumo.data.decode.grayscale import UnreadableError
+from pneumo.data.files import counted, image_files
+from pneumo.display.console import Terminal
+from pneumo.errors import InputError, one_line
+from pneumo.inference.decision import Decision
+from pneumo.inference.heatmap import save_heat_map
+from pneumo.inference.model import LoadedModel, decision_of, load_model
+from pneumo.inference.radiograph import Radiograph, read_radiograph
+from pneumo.inference.saliency import hires_cam
+from pneumo.runs import tracking
+from pneumo.training.predict import TtaTransform, tta_transforms
+
+COUNTED = ("positive", "negative", "flagged", "trained_on", "unreadable")
+KNOWN = "are images that it was trained on, which say nothing about new ones: see the column trained_on"
+NOTES = (  # what is counted, its topic on the terminal, and what is to be known about such files
+    ("flagged", "flagged", "evidently no frontal chest radiograph: see the column flag"),
+    ("trained_on", "known", KNOWN),
+    ("unreadable", "broken", "cannot be read: see the column error"),
+)
+READ_AHEAD = 4  # files for each core
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the CSV; what is not known is empty."""
+
+    path: str
+    score: str = ""
+    probability: str = ""
+    decision: str = ""
+    flag: str = ""
+    error: str = ""
+    trained_on: str = ""  # "yes": the file has the bytes of an image that the model was trained on
+
+
+def predict(
+    run: str, given: Sequence[str], out: Path, heatmaps: Path | None, tta: str | None
+) -> dict[str, Any]:
+    """Writes the predictions of `run` on the `given` files and folders to `out`, and returns their counts.
+    Rows are in OUT.part until all are done, and stay there if it is stopped. InputError: no such run, path,
+    augmentation or folder of `out`, or `out` is one of the files."""
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if out.exists() and not out.is_file():
+        raise InputError(f"--out {out} is {'a folder' if out.is_dir() else 'no plain file'}")
+    if heatmaps and heatmaps.exists() and not heatmaps.is_dir():
+        raise InputError(f"--heatmaps {heatmaps} is not a folder")
+    if tta is not None:
+        tta_transforms(tta)
+    paths, left_out = image_files(given)
+    partial = out.with_name(f"{out.name}.part")
+    for written in (out, partial):
+        if written.exists() and any(written.samefile(path) for path in paths):
+            raise InputError(f"--out {out}: {written} is one of the files to be read")
+    tracking.connect()
+    model = load_model(run)
+    decision = decision_of(model)
+    transforms = tta_transforms(tta or model.experiment.tta)
+    if heatmaps:
+        heatmaps.mkdir(parents=True, exist_ok=True)
+    terminal = Terminal()
+    terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {decision.threshold:.3g}")
+    for caution in model.cautions:
+        terminal.warn(f"          {caution}")
+    terminal.say("files", f"{len(paths):,}" + (f" · left out: {counted(left_out)}" if left_out else ""))
+    counts = Counter(dict.fromkeys(COUNTED, 0))
+    try:
+        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(field.name for field in fields(Row))
+            with terminal.progress("reading") as advance:
+                for number, row in enumerate(rows(model, decision, paths, transforms, heatmaps), 1):
+                    writer.writerow(astuple(row))
+                    counts[row.decision or "unreadable"] += 1
+                    counts["flagged"] += bool(row.flag)
+                    counts["trained_on"] += bool(row.trained_on)
+                    advance(number, len(paths))
+    except KeyboardInterrupt:
+        terminal.warn(
+            f"stopped after {sum(counts[name] for name in ('positive', 'negative', 'unreadable')):,} of "
+            f"{len(paths):,} files; their rows are in {partial}"
+        )
+        raise
+    partial.replace(out)
+    terminal.line()
+    for line in summary(counts, len(paths)):
+        terminal.line(line)
+    terminal.say("written", f"{out}" + (f" · heat maps in {heatmaps}" if heatmaps else ""))
+    return {"run_id": model.run_id, "files": len(paths), **counts, "out": str(out)}
+
+
+def summary(counts: Counter[str], n_files: int) -> list[str]:
+    """Lines for the terminal. `counts`: of files, by the names in COUNTED."""
+    n_read = n_files - counts["unreadable"]
+    notes = [f"{topic:<10}{counts[name]:,} {text}" for name, topic, text in NOTES if counts[name]]
+    return [f"{'positive':<10}{counts['positive']:,} of {n_read:,} that could be read", *notes]
+
+
+def rows(
+    model: LoadedModel,
+    decision: Decision,
+    paths: Sequence[str],
+    transforms: list[TtaTransform],
+    heatmaps: Path | None,
+) -> Iterator[Row]:
+    """A row for each path, in their order, computed a batch at a time."""
+    read = decoded(paths, model.side_px)
+    seen = set(model.seen.content.tolist()) if model.seen else set()
+    size, done = 2 * model.experiment.fit.batch_size, 0
+    while batch := list(islice(read, size)):
+        readable = [each for each in batch if isinstance(each, Radiograph)]
+        decided = iter(decide(model, decision, readable, transforms))
+        if heatmaps:
+            maps = iter(hires_cam(model, stacked(readable)) if readable else [])
+        for path, radiograph in zip(paths[done : done + len(batch)], batch, strict=True):
+            done += 1
+            if isinstance(radiograph, str):
+                yield Row(path, error=radiograph)
+                continue
+            if heatmaps:
+                stem = one_line(os.fsencode(Path(path).stem).decode(errors="replace"))[:60]
+                save_heat_map(radiograph.pixels, next(maps), heatmaps / f"{done:06}_{stem}.png")
+            known = "yes" if seen and hash_of(Path(path).read_bytes()) in seen else ""
+            yield Row(path, *next(decided), flag=radiograph.flag, trained_on=known)
+
+
+def decide(
+    model: LoadedModel, decision: Decision, read: Sequence[Radiograph], transforms: list[TtaTransform]
+) -> list[tuple[str, str, str]]:
+    """Score, calibrated probability and decision of each radiograph, as text of the CSV."""
+    if not read:
+        return []
+    scores = model.scores(stacked(read), transforms)
+    probabilities, decisions = decision.probabilities(scores), decision.of(scores)
+    return [
+        (f"{score:.6f}", f"{probability:.6f}", str(called))
+        for score, probability, called in zip(scores, probabilities, decisions, strict=True)
+    ]
+
+
+def stacked(read: Sequence[Radiograph]) -> Tensor:
+    """(B, 1, S, S) uint8"""
+    return torch.from_numpy(np.stack([radiograph.pixels for radiograph in read]))[:, None]
+
+
+def decoded(paths: Sequence[str], side_px: int) -> Iterator[Radiograph | str]:
+    """Radiographs in the order of their paths, or the reason why one cannot be read. Threads read only a few
+    ahead, so that memory does not grow with the number of paths."""
+    pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+    ahead: deque[Future[Radiograph | str]] = deque()
+    try:
+        for path in paths:
+            ahead.append(pool.submit(_read, path, side_px))
+            if len(ahead) > READ_AHEAD * cores():
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(path: str, side_px: int) -> Radiograph | str:
+    try:
+        return read_radiograph(Path(path), side_px)
+    except UnreadableError as problem:
+        return one_line(str(problem))
