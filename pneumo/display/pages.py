@@ -1,5 +1,5 @@
-"""Sections of text, tables and plots, written as Markdown, as one HTML page (templates/page.html, page.css) or
-printed to the terminal."""
+"""Sections of text, tables and plots, written as Markdown, as one HTML page (see templates) or printed to the
+terminal."""
 
 import base64
 import io
