@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler, QMCSampler
 from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs.config import STUDY, check_kinds
-from pneumo.sweep.objective import Direction, check_objectives, direction, logged_name
+from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.storage import StudyStorage, open_study
 
 OPEN_STORAGES: dict[str, StudyStorage] = {}
@@ -56,7 +56,7 @@ class StudySettings:
 
     @property
     def directions(self) -> list[Direction]:
-        return [direction(name) for name in self.objective]
+        return [OBJECTIVES[name] for name in self.objective]
 
     @property
     def url(self) -> str:
