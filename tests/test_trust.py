@@ -434,6 +434,6 @@ def test_of_a_run_of_before_it_is_said_that_its_images_are_not_known(world, trai
     assert "that labels and pixels are the same is not known" in " ".join(capsys.readouterr().out.split())
     train("fit.epochs=2", f"resume={one}")
     said = capsys.readouterr()
-    assert "only their ids and split are compared" in said.out + said.err
+    assert "only ids and split are compared" in said.out + said.err
     with pytest.raises(InputError, match="the split is another"):
         invoke(["evaluate", one, "data.split_seed=7"])
