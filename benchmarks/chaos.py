@@ -44,7 +44,7 @@ def marked() -> None:
     """train.py, telling when it enters and leaves a phase."""
     from pneumo.data import store
     from pneumo.runs import checkpoint
-    from pneumo.runs.tracking import Tracker
+    from pneumo.runs.tracker import Tracker
     from pneumo.training.trainer import Trainer
 
     def tells(phase: str, owner: Any, name: str) -> None:

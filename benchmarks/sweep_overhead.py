@@ -29,7 +29,7 @@ import pneumo.runs.run
 import pneumo.sweep.job
 from pneumo.runs import tracking
 from pneumo.runs.checkpoint import CheckpointWriter
-from pneumo.runs.tracking import Tracker
+from pneumo.runs.tracker import Tracker
 from pneumo.sweep.launch import TrialLauncher
 from pneumo.sweep.plan import StudyPlan
 from pneumo.sweep.search_space import SearchSpace

@@ -1,4 +1,5 @@
 import os
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -67,15 +68,11 @@ def one_run(tmp_path_factory):
     """(folder of the store, run id, experiment) of one small run."""
     folder = tmp_path_factory.mktemp("run")
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was last told
-    before = os.getcwd()  # noqa: PTH109
-    os.chdir(folder)
-    try:
+    with chdir(folder):
         with initialize_config_dir(str(ROOT / "conf")):
             experiment = config.load(compose("train", [*SMALL, "model.width=4", "fit.epochs=1"]))
         callback = Named()
         run(experiment, folder / "out", callback)
-    finally:
-        os.chdir(before)
     return folder, callback.run_id, experiment
 
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,11 +98,9 @@ class Base:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trust")
-    before = os.getcwd()  # noqa: PTH109
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    os.chdir(folder)
-    yield Base(folder)
-    os.chdir(before)
+    with chdir(folder):
+        yield Base(folder)
 
 
 @pytest.fixture

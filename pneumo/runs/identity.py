@@ -50,6 +50,7 @@ def images_are(number: int) -> str:
     return f"{number:,} image{' is' if number == 1 else 's are'}"
 
 
+@dataclass(frozen=True)
 class Columns:
     """A dataclass whose fields are arrays; it is stored in checkpoints as tensors."""
 
@@ -57,12 +58,12 @@ class Columns:
         """The fields as tensors, by name."""
         import torch
 
-        return {column.name: torch.from_numpy(getattr(self, column.name)) for column in fields(self)}  # type: ignore[arg-type]
+        return {column.name: torch.from_numpy(getattr(self, column.name)) for column in fields(self)}
 
     @classmethod
     def from_state(cls, state: "Mapping[str, Tensor]") -> Self:
         """The inverse of `state`."""
-        return cls(**{column.name: state[column.name].numpy() for column in fields(cls)})  # type: ignore[arg-type]
+        return cls(**{column.name: state[column.name].numpy() for column in fields(cls)})
 
 
 # ---- images

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from pneumo.runs.tracking import Tracker
+from pneumo.runs.tracker import Tracker
 
 SKIPPED, WARMUP, PROFILED = 2, 2, 20  # steps
 

@@ -23,7 +23,8 @@ from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.offline import UNSENT, OfflineQueue
 from pneumo.runs.profiler import profiled
 from pneumo.runs.resume import config_hash, resume_latest, resume_named
-from pneumo.runs.tracking import MlflowError, Tracker
+from pneumo.runs.tracker import Tracker
+from pneumo.runs.tracking import MlflowError
 from pneumo.runs.warm_start import warm_start
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, 
     assert len(rows) == len(known) > 40
     threshold = load_model(there).threshold
     for row in rows:
-        expected = known.loc[os.path.basename(row["path"])[:-4], "score"]  # noqa: PTH119
+        expected = known.loc[Path(row["path"]).stem, "score"]
         assert float(row["score"]) == pytest.approx(expected, abs=2e-6)
         assert row["decision"] == ("positive" if float(row["score"]) >= threshold else "negative")
         assert row["flag"] == row["error"] == ""

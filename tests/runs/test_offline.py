@@ -20,7 +20,7 @@ from pneumo.errors import AwayError
 from pneumo.runs import tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.offline import UNSENT, OfflineQueue, QueuedMetrics
-from pneumo.runs.tracking import Tracker
+from pneumo.runs.tracker import Tracker
 
 RUN = [sys.executable, str(ROOT / "train.py"), *SMALL, "model.width=4"]
 entries = st.builds(

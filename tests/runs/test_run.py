@@ -11,6 +11,7 @@ from pneumo.errors import InputError
 from pneumo.runs import tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
+from pneumo.runs.tracker import Tracker
 
 QUICK = [*SMALL, "fit.epochs=2"]
 
@@ -154,17 +155,17 @@ def test_epochs_that_were_kept_but_not_logged_are_logged_on_resume(composed, wor
     class Stopped(BaseException):
         pass
 
-    logging = tracking.Tracker.log
+    logging = Tracker.log
 
     def dying(self, metrics, step=0):
         if step == 2:
             raise Stopped
         logging(self, metrics, step)
 
-    monkeypatch.setattr(tracking.Tracker, "log", dying)
+    monkeypatch.setattr(Tracker, "log", dying)
     with pytest.raises(Stopped):
         run(composed(*SMALL, "fit.epochs=3"), workdir / "out")
-    monkeypatch.setattr(tracking.Tracker, "log", logging)
+    monkeypatch.setattr(Tracker, "log", logging)
     run(composed(*SMALL, "fit.epochs=3", "resume=auto"), workdir / "again")
     logged = only_run()
     history = mlflow.MlflowClient().get_metric_history(logged.info.run_id, "val/auroc")

@@ -1,0 +1,205 @@
+"""The MLflow run that this process trains, from its start to its end."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import mlflow
+from matplotlib.figure import Figure
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.fluent import _active_run_stack, run_id_to_system_metrics_monitor
+
+from pneumo.display.address import hidden
+from pneumo.errors import PrunedError, SupersededError
+from pneumo.runs.callback import RunCallback
+from pneumo.runs.experiment import Experiment
+from pneumo.runs.offline import OfflineQueue
+from pneumo.runs.tracking import (
+    CHECKPOINTS,
+    log_figure,
+    log_queued,
+    log_text,
+    process_mark,
+    queued_now,
+    run_url,
+    short_timeouts,
+    store_name,
+    tag_run,
+    unreachable,
+    uses_server,
+)
+
+SYSTEM_METRICS_SECONDS = 5
+PARAMETERS_A_CALL = 100  # MLflow's limit
+
+
+@dataclass(frozen=True)
+class Tracker(AbstractContextManager["Tracker"]):
+    """The MLflow run of this process. While MLflow is away, metrics wait in `offline_queue`; every other call
+    raises MlflowError. Each call raises SupersededError once another process has taken over the run."""
+
+    run_id: str
+    name: str
+    experiment_id: str
+    offline_queue: OfflineQueue
+    callback: "RunCallback"
+    checkpoints: list[Path] = field(default_factory=list)  # uploaded when the run ends
+
+    @classmethod
+    def start(
+        cls,
+        experiment: "Experiment",
+        callback: "RunCallback",
+        tags: Mapping[str, object],
+        offline_queue: OfflineQueue,
+        resumed_id: str | None = None,
+    ) -> "Tracker":
+        """Starts a new run, or continues the run of `resumed_id` or of the callback, and logs the metrics in
+        `offline_queue`. AwayError: MLflow cannot be reached."""
+        mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
+        run_id = resumed_id or callback.run_id
+        tags = {**tags, **callback.tags, **origin_tags()}
+        parameters = {} if resumed_id else {**experiment.choices, **experiment.parameters}
+        try:
+            run = mlflow.start_run(
+                run_id=run_id,
+                run_name=callback.run_name or experiment.run_name,
+                parent_run_id=None if run_id else callback.parent,
+                tags={key: str(value) for key, value in tags.items()},
+                log_system_metrics=True,
+            )
+            params = [Param(key, str(value)) for key, value in parameters.items()]
+            for start in range(0, len(params), PARAMETERS_A_CALL):
+                mlflow.MlflowClient().log_batch(
+                    run.info.run_id, params=params[start : start + PARAMETERS_A_CALL]
+                )
+            log_queued(run.info.run_id, offline_queue.entries())
+            offline_queue.clear()
+        except MlflowException as error:
+            abandon()
+            raise unreachable(error) from None
+        return cls(run.info.run_id, run.info.run_name, run.info.experiment_id, offline_queue, callback)
+
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Logs metrics, by name, after those that wait; while MLflow is away, adds them to those."""
+        self.callback.ensure_owned()
+        new, waiting, warn = (
+            queued_now(metrics, step),
+            self.offline_queue.entries(),
+            self.callback.terminal.warn,
+        )
+        path = self.offline_queue.path
+        try:
+            with short_timeouts():
+                log_queued(self.run_id, [*waiting, new])
+        except MlflowException as error:
+            self.offline_queue.add(new)
+            if not waiting:
+                warn(f"{unreachable(error)}; the run goes on, its metrics wait in {path}")
+            return
+        self.offline_queue.clear()
+        if waiting:
+            warn(f"MLflow at {store_name()} has been sent what waited in {path}")
+
+    def owned_id(self) -> str:
+        """The run's id, for a call that writes to it."""
+        self.callback.ensure_owned()
+        return self.run_id
+
+    def tag(self, **tags: object) -> None:
+        tag_run(self.owned_id(), **tags)
+
+    def log_text(self, text: str, path: str) -> None:
+        log_text(self.owned_id(), text, path)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        log_figure(self.owned_id(), figure, path)
+
+    def log_artifact(self, file: Path, folder: str) -> None:
+        mlflow.MlflowClient().log_artifact(self.owned_id(), str(file), folder)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Ends the run; see `end`. An error of the block is not replaced by one that only reports that MLflow
+        is away or its disk full. A run that another process has taken over stays as it is."""
+        try:
+            with short_timeouts() if isinstance(error, MlflowException) else nullcontext():
+                self.end(error)
+        except SupersededError:
+            detach()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+        except (MlflowException, OSError):
+            abandon()
+            if error is None or isinstance(error, PrunedError):
+                raise
+
+    def end(self, error: BaseException | None) -> None:
+        """Uploads the checkpoints and ends the run as FINISHED, as KILLED where it was interrupted or pruned,
+        else as FAILED with the reason as a tag."""
+        if isinstance(error, SupersededError):
+            raise error
+        log_queued(self.owned_id(), self.offline_queue.entries())
+        self.offline_queue.clear()
+        for file in self.checkpoints:
+            if file.exists():
+                self.log_artifact(file, CHECKPOINTS)
+        if error is None or isinstance(error, KeyboardInterrupt):
+            mlflow.end_run("KILLED" if error else "FINISHED")
+        elif isinstance(error, PrunedError):
+            self.tag(pruned=error)
+            mlflow.end_run("KILLED")
+        else:
+            self.tag(failure=hidden(f"{type(error).__name__}: {error}")[:500])
+            mlflow.end_run("FAILED")
+
+    def address(self) -> str:
+        """The address of the run's page, or how to find it in a local `mlflow ui`."""
+        if uses_server():
+            return run_url(self.experiment_id, self.run_id)
+        return f"mlflow ui, then open {self.name}"
+
+
+def abandon() -> None:
+    """Ends this process's active run as FAILED; where MLflow is away, in this process alone."""
+    with suppress(MlflowException), short_timeouts():
+        mlflow.end_run("FAILED")
+
+
+def detach() -> None:
+    """Leaves this process's active run without ending it, since another process continues it. MLflow's own
+    functions that leave a run all end it."""
+    active_runs = _active_run_stack.get()  # type: ignore[no-untyped-call]
+    for run in active_runs:
+        if monitor := run_id_to_system_metrics_monitor.pop(run.info.run_id, None):
+            monitor.finish()
+    active_runs.clear()
+
+
+def origin_tags() -> dict[str, object]:
+    """Tags with the git commit, the host and the process that a run comes from."""
+    here = Path(__file__).parent
+    commit = git(here, "rev-parse", "HEAD")
+    return {
+        "git_commit": commit or "unknown",
+        "git_dirty": str(bool(git(here, "status", "--porcelain"))).lower() if commit else "unknown",
+        "host": socket.gethostname(),
+        "process": process_mark(os.getpid()),
+    }
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """The output of a git command in the folder; empty where there is no repository, or no git."""
+    try:
+        return subprocess.check_output(
+            ["git", "-C", str(folder), *arguments], stderr=subprocess.DEVNULL, text=True
+        ).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
