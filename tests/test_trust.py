@@ -303,7 +303,7 @@ def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, t
     assert f"{n_test} of these images are in the test split. The test split has now been evaluated 5" in said
 
 
-def evaluation_count_through_other_runs_are_said(world, train, capsys):
+def test_evaluations_through_other_runs_are_counted(world, train, capsys):
     one, two = train("seed=0"), train("seed=1")
     invoke(["evaluate", two])
     capsys.readouterr()

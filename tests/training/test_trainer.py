@@ -1,3 +1,5 @@
+"""The training loop: accumulation, seeds, memory, resuming within an epoch, relabelling."""
+
 import copy
 
 import numpy as np
@@ -10,10 +12,8 @@ from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, Weighte
 from pneumo.components.models import Tiny
 from pneumo.components.optimizers import Sgd
 from pneumo.components.schedules import OneCycle
-from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
+from pneumo.errors import NonFiniteLossError, TooLittleMemoryError
 from pneumo.training.examples import Examples
-from pneumo.training.predict import TTA, tta_transforms
-from pneumo.training.state import EpochProgress
 
 JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
 
@@ -214,39 +214,6 @@ def test_another_error_is_not_taken_for_too_little_memory(small_fit):
     assert train_state.micro_batch == 8
 
 
-def test_a_prediction_that_does_not_fit_is_made_in_smaller_batches(small_fit, monkeypatch):
-    trainer, train_state = small_fit()
-    whole = trainer.predict(train_state.model, trainer.split.val, tta_transforms("none"))
-    forward = train_state.model.forward
-
-    def narrow(images):
-        if len(images) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(images)
-
-    monkeypatch.setattr(train_state.model, "forward", narrow)
-    again = trainer.predict(train_state.model, trainer.split.val, tta_transforms("none"))
-    assert again.scores == pytest.approx(whole.scores, abs=1e-6)
-
-
-def test_the_moving_average_is_what_a_naive_loop_makes_of_the_steps(small_fit):
-    trainer, train_state = small_fit(settings={"ema_decay": 0.5, "epochs": 2})
-    expected, n = [value.clone() for value in train_state.model.state_dict().values()], 0
-
-    def follow(*_):
-        nonlocal n
-        n += 1
-        decay = min(0.5, (1 + n) / (10 + n))
-        for index, value in enumerate(train_state.model.state_dict().values()):
-            averaged = decay * expected[index] + (1 - decay) * value
-            expected[index] = averaged if value.is_floating_point() else value.clone()
-
-    train_state.optimizer.register_step_post_hook(follow)
-    finished(trainer, train_state)
-    for own, wanted in zip(train_state.evaluated.state_dict().values(), expected, strict=True):
-        assert torch.allclose(own.double(), wanted.double(), atol=1e-6)
-
-
 def test_reports_come_one_an_epoch_and_the_best_is_marked(small_fit):
     trainer, train_state = small_fit(settings={"epochs": 3})
     reports = finished(trainer, train_state)
@@ -257,45 +224,6 @@ def test_reports_come_one_an_epoch_and_the_best_is_marked(small_fit):
     assert {"train/loss", "train/accuracy", "val/loss", "val/hard_auroc", "lr", "images_per_second"} <= set(
         reports[0].metrics
     )
-
-
-def test_of_epochs_with_the_same_auroc_the_one_with_the_lower_loss_is_the_best(small_fit):
-    _, train_state = small_fit(schedule=OneCycle(stop_patience=2), settings={"epochs": 9})
-    told = []
-    for auroc, loss in ((0.9, 0.1), (1.0, 0.6), (1.0, 0.3), (1.0, 0.3), (0.9, 0.1)):
-        assert not train_state.stopped
-        told.append(train_state.finish_epoch({"val/auroc": auroc, "val/loss": loss}))
-    assert told == [True, True, True, False, False]
-    assert train_state.best_epoch == 3
-    assert train_state.stopped
-
-
-def test_a_checkpoint_without_a_best_epoch_goes_on_from_the_first_of_the_highest_auroc(small_fit):
-    _, train_state = small_fit()
-    state = train_state.state_dict()
-    del state["best_epoch"]
-    state["history"] = [{"val/auroc": auroc, "val/loss": loss} for auroc, loss in ((0.9, 2.0), (0.9, 1.0))]
-    train_state.load_state_dict(state)
-    assert train_state.best_epoch == 1, "whose weights best.pt holds"
-    assert train_state.finish_epoch({"val/auroc": 0.9, "val/loss": 1.5})
-
-
-def test_a_checkpoint_within_an_epoch_of_one_sum_for_all_processes_goes_on(small_fit):
-    before = {"windows": 2, "lr": 0.1, "seconds": 3.0, "loss": 8.0, "right": 9.0, "images": 16.0}
-    assert EpochProgress.of(before) == EpochProgress(2, 0.1, 3.0, [(8.0, 9.0, 16.0)])
-    trainer, whole = small_fit(settings={"checkpoint_minutes": 1e-9, "epochs": 1})
-    states = []
-    for _ in trainer.epochs(
-        whole, keep=lambda train_state: states.append(copy.deepcopy(train_state.state_dict()))
-    ):
-        pass
-    state = states[1]
-    loss, right, images = state["within"].pop("sums")[0]
-    state["within"] |= {"loss": loss, "right": right, "images": images}
-    trainer, second = small_fit(settings={"epochs": 1})
-    second.load_state_dict(state)
-    finished(trainer, second)
-    assert second.history[0]["train/loss"] == whole.history[0]["train/loss"]
 
 
 def test_a_schedule_that_stops_ends_the_training(small_fit):
@@ -324,28 +252,6 @@ def test_any_number_of_batches_an_epoch_is_fine(small_fit):
     for n_batches in (19, 20, 21, 40):
         trainer, train_state = small_fit(n_train=2 * n_batches, settings={"batch_size": 2, "epochs": 1})
         assert np.isfinite(finished(trainer, train_state)[0].metrics["train/loss"])
-
-
-def test_the_best_model_does_not_depend_on_the_batch_it_is_evaluated_in(small_fit):
-    trainer, train_state = small_fit()
-    finished(trainer, train_state)
-    together = trainer.predict(train_state.model, trainer.split.val, tta_transforms("none"))
-    alone = [
-        trainer.predict(train_state.model, trainer.split.val[i : i + 1], tta_transforms("none")).scores[0]
-        for i in range(16)
-    ]
-    assert together.scores == pytest.approx(np.array(alone), abs=1e-6)
-
-
-@pytest.mark.parametrize("name", TTA)
-def test_views_are_deterministic_and_averaged_on_logits(small_fit, name):
-    trainer, train_state = small_fit()
-    first, again = (
-        trainer.predict(train_state.model, trainer.split.val, tta_transforms(name)) for _ in range(2)
-    )
-    assert np.array_equal(first.scores, again.scores)
-    each = [trainer.predict(train_state.model, trainer.split.val, [view]).logits for view in TTA[name]]
-    assert first.logits == pytest.approx(np.mean(each, axis=0), abs=1e-6)
 
 
 def test_relabelling_makes_negatives_of_crops_that_lost_the_lesion(small_fit):
@@ -415,8 +321,3 @@ def test_bf16_learns_too(small_fit):
     trainer, train_state = small_fit(settings={"precision": "bf16", "epochs": 8})
     finished(trainer, train_state)
     assert train_state.history[-1]["val/auroc"] > 0.9
-
-
-def test_an_unknown_view_is_refused_with_those_there_are():
-    with pytest.raises(InputError, match="none, hflip, scales, hflip_scales, got 'vflip'"):
-        tta_transforms("vflip")
