@@ -42,7 +42,7 @@ def headline(collected: CollectedRuns, rescored: RescoredRuns, tables: DecodedTa
         )
     if collected.missing:
         sentences.append(
-            f"INCOMPLETE: {len(collected.missing)} runs have not been trained yet. The last section lists "
+            f"UNFINISHED: {len(collected.missing)} runs have not been trained yet. The last section lists "
             "the commands that train them."
         )
     return sentences

@@ -82,6 +82,7 @@ def test_an_empty_store_gives_the_printed_side_and_the_commands(workdir, capsys)
     assert "| train, 8,440 images | 1,846 | 295 | 550 |" in text
     assert "| python train.py experiment=report_tta augment=safe |" in text
     assert "not known" in text
+    assert '<p class="unfinished">UNFINISHED: ' in (workdir / "report.html").read_text()
 
 
 def test_every_run_that_is_there_is_linked_and_every_other_has_its_command(runs, store, capsys):
