@@ -53,8 +53,8 @@ class Cohort:
     """The images of one source.
 
     The table has a RangeIndex and one row per image: image_id (str, unique), patient_id (str), label (0 or
-    1), where ("table.csv row 812"), view ("AP", "PA", ...), age (years), sex ("F", "M"), and the split column
-    if the split is by column. Unknown values are missing (`isna()`)."""
+    1), where ("table.csv row 812"), view ("AP", "PA", ...), age (years), sex ("F", "M"), the split column if
+    the split is by column, and style if the phantom has several. Unknown values are missing (`isna()`)."""
 
     name: str
     table: pd.DataFrame

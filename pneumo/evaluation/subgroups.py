@@ -1,4 +1,5 @@
-"""The metrics of subgroups of the images: by lesion size, view, sex, age and kind of negative.
+"""The metrics of subgroups of the images: by lesion size, view, sex, style, age and kind of
+negative.
 
 N images"""
 
@@ -38,8 +39,9 @@ class Subgroup:
 
 def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array]]:
     """Kind, name and rows (N,) bool of every group, by those of these columns that the table has:
-    lesion_share (of the image's area, NaN where not known), view, sex, age (years), hard_negative (bool). A
-    group of positives is compared with all negatives, hard negatives with all positives."""
+    lesion_share (of the image's area, NaN where not known), view, sex, style (of the phantom),
+    age (years), hard_negative (bool). A group of positives is compared with all negatives, hard negatives
+    with all positives."""
     negative = labels == 0
     if "lesion_share" in table:
         share = table["lesion_share"].to_numpy(float)
@@ -49,7 +51,7 @@ def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array
             ("large", MIDDLE, np.inf),
         ):
             yield "lesion", name, negative | ((share > low) & (share <= high))
-    for kind in ("view", "sex"):
+    for kind in ("view", "sex", "style"):
         if kind in table:
             yield from (
                 (kind, str(name), table[kind].to_numpy() == name)

@@ -273,9 +273,10 @@ def cohort_notes(cohort: Cohort) -> list[str]:
 def subgroup_columns(
     source: Source, dataset: Dataset, rows: Array, hard_negatives: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """View, sex, age and, where known, hard_negative and lesion_share, a row an image; and notes."""
+    """View, sex, age and, where known, style, hard_negative and lesion_share, a row an image; and notes."""
     cohort, store = dataset.cohort, dataset.store
-    table = cohort.table.iloc[rows][["view", "sex", "age"]].reset_index(drop=True)
+    known = [name for name in ("view", "sex", "age", "style") if name in cohort.table]
+    table = cohort.table.iloc[rows][known].reset_index(drop=True)
     if hard_negatives is not None:
         table["hard_negative"] = hard_negative_flags(source, cohort, rows, hard_negatives)
     if not store.has_mask[rows].any():

@@ -91,6 +91,7 @@ def test_subgroups_hold_whom_they_name():
         {
             "lesion_share": np.where(labels == 1, RANDOM.choice([0.004, 0.01, 0.1], 300), np.nan),
             "view": RANDOM.choice(["AP", "PA", None], 300),
+            "style": np.repeat(["faint", "soft"], 150),
             "age": RANDOM.choice([10, 30, 50, 70, np.nan], 300),
             "hard_negative": (labels == 0) & (RANDOM.random(300) < 0.2),
         }
@@ -100,6 +101,7 @@ def test_subgroups_hold_whom_they_name():
     assert small[labels == 0].all()
     assert (small[labels == 1] == (table["lesion_share"] == 0.004).to_numpy()[labels == 1]).all()
     assert (found["view", "AP"] == (table["view"] == "AP").to_numpy()).all()
+    assert (found["style", "soft"] == (np.arange(300) >= 150)).all()
     assert sum(rows.sum() for (kind, _), rows in found.items() if kind == "age") == table["age"].notna().sum()
     hard, others = found["negatives", "hard ones"], found["negatives", "others"]
     assert (hard & others == (labels == 1)).all()

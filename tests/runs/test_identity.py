@@ -206,6 +206,16 @@ def test_where_classes_and_data_lie_does_not_make_another_configuration():
     assert identity.configuration_hash(then) != identity.configuration_hash({**now, "seed": 1})
 
 
+def test_a_configuration_of_before_styles_is_that_of_the_default_style():
+    then = {"data.seed": 0, "resume": None, "fit.clip_norm": None}
+    now = {**then, "data.style": "default"}
+    assert identity.configuration_hash(then) == identity.configuration_hash(now)
+    assert identity.differing(then, {**then, "data.style": "faint"}) == [
+        "data.style: then not there, now faint"
+    ]
+    assert identity.differing(then, {**now, "fit.clip_norm": 1.0}) == ["fit.clip_norm: then None, now 1.0"]
+
+
 def test_a_configuration_as_mlflow_keeps_it_has_the_same_hash(composed):
     parameters = composed("loss=focal", "optimizer.lr=1e-3", "fit.ema_decay=.99").parameters
     texts = {name: str(value) for name, value in parameters.items()}

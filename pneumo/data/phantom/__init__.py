@@ -14,11 +14,13 @@ from torch import Tensor
 
 from pneumo.data.phantom import devices
 from pneumo.data.phantom.chest import Lungs, Vessels, chest
+from pneumo.data.phantom.exposure import expose
 from pneumo.data.phantom.frame import Frame, Streams
 from pneumo.data.phantom.lesion import Pneumothorax
 from pneumo.data.phantom.patients import studies
+from pneumo.data.phantom.style import STYLES, RowStyles, styles_of
 
-__all__ = ["VERSION", "draw", "studies"]
+__all__ = ["STYLES", "VERSION", "draw", "studies", "styles_of"]
 
 VERSION = 1
 
@@ -51,8 +53,9 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
 
     area, is_ap, is_male = column(block["area"]), column(block["view"] == "AP"), column(block["sex"] == "M")
     patient, image = streams("patient", "patient_id"), streams("image", "image_id")
+    style = RowStyles.of(block["style"].tolist(), device)
     frame = Frame(
-        zoom=image.normal(0.96, 0.065).clamp(min=Frame.SMALLEST_ZOOM),
+        zoom=(image.normal(0.96, 0.065) * style.field).clamp(min=Frame.SMALLEST_ZOOM),
         tilt_radians=image.normal(0.0, 0.04) * (1 + 0.5 * is_ap),
         shift_x=image.normal(0.0, 0.05),
         shift_y=image.normal(-0.17, 0.07),
@@ -69,7 +72,7 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
     if len(sick):
         theirs, their_frame = lungs.rows(sick), frame.rows(sick)
         own = streams("lesion", "image_id", sick)
-        lesion = Pneumothorax.draw(theirs, their_frame, own, area[sick], on_right[sick])
+        lesion = Pneumothorax.draw(theirs, their_frame, own, style.rows(sick), area[sick], on_right[sick])
         mask, air, line = lesion.paint(theirs, their_frame, side_px)
         masks[sick] = mask.to(torch.uint8) * 255
         details[sick] += line
@@ -77,7 +80,16 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
         lesion.collapse(vessels, theirs, sick)
 
     smooth = chest(
-        lungs, frame, patient, image, is_ap, is_male, smooth_px, crescent, vessels.paint(frame, smooth_px)
+        lungs,
+        frame,
+        patient,
+        image,
+        style,
+        is_ap,
+        is_male,
+        smooth_px,
+        crescent,
+        vessels.paint(frame, smooth_px),
     )
     field = _resized(smooth, smooth_px, side_px)
     if len(sick):
@@ -88,30 +100,15 @@ def _draw_block(block: pd.DataFrame, side_px: int, seed: int, device: torch.devi
         own = streams("tube", "image_id", rows)
         details[rows] += devices.chest_tube(frame.rows(rows), own, on_right[rows], side_px)
     for name, thing, share in (
-        ("wires", devices.wires, 0.06 + 0.40 * is_ap),
-        ("lines", devices.lines_and_airway, 0.03 + 0.32 * is_ap),
-        ("fold", devices.skin_fold, 0.05 + 0.20 * is_ap),
-        ("marker", devices.side_marker, torch.full_like(is_ap, 0.8)),
+        ("wires", devices.wires, (0.06 + 0.40 * is_ap) * style.leads),
+        ("lines", devices.lines_and_airway, (0.03 + 0.32 * is_ap) * style.leads),
+        ("fold", devices.skin_fold, (0.05 + 0.20 * is_ap) * style.folds),
+        ("marker", devices.side_marker, 0.8 * style.markers),
     ):
         if len(rows := _rows(image.chance(share))):
             details[rows] += thing(frame.rows(rows), streams(name, "image_id", rows), side_px)
 
-    return _expose(field + details, image, is_ap, side_px), masks.reshape(-1, side_px, side_px)
-
-
-def _expose(field: Tensor, image: Streams, is_ap: Tensor, side_px: int) -> Tensor:
-    """Returns attenuation (B, N) as the detector and the window show it: uint8 (B, side, side)."""
-    # Grain per pixel falls with the pixels' size, though not as fast as for a detector without scatter.
-    grain = image.uniform(0.010, 0.028) * (1 + 0.4 * is_ap) * (side_px / 512) ** 0.5
-    noise = image.pixel_noise(side_px).flatten(1).to(field.device)
-    field = field + noise * grain * (0.5 + 0.6 * field)
-    low, high = image.normal(0.05, 0.035), image.normal(1.06, 0.07)
-    bend, gamma = image.uniform(0.8, 1.6), image.normal(0.95, 0.12)
-    shown = ((field - low) / (high - low)).clamp(min=0)
-    shown = torch.tanh(bend * shown) / torch.tanh(bend)
-    shown = shown.clamp(0, 1).pow(gamma)
-    shown = shown * devices.collimation(image, side_px)
-    return (shown * 250 + 2).round().clamp(0, 255).to(torch.uint8).reshape(-1, side_px, side_px)
+    return expose(field + details, image, frame, style, is_ap, side_px), masks.reshape(-1, side_px, side_px)
 
 
 def _rows(condition: Tensor) -> Tensor:

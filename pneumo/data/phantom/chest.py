@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pneumo.data.phantom.frame import MM, Frame, Streams, body_strokes, n_points, pick, soft_step
+from pneumo.data.phantom.style import RowStyles
 
 TEXTURE_CELLS = (10, 20, 32)  # a side, of each octave
 BRANCHES = (7, 14, 28, 56)  # vessels of a lung, by generation
@@ -88,8 +89,8 @@ class Lungs:
 
 
 def chest(
-    lungs: Lungs, frame: Frame, patient: Streams, image: Streams, is_ap: Tensor, is_male: Tensor,
-    side_px: int, crescent: Tensor, vessels: Tensor,
+    lungs: Lungs, frame: Frame, patient: Streams, image: Streams, style: RowStyles, is_ap: Tensor,
+    is_male: Tensor, side_px: int, crescent: Tensor, vessels: Tensor,
 ) -> Tensor:  # fmt: skip
     """Returns the attenuation (B, side * side), given the air without lung (`crescent`) and the vessels."""
     x, y = frame.body(side_px)
@@ -106,7 +107,7 @@ def chest(
     shoulder = -0.95 + slope * (ax - neck) + image.normal(0.0, 0.03)
     body = soft_step(torch.maximum(neck - ax, y - shoulder), 0.02)
     body = body * soft_step(trunk + 0.1 * (y + 0.3) - ax, 0.02)
-    stoutness = patient.normal(1.0, 0.10)
+    stoutness = patient.normal(1.0, 0.10) * style.tissue
     field = body * (0.75 + 0.08 * (y + 0.2) - 0.16 * (ax - 0.5)) * stoutness
 
     aeration = patient.normal(0.56, 0.03)
@@ -120,14 +121,14 @@ def chest(
     field = field + abdomen - stomach
     shadow, middle = _heart_and_mediastinum(x, y, lung, patient, is_ap)
     field = field + middle
-    field = field + _bones(x, y, on_right, inside, below, lung, patient, image, is_ap)
+    field = field + style.bones * _bones(x, y, on_right, inside, below, lung, patient, image, is_ap)
     field = field + _soft_tissue(x, y, patient, body, is_male)
-    field = field + vessels * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
+    field = field + style.vessels * vessels * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
 
-    bulla, opacity = _findings(x, y, lungs, on_right, patient, image)
+    bulla, opacity = _findings(x, y, lungs, on_right, patient, image, style)
     field = field - 0.03 * bulla * lung
     grain = _texture(x, y, patient)
-    return field + lung * (1 - crescent) * (opacity + grain * 0.045 * (1 - 0.8 * bulla))
+    return field + lung * (1 - crescent) * (opacity + grain * (0.045 * style.texture) * (1 - 0.8 * bulla))
 
 
 def _heart_and_mediastinum(
@@ -230,18 +231,18 @@ def _soft_tissue(x: Tensor, y: Tensor, patient: Streams, body: Tensor, is_male: 
 
 
 def _findings(
-    x: Tensor, y: Tensor, lungs: Lungs, on_right: Tensor, patient: Streams, image: Streams
+    x: Tensor, y: Tensor, lungs: Lungs, on_right: Tensor, patient: Streams, image: Streams, style: RowStyles
 ) -> tuple[Tensor, Tensor]:
     """Returns bullae (0 to 1) and opacities (attenuation), (B, N) each."""
     across, down = lungs.relative(x, y, on_right)
     bx, by, size = patient.uniform(-0.2, 0.55), patient.uniform(-0.85, 0.2), patient.uniform(0.10, 0.28)
-    present = patient.chance(0.07) & (on_right == patient.chance(0.5))
+    present = patient.chance(0.07 * style.bullae) & (on_right == patient.chance(0.5))
     distance = ((across - bx).square() + ((down - by) * 1.6).square()).sqrt()
     bulla = soft_step(size - distance, 0.03) * present
 
     opacity = torch.zeros_like(x)
     for source, probability in ((patient, 0.2), (image, 0.15), (image, 0.1)):
-        here = source.chance(probability) & (on_right == source.chance(0.5))
+        here = source.chance(probability * style.opacities) & (on_right == source.chance(0.5))
         ox, oy = source.uniform(-0.5, 0.6), source.uniform(-0.7, 0.5)
         wide, high = source.uniform(0.12, 0.5), source.uniform(0.08, 0.3)
         blob = torch.exp(-((across - ox) / wide).square() - ((down - oy) / high).square())

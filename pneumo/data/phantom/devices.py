@@ -111,9 +111,9 @@ def side_marker(frame: Frame, image: Streams, side_px: int) -> Tensor:
     return strokes(column, row, sigma, level, side_px, 0.006 * side_px)
 
 
-def collimation(image: Streams, side_px: int) -> Tensor:
+def collimation(image: Streams, margin: Tensor, side_px: int) -> Tensor:
     """Returns 1 in the exposed field and 0 outside its edges, of which there are at most four, (B, N)."""
-    margins = image.uniform(-0.16, 0.05, 4)
+    margins = image.uniform(-0.16, 0.05, 4) + margin
     axis = (torch.arange(side_px, device=margins.device) + 0.5) / side_px
     soft = max(0.002, 0.3 / side_px)
     left, right, top, bottom = (margins[:, i : i + 1] for i in range(4))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pneumo.data.phantom.chest import Lungs, Vessels
 from pneumo.data.phantom.frame import MM, Frame, Streams, pick
+from pneumo.data.phantom.style import RowStyles
 
 ANGLES = 180  # steps of the quadrature that turns an area into a thickness
 DEEPEST = 0.85  # of the lung's radius
@@ -26,10 +27,11 @@ class Pneumothorax:
     height: Tensor
     darkness: Tensor
     line: Tensor
+    line_sigma: Tensor
 
     @classmethod
     def draw(
-        cls, lungs: Lungs, frame: Frame, image: Streams, area: Tensor, on_right: Tensor
+        cls, lungs: Lungs, frame: Frame, image: Streams, style: RowStyles, area: Tensor, on_right: Tensor
     ) -> "Pneumothorax":
         """Draws lesions that cover a share `area` (B, 1) of the image, or as much as the lung allows."""
         kind = image.uniform(0.0, 1.0)
@@ -54,8 +56,9 @@ class Pneumothorax:
             center=torch.cat([main, second, third], 1),
             width=image.uniform(0.5, 0.95, 3) * spread,
             height=torch.cat(heights, 1),
-            darkness=image.uniform(0.45, 0.68),
-            line=image.uniform(0.20, 0.38),
+            darkness=image.uniform(0.45, 0.68) * style.air,
+            line=image.uniform(0.20, 0.38) * style.line,
+            line_sigma=0.7 * MM * style.line_width,
         )
         lesion.height = lesion.height * lesion._fit(lungs, area * 4 * frame.zoom.square())
         return lesion
@@ -127,9 +130,8 @@ class Pneumothorax:
         soft = (0.002**2 + (0.35 * pixel).square()).sqrt()
         dry = torch.sigmoid(above / (0.006 + soft))
         air = torch.sigmoid(from_line * away / soft) * torch.sigmoid((1 - r) / 0.008) * (depth > 0) * dry
-        sigma = 0.7 * MM
-        sharp = (sigma**2 + (0.42 * pixel).square()).sqrt()
-        line = torch.exp(-0.5 * (from_line * away / sharp).square()) * (sigma / sharp)
+        sharp = (self.line_sigma.square() + (0.42 * pixel).square()).sqrt()
+        line = torch.exp(-0.5 * (from_line * away / sharp).square()) * (self.line_sigma * sharp.reciprocal())
         # Where the air is thin, the line meets the chest wall and disappears.
         line = line * (depth * away / (1.5 * MM)).clamp(0, 1) * dry
         return mask, air, self.line * line

@@ -1,9 +1,12 @@
 """The table of the phantom's images: patients, labels, views, ages and sexes."""
 
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+
+from pneumo.data.phantom.style import column
 
 POSITIVE_SHARE = 0.2215
 PATIENTS_PER_IMAGE = 6171 / 12047
@@ -25,12 +28,17 @@ TUBE_IF_POSITIVE, TUBE_IF_NEGATIVE = 1 / 3, 0.05
 MEDIAN_AREA, LOG_AREA_SPREAD = 0.0084, 1.115
 SMALLEST_AREA, LARGEST_AREA = 0.0004, 0.15
 
+STYLE_STREAM = 1  # of the random numbers that give patients their styles
 
-def studies(n_images: int, seed: int) -> pd.DataFrame:
-    """Returns a table of one row per image, with patients and labels clustered as in SIIM-ACR.
+
+def studies(n_images: int, seed: int, styles: Sequence[str] = ("default",)) -> pd.DataFrame:
+    """Returns a table of one row per image, with patients and labels clustered as in SIIM-ACR. Each patient
+    has one of the styles, and as many patients have one as another; patients, labels, views, ages and sexes
+    do not depend on them, and a row is the same as where all rows have its style.
 
     Columns: image_id, patient_id (str), label (0/1, exactly round(.2215 n) ones), view ('AP'|'PA'), age
-    (years), sex ('F'|'M'), area (share of the image the lesion covers, 0 for negatives), tube (0/1)."""
+    (years), sex ('F'|'M'), area (share of the image the lesion covers, 0 for negatives), tube (0/1),
+    style (a name)."""
     if n_images < 1:
         raise ValueError(f"the phantom needs at least one image, got n_images={n_images}")
     rng = np.random.default_rng([seed, n_images])
@@ -53,9 +61,17 @@ def studies(n_images: int, seed: int) -> pd.DataFrame:
     age = np.clip(age_at_first + rng.exponential(0.8, n_images) * (counts[patient] > 1), 5, 95).astype(int)
     is_male = (rng.random(n_patients) < MALE_SHARE)[patient]
 
+    of_patient = np.random.default_rng([seed, n_images, STYLE_STREAM]).permutation(
+        np.resize(styles, n_patients)
+    )
+    style = of_patient[patient]
     area = np.zeros(n_images)
-    area[positive] = _areas(int(positive.sum()), rng)
-    tube = rng.random(n_images) < np.where(positive, TUBE_IF_POSITIVE, TUBE_IF_NEGATIVE)
+    area[positive] = _areas(style[positive], rng)
+    tube = rng.random(n_images) < np.where(
+        positive,
+        TUBE_IF_POSITIVE * column(style, "tubes"),
+        TUBE_IF_NEGATIVE * column(style, "tubes_in_negatives"),
+    )
     return pd.DataFrame(
         {
             "image_id": [f"phantom-{seed}-{i:06d}" for i in range(n_images)],
@@ -66,6 +82,7 @@ def studies(n_images: int, seed: int) -> pd.DataFrame:
             "sex": np.where(is_male, "M", "F"),
             "area": area,
             "tube": tube.astype(int),
+            "style": style,
         }
     )
 
@@ -104,11 +121,14 @@ def _labels(patient: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -
     return label
 
 
-def _areas(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns shuffled quantiles (n,) of the lesion areas, so that all seeds have the same areas."""
-    log_area = NormalDist(np.log(MEDIAN_AREA), LOG_AREA_SPREAD)
-    areas = np.exp([log_area.inv_cdf((i + 0.5) / n) for i in range(n)])
-    return rng.permutation(np.clip(areas, SMALLEST_AREA, LARGEST_AREA))
+def _areas(style: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the lesion areas (n,) of positives with these styles. They are shuffled quantiles, so that all
+    seeds have the same areas."""
+    n, standard = len(style), NormalDist()
+    score = rng.permutation([standard.inv_cdf((i + 0.5) / n) for i in range(n)])
+    middle = np.log(MEDIAN_AREA * column(style, "lesion_area"))
+    areas: np.ndarray = np.exp(middle + score * (LOG_AREA_SPREAD * column(style, "lesion_spread")))
+    return areas.clip(SMALLEST_AREA, LARGEST_AREA)
 
 
 def _log_odds(p: np.ndarray) -> np.ndarray:

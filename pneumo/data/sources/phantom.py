@@ -14,21 +14,34 @@ from pneumo.data.sources.base import Source
 
 @dataclass(kw_only=True)
 class Phantom(Source):
-    """Synthetic radiographs with the statistics of SIIM-ACR, the same for the same seed."""
+    """Synthetic radiographs with the statistics of SIIM-ACR, the same for the same seed. `style` is the name
+    of a style of pneumo/data/phantom/style.py, or a list of them, which patients have at equal shares."""
 
     image_side_px: int = field(metadata={"at_least": 64, "at_most": 1024})
     n_images: int = field(default=2800, metadata={"at_least": 20})
     seed: int = field(default=0, metadata={"at_least": 0})
+    style: str | list[str] = "default"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.style != "default":
+            from pneumo.data.phantom.style import styles_of  # imports torch
+
+            styles_of(self.style)
 
     def __call__(self) -> Cohort:
         from pneumo.data import phantom
 
-        studies = phantom.studies(self.n_images, self.seed)
+        styles = phantom.styles_of(self.style)
+        studies = phantom.studies(self.n_images, self.seed, styles)
         rows = pd.Series(np.arange(1, len(studies) + 1), index=studies.index)
         by_column = self._split_cells(studies, Path("phantom"))
-        table = studies.assign(where="phantom row " + rows.map("{:,}".format))[[*CORE, *by_column]]
+        shown = [*CORE, *(["style"] if len(styles) > 1 else []), *by_column]
+        table = studies.assign(where="phantom row " + rows.map("{:,}".format))[shown]
         pixels = PhantomPixels(studies, self.seed)
-        namespace = f"phantom {phantom.VERSION} {self.seed} {self.n_images}"  # ids recur with other images
+        # ids recur with other images
+        changes = " + ".join(phantom.STYLES[name].changes() for name in styles)
+        namespace = f"phantom {phantom.VERSION} {self.seed} {self.n_images} {changes}".rstrip()
         cohort = Cohort("phantom", table.reset_index(drop=True), pixels, namespace=namespace)
         return self._with_patients_csv(cohort)
 
@@ -41,11 +54,17 @@ class PhantomPixels:
     seed: int
 
     def digests(self, store_dir: Path | None = None) -> Digests:
-        """Returns hashes (N, 2) of the phantom's version, the seed and all values of a row."""
+        """Returns hashes (N, 2) of the phantom's version, the seed, all values of a row and what its style
+        changes."""
         from pneumo.data import phantom
 
         version = f"phantom {phantom.VERSION} {self.seed}"
-        images = [hash_of(f"{version} {row}".encode()) for row in self.studies.itertuples(False, None)]
+        rows = self.studies.drop(columns="style").itertuples(False, None)
+        changes = [phantom.STYLES[name].changes() for name in self.studies["style"]]
+        images = [
+            hash_of(f"{version} {row} {change}".rstrip().encode())
+            for row, change in zip(rows, changes, strict=True)
+        ]
         return np.column_stack([images, np.where(self.studies["area"] > 0, images, 0)])
 
     def blocks(self, side_px: int) -> Iterator[PixelBlock]:
