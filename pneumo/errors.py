@@ -50,7 +50,7 @@ def listed(heading: str, lines: Sequence[str], shown: int = 10) -> str:
 
 def check_settings(group: str, settings: Any) -> None:
     """Checks the values of a dataclass against the metadata of its fields, which is `one_of`, a sequence of
-    words, or some of BOUNDS with their numbers. A field keeps the metadata that its base class declares.
+    words and booleans, or some of BOUNDS with their numbers. A field keeps the metadata that its base class declares.
 
     Raises InputError, which names the group, the field, what is allowed and the value."""
     classes = [cls for cls in reversed(type(settings).__mro__) if is_dataclass(cls)]
@@ -59,7 +59,9 @@ def check_settings(group: str, settings: Any) -> None:
         if value is None and NoneType in kinds:
             continue
         if "one_of" in field.metadata:
-            rule, holds = f"one of {', '.join(field.metadata['one_of'])}", value in field.metadata["one_of"]
+            choices = field.metadata["one_of"]
+            words = (str(choice).lower() if isinstance(choice, bool) else choice for choice in choices)
+            rule, holds = f"one of {', '.join(words)}", value in choices
         elif float not in kinds and (not isinstance(value, int) or isinstance(value, bool)):
             rule, holds = "a whole number", False
         else:

@@ -56,6 +56,13 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.evidence.weight)
         return self
 
+    def without_mask_head(self) -> Self:
+        """Removes the mask head, if there is one, and returns this model."""
+        if self.mask_head is not None:
+            self.mask_head = None
+            del self.evidence
+        return self
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         for module in self._frozen:
@@ -70,13 +77,15 @@ class ModelConfig:
     `pretrained` is null, `imagenet`, or a file with torchvision's weights or with a checkpoint of a run (a
     run id is replaced by its checkpoint before). `allow_leak` accepts a checkpoint that was trained on images
     which are now in the validation or test split. `freeze` names the modules that training does not change.
-    `mask_head` adds a head that learns from lesion masks, to a network that applies its children in order."""
+    `mask_head` adds a head that learns from lesion masks, to a network that applies its children in order;
+    "auto" adds it where the network can have one and its backbone is trained, and a run without lesion masks
+    removes it again."""
 
     pretrained: str | None = None
     allow_leak: bool = False
     dropout: float = field(default=0.0, metadata={"at_least": 0, "below": 1})
     freeze: str = field(default="none", metadata={"one_of": ("none", "backbone", "batchnorm")})
-    mask_head: bool = False
+    mask_head: bool | str = field(default=False, metadata={"one_of": (True, False, "auto")})
 
     def __post_init__(self) -> None:
         check_settings("model", self)
@@ -89,7 +98,7 @@ class ModelConfig:
     @property
     def gives_features(self) -> bool:
         """Whether the backbone stays as it is, so that its features can be computed once."""
-        return self.freeze == "backbone" and not self.mask_head
+        return self.freeze == "backbone" and self.mask_head is not True
 
     def backbone(self) -> tuple[nn.Module, int]:
         """Returns an untrained backbone and its number of features."""
@@ -103,9 +112,9 @@ class ModelConfig:
     def __call__(self, n_outputs: int) -> Classifier:
         backbone, n_features = self.backbone()
         model = Classifier(backbone, n_features, n_outputs, self.dropout, self.freeze)
-        if self.mask_head:
-            if not self.takes_mask_head:
-                raise InputError("model.mask_head=true needs model=tiny or a resnet")
+        if self.mask_head is True and not self.takes_mask_head:
+            raise InputError("model.mask_head=true needs model=tiny or a resnet")
+        if self.mask_head and self.takes_mask_head and not self.gives_features:
             model.with_mask_head()
         if self.pretrained == "imagenet":
             load_backbone(model, self.imagenet(), "imagenet")
@@ -116,10 +125,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny(ModelConfig):
-    """A small ResNet for CPUs: four stages of one basic block, with `width` x 1, 2, 4 and 8 channels, each of
-    which halves the side; then average and maximum over the last map, since most lesions are small."""
+    """A small ResNet for CPUs: a convolution at full resolution with `stem_width` channels (null: `width`),
+    where most of the time goes; four stages of one basic block, with `width` x 1, 2, 4 and 8 channels, each
+    of which halves the side; then average and maximum over the last map, since most lesions are small."""
 
-    width: int = 16
+    width: int = field(default=16, metadata={"at_least": 1})
+    stem_width: int | None = field(default=None, metadata={"at_least": 1})
 
     @property
     def takes_mask_head(self) -> bool:
@@ -127,8 +138,9 @@ class Tiny(ModelConfig):
 
     def backbone(self) -> tuple[nn.Module, int]:
         widths = [self.width * factor for factor in (1, 2, 4, 8)]
-        stages = [Block(narrow, wide) for narrow, wide in zip([self.width, *widths], widths, strict=False)]
-        stem = [nn.Conv2d(1, self.width, 3, padding=1, bias=False), nn.BatchNorm2d(self.width), nn.ReLU()]
+        first = self.stem_width or self.width
+        stages = [Block(narrow, wide) for narrow, wide in zip([first, *widths], widths, strict=False)]
+        stem = [nn.Conv2d(1, first, 3, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU()]
         return nn.Sequential(*stem, *stages, AverageAndMaximum()), 2 * widths[-1]
 
     def imagenet(self) -> Weights:

@@ -83,8 +83,8 @@ def build_trainer(
         "augment.relabel": experiment.augment.relabel,
         "model.mask_head": experiment.model.mask_head,
     }
-    for name, is_set in needs_masks.items():
-        if is_set and not dataset.store.has_mask[train].any():
+    for name, value in needs_masks.items():
+        if value is True and not dataset.store.has_mask[train].any():
             raise InputError(f"{name}=true needs lesion masks, and data={dataset.cohort.name} has none")
     return Trainer(
         settings=experiment.fit,
@@ -104,6 +104,8 @@ def build_train_state(experiment: Experiment, model: Classifier, trainer: Traine
     """Model, optimizer and schedule before the first epoch.
     InputError: fit.compile needs a compiler that is not there."""
     settings = experiment.fit
+    if not trainer.has_masks:  # model.mask_head=auto
+        model.without_mask_head()
     model = model.to(memory_format=trainer.memory_format)
     ema = ModelEma(model, settings.ema_decay) if settings.ema_decay is not None else None
     if settings.compile:

@@ -62,6 +62,11 @@ class Trainer:
     def effective_batch(self) -> int:
         return self.settings.effective_batch * self.processes.count
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether any training image has a lesion mask."""
+        return bool(self.batches.store.has_mask[self.split.train].any())
+
     def steps_per_epoch(self) -> int:
         return -(-len(self.split.train) // self.effective_batch)
 
