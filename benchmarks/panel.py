@@ -71,6 +71,7 @@ RECIPES = {
     "default": [],
     "default without masks": ["model.mask_head=false"],
     "recommended": ["experiment=recommended"],
+    "auto": ["experiment=auto"],
     "earlier default": BEFORE,
     "earlier default + masks": [*BEFORE, "model.mask_head=true"],
     "earlier default + positives": [*BEFORE, "fit.positive_share=0.5"],
@@ -131,8 +132,10 @@ def store(cell: Cell) -> str:
 def train(job: Job) -> Outcome:
     import torch
 
+    from pneumo.display.console import Terminal
     from pneumo.runs import config, query
     from pneumo.runs.callback import RunCallback
+    from pneumo.runs.planner import planned
     from pneumo.runs.run import run
 
     class History(RunCallback):
@@ -148,7 +151,8 @@ def train(job: Job) -> Outcome:
     began = time.perf_counter()
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         history = History()
-        run(config.load(config.compose_train(options)), Path.cwd(), history)
+        experiment = planned(config.compose_train(options), options, Terminal(quiet=True))
+        run(experiment, Path.cwd(), history)
     assert history.run_id
     logged = query.metrics_of(history.run_id)
     return Outcome(

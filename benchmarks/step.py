@@ -38,7 +38,12 @@ CASES: list[tuple[str, ModelConfig, int, int, int]] = [  # name, model, side, ba
 
 
 def ours(
-    model: ModelConfig, pixels: np.ndarray, labels: np.ndarray, batch: int, augment: Augment
+    model: ModelConfig,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    batch: int,
+    augment: Augment,
+    precision: str = "auto",
 ) -> Callable[[], None]:
     n = len(labels)
     none = np.full(n, -1)
@@ -46,7 +51,7 @@ def ours(
         pixels, none, pixels[:0], np.zeros((len(pixels), 2), int), key="", folder=Path(), build_seconds=None
     )
     settings = TrainerSettings(epochs=1, batch_size=batch)
-    accelerator = Accelerator.chosen("auto", "auto")
+    accelerator = Accelerator.chosen("auto", precision)
     rows = np.arange(n)
     split = Split(rows, rows, rows, "", None, (), 0.5, {})
     trainer = Trainer(
@@ -68,11 +73,14 @@ def ours(
 
 
 def bare(
-    model: ModelConfig, pixels: np.ndarray, labels: np.ndarray, batch: int, plain: bool = False
+    model: ModelConfig,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    batch: int,
+    precision: str = "auto",
+    layout: torch.memory_format = torch.channels_last,
 ) -> Callable[[], None]:
-    """`plain`: fp32 and NCHW."""
-    accelerator = Accelerator.chosen("auto", "fp32" if plain else "auto")
-    layout = torch.contiguous_format if plain else torch.channels_last
+    accelerator = Accelerator.chosen("auto", precision)
     torch.manual_seed(0)
     network = model(1).to(accelerator.device, memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
@@ -125,7 +133,7 @@ def rows() -> Iterator[Row]:
     model = Torchvision(arch="resnet50")
     took = taking_turns(
         {
-            "plain": bare(model, pixels, labels, batch, plain=True),
+            "plain": bare(model, pixels, labels, batch, "fp32", torch.contiguous_format),
             "ours": ours(model, pixels, labels, batch, Augment()),
         },
         3,

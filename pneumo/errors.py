@@ -50,7 +50,8 @@ def listed(heading: str, lines: Sequence[str], shown: int = 10) -> str:
 
 def check_settings(group: str, settings: Any) -> None:
     """Checks the values of a dataclass against the metadata of its fields, which is `one_of`, a sequence of
-    words and booleans, or some of BOUNDS with their numbers. A field keeps the metadata that its base class declares.
+    words and booleans, or some of BOUNDS with their numbers. A field keeps the metadata that its base class
+    declares.
 
     Raises InputError, which names the group, the field, what is allowed and the value."""
     classes = [cls for cls in reversed(type(settings).__mro__) if is_dataclass(cls)]

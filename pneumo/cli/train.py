@@ -40,10 +40,13 @@ def train(composed: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, resumable
     try:
         with Terminal().waiting("loading"):
-            experiment = config.load(composed)
+            config.load(composed)
+            from pneumo.runs.planner import planned
             from pneumo.runs.run import run  # the heaviest comes after what can be refused
 
-        run(experiment, Path(HydraConfig.get().runtime.output_dir))
+        hydra = HydraConfig.get()
+        experiment = planned(composed, hydra.overrides.task, Terminal(quiet=not IS_FIRST))
+        run(experiment, Path(hydra.runtime.output_dir))
     except InputError as error:
         sys.exit(hidden(f"\n{error}") if IS_FIRST else 1)
     except (NonFiniteLossError, TooLittleMemoryError, OSError) as error:  # a disk may be full

@@ -30,6 +30,7 @@ STUDY = (  # top-level keys of a study, which a run ignores
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
     *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
 )
+NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
@@ -67,7 +68,7 @@ def current_targets(group: str) -> dict[str, str]:
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
     """The experiment of a configuration. `choices`, by group, are needed where Hydra is not running.
     InputError: a value is missing, of the wrong type, or out of its range."""
-    config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in STUDY])
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NO_SETTINGS])
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

@@ -35,6 +35,7 @@ class Experiment:
     overrides: list[str]  # as given on the command line
     parameters: dict[str, Parameter]  # the whole configuration, by dotted name
     yaml: str  # the same, as YAML
+    plan: str = ""  # with experiment=auto: the planned experiment as a file of conf/experiment
 
     @property
     def identity(self) -> dict[str, Any]:

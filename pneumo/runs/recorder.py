@@ -235,6 +235,8 @@ class RunRecorder(Recorder):
         if not self._before:
             tracker.log(initial_metrics(experiment, dataset, self._trainer, self._train_state))
             tracker.log_text(experiment.yaml, "config.yaml")
+            if experiment.plan:
+                tracker.log_text(experiment.plan, "plan.yaml")
             if dataset.cohort.skipped:
                 tracker.log_text("\n".join(dataset.cohort.skipped) + "\n", "skipped.txt")
         self._checkpoints = CheckpointWriter(

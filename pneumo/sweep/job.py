@@ -9,10 +9,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
+from pneumo.display.console import Terminal
 from pneumo.errors import AwayError, SupersededError
-from pneumo.runs import checkpoint, config, query, tracking
+from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
+from pneumo.runs.planner import planned
 from pneumo.runs.run import run
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep.database import retry
@@ -33,7 +35,8 @@ def job(composed: DictConfig) -> float | list[float] | None:
     settings = load_settings(whole)
     output_dir = Path(hydra.runtime.output_dir)
     if settings.trial is None:
-        values = settings.select_objectives(run(config.load(composed), output_dir))
+        experiment = planned(composed, hydra.overrides.task, Terminal(quiet=True))
+        values = settings.select_objectives(run(experiment, output_dir))
     else:
         result = run_trial(settings, settings.trial, composed, output_dir)
         if result is None or result.values is None:
@@ -51,7 +54,8 @@ def run_trial(
     tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
 
     def train(callback: RunCallback) -> dict[str, float]:
-        return run(resumed(config.load(composed), callback.run_id), output_dir, callback)
+        experiment = planned(composed, HydraConfig.get().overrides.task, Terminal(quiet=True))
+        return run(resumed(experiment, callback.run_id), output_dir, callback)
 
     try:
         trial = storage.with_retries(lambda: TrialCallback(storage, number, settings.objective[0], tags))
