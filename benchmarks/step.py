@@ -48,7 +48,7 @@ def ours(
     settings = TrainerSettings(epochs=1, batch_size=batch)
     accelerator = Accelerator.chosen("auto", "auto")
     rows = np.arange(n)
-    split = Split(rows, rows, rows, "", None, (), 0.5, 0.5, {})
+    split = Split(rows, rows, rows, "", None, (), 0.5, {})
     trainer = Trainer(
         settings=settings,
         accelerator=accelerator,
@@ -64,7 +64,7 @@ def ours(
     network = model(1).to(accelerator.device, memory_format=trainer.memory_format)
     optimizer = AdamW()(network, batch)
     train_state = TrainState(network, optimizer, Constant()(optimizer, 1), accelerator.scaler(), batch)
-    return lambda: trainer.train_epoch(train_state, 1)
+    return lambda: trainer.train_epoch(train_state, 1, lambda done, total: None, lambda state: None)
 
 
 def bare(
