@@ -65,7 +65,7 @@ def _remember(store_dir: Path, new: Mapping[int, Header]) -> None:
         store_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(store_dir / f"{NAME}.lock"):
             remove_leftovers(store_dir / NAME)
-            kept = list((new | _remembered(store_dir)).items())[:MOST_REMEMBERED]
+            kept = list({**new, **_remembered(store_dir)}.items())[:MOST_REMEMBERED]
             headers = {str(content): astuple(header) for content, header in kept}
             with atomic_path(store_dir / NAME) as beside:
                 beside.write_text(json.dumps({"made_by": _made_by(), "headers": headers}))
