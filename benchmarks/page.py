@@ -23,7 +23,17 @@ This page compares the speed and memory of pneumo with plain implementations of 
 that was measured, for those who want to know what a training costs. `make bench` writes the section of the
 present machine anew; both sides of every ratio come from one run."""
 HOW = "How it is measured"
-SCRIPTS = ("step.py", "pipeline.py", "frozen.py", "memory.py", "evaluation.py", "predict.py", "gpu.py")
+SCRIPTS = (
+    "start.py",
+    "step.py",
+    "two_processes.py",
+    "pipeline.py",
+    "frozen.py",
+    "memory.py",
+    "evaluation.py",
+    "predict.py",
+    "gpu.py",
+)
 
 
 def accelerator() -> str:

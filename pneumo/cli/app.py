@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 import pneumo
 from pneumo.display.address import STORAGE, hidden
 from pneumo.errors import InputError
+from pneumo.runs.run_name import check_run_name
 
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
 TRAIN, EVALUATE, USE = "Train", "Evaluate a run", "Use a run"  # panels of the help
@@ -74,8 +75,8 @@ def option(help: str, metavar: str | None = None, default: str | bool = True, **
     return typer.Option(help=help, metavar=metavar, show_default=default, **more)
 
 
-def argument(help: str, metavar: str, default: str | bool = False) -> Any:
-    return typer.Argument(help=help, metavar=metavar, show_default=default)
+def argument(help: str, metavar: str, default: str | bool = False, **more: Any) -> Any:
+    return typer.Argument(help=help, metavar=metavar, show_default=default, **more)
 
 
 def column(role: str, default: str) -> Any:
@@ -89,7 +90,7 @@ HARD = "Column of data.patients_csv that marks hard negatives, such as chest tub
 JSON = "Print the metrics as one JSON document, and all else on stderr."
 
 Words = Annotated[list[str], argument(RUNS, "RUN [data=...]")]
-Run = Annotated[str, argument("A run id, or best.", "RUN")]
+Run = Annotated[str, argument("A run id, or best.", "RUN", callback=check_run_name)]
 Study = Annotated[str, argument("The study's name.", "NAME")]
 Split = Literal["train", "val", "test", "all", "common"]
 Tta = Literal["none", "hflip", "scales", "hflip_scales"]
@@ -188,14 +189,15 @@ def sweep() -> None:
 
 
 def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of runs, and the overrides of data. WrongUsageError: no run, or another word with an =."""
+    """The names of runs, and the overrides of data. WrongUsageError: no run, or another word with an =.
+    InputError: no run has such a name."""
     runs = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     if others := [word for word in overrides if word.split("=")[0].lstrip("+~").split(".")[0] != "data"]:
         raise WrongUsageError(f"{others[0]}: only data=NAME and data.KEY=VALUE can be given here")
     if not runs:
         raise WrongUsageError("Missing argument 'RUN': a run id, or best.")
-    return runs, overrides
+    return [check_run_name(run) for run in runs], overrides
 
 
 def local_storage() -> str:

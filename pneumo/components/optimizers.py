@@ -3,11 +3,12 @@ holds every trainable parameter once."""
 
 import math
 from dataclasses import dataclass, field
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from pneumo.errors import check_settings
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a wrong value is refused before
+    from torch import nn, optim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +30,11 @@ class OptimizerConfig:
         ratio = effective_batch / self.reference_batch
         return self.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.scale_lr]
 
-    def __call__(self, model: nn.Module, effective_batch: int) -> torch.optim.Optimizer:
+    def __call__(self, model: "nn.Module", effective_batch: int) -> "optim.Optimizer":
         """Returns the optimizer of a model's trainable parameters."""
         raise NotImplementedError
 
-    def groups(self, model: nn.Module) -> list[dict[str, object]]:
+    def groups(self, model: "nn.Module") -> list[dict[str, object]]:
         """Returns torch's parameter groups: norms and biases, which have fewer than two dimensions, have no
         weight decay."""
         trainable = [p for p in model.parameters() if p.requires_grad]
@@ -53,9 +54,11 @@ class Sgd(OptimizerConfig):
     momentum: float = 0.9
     nesterov: bool = False
 
-    def __call__(self, model: nn.Module, effective_batch: int) -> torch.optim.Optimizer:
+    def __call__(self, model: "nn.Module", effective_batch: int) -> "optim.Optimizer":
+        from torch import optim
+
         lr = self.resolved_lr(effective_batch)
-        return torch.optim.SGD(self.groups(model), lr, momentum=self.momentum, nesterov=self.nesterov)
+        return optim.SGD(self.groups(model), lr, momentum=self.momentum, nesterov=self.nesterov)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,8 @@ class AdamW(OptimizerConfig):
     beta1: float = 0.9
     beta2: float = 0.999
 
-    def __call__(self, model: nn.Module, effective_batch: int) -> torch.optim.Optimizer:
+    def __call__(self, model: "nn.Module", effective_batch: int) -> "optim.Optimizer":
+        from torch import optim
+
         lr = self.resolved_lr(effective_batch)
-        return torch.optim.AdamW(self.groups(model), lr, betas=(self.beta1, self.beta2))
+        return optim.AdamW(self.groups(model), lr, betas=(self.beta1, self.beta2))

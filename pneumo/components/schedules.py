@@ -4,12 +4,13 @@ better."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
-
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from typing import TYPE_CHECKING, Any
 
 from pneumo.errors import check_settings
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a wrong value is refused before
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 SHARE = {"at_least": 0, "below": 1}
 
@@ -20,8 +21,8 @@ class LRController:
 
     def __init__(
         self,
-        per_step: LRScheduler | None = None,
-        per_epoch: ReduceLROnPlateau | None = None,
+        per_step: "LRScheduler | None" = None,
+        per_epoch: "ReduceLROnPlateau | None" = None,
         stop_patience: int | None = None,
     ):
         self._per_step, self._per_epoch, self._stop_patience = per_step, per_epoch, stop_patience
@@ -62,7 +63,7 @@ class Schedule:
     def __post_init__(self) -> None:
         check_settings("schedule", self)
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
+    def __call__(self, optimizer: "Optimizer", steps: int) -> LRController:
         """Returns the controller of an optimizer, whose learning rate is the peak, for a number of steps."""
         raise NotImplementedError
 
@@ -71,7 +72,7 @@ class Schedule:
 class Constant(Schedule):
     """The same learning rate throughout."""
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
+    def __call__(self, optimizer: "Optimizer", steps: int) -> LRController:
         return LRController(stop_patience=self.stop_patience)
 
 
@@ -82,7 +83,9 @@ class OneCycle(Schedule):
 
     warmup_share: float = field(default=0.3, metadata=SHARE)
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
+    def __call__(self, optimizer: "Optimizer", steps: int) -> LRController:
+        from torch.optim.lr_scheduler import LambdaLR
+
         rate = LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.warmup_share))
         return LRController(per_step=rate, stop_patience=self.stop_patience)
 
@@ -93,7 +96,9 @@ class Cosine(Schedule):
 
     warmup_share: float = field(default=0.05, metadata=SHARE)
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
+    def __call__(self, optimizer: "Optimizer", steps: int) -> LRController:
+        from torch.optim.lr_scheduler import LambdaLR
+
         # counted from 1, so that the first step is not at rate 0
         rate = LambdaLR(optimizer, lambda step: warm_cosine((step + 1) / (steps + 1), self.warmup_share))
         return LRController(per_step=rate, stop_patience=self.stop_patience)
@@ -108,7 +113,9 @@ class Plateau(Schedule):
     plateau_patience: int = field(default=5, metadata={"at_least": 0})
     stop_patience: int | None = 12
 
-    def __call__(self, optimizer: Optimizer, steps: int) -> LRController:
+    def __call__(self, optimizer: "Optimizer", steps: int) -> LRController:
+        from torch.optim.lr_scheduler import ReduceLROnPlateau
+
         rate = ReduceLROnPlateau(
             optimizer, mode="max", factor=self.factor, patience=self.plateau_patience, threshold=0
         )

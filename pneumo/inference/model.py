@@ -21,7 +21,7 @@ from pneumo.runs import checkpoint, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, SeenImages
 from pneumo.runs.restore import experiment_of
-from pneumo.runs.resume import RUN_ID
+from pneumo.runs.run_name import check_run_name
 from pneumo.training.device import Accelerator
 from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, predict
 
@@ -70,10 +70,8 @@ def load_model(name: str) -> LoadedModel:
     """By its run id, or `best`: the run of the highest val AUROC of those that can be compared by it, of the
     only data set there is, or of the data or study named in `best@NAME`. InputError: there is no such run, it
     never finished an epoch, or its checkpoint is gone, broken or of another model."""
-    first, _, among = name.partition("@")
+    first, _, among = check_run_name(name).partition("@")
     run_id = query.best_run(among or None) if first == "best" else name
-    if not RUN_ID.fullmatch(run_id):
-        raise InputError(f"{name!r} is not a run: 32 hexadecimal digits are, or best")
     metrics = query.metrics_of(run_id)
     path = query.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)

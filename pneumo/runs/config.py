@@ -21,11 +21,13 @@ from pneumo.errors import InputError
 from pneumo.runs import search_path
 from pneumo.runs.identity import PLACES, class_name
 from pneumo.runs.search_path import folders
+from pneumo.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from pneumo.runs.experiment import Experiment, Parameter
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
+QUICK_FIRST = ("data", "optimizer", "schedule", "loss", "augment", "model")  # torch takes seconds to import
 STUDY = (  # top-level keys of a study, which a run ignores
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
     *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
@@ -77,17 +79,18 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from None
 
-    from pneumo.runs.experiment import Experiment
-    from pneumo.training.settings import TrainerSettings
-
     check_kinds("fit", TrainerSettings, plain["fit"])
+    fit = TrainerSettings(**plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {plain['seed']!r}")
+    components = {group: instantiate_component(group, plain[group]) for group in QUICK_FIRST}
+    from pneumo.runs.experiment import Experiment  # imports torch
+
     by_hydra = HydraConfig.initialized() and choices is None
     chosen = HydraConfig.get().runtime.choices if by_hydra else choices or {}
     return Experiment(
-        **{group: instantiate_component(group, plain[group]) for group in GROUPS},
-        fit=TrainerSettings(**plain["fit"]),
+        **components,
+        fit=fit,
         seed=plain["seed"],
         tta=plain["tta"],
         resume=plain["resume"],

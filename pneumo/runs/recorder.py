@@ -14,7 +14,7 @@ from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import duration
 from pneumo.errors import PrunedError
-from pneumo.runs import checkpoint, diagnosis, messages, plots, query, tracking
+from pneumo.runs import checkpoint, diagnosis, messages, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
 from pneumo.runs.diagnosis import SplitResult
@@ -222,6 +222,10 @@ class RunRecorder(Recorder):
         tracker.tag(fit_time=fit_time, collapsed=str(last.collapsed).lower())
         tracker.log_text(predictions_csv(results, dataset), "predictions.csv")
         if self.experiment.fit.pictures:
+            from pneumo.runs import (
+                plots,
+            )  # matplotlib takes a second to import, before the first step otherwise
+
             with terminal.progress("plots") as advance:
                 figures = plots.of_run(self._trainer, train_state, dataset, results)
                 for number, (path, figure) in enumerate(figures, start=1):

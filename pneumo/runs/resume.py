@@ -1,6 +1,5 @@
 """Finds the checkpoint from which `resume=` continues a run."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from pneumo.errors import InputError
 from pneumo.runs import checkpoint, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, configuration_hash
-
-RUN_ID = re.compile(r"[0-9a-f]{32}")
+from pneumo.runs.run_name import RUN_ID
 
 
 @dataclass(frozen=True)

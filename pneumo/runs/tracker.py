@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import mlflow
-from matplotlib.figure import Figure
 from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.fluent import _active_run_stack, run_id_to_system_metrics_monitor
@@ -34,6 +34,9 @@ from pneumo.runs.tracking import (
     unreachable,
     uses_server,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SYSTEM_METRICS_SECONDS = 5
 PARAMETERS_A_CALL = 100  # MLflow's limit
@@ -118,7 +121,7 @@ class Tracker(AbstractContextManager["Tracker"]):
     def log_text(self, text: str, path: str) -> None:
         log_text(self.owned_id(), text, path)
 
-    def log_figure(self, figure: Figure, path: str) -> None:
+    def log_figure(self, figure: "Figure", path: str) -> None:
         log_figure(self.owned_id(), figure, path)
 
     def log_artifact(self, file: Path, folder: str) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import mlflow
 import psutil
 from filelock import FileLock
-from matplotlib.figure import Figure
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -23,7 +22,7 @@ from pneumo.errors import AwayError, InputError
 from pneumo.runs.offline import QueuedMetrics
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.figure import Figure
 
 CHECKPOINTS = "checkpoints"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -143,7 +142,7 @@ def log_text(run_id: str, text: str, path: str) -> None:
     mlflow.MlflowClient().log_text(run_id, text, path)
 
 
-def log_figure(run_id: str, figure: Figure, path: str) -> None:
+def log_figure(run_id: str, figure: "Figure", path: str) -> None:
     """Writes a plot to an image file, `path`, among the run's artifacts."""
     mlflow.MlflowClient().log_figure(run_id, figure, path)
 

@@ -9,7 +9,8 @@ import dicoms
 import numpy as np
 import pytest
 
-from pneumo.data.decode.dicom import Header, header
+from pneumo.data.decode.dicom import header
+from pneumo.data.decode.header import Header
 from pneumo.data.decode.images import FilePixels
 from pneumo.data.files import find_files
 from pneumo.data.sources.siim import SiimDicom, read_rle
@@ -32,8 +33,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def source(root: Path, **fields: object) -> SiimDicom:
-    told = {"images": "dicom-images-train", "table": "train-rle.csv", **fields}
-    return SiimDicom(root=str(root), image_side_px=8, **told)
+    told = {
+        "images": "dicom-images-train",
+        "table": "train-rle.csv",
+        "store_dir": str(root.parent / "stores"),
+    }
+    return SiimDicom(root=str(root), image_side_px=8, **{**told, **fields})
 
 
 def refused(root: Path, **fields: object) -> str:

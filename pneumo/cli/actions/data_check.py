@@ -37,6 +37,8 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
     terminal = Terminal()
     cohort, folder = source(), Path(source.store_dir)
     changed = _verify(terminal, cohort, folder) if verify else None
+    if changed:
+        cohort = source()  # the headers of DICOM files that looked unchanged
     with terminal.progress("data") as advance:
         cohort, store = open_store(cohort, source.image_side_px, folder, source.on_error, advance)
     split, why_not = _split(cohort, source)

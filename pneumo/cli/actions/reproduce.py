@@ -16,8 +16,8 @@ from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.restore import experiment_of
-from pneumo.runs.resume import RUN_ID
 from pneumo.runs.run import run
+from pneumo.runs.run_name import RUN_ID
 
 COMPARED = ("train/loss", "val/loss", "val/auroc")
 Curves = dict[str, dict[int, float]]  # metric -> epoch -> value

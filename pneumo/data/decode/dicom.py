@@ -14,7 +14,6 @@ H and W are the size of a file; L is the number of stored values from its smalle
 import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
 from pneumo.data.decode import body_part, gdcm_process
 from pneumo.data.decode.grayscale import Pixel, UnreadableError, detector_top, eight_bits, need_size
+from pneumo.data.decode.header import Header
 from pneumo.errors import one_line
 
 Floats = npt.NDArray[np.float64]
@@ -60,20 +60,6 @@ FAR = 1e12  # beyond any window
 # pydicom's warnings on invalid headers do not help a user; what matters is refused below
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 warnings.filterwarnings("ignore", module=r"pydicom\.")
-
-
-@dataclass(frozen=True)
-class Header:
-    """Texts of a header ("" if missing), the reason why its image cannot be read ("" if it can), and as
-    `flag` the text that contradicts a frontal chest radiograph ("" if none does)."""
-
-    patient_id: str = ""
-    view: str = ""
-    age: str = ""
-    sex: str = ""
-    body_part: str = ""
-    problem: str = ""
-    flag: str = ""
 
 
 def headers(root: Path, paths: list[str]) -> list[Header]:

@@ -7,7 +7,9 @@ import pandas as pd
 
 from pneumo.data.cohort import Cohort
 from pneumo.data.decode.body_part import names_chest
+from pneumo.data.decode.header import Header
 from pneumo.data.files import find_files
+from pneumo.data.headers import headers_of
 from pneumo.data.sources.base import OnDisk
 from pneumo.data.tables import need_columns, read_patients, read_table
 from pneumo.data.validate import LABELS, label_of_codes, path_problems
@@ -26,15 +28,13 @@ def read_rle(path: Path) -> pd.DataFrame:
     return table
 
 
-def with_headers(draft: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def with_headers(draft: pd.DataFrame, root: Path, store_dir: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Returns the draft with patient, view, age, sex and problems from the headers of its files, and notes
     for the user. Files that are missing or outside the root are not opened."""
-    from pneumo.data.decode.dicom import Header, headers  # takes half a second to import
-
     files = draft["image"].drop_duplicates()
     files = files[path_problems(root, files) == ""]
     names = [field.name for field in fields(Header)]
-    read = pd.DataFrame(headers(root, list(files)), index=files, columns=names)
+    read = pd.DataFrame(headers_of(root, list(files), store_dir), index=files, columns=names)
     header = read.reindex(draft["image"]).fillna("").set_index(draft.index)
     draft = draft.assign(
         problem=draft["problem"].where(draft["problem"] != "", header["problem"]),
@@ -96,7 +96,7 @@ class SiimDicom(OnDisk):
         draft = self.draft(table, path.name, image).assign(
             image_id=ids, rle=codes, label=label_of_codes(codes), problem=problem
         )
-        draft, header_notes = with_headers(draft, self.folder())
+        draft, header_notes = with_headers(draft, self.folder(), Path(self.store_dir))
         cohort = self.cohort("siim_dicom", draft, "EncodedPixels", SIIM_SIDE_PX)
         if left := sorted(set(paths) - set(ids)):
             example = one_line(paths[left[0]][0])

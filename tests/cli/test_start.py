@@ -1,0 +1,87 @@
+"""What a command does not need is not imported, so that help and refusals come at once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = "torch torchvision mlflow optuna pandas sklearn scipy matplotlib pydicom PIL"
+REPORTED = f"""
+import atexit, sys
+atexit.register(lambda: print("IMPORTED", *[name for name in {HEAVY!r}.split() if name in sys.modules]))
+sys.argv[0] = "pneumo"
+"""
+TRAIN = "from pneumo.cli.train import main; main()"
+VERB = "from pneumo.cli.app import main; main()"
+
+
+def ended(folder: Path, start: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A Python process that has run `start` and says at its end what it had imported."""
+    code = REPORTED + start
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "words", "code", "said"),
+    [
+        (TRAIN, ["--help"], 0, "optimizer: adamw, sgd"),
+        (TRAIN, ["loss=bcee"], 1, "Could not find 'loss/bcee'"),
+        (TRAIN, ["fit.epoch=2"], 1, "Did you mean: 'epochs'?"),
+        (TRAIN, ["fit.epochs=0"], 1, "fit.epochs must be at least 1, got 0"),
+        (TRAIN, ["seed=-1"], 1, "seed must be a whole number of at least 0, got -1"),
+        (VERB, ["--help"], 0, "Train pneumothorax detectors"),
+        (VERB, ["evaluate", "--help"], 0, "--hard-negatives"),
+        (VERB, ["evaluate", "nosuchrun"], 1, "'nosuchrun' is not a run: 32 hexadecimal digits are, or best"),
+        (VERB, ["predict", "nosuchrun", "x.png"], 1, "'nosuchrun' is not a run"),
+        (VERB, ["promote", "nosuchrun"], 1, "'nosuchrun' is not a run"),
+    ],
+)
+def test_help_and_refusals_import_no_heavy_library(
+    tmp_path: Path, start: str, words: list[str], code: int, said: str
+) -> None:
+    process = ended(tmp_path, start, *words)
+    assert process.returncode == code
+    assert said in process.stdout + process.stderr
+    assert process.stdout.splitlines()[-1] == "IMPORTED"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data.n_images=3", "data.n_images must be at least 20"),
+        ("optimizer.lr=-1", "optimizer.lr must be above 0, got -1"),
+        ("schedule.warmup_share=1", "schedule.warmup_share must be at least 0 and below 1"),
+    ],
+)
+def test_wrong_values_of_data_optimizer_and_schedule_are_refused_before_torch(
+    tmp_path: Path, word: str, said: str
+) -> None:
+    process = ended(tmp_path, TRAIN, word)
+    assert process.returncode == 1
+    assert said in process.stderr
+    assert process.stdout.splitlines()[-1] == "IMPORTED pandas"
+
+
+@pytest.mark.parametrize(
+    ("variables", "policy"),
+    [
+        ({}, "passive"),
+        ({"OMP_WAIT_POLICY": "active"}, "active"),
+        ({"GOMP_SPINCOUNT": "1000"}, "None"),
+    ],
+)
+def test_threads_sleep_while_they_wait_unless_the_user_has_set_how(
+    tmp_path: Path, variables: dict[str, str], policy: str
+) -> None:
+    """As OpenMP reads it when torch is loaded, and as processes that this one starts inherit it."""
+    start = "import os, pneumo; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    assert ended(tmp_path, start, **variables).stdout.splitlines()[0] == f"{policy} False"
