@@ -34,6 +34,7 @@ BESIDE = (  # parameters that do not affect the weights
     *("resume", "tta", "data.store_dir", "data.num_workers"),
     *("fit.test", "fit.pictures", "fit.checkpoint_minutes", "fit.profile", "model.allow_leak"),
 )
+ADDED: dict[str, Any] = {"fit.rescue": False}  # later parameters -> the value that is as if they were absent
 PLACES = ("data.root", "data.patients_csv")  # paths of data, which are compared by content
 
 
@@ -265,6 +266,8 @@ def configuration(parameters: Mapping[str, Any]) -> dict[str, Any]:
     kept = {}
     for name, value in parameters.items():
         if name in BESIDE or name in PLACES or name.startswith("tracking."):
+            continue
+        if name in ADDED and str(value) == str(ADDED[name]):
             continue
         if name.endswith("_target_"):
             value = class_name(str(value))
