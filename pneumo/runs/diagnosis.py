@@ -138,8 +138,10 @@ def rate_reason(find_plateau: PlateauDetector, history: History) -> Reason:
     losses = f"its training loss is {loss:.2f}, where one answer for all images gives {one_answer:.2f}"
     rate = find_plateau.learning_rate(history)
     if rate == TOO_HIGH:
+        one_score = history[-1]["val/auroc"] == 0.5
+        rose = f"its losses rose up to {highest_loss(history):.2f}"
         return Reason(
-            f"its learning rate is too high: its losses rose up to {highest_loss(history):.2f}; "
+            f"its learning rate is too high: {'all images get one score' if one_score else rose}; "
             "try a lower optimizer.lr, or fit.clip_norm=1.",
             rate_may_help=True,
         )

@@ -79,8 +79,8 @@ class PlateauDetector:
     def __call__(self, history: History) -> Plateau | None:
         """The plateau at the end of the history, if there is one."""
         first, last = len(history) - self.n_epochs, history[-1] if history else {}
-        if first < 0 or any(epoch["val/auroc"] > self._highest_auroc for epoch in history[first:]):
-            return None
+        if first < 0 or not all(epoch["val/auroc"] <= self._highest_auroc for epoch in history[first:]):
+            return None  # NaN is no evidence
         constants = [self.constant_loss(epoch).best for epoch in range(first + 1, len(history) + 1)]
         losses = [epoch["train/loss"] for epoch in history[first:]]
         if any(loss < (1 - MARGIN) * best for loss, best in zip(losses, constants, strict=True)):
@@ -92,7 +92,8 @@ class PlateauDetector:
 
         The rate is too high where a loss rises above that of an untrained network, or where all validation
         images get one score, which makes the AUROC exactly .5, twice running. It is too low where the loss
-        is still above that of a constant, and has fallen in every epoch or hardly moved."""
+        is still above that of a constant, and has fallen in every epoch or moved by less than half of what
+        is left. Between the two, the losses tell nothing."""
         losses = [epoch["train/loss"] for epoch in history]
         constants = [self.constant_loss(number) for number in range(1, len(history) + 1)]
         rose = any(a > SPIKE * c.untrained for a, c in zip(losses, constants, strict=True))
@@ -102,9 +103,9 @@ class PlateauDetector:
         one_score = len(history) > 1 and all(epoch["val/auroc"] == 0.5 for epoch in history[-2:])
         if rose or val_rose or one_score:
             return TOO_HIGH
-        above = [a / c.best for a, c in zip(losses, constants, strict=True)]
-        still_falls = all(later < earlier for earlier, later in pairwise(above))
-        if above[-1] > 1 + MARGIN and (still_falls or max(above) - min(above) < MARGIN):
+        left = [a / c.best - 1 for a, c in zip(losses, constants, strict=True)]
+        still_falls = all(later < earlier for earlier, later in pairwise(left))
+        if left[-1] > MARGIN and (still_falls or max(left) - min(left) < left[-1] / 2):
             return TOO_LOW
         return None
 
