@@ -167,14 +167,17 @@ def uninterrupted(tmp_path_factory):
             folder = tmp_path_factory.mktemp("whole")
             with chdir(folder):
                 run(composed(*DEAD, *overrides), folder)
+            os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was last told
             done[overrides] = kept(folder)
         return done[overrides]
 
     return of
 
 
-@pytest.mark.parametrize("more", [(), ("fit.ema_decay=.9", "schedule=plateau")], ids=["plain", "average"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "more"),
+    [*((moment, ()) for moment in MOMENTS), (list(MOMENTS)[-1], ("fit.ema_decay=.9", "schedule=plateau"))],
+)
 def test_a_run_stopped_at_any_moment_goes_on_bit_equal(
     composed, workdir, soon, uninterrupted, monkeypatch, moment, more
 ):
@@ -258,7 +261,7 @@ def test_a_frozen_backbone_with_cached_features_begins_again(composed, workdir, 
 
 def test_the_safer_setting_saves_a_run_whose_rate_was_too_high(composed, workdir, soon, monkeypatch):
     monkeypatch.setitem(rescue.SAFER, "optimizer.lr", lambda lr: 3e-3)
-    easy = ["fit.few_images=16", "augment=none", "fit.epochs=40", "schedule=constant"]
-    metrics = run(composed(*DEAD, *easy), workdir / "out")
-    assert only_run().data.tags["rescued_at_epoch"] == "14"
-    assert metrics["best/val_auroc"] > 0.95
+    easy = ["fit.few_images=16", "augment=none", "fit.epochs=30", "schedule=constant", "fit.batch_size=4"]
+    metrics = run(composed(*DEAD, *easy, "optimizer.lr=1"), workdir / "out")
+    assert only_run().data.tags["rescued_at_epoch"] == "10"
+    assert metrics["best/val_auroc"] > 0.9
