@@ -8,9 +8,8 @@ import numpy as np
 
 from pneumo.runs.experiment import Experiment
 
-SAFER: dict[
-    str, Callable[[Any], Any]
-] = {  # parameter -> its value in the second attempt, by that in the first
+# parameter -> its value in the second attempt, from that in the first
+SAFER: dict[str, Callable[[Any], Any]] = {
     "optimizer.lr": lambda lr: lr / 3,
     "fit.clip_norm": lambda clip_norm: min(clip_norm or 1.0, 1.0),
 }

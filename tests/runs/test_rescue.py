@@ -10,7 +10,7 @@ from dataclasses import replace
 import mlflow
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from conftest import SMALL
 
 from pneumo.runs import diagnosis, recorder, rescue
 from pneumo.runs.checkpoint import BEST, LAST, CheckpointWriter, read
@@ -123,7 +123,7 @@ def test_trials_overfitting_and_the_reports_recipe_do_not_begin_again_and_train_
     assert composed().fit.rescue
     for choice in ("debug=overfit", "debug=fast", "experiment=report_raw"):
         assert not composed(choice).fit.rescue
-    assert "rescue: false" in (ROOT / "conf" / "sweep.yaml").read_text()
+    assert not composed(primary="sweep").fit.rescue
 
 
 # ---- stopped anywhere
