@@ -129,7 +129,8 @@ def settings_section(collected: CollectedRuns) -> Section:
 
 
 def epochs_trained(run: RunRecord) -> int:
-    return max(metric_history(run.run_id, "val/auroc"), default=0)
+    """The epochs of a run, without those of an abandoned attempt."""
+    return max(metric_history(run.run_id, "val/auroc"), default=0) - int(run.tags.get("rescued_at_epoch", 0))
 
 
 def commit(run: RunRecord) -> str:

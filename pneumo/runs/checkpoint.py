@@ -56,6 +56,13 @@ class CheckpointWriter:
             write({"model": weights, "epoch": report.epoch, **self._origin}, self.best, self._ensure_owned)
         self.save(train_state)
 
+    def save_beginning(self, train_state: TrainState) -> None:
+        """Writes `last.pt` at the beginning of a second attempt. The best weights of the first are removed
+        before, so that a run that is killed in between begins its second attempt again."""
+        self._ensure_owned()
+        self.best.unlink(missing_ok=True)
+        self.save(train_state)
+
     def save(self, train_state: TrainState) -> None:
         """Writes `last.pt`, after or within an epoch."""
         origin = {**self._origin, "threads": torch.get_num_threads()}

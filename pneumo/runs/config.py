@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import InputError
 from pneumo.runs import search_path
-from pneumo.runs.identity import PLACES, class_name
+from pneumo.runs.identity import ADDED, PLACES, class_name
 from pneumo.runs.search_path import folders
 from pneumo.training.settings import TrainerSettings
 
@@ -130,11 +130,14 @@ def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
     what does not affect the weights. InputError: one of its choices does not exist."""
     choices = [f"{group}={choice}" for group, choice in experiment.choices.items()]
     composed, wanted = compose_train(choices), OmegaConf.create(experiment.yaml)
+    for name, value in ADDED.items():
+        if OmegaConf.select(wanted, name) is None:
+            OmegaConf.update(wanted, name, value)
     defaults, parameters = (
         dict(flatten(cast(Any, OmegaConf.to_container(settings, resolve=True))))
         for settings in (composed, wanted)
     )
-    kept = {*experiment.identity, *PLACES, "tta"} - {"seed"}
+    kept = {*experiment.identity, *ADDED, *PLACES, "tta"} - {"seed"}
     recipe = OmegaConf.create({"defaults": [{f"override /{k}": v} for k, v in experiment.choices.items()]})
     for name, value in parameters.items():
         if name in kept and (name not in defaults or defaults[name] != value):

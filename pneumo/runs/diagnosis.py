@@ -13,11 +13,20 @@ from pneumo.evaluation.metrics import (
 )
 from pneumo.runs.experiment import Experiment
 from pneumo.training.lesion_retention import NOTHING_LEFT, SAMPLED, share_of_lesions_lost
+from pneumo.training.plateau import TOO_HIGH, TOO_LOW, History, Plateau, PlateauDetector
 from pneumo.training.predict import Predictions
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
 
 FEW_PATIENTS = 20  # with a positive image, too few to learn from
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a run has not learned, with what to try; and whether a safer learning rate may help."""
+
+    text: str
+    rate_may_help: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def training_metrics(train_state: TrainState) -> dict[str, float]:
         "findings/val_accuracy_jump": jump["val/accuracy"],
         "findings/val_minus_train_loss": last["val/loss"] - last["train/loss"],
         "findings/train_minus_val_accuracy": last["train/accuracy"] - last["val/accuracy"],
-        "fit_seconds": sum(epoch["epoch_seconds"] for epoch in history),
+        "fit_seconds": sum(epoch["epoch_seconds"] for epoch in train_state.all_epochs),
     }
 
 
@@ -88,13 +97,18 @@ def collapse_message(result: SplitResult, split: str, reason: str) -> str:
 
 
 def likely_reason(
-    experiment: Experiment, trainer: Trainer, train_state: TrainState, positive_patients: int
-) -> str:
-    """Why a run collapsed, by what can be checked: a frozen random network, a crop that loses lesions, few
-    positive patients in training, or no learning at all."""
+    experiment: Experiment,
+    trainer: Trainer,
+    train_state: TrainState,
+    positive_patients: int,
+    find_plateau: PlateauDetector,
+    plateau: Plateau | None,
+) -> Reason:
+    """Why a run collapsed or is on a plateau, by what can be checked: a frozen random network, a crop that
+    loses lesions, few positive patients in training, the learning rate, or nothing that generalises."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
-        return (
+        return Reason(
             "all layers but the last are frozen at random values; "
             "try model.freeze=none, or model.pretrained=imagenet."
         )
@@ -103,17 +117,46 @@ def likely_reason(
     lesions = lesions[lesions >= 0][:SAMPLED]
     lost = share_of_lesions_lost(augment, store, lesions, NOTHING_LEFT) if len(lesions) else 0.0
     if lost > 0.1 and not augment.relabel:
-        return (
+        return Reason(
             f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
             "try augment=safe, or augment.relabel=true."
         )
     if positive_patients < FEW_PATIENTS:
-        return f"it has only {positive_patients} positive patients to learn from: too few."
+        return Reason(f"it has only {positive_patients} positive patients to learn from: too few.")
     prevalence = trainer.split.numbers["split/train_prevalence"]
     constant, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
-    if reached < constant + (1 - constant) / 5:
-        return (
-            f"it has not learned its training images either: accuracy {reached:.2f}, where one class "
-            f"for all gives {constant:.2f}; try a higher optimizer.lr, optimizer=adamw, or more fit.epochs."
+    if plateau is None and reached >= constant + (1 - constant) / 5:
+        return Reason(
+            "it learned its training images but nothing that generalises; try augment=safe or more data."
         )
-    return "it learned its training images but nothing that generalises; try augment=safe or more data."
+    return rate_reason(find_plateau, train_state.history)
+
+
+def rate_reason(find_plateau: PlateauDetector, history: History) -> Reason:
+    """What the losses of a run that has not learned its training images tell about its learning rate."""
+    loss, one_answer = history[-1]["train/loss"], find_plateau.constant_loss(len(history)).best
+    losses = f"its training loss is {loss:.2f}, where one answer for all images gives {one_answer:.2f}"
+    rate = find_plateau.learning_rate(history)
+    if rate == TOO_HIGH:
+        one_score = history[-1]["val/auroc"] == 0.5
+        rose = f"its losses rose up to {highest_loss(history):.2f}"
+        return Reason(
+            f"its learning rate is too high: {'all images get one score' if one_score else rose}; "
+            "try a lower optimizer.lr, or fit.clip_norm=1.",
+            rate_may_help=True,
+        )
+    if rate == TOO_LOW:
+        return Reason(
+            f"its learning rate is too low: {losses}; try a higher optimizer.lr, optimizer=adamw, or more "
+            "fit.epochs."
+        )
+    return Reason(
+        f"it gives all images one answer: {losses}; try a lower optimizer.lr with fit.clip_norm=1, or more "
+        "fit.epochs.",
+        rate_may_help=True,
+    )
+
+
+def highest_loss(history: History) -> float:
+    """The highest loss of an epoch, in training or validation."""
+    return max(epoch[name] for epoch in history for name in ("train/loss", "val/loss"))

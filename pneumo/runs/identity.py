@@ -34,7 +34,8 @@ BESIDE = (  # parameters that do not affect the weights
     *("resume", "tta", "data.store_dir", "data.num_workers"),
     *("fit.test", "fit.pictures", "fit.checkpoint_minutes", "fit.profile", "model.allow_leak"),
 )
-ADDED = {"data.style": "default"}  # later parameters, with the value at which all is as it was without them
+# later parameters, with the value at which all is as it was without them
+ADDED: dict[str, Any] = {"data.style": "default", "fit.rescue": False, "model.stem_width": None}
 PLACES = ("data.root", "data.patients_csv")  # paths of data, which are compared by content
 
 
@@ -267,7 +268,7 @@ def configuration(parameters: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in parameters.items():
         if name in BESIDE or name in PLACES or name.startswith("tracking."):
             continue
-        if (name, value) in ADDED.items():
+        if name in ADDED and str(value) == str(ADDED[name]):
             continue
         if name.endswith("_target_"):
             value = class_name(str(value))

@@ -14,6 +14,8 @@ from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import FEW_PATIENTS
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
+from pneumo.runs.rescue import safer_setting
+from pneumo.training.plateau import Plateau
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 
@@ -79,8 +81,9 @@ def resumed_line(state: dict[str, Any]) -> str:
     epochs, before, now = len(state["history"]), state["threads"], torch.get_num_threads()
     windows = state["within"]["windows"] if state["within"] else 0
     steps = f" and {windows} steps of the next" if windows else ""
+    attempt = " of the second attempt" if state.get("abandoned") else ""
     threads = f"; on {now} threads instead of {before}, so not bit-equal" if before != now else ""
-    return f"after epoch {epochs}{steps}{threads}"
+    return f"after epoch {epochs}{steps}{attempt}{threads}"
 
 
 def epoch_line(report: EpochReport, epochs: int) -> str:
@@ -97,9 +100,24 @@ def epoch_line(report: EpochReport, epochs: int) -> str:
     )
 
 
+def plateau_message(plateau: Plateau, reason: str) -> str:
+    """That a training is on a plateau, and the likely reason."""
+    return (
+        f"NOT LEARNING: for {plateau.n_epochs} epochs the training loss, {plateau.train_loss:.3f}, is not "
+        f"below that of one answer for all images, {plateau.constant_loss:.3f}, and val AUROC, "
+        f"{decimal(plateau.val_auroc)}, cannot be told from .5. Likely: {reason}"
+    )
+
+
+def second_attempt_message(experiment: Experiment) -> str:
+    """That the training begins again, and with which setting."""
+    setting = " ".join(f"{name}={value:g}" for name, value in safer_setting(experiment).items())
+    return f"It begins again with {setting} and new weights; fit.rescue=false prevents that."
+
+
 def stopped_message(train_state: TrainState, run_id: str) -> str:
     """How to resume a run that was interrupted."""
-    if not train_state.history and not train_state.progress:
+    if not train_state.all_epochs and not train_state.progress:
         return "Stopped before the first epoch ended: there is nothing to resume."
     return (
         f"Stopped after epoch {len(train_state.history)}. To continue: the same command and resume={run_id}"
@@ -108,7 +126,7 @@ def stopped_message(train_state: TrainState, run_id: str) -> str:
 
 def unfinished_message(train_state: TrainState, run_id: str, folder: Path) -> str:
     """How to send a run that MLflow, which is away, has only in part."""
-    if not train_state.history:
+    if not train_state.all_epochs:
         return "MLflow went away before the first epoch ended: there is nothing to resume."
     return (
         f"MLflow has only a part of the run; all of it is in {folder}.\n"

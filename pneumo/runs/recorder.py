@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,15 +17,17 @@ from pneumo.errors import PrunedError
 from pneumo.runs import checkpoint, diagnosis, messages, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
-from pneumo.runs.diagnosis import SplitResult
+from pneumo.runs.diagnosis import Reason, SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.offline import UNSENT, OfflineQueue
 from pneumo.runs.profiler import profiled
+from pneumo.runs.rescue import safer_setting
 from pneumo.runs.resume import config_hash, resume_latest, resume_named
 from pneumo.runs.tracker import Tracker
 from pneumo.runs.tracking import MlflowError
 from pneumo.runs.warm_start import warm_start
+from pneumo.training.plateau import Plateau, PlateauDetector
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 
@@ -39,6 +41,11 @@ class Recorder:
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
         self.terminal = Terminal(quiet=True)
+
+    @property
+    def resumes_second_attempt(self) -> bool:
+        """Whether the run is resumed from a checkpoint of its second attempt."""
+        return False
 
     def load_dataset(self) -> Dataset:
         """Loads the data of the experiment."""
@@ -63,6 +70,13 @@ class Recorder:
 
     def on_epoch_end(self, report: EpochReport) -> None:
         """Saves, logs and prints an epoch. PrunedError: the callback stopped the run."""
+
+    def has_to_begin_again(self) -> bool:
+        """Whether the training, which is on a plateau, has to begin again."""
+        return False
+
+    def on_second_attempt(self, trainer: Trainer, train_state: TrainState) -> None:
+        """From now on this trainer and this state are recorded."""
 
     def best_weights(self) -> Mapping[str, Tensor] | None:
         """The weights of the best epoch; None in processes after the first."""
@@ -114,6 +128,10 @@ class RunRecorder(Recorder):
             terminal.warn(f"{INDENT}since model.pretrained was trained: {line}")
         return dataset
 
+    @property
+    def resumes_second_attempt(self) -> bool:
+        return bool(self._before and self._before.state.get("abandoned"))
+
     def resume(self, train_state: TrainState) -> None:
         if self._before:
             train_state.load_state_dict(self._before.state)
@@ -121,6 +139,7 @@ class RunRecorder(Recorder):
     @contextmanager
     def recording(self, dataset: Dataset, trainer: Trainer, train_state: TrainState) -> Iterator[None]:
         self._dataset, self._trainer, self._train_state = dataset, trainer, train_state
+        self._find_plateau = PlateauDetector(trainer)
         experiment, terminal = self.experiment, self.terminal
         terminal.say("model", messages.model_line(experiment, train_state.model, trainer.effective_batch))
         terminal.say("device", messages.device_line(trainer))
@@ -141,18 +160,18 @@ class RunRecorder(Recorder):
             with tracker:
                 self._log_start(folder)
                 try:
-                    self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.history)
+                    self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
                     yield
                 except PrunedError:
-                    tracker.log(diagnosis.training_metrics(train_state))
+                    tracker.log(diagnosis.training_metrics(self._train_state))
                     raise
         except KeyboardInterrupt:
             terminal.line()
-            terminal.warn(messages.stopped_message(train_state, tracker.run_id))
+            terminal.warn(messages.stopped_message(self._train_state, tracker.run_id))
             raise
         except MlflowError as error:
             terminal.line()
-            terminal.warn(messages.unfinished_message(train_state, tracker.run_id, folder))
+            terminal.warn(messages.unfinished_message(self._train_state, tracker.run_id, folder))
             raise tracking.unreachable(error) from None
         terminal.line(f"{duration(time.perf_counter() - self._began)} · {tracker.address()}")
 
@@ -160,10 +179,11 @@ class RunRecorder(Recorder):
     def training(self) -> Iterator[Advance]:
         """Epochs that were saved but not logged, because MLflow was away for example, are logged first."""
         train_state, terminal = self._train_state, self.terminal
-        logged = query.metric_history(self._tracker.run_id, "val/auroc") if train_state.history else {}
+        epochs = train_state.all_epochs
+        logged = query.metric_history(self._tracker.run_id, "val/auroc") if epochs else {}
         last = max(logged, default=0)
-        for epoch, metrics in enumerate(train_state.history[last:], start=last + 1):
-            self._tracker.log(metrics, epoch)
+        for number, metrics in enumerate(epochs[last:], start=last + 1):
+            self._tracker.log(metrics, number)
         terminal.line()
         terminal.line(messages.EPOCH_HEADING)
         self._micro_batch = train_state.micro_batch
@@ -177,6 +197,7 @@ class RunRecorder(Recorder):
                 step()
 
             yield on_batch
+        train_state = self._train_state
         if train_state.stopped and len(train_state.history) < self.experiment.fit.epochs:
             waited, best = len(train_state.history) - train_state.best_epoch, train_state.best_epoch
             terminal.line(f"stopped early, {waited} epochs after the best, epoch {best}")
@@ -191,10 +212,41 @@ class RunRecorder(Recorder):
             self._micro_batch = train_state.micro_batch
             self.terminal.warn(messages.smaller_batch_message(self._trainer, self._micro_batch))
             self._tracker.tag(micro_batch=self._micro_batch)
-        self._tracker.log(report.metrics, report.epoch)
+        step = len(train_state.all_epochs)
+        self._tracker.log(report.metrics, step)
         self.terminal.line(messages.epoch_line(report, epochs))
         is_last = train_state.stopped or report.epoch == epochs
-        self._callback.on_epoch_end(report.epoch, report.metrics, is_last)
+        self._callback.on_epoch_end(step, report.metrics, is_last)
+
+    def has_to_begin_again(self) -> bool:
+        """Says that the training is on a plateau, and why, after the first epoch of which that is true."""
+        train_state = self._train_state
+        plateau = self._find_plateau(train_state.history)
+        if plateau is None or self._find_plateau(train_state.history[:-1]):
+            return False
+        reason = self._likely_reason(plateau)
+        self.terminal.warn(messages.plateau_message(plateau, reason.text))
+        return self.experiment.fit.rescue and not train_state.abandoned and reason.rate_may_help
+
+    def on_second_attempt(self, trainer: Trainer, train_state: TrainState) -> None:
+        self._trainer, self._train_state = trainer, train_state
+        self._find_plateau = PlateauDetector(trainer)
+        self._micro_batch = train_state.micro_batch
+        self.terminal.warn(messages.second_attempt_message(self.experiment))
+        with suppress(MlflowError), tracking.short_timeouts():
+            self._tracker.tag(**self._rescue_tags())
+        self._checkpoints.save_beginning(train_state)
+
+    def _likely_reason(self, plateau: Plateau | None) -> Reason:
+        positive_patients = self._dataset.positive_patients(self._dataset.split.train)
+        return diagnosis.likely_reason(
+            self.experiment, self._trainer, self._train_state, positive_patients, self._find_plateau, plateau
+        )
+
+    def _rescue_tags(self) -> dict[str, object]:
+        """The tags of a run in its second attempt."""
+        setting = {f"rescue/{name}": value for name, value in safer_setting(self.experiment).items()}
+        return {"rescued_at_epoch": len(self._train_state.abandoned), **setting}
 
     def best_weights(self) -> Mapping[str, Tensor]:
         return self._checkpoints.best_weights()
@@ -212,14 +264,15 @@ class RunRecorder(Recorder):
         if split == "test":
             tracker.log(last.named("test"))
         if last.collapsed:
-            positive_patients = dataset.positive_patients(dataset.split.train)
-            reason = diagnosis.likely_reason(self.experiment, self._trainer, train_state, positive_patients)
+            reason = self._likely_reason(self._find_plateau(train_state.history)).text
             terminal.line()
             terminal.warn(diagnosis.collapse_message(last, split, reason))
             terminal.line()
             tracker.tag(collapse_reason=reason)
         fit_time = timedelta(seconds=round(metrics["fit_seconds"]))
         tracker.tag(fit_time=fit_time, collapsed=str(last.collapsed).lower())
+        if train_state.abandoned:
+            tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
         tracker.log_text(predictions_csv(results, dataset), "predictions.csv")
         if self.experiment.fit.pictures:
             from pneumo.runs import (

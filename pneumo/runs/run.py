@@ -14,7 +14,7 @@ from pneumo.components.models import Classifier
 from pneumo.data.batches import Batches
 from pneumo.data.dataset import Dataset
 from pneumo.data.normalise import normaliser
-from pneumo.display.console import Terminal
+from pneumo.display.console import Advance, Terminal
 from pneumo.errors import InputError
 from pneumo.evaluation.metrics import best_f1_threshold
 from pneumo.runs.callback import RunCallback
@@ -22,6 +22,7 @@ from pneumo.runs.checkpoint import BEST
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.recorder import Recorder, RunRecorder
+from pneumo.runs.rescue import second_attempt
 from pneumo.runs.resume import checkpoint_path
 from pneumo.training.device import Accelerator, set_deterministic
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
@@ -46,8 +47,12 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
         model = build_model(experiment, accelerator)
         with processes.first_before_others():  # the first builds the pixel store, the others read it
             dataset = recorder.load_dataset()
-        trainer = build_trainer(experiment, dataset, accelerator, processes)
-        train_state = build_train_state(experiment, model, trainer)
+        attempt = experiment
+        if processes.broadcast_object(recorder.resumes_second_attempt):
+            attempt = second_attempt(experiment)
+            model = build_model(attempt, accelerator)
+        trainer = build_trainer(attempt, dataset, accelerator, processes)
+        train_state = build_train_state(attempt, model, trainer)
         recorder.resume(train_state)
         if processes.count > 1:
             train_state.load_state_dict(processes.broadcast_object(train_state.state_dict()))
@@ -56,10 +61,28 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
 
         with recorder.recording(dataset, trainer, train_state):
             with recorder.training() as on_batch:
-                for report in trainer.epochs(train_state, on_batch, recorder.save):
-                    recorder.on_epoch_end(report)
+                while not train(trainer, train_state, recorder, on_batch):
+                    attempt = second_attempt(experiment)
+                    model = build_model(attempt, accelerator)
+                    trainer = build_trainer(attempt, dataset, accelerator, processes)
+                    train_state = follow_up(build_train_state(attempt, model, trainer), train_state)
+                    trainer = with_cached_features(
+                        trainer, model, experiment.model.gives_features, lambda done, total: None
+                    )
+                    recorder.on_second_attempt(trainer, train_state)
             model.load_state_dict(processes.broadcast_object(recorder.best_weights()))
             return recorder.finish(evaluate(experiment, trainer, model, dataset, recorder.terminal))
+
+
+def train(trainer: Trainer, train_state: TrainState, recorder: Recorder, on_batch: Advance) -> bool:
+    """Trains to the last epoch; False if the training has to begin again. The first process decides that by
+    the history alone, so that a resumed run decides the same."""
+    reports = trainer.epochs(train_state, on_batch, recorder.save)
+    while not trainer.processes.broadcast_object(recorder.has_to_begin_again()):
+        if (report := next(reports, None)) is None:
+            return True
+        recorder.on_epoch_end(report)
+    return False
 
 
 def build_model(experiment: Experiment, accelerator: Accelerator) -> Classifier:
@@ -116,6 +139,12 @@ def build_train_state(experiment: Experiment, model: Classifier, trainer: Traine
     optimizer = experiment.optimizer(model, trainer.effective_batch)
     lr_controller = experiment.schedule(optimizer, settings.epochs * trainer.steps_per_epoch())
     return TrainState(model, optimizer, lr_controller, trainer.accelerator.scaler(), settings.batch_size, ema)
+
+
+def follow_up(train_state: TrainState, first: TrainState) -> TrainState:
+    """The state of a second attempt, which keeps the history of the first and what fits into memory."""
+    train_state.abandoned, train_state.micro_batch = first.history, first.micro_batch
+    return train_state
 
 
 def evaluate(

@@ -25,6 +25,7 @@ class TrainerSettings:
     few_images: int | None = field(default=None, metadata={"at_least": 2})
     positive_share: float | None = field(default=None, metadata={"above": 0, "below": 1})
     mask_weight: float = field(default=1.0, metadata={"above": 0})
+    rescue: bool = False
     test: bool = True
     pictures: bool = True
 

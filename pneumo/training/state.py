@@ -49,6 +49,7 @@ class TrainState:
     progress: EpochProgress | None = None  # an epoch that is begun
     stopped: bool = False
     best_epoch: int = 0  # from 1; 0: none is finished
+    abandoned: list[dict[str, float]] = field(default_factory=list)  # history of a first attempt, if given up
 
     def finish_epoch(self, metrics: dict[str, float]) -> bool:
         """Adds an epoch's metrics to the history. Returns whether it is the best so far: by a higher
@@ -65,6 +66,11 @@ class TrainState:
         """The model that is evaluated and kept as the best: the moving average, if there is one."""
         return self.ema.model if self.ema else self.model
 
+    @property
+    def all_epochs(self) -> list[dict[str, float]]:
+        """The metrics of all epochs, those of an abandoned attempt first; epoch i is step i + 1 in MLflow."""
+        return [*self.abandoned, *self.history]
+
     def buffers(self) -> Iterator[Tensor]:
         """Statistics of the images that a process has seen; they differ between processes."""
         return chain(self.model.buffers(), self.ema.model.buffers() if self.ema else ())
@@ -77,6 +83,7 @@ class TrainState:
             "within": asdict(self.progress) if self.progress else None,
             "stopped": self.stopped,
             "best_epoch": self.best_epoch,
+            "abandoned": self.abandoned,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -86,6 +93,7 @@ class TrainState:
             state[name] for name in ("micro_batch", "history", "stopped")
         )
         self.progress = EpochProgress.of(state["within"]) if state["within"] else None
+        self.abandoned = state.get("abandoned", [])  # older checkpoints have none
         # older checkpoints kept the first epoch of the highest AUROC, whatever its loss
         self.best_epoch = state.get("best_epoch") or _first_highest_auroc(self.history)
 

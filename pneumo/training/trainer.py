@@ -146,12 +146,17 @@ class Trainer:
 
     def order(self, epoch: int, random: np.random.Generator) -> np.ndarray:
         """Training rows in the order in which an epoch sees them."""
-        train, start = self.split.train, self.settings.positive_share
-        if start is None:
+        train = self.split.train
+        if self.settings.positive_share is None:
             return random.permutation(train)
         positive = self.batches.labels(train).numpy() == 1
-        share = falling(start, positive.mean(), epoch, self.settings.epochs)
-        return with_share(train, positive, share, random)
+        return with_share(train, positive, self.positive_share(epoch), random)
+
+    def positive_share(self, epoch: int) -> float:
+        """The share of positives among the images of an epoch."""
+        natural = float((self.batches.labels(self.split.train).numpy() == 1).mean())
+        start = self.settings.positive_share
+        return natural if start is None else falling(start, natural, epoch, self.settings.epochs)
 
     def gradients(
         self,

@@ -42,7 +42,7 @@ def test_what_sweep_yaml_adds_never_enters_a_run(composed):
     with initialize_config_dir(str(ROOT / "conf")):
         added = set(compose("sweep")) - set(compose("train"))
     assert added == set(config.STUDY)
-    alone, of_a_study = composed(), composed("n_trials=7", "search=full", primary="sweep")
+    alone, of_a_study = composed("fit.rescue=false"), composed("n_trials=7", "search=full", primary="sweep")
     assert of_a_study.identity == alone.identity
     assert "n_trials" not in of_a_study.yaml
     assert not {name.split(".")[0] for name in of_a_study.parameters} & added

@@ -192,6 +192,18 @@ def test_a_class_is_known_by_its_name_and_another_package_s_also_by_the_package(
     assert identity.class_name("mine.Bce") == "mine.Bce"
 
 
+def test_a_run_without_rescue_has_the_configuration_of_one_from_before_there_was_rescue():
+    before = {"seed": 0, "optimizer.lr": 0.003}
+    assert identity.configuration({**before, "fit.rescue": False}) == before
+    for off in (False, "False"):  # as MLflow stores it
+        assert identity.configuration_hash({**before, "fit.rescue": off}) == identity.configuration_hash(
+            before
+        )
+    assert identity.differing(before, {**before, "fit.rescue": True}) == [
+        "fit.rescue: then not there, now True"
+    ]
+
+
 def test_where_classes_and_data_lie_does_not_make_another_configuration():
     then = {
         "loss._target_": "pneumo.components.losses.Bce",

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -224,6 +225,17 @@ def test_a_recipe_composes_to_the_experiment_it_was_made_of(overrides):
     assert found.identity == {**wanted.identity, "seed": 0}
     assert found.tta == wanted.tta
     assert differences(wanted, found) == []
+
+
+def test_a_recipe_of_a_run_from_before_there_was_rescue_composes_to_one_without():
+    wanted = chosen("fit.rescue=false")
+    older = OmegaConf.create(wanted.yaml)
+    del older.fit.rescue
+    parameters = {name: value for name, value in wanted.parameters.items() if name != "fit.rescue"}
+    before = replace(wanted, yaml=OmegaConf.to_yaml(older), parameters=parameters)
+    found = config.from_recipe(config.to_recipe(before), before.choices)
+    assert not found.fit.rescue
+    assert differences(before, found) == []
 
 
 def test_what_a_recipe_loses_is_named():
