@@ -66,21 +66,26 @@ PANEL = {
         Cell("soft", 400, 128),
     ],
 }
-BEFORE = ["augment=safe", "model.mask_head=false", "model.stem_width=null", "fit.positive_share=null"]
+BEFORE = [
+    *("augment=safe", "model.mask_head=false", "model.stem_width=null"),
+    *("fit.epochs=9", "fit.positive_share=null"),
+]
+ALONE = "fit.rescue=false"  # an earlier recipe as it was
 RECIPES = {
     "default": [],
     "default without masks": ["model.mask_head=false"],
     "recommended": ["experiment=recommended"],
     "auto": ["experiment=auto"],
-    "earlier default": BEFORE,
-    "earlier default + masks": [*BEFORE, "model.mask_head=true"],
-    "earlier default + positives": [*BEFORE, "fit.positive_share=0.5"],
-    "earlier default + augment=flip": [*BEFORE, "augment=flip"],
+    "earlier default": [*BEFORE, ALONE],
+    "earlier default, begun again": BEFORE,
+    "earlier default + masks": [*BEFORE, ALONE, "model.mask_head=true"],
+    "earlier default + positives": [*BEFORE, ALONE, "fit.positive_share=0.8"],
+    "earlier default + augment=flip": [*BEFORE, ALONE, "augment=flip"],
     "default + augment=safe": ["augment=safe"],
-    "default, positives .8": ["fit.positive_share=0.8"],
+    "default, positives .5": ["fit.positive_share=0.5"],
     "default, natural share": ["fit.positive_share=null"],
-    "default, full stem": ["model.stem_width=null"],
-    "default, twice as long": ["fit.epochs=18"],
+    "default, full stem": ["model.stem_width=null", "fit.epochs=9"],
+    "default, twice as long": ["fit.epochs=24"],
 }
 Result = dict[str, object]
 

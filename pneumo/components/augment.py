@@ -16,6 +16,9 @@ from torch import Tensor
 from pneumo.errors import InputError, check_settings
 
 GEOMETRY = ("angle", "shear", "scale", "shift_x", "shift_y", "flip", "crop_x", "crop_y")
+DISTORTIONS = (  # settings that change the pixels of a lesion, or blank it
+    *("rotation_degrees", "shear_degrees", "scale", "shift", "brightness", "contrast", "gamma", "erase"),
+)
 SHARE = {"at_least": 0, "at_most": 1}
 DRAWS = (*GEOMETRY, "brightness", "contrast", "gamma", "erase", "erase_x", "erase_y")
 

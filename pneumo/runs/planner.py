@@ -14,8 +14,8 @@ from pneumo.runs.experiment import Experiment, Parameter
 PLAN = "plan"  # the top-level key that asks for a plan
 SIDES_PX = (96, 128, 192)  # of the images; larger ones take too long on a CPU
 SMALLEST_LESION_PX = 20  # pixels that nine of ten lesions should cover at least
-LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1300, 9, 60
-POSITIVE_SHARE = 0.5
+LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 12, 72
+POSITIVE_SHARE = 0.8
 MASKS_READ = 500  # lesions whose areas are measured
 
 
