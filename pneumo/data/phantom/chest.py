@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pneumo.data.phantom.frame import MM, Frame, Streams, body_strokes, n_points, pick, soft_step
+from pneumo.data.phantom.frame import MM, Frame, Streams, body_strokes, decay, n_points, pick, soft_step
 from pneumo.data.phantom.style import RowStyles
 
 TEXTURE_CELLS = (10, 20, 32)  # a side, of each octave
@@ -54,7 +54,7 @@ class Lungs:
             effusion=blunted * image.uniform(0.05, 0.28, 2),
         )
 
-    def rows(self, rows: Tensor) -> "Lungs":
+    def rows(self, rows: Tensor | slice) -> "Lungs":
         return Lungs(**{name: value[rows] for name, value in vars(self).items()})
 
     def relative(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ class Lungs:
         q = (x.abs() - 0.40) / 0.36
         lateral = q.clamp(min=0)
         dome = pick(self.dome_y, on_right) + 0.07 * q.square() + 0.09 * lateral.square().square()
-        meniscus = torch.exp(-0.5 * ((x.abs() - 0.86) / 0.14).square())
+        meniscus = decay(0.5 * ((x.abs() - 0.86) / 0.14).square())
         return dome - pick(self.effusion, on_right) * meniscus
 
 
@@ -94,7 +94,7 @@ def chest(
 ) -> Tensor:  # fmt: skip
     """Returns the attenuation (B, side * side), given the air without lung (`crescent`) and the vessels."""
     x, y = frame.body(side_px)
-    on_right = x > 0
+    on_right = (x > 0).float()
     ax = x.abs()
     r, _ = lungs.polar(x, y, on_right)
     below = soft_step(y - lungs.diaphragm(x, on_right), 0.010)
@@ -153,7 +153,7 @@ def _heart_and_mediastinum(
     hila = torch.zeros_like(x)
     for sign, up in ((-1.0, 0.0), (1.0, 0.03)):
         hx, hy = patient.normal(0.175, 0.012) * sign, patient.normal(-0.10, 0.02) - up
-        hila = hila + torch.exp(-((x - hx) / 0.055).square() - ((y - hy) / 0.10).square())
+        hila = hila + decay(((x - hx) / 0.055).square() + ((y - hy) / 0.10).square())
 
     # Over lung they add what the lung took away; over the thick middle little is left to add.
     shadow = torch.maximum(0.92 * heart, 0.95 * mediastinum)
@@ -178,7 +178,7 @@ def _bones(
     phase = 6.283 * (y + patient.uniform(0.0, 0.1)) / (0.105 + 0.02 * y.clamp(-1, 1))
     vertebra = torch.cos(phase)
     spine = soft_step(half * (1 + 0.07 * vertebra) - (x - sway).abs(), 0.008)
-    process = torch.exp(-((x - sway) / 0.014).square()) * soft_step(torch.sin(phase) - 0.2, 0.15)
+    process = decay(((x - sway) / 0.014).square()) * soft_step(torch.sin(phase) - 0.2, 0.15)
     field = spine * (0.085 + 0.03 * soft_step(vertebra + 0.6, 0.15)) + 0.05 * process
 
     # Ribs: bands of a phase that runs down the chest, behind steep laterally, in front falling medially.
@@ -192,7 +192,7 @@ def _bones(
     for rib, level, medial_end in ((behind, 0.085, 0.09), (front, 0.060, 0.33)):
         wave = torch.cos(6.283 * (rib + patient.uniform(0.0, 1.0)))
         bone = soft_step(wave - 0.25, 0.09)
-        cortex = torch.exp(-((wave - 0.32) / 0.16).square())
+        cortex = decay(((wave - 0.32) / 0.16).square())
         reach = soft_step(ax - medial_end, 0.03 if medial_end < 0.2 else 0.06) * soft_step(1.0 - ax, 0.05)
         seen = torch.maximum(inside, 0.25 * soft_step(y + 0.75, 0.05) * soft_step(0.95 - ax, 0.03))
         field = field + strength * level * (0.62 * bone + 0.5 * cortex) * reach * seen * (1 - 0.75 * below)
@@ -204,7 +204,7 @@ def _bones(
     half = 0.026 + 0.010 * ((ax - 0.45) / 0.35).square()
     off = (y - middle).abs()
     ends = soft_step(ax - 0.085, 0.010) * soft_step(0.86 - ax, 0.02)
-    bone, cortex = soft_step(half - off, 0.005), torch.exp(-((off - half) / 0.007).square())
+    bone, cortex = soft_step(half - off, 0.005), decay(((off - half) / 0.007).square())
     field = field + ends * (0.085 * bone + 0.05 * cortex)
 
     # Scapulae: turned out of the lungs for PA, over them in AP.
@@ -213,7 +213,7 @@ def _bones(
     top = -0.60 + 0.35 * (ax - 0.7)
     medial, lower = ax - border, 0.10 - y - 0.9 * (ax - 0.75)
     blade = soft_step(medial, 0.006) * soft_step(y - top, 0.012) * soft_step(lower, 0.012)
-    rim = torch.exp(-(medial / 0.009).square()) * soft_step(y - top, 0.012) * soft_step(lower, 0.012)
+    rim = decay((medial / 0.009).square()) * soft_step(y - top, 0.012) * soft_step(lower, 0.012)
     head = soft_step(1 - ((ax - 0.96) / 0.11).square() - ((y + 0.54) / 0.11).square(), 0.18)
     shaft = soft_step(0.055 - (ax - 1.0 - 0.10 * (y + 0.5)).abs(), 0.012) * soft_step(y + 0.54, 0.03)
     return field + (0.055 * blade + 0.045 * rim) + 0.09 * torch.maximum(head, shaft)
@@ -236,18 +236,27 @@ def _findings(
     """Returns bullae (0 to 1) and opacities (attenuation), (B, N) each."""
     across, down = lungs.relative(x, y, on_right)
     bx, by, size = patient.uniform(-0.2, 0.55), patient.uniform(-0.85, 0.2), patient.uniform(0.10, 0.28)
-    present = patient.chance(0.07 * style.bullae) & (on_right == patient.chance(0.5))
-    distance = ((across - bx).square() + ((down - by) * 1.6).square()).sqrt()
-    bulla = soft_step(size - distance, 0.03) * present
+    there, side = patient.chance(0.07 * style.bullae), patient.chance(0.5)
+    bulla, wall = torch.zeros_like(x), torch.zeros_like(x)
+    rows = there[:, 0].nonzero()[:, 0]
+    if len(rows):
+        u, v = across[rows] - bx[rows], (down[rows] - by[rows]) * 1.6
+        beyond = (u.square() + v.square()).sqrt() - size[rows]
+        here = 1 - (on_right[rows] - side[rows].float()).abs()
+        bulla[rows] = soft_step(-beyond, 0.03) * here
+        wall[rows] = decay((beyond / 0.025).square()) * here
 
     opacity = torch.zeros_like(x)
     for source, probability in ((patient, 0.2), (image, 0.15), (image, 0.1)):
-        here = source.chance(probability * style.opacities) & (on_right == source.chance(0.5))
+        there, side = source.chance(probability * style.opacities), source.chance(0.5)
         ox, oy = source.uniform(-0.5, 0.6), source.uniform(-0.7, 0.5)
         wide, high = source.uniform(0.12, 0.5), source.uniform(0.08, 0.3)
-        blob = torch.exp(-((across - ox) / wide).square() - ((down - oy) / high).square())
-        opacity = opacity + here * source.uniform(0.04, 0.22) * blob
-    wall = torch.exp(-((distance - size) / 0.025).square()) * present
+        level = source.uniform(0.04, 0.22)
+        rows = there[:, 0].nonzero()[:, 0]
+        if len(rows):
+            u, v = (across[rows] - ox[rows]) / wide[rows], (down[rows] - oy[rows]) / high[rows]
+            here = 1 - (on_right[rows] - side[rows].float()).abs()
+            opacity[rows] += here * level[rows] * decay(u.square() + v.square())
     return bulla, opacity + 0.025 * wall
 
 

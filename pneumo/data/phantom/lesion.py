@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pneumo.data.phantom.chest import Lungs, Vessels
-from pneumo.data.phantom.frame import MM, Frame, Streams, pick
+from pneumo.data.phantom.frame import MM, Frame, Streams, decay, pick, soft_step
 from pneumo.data.phantom.style import RowStyles
 
-ANGLES = 180  # steps of the quadrature that turns an area into a thickness
+ANGLES, RINGS = 180, 5  # steps of the quadrature that turns an area into a thickness
 DEEPEST = 0.85  # of the lung's radius
 
 
@@ -52,7 +52,7 @@ class Pneumothorax:
             image.uniform(0.15, 0.5) * image.chance(0.25),
         ]
         lesion = cls(
-            on_right=on_right,
+            on_right=on_right.float(),
             center=torch.cat([main, second, third], 1),
             width=image.uniform(0.5, 0.95, 3) * spread,
             height=torch.cat(heights, 1),
@@ -62,6 +62,9 @@ class Pneumothorax:
         )
         lesion.height = lesion.height * lesion._fit(lungs, area * 4 * frame.zoom.square())
         return lesion
+
+    def rows(self, rows: slice) -> "Pneumothorax":
+        return Pneumothorax(**{name: value[rows] for name, value in vars(self).items()})
 
     def thickness(self, angle: Tensor) -> Tensor:
         """Returns the thickness (B, N) of the air, as a share of the lung's radius."""
@@ -79,18 +82,18 @@ class Pneumothorax:
         ellipse = pick(lungs.half_width, self.on_right) * pick(lungs.half_height, self.on_right)
         step = (3.14 + 1.6) / (ANGLES - 1)
         height, low, high = self.height, torch.zeros_like(area), torch.full_like(area, 3.0)
-        radii = (torch.arange(5, device=area.device) + 0.5) / 5
+        ring = ((torch.arange(RINGS, device=area.device) + 0.5) / RINGS).repeat_interleave(ANGLES)
+        sin, cos = angle.sin().repeat(1, RINGS), angle.cos().repeat(1, RINGS)
+        wall, on_right = wall.repeat(1, RINGS), self.on_right.expand(-1, RINGS * ANGLES)
         for _ in range(18):
             middle = (low + high) / 2
             self.height = height * middle
-            depth = self.thickness(angle)
+            depth = self.thickness(angle).repeat(1, RINGS)
             # Rings of the crescent that lie above the diaphragm.
-            covered = torch.zeros_like(area)
-            for ring in radii:
-                radius = wall * (1 - depth * ring)
-                x, y = _polar_to_body(lungs, radius, angle, self.on_right)
-                above = y < lungs.diaphragm(x, on_right)
-                covered = covered + (above * radius * wall * depth / len(radii)).sum(1, keepdim=True)
+            radius = wall * (1 - depth * ring)
+            x, y = _axes_to_body(lungs, radius * sin, -radius * cos, self.on_right)
+            above = y < lungs.diaphragm(x, on_right)
+            covered = (above * radius * wall * depth / RINGS).sum(1, keepdim=True)
             too_small = covered * ellipse * step < area
             low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
         self.height = height
@@ -99,11 +102,11 @@ class Pneumothorax:
     def collapse(self, vessels: Vessels, lungs: Lungs, rows: Tensor) -> None:
         """Moves the vessels of these rows inwards with the collapsed lung."""
         x, y = vessels.x[rows], vessels.y[rows]
-        on_right = x > 0
+        on_right = (x > 0).float()
         across, down = lungs.relative(x, y, on_right)
         left = 1 - self.thickness(torch.atan2(across, -down)) * (on_right == self.on_right)
         lateral, vessels.y[rows] = _axes_to_body(lungs, across * left, down * left, on_right)
-        vessels.x[rows] = torch.where(on_right, lateral, -lateral)
+        vessels.x[rows] = torch.where(x > 0, lateral, -lateral)
 
     def paint(self, lungs: Lungs, frame: Frame, side_px: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the mask (bool), the share of air (0 to 1, soft-edged) and the attenuation of the pleural
@@ -128,10 +131,10 @@ class Pneumothorax:
 
         pixel = frame.pixel_size(side_px)
         soft = (0.002**2 + (0.35 * pixel).square()).sqrt()
-        dry = torch.sigmoid(above / (0.006 + soft))
-        air = torch.sigmoid(from_line * away / soft) * torch.sigmoid((1 - r) / 0.008) * (depth > 0) * dry
+        dry = soft_step(above, 0.006 + soft)
+        air = soft_step(from_line * away, soft) * soft_step(1 - r, 0.008) * (depth > 0) * dry
         sharp = (self.line_sigma.square() + (0.42 * pixel).square()).sqrt()
-        line = torch.exp(-0.5 * (from_line * away / sharp).square()) * (self.line_sigma * sharp.reciprocal())
+        line = decay(0.5 * (from_line * away / sharp).square()) * (self.line_sigma * sharp.reciprocal())
         # Where the air is thin, the line meets the chest wall and disappears.
         line = line * (depth * away / (1.5 * MM)).clamp(0, 1) * dry
         return mask, air, self.line * line
@@ -142,8 +145,3 @@ def _axes_to_body(lungs: Lungs, across: Tensor, down: Tensor, on_right: Tensor) 
     from_center = down * pick(lungs.half_height, on_right)
     x = across * pick(lungs.half_width, on_right) + pick(lungs.shear, on_right) * from_center
     return x + pick(lungs.center_x, on_right), from_center + pick(lungs.center_y, on_right)
-
-
-def _polar_to_body(lungs: Lungs, radius: Tensor, angle: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the same of a radius, 1 at the ellipse of the lung's axes, and an angle."""
-    return _axes_to_body(lungs, radius * angle.sin(), -radius * angle.cos(), on_right)

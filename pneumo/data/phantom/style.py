@@ -120,7 +120,9 @@ class RowStyles:
     @classmethod
     def of(cls, names: Sequence[str], device: torch.device) -> "RowStyles":
         """Returns the styles with these names."""
-        return cls(torch.tensor([astuple(STYLES[name]) for name in names], device=device))
+        known = list(dict.fromkeys(names))
+        values = torch.tensor([astuple(STYLES[name]) for name in known], device=device)
+        return cls(values[[known.index(name) for name in names]])
 
     def rows(self, rows: Tensor) -> "RowStyles":
         return RowStyles(self._values[rows])
