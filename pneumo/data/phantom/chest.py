@@ -90,7 +90,7 @@ class Lungs:
 
 def chest(
     lungs: Lungs, frame: Frame, patient: Streams, image: Streams, style: RowStyles, is_ap: Tensor,
-    is_male: Tensor, side_px: int, crescent: Tensor, vessels: Tensor,
+    is_male: Tensor, side_px: int, crescent: Tensor, vessels: "Vessels",
 ) -> Tensor:  # fmt: skip
     """Returns the attenuation (B, side * side), given the air without lung (`crescent`) and the vessels."""
     x, y = frame.body(side_px)
@@ -123,7 +123,7 @@ def chest(
     field = field + middle
     field = field + style.bones * _bones(x, y, on_right, inside, below, lung, patient, image, is_ap)
     field = field + _soft_tissue(x, y, patient, body, is_male)
-    field = field + style.vessels * vessels * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
+    field = field + style.vessels * vessels.paint(frame, side_px) * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
 
     bulla, opacity = _findings(x, y, lungs, on_right, patient, image, style)
     field = field - 0.03 * bulla * lung
@@ -316,6 +316,10 @@ class Vessels:
         x, y, sigma, amplitude = [torch.cat(parts, 1) for parts in zip(*points, strict=True)]
         per_generation = [sum(lung[0].shape[1] for lung in both) for both in generations]
         return cls(x, y, sigma, amplitude, per_generation)
+
+    def rows(self, rows: slice) -> "Vessels":
+        points = (self.x[rows], self.y[rows], self.sigma[rows], self.amplitude[rows])
+        return Vessels(*points, self.per_generation)
 
     def paint(self, frame: Frame, side_px: int) -> Tensor:
         """Returns the attenuation (B, side * side)."""

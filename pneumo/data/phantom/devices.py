@@ -6,7 +6,17 @@ Shapes and units are those of frame.py. All of these are drawn at full resolutio
 import torch
 from torch import Tensor
 
-from pneumo.data.phantom.frame import MM, Frame, Streams, bezier, body_strokes, decay, n_points, soft_step, strokes
+from pneumo.data.phantom.frame import (
+    MM,
+    Frame,
+    Streams,
+    bezier,
+    body_strokes,
+    decay,
+    n_points,
+    soft_step,
+    strokes,
+)
 
 MARKER_STEPS = 24  # points of each of the marker's strokes, at 128 pixels
 

@@ -39,6 +39,10 @@ class Streams:
         part._generators, part._rows = self._generators[rows], rows
         return part
 
+    def go_on_after(self, part: "Streams") -> None:
+        """Goes on from where the streams of some rows are."""
+        self._used = part._used
+
     def _take(self, shape: tuple[int, ...]) -> slice:
         start, self._used = self._used, self._used + (prod(shape) if shape else 1)
         assert self._used <= POOL, "a stream's pool is too small"
@@ -93,10 +97,13 @@ class Frame:
         """Returns the side of a pixel (B, 1) in body units."""
         return 2 * self.zoom / side_px
 
-    def body(self, side_px: int) -> tuple[Tensor, Tensor]:
-        """Returns body x and y of every pixel centre, (B, N) each with N = side * side."""
+    def body(
+        self, side_px: int, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Returns body x and y of every pixel centre, (B, N) each with N = side * side, or of the pixels in
+        some rows and columns."""
         axis = (torch.arange(side_px, device=self.zoom.device, dtype=torch.float32) + 0.5) * (2 / side_px) - 1
-        v, u = (grid.reshape(1, -1) for grid in torch.meshgrid(axis, axis, indexing="ij"))
+        v, u = (grid.reshape(1, -1) for grid in torch.meshgrid(axis[rows], axis[columns], indexing="ij"))
         cos, sin = self.zoom * self.tilt_radians.cos(), self.zoom * self.tilt_radians.sin()
         return cos * u - sin * v + self.shift_x, sin * u + cos * v + self.shift_y
 

@@ -6,6 +6,7 @@ radius is 1 at the chest wall."""
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pneumo.data.phantom.chest import Lungs, Vessels
@@ -111,7 +112,44 @@ class Pneumothorax:
     def paint(self, lungs: Lungs, frame: Frame, side_px: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the mask (bool), the share of air (0 to 1, soft-edged) and the attenuation of the pleural
         line, (B, N) each."""
-        x, y = frame.body(side_px)
+        n, device = len(self.line), self.line.device
+        mask = torch.zeros(n, side_px, side_px, dtype=torch.bool, device=device)
+        air, line = torch.zeros(2, n, side_px, side_px, device=device)
+        for row, box in enumerate(self._boxes(lungs, frame, side_px)):
+            one = slice(row, row + 1)
+            painted = self.rows(one)._paint_box(lungs.rows(one), frame.rows(one), side_px, *box)
+            for canvas, part in zip((mask, air, line), painted, strict=True):
+                canvas[(row, *box)] = part.reshape(canvas[(row, *box)].shape)
+        return mask.flatten(1), air.flatten(1), line.flatten(1)
+
+    def _boxes(self, lungs: Lungs, frame: Frame, side_px: int) -> list[tuple[slice, slice]]:
+        """Returns the rows and columns of pixels, for each image, outside of which less than a millionth of
+        the air and the line is seen."""
+        angle = torch.linspace(-torch.pi, torch.pi, ANGLES, device=self.line.device)
+        angle = angle.expand(len(self.line), -1)
+        depth = self.thickness(angle)
+        around = F.max_pool1d(depth, 5, stride=1, padding=2)  # the tips lie between two angles
+        wall = lungs.outline(angle, self.on_right.expand_as(angle))
+        soft = frame.pixel_size(side_px) + self.line_sigma  # at least that of the edges
+        margin = 0.15 + 6 * soft / lungs.half_width.amin(1, keepdim=True)
+        edges = [(wall * radius).clamp(min=0) for radius in (1 + margin, 1 - depth - margin)]
+        radius, angle = torch.cat(edges, 1), angle.repeat(1, 2)
+        x, y = _axes_to_body(lungs, radius * angle.sin(), -radius * angle.cos(), self.on_right)
+        column, row = frame.pixels(torch.where(self.on_right > 0, x, -x), y, side_px)
+        seen = (around > 0).repeat(1, 2)
+        boxes = []
+        for at in (row, column):
+            low = torch.where(seen, at, torch.inf).amin(1).floor() - 1
+            high = torch.where(seen, at, -torch.inf).amax(1).ceil() + 2
+            bounds = torch.stack([low, high], 1).clamp(0, side_px).int().tolist()
+            boxes.append([slice(*both) for both in bounds])
+        return list(zip(*boxes, strict=True))
+
+    def _paint_box(
+        self, lungs: Lungs, frame: Frame, side_px: int, rows: slice, columns: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what `paint` does, of the pixels in some rows and columns."""
+        x, y = frame.body(side_px, rows, columns)
         on_right = self.on_right.expand_as(x)
         here = ((x > 0) == self.on_right).float()
         r, angle = lungs.polar(x, y, on_right)

@@ -124,7 +124,7 @@ class RowStyles:
         values = torch.tensor([astuple(STYLES[name]) for name in known], device=device)
         return cls(values[[known.index(name) for name in names]])
 
-    def rows(self, rows: Tensor) -> "RowStyles":
+    def rows(self, rows: Tensor | slice) -> "RowStyles":
         return RowStyles(self._values[rows])
 
     def __getattr__(self, field: str) -> Tensor:
