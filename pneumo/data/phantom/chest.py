@@ -57,6 +57,12 @@ class Lungs:
     def rows(self, rows: Tensor | slice) -> "Lungs":
         return Lungs(**{name: value[rows] for name, value in vars(self).items()})
 
+    def one(self, on_right: Tensor) -> "Lungs":
+        """Returns the lungs of one side (B, 1) each, as fields of (B, 1) and (B, 1, 3)."""
+        wide = on_right[..., None]
+        fields = vars(self).items()
+        return Lungs(**{name: pick(v, wide if v.ndim == 3 else on_right) for name, v in fields})
+
     def relative(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
         """Returns points in the lung's axes, x lateral and y down, (B, N) each; its outline is near radius
         1."""
@@ -73,9 +79,9 @@ class Lungs:
             radius = radius + pick(self.harmonics[..., k], on_right) * torch.cos((k + 2) * angle + phase)
         return radius
 
-    def polar(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the radius, 1 at the chest wall, and the angle of points, (B, N) each."""
-        across, down = self.relative(x, y, on_right)
+    def polar(self, across: Tensor, down: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the radius, 1 at the chest wall, and the angle of points in the lung's axes, (B, N)
+        each."""
         angle = torch.atan2(across, -down)
         return (across.square() + down.square()).sqrt() / self.outline(angle, on_right), angle
 
@@ -96,7 +102,8 @@ def chest(
     x, y = frame.body(side_px)
     on_right = (x > 0).float()
     ax = x.abs()
-    r, _ = lungs.polar(x, y, on_right)
+    across, down = lungs.relative(x, y, on_right)
+    r, _ = lungs.polar(across, down, on_right)
     below = soft_step(y - lungs.diaphragm(x, on_right), 0.010)
     inside = soft_step(1 - r, 0.022)
     lung = inside * (1 - below)
@@ -125,7 +132,7 @@ def chest(
     field = field + _soft_tissue(x, y, patient, body, is_male)
     field = field + style.vessels * vessels.paint(frame, side_px) * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
 
-    bulla, opacity = _findings(x, y, lungs, on_right, patient, image, style)
+    bulla, opacity = _findings(across, down, on_right, patient, image, style)
     field = field - 0.03 * bulla * lung
     grain = _texture(x, y, patient)
     return field + lung * (1 - crescent) * (opacity + grain * (0.045 * style.texture) * (1 - 0.8 * bulla))
@@ -231,13 +238,12 @@ def _soft_tissue(x: Tensor, y: Tensor, patient: Streams, body: Tensor, is_male: 
 
 
 def _findings(
-    x: Tensor, y: Tensor, lungs: Lungs, on_right: Tensor, patient: Streams, image: Streams, style: RowStyles
+    across: Tensor, down: Tensor, on_right: Tensor, patient: Streams, image: Streams, style: RowStyles
 ) -> tuple[Tensor, Tensor]:
     """Returns bullae (0 to 1) and opacities (attenuation), (B, N) each."""
-    across, down = lungs.relative(x, y, on_right)
     bx, by, size = patient.uniform(-0.2, 0.55), patient.uniform(-0.85, 0.2), patient.uniform(0.10, 0.28)
     there, side = patient.chance(0.07 * style.bullae), patient.chance(0.5)
-    bulla, wall = torch.zeros_like(x), torch.zeros_like(x)
+    bulla, wall = torch.zeros_like(across), torch.zeros_like(across)
     rows = there[:, 0].nonzero()[:, 0]
     if len(rows):
         u, v = across[rows] - bx[rows], (down[rows] - by[rows]) * 1.6
@@ -246,7 +252,7 @@ def _findings(
         bulla[rows] = soft_step(-beyond, 0.03) * here
         wall[rows] = decay((beyond / 0.025).square()) * here
 
-    opacity = torch.zeros_like(x)
+    opacity = torch.zeros_like(across)
     for source, probability in ((patient, 0.2), (image, 0.15), (image, 0.1)):
         there, side = source.chance(probability * style.opacities), source.chance(0.5)
         ox, oy = source.uniform(-0.5, 0.6), source.uniform(-0.7, 0.5)

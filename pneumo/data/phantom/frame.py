@@ -171,9 +171,12 @@ def bezier(controls: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 def pick(per_lung: Tensor, on_right: Tensor) -> Tensor:
     """Returns a parameter (B, 2) of the lungs, left and right in the image, at points (B, N), where
-    `on_right` is 0 or 1."""
+    `on_right` is 0 or 1; that of one lung, (B, 1), as it is."""
+    if per_lung.shape[1] == 1:
+        return per_lung
     # Exact, and faster than `torch.where`: one of the summands is zero.
-    return torch.addcmul(per_lung[:, 0:1] * (1 - on_right), on_right, per_lung[:, 1:2])
+    at_points: Tensor = torch.addcmul(per_lung[:, 0:1] * (1 - on_right), on_right, per_lung[:, 1:2])
+    return at_points
 
 
 def soft_step(x: Tensor, softness: Any) -> Tensor:

@@ -61,7 +61,9 @@ class Pneumothorax:
             line=image.uniform(0.20, 0.38) * style.line,
             line_sigma=0.7 * MM * style.line_width,
         )
-        lesion.height = lesion.height * lesion._fit(lungs, area * 4 * frame.zoom.square())
+        lesion.height = lesion.height * lesion._fit(
+            lungs.one(lesion.on_right), area * 4 * frame.zoom.square()
+        )
         return lesion
 
     def rows(self, rows: slice) -> "Pneumothorax":
@@ -69,11 +71,12 @@ class Pneumothorax:
 
     def thickness(self, angle: Tensor) -> Tensor:
         """Returns the thickness (B, N) of the air, as a share of the lung's radius."""
-        total = torch.zeros_like(angle)
-        for k in range(3):
-            z = (angle - self.center[:, k : k + 1]) / self.width[:, k : k + 1]
-            total = total + self.height[:, k : k + 1] * (1 - z.square()).clamp(min=0)
-        return total.clamp(max=DEEPEST)
+        return _thickness(self.height, self._bumps(angle))
+
+    def _bumps(self, angle: Tensor) -> list[Tensor]:
+        """Returns the parabolas (B, N) at a height of 1."""
+        z = [(angle - self.center[:, k : k + 1]) / self.width[:, k : k + 1] for k in range(3)]
+        return [(1 - one.square()).clamp_(min=0) for one in z]
 
     def _fit(self, lungs: Lungs, area: Tensor) -> Tensor:
         """Returns the factor (B, 1) on all heights that gives the crescent this area (body units)."""
@@ -82,14 +85,13 @@ class Pneumothorax:
         wall = lungs.outline(angle, on_right)
         ellipse = pick(lungs.half_width, self.on_right) * pick(lungs.half_height, self.on_right)
         step = (3.14 + 1.6) / (ANGLES - 1)
-        height, low, high = self.height, torch.zeros_like(area), torch.full_like(area, 3.0)
+        bumps, low, high = self._bumps(angle), torch.zeros_like(area), torch.full_like(area, 3.0)
         ring = ((torch.arange(RINGS, device=area.device) + 0.5) / RINGS).repeat_interleave(ANGLES)
         sin, cos = angle.sin().repeat(1, RINGS), angle.cos().repeat(1, RINGS)
         wall, on_right = wall.repeat(1, RINGS), self.on_right.expand(-1, RINGS * ANGLES)
         for _ in range(18):
             middle = (low + high) / 2
-            self.height = height * middle
-            depth = self.thickness(angle).repeat(1, RINGS)
+            depth = _thickness(self.height * middle, bumps).repeat(1, RINGS)
             # Rings of the crescent that lie above the diaphragm.
             radius = wall * (1 - depth * ring)
             x, y = _axes_to_body(lungs, radius * sin, -radius * cos, self.on_right)
@@ -97,7 +99,6 @@ class Pneumothorax:
             covered = (above * radius * wall * depth / RINGS).sum(1, keepdim=True)
             too_small = covered * ellipse * step < area
             low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
-        self.height = height
         return (low + high) / 2
 
     def collapse(self, vessels: Vessels, lungs: Lungs, rows: Tensor) -> None:
@@ -115,9 +116,14 @@ class Pneumothorax:
         n, device = len(self.line), self.line.device
         mask = torch.zeros(n, side_px, side_px, dtype=torch.bool, device=device)
         air, line = torch.zeros(2, n, side_px, side_px, device=device)
+        lungs = lungs.one(self.on_right)
         for row, box in enumerate(self._boxes(lungs, frame, side_px)):
             one = slice(row, row + 1)
-            painted = self.rows(one)._paint_box(lungs.rows(one), frame.rows(one), side_px, *box)
+            of_row = self.rows(one), lungs.rows(one), frame.rows(one), side_px
+            painted = _paint_box(*of_row, *box)
+            if not painted[0].any():
+                box = slice(side_px), slice(side_px)
+                painted = _paint_box(*of_row, *box)
             for canvas, part in zip((mask, air, line), painted, strict=True):
                 canvas[(row, *box)] = part.reshape(canvas[(row, *box)].shape)
         return mask.flatten(1), air.flatten(1), line.flatten(1)
@@ -131,7 +137,7 @@ class Pneumothorax:
         around = F.max_pool1d(depth, 5, stride=1, padding=2)  # the tips lie between two angles
         wall = lungs.outline(angle, self.on_right.expand_as(angle))
         soft = frame.pixel_size(side_px) + self.line_sigma  # at least that of the edges
-        margin = 0.15 + 6 * soft / lungs.half_width.amin(1, keepdim=True)
+        margin = 0.15 + 6 * soft / lungs.half_width
         edges = [(wall * radius).clamp(min=0) for radius in (1 + margin, 1 - depth - margin)]
         radius, angle = torch.cat(edges, 1), angle.repeat(1, 2)
         x, y = _axes_to_body(lungs, radius * angle.sin(), -radius * angle.cos(), self.on_right)
@@ -141,41 +147,47 @@ class Pneumothorax:
         for at in (row, column):
             low = torch.where(seen, at, torch.inf).amin(1).floor() - 1
             high = torch.where(seen, at, -torch.inf).amax(1).ceil() + 2
-            bounds = torch.stack([low, high], 1).clamp(0, side_px).int().tolist()
+            bounds = torch.stack([low, high], 1).clamp(0, side_px).int().tolist()  # may be empty
             boxes.append([slice(*both) for both in bounds])
         return list(zip(*boxes, strict=True))
 
-    def _paint_box(
-        self, lungs: Lungs, frame: Frame, side_px: int, rows: slice, columns: slice
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns what `paint` does, of the pixels in some rows and columns."""
-        x, y = frame.body(side_px, rows, columns)
-        on_right = self.on_right.expand_as(x)
-        here = ((x > 0) == self.on_right).float()
-        r, angle = lungs.polar(x, y, on_right)
-        depth = self.thickness(angle) * here
-        above = lungs.diaphragm(x, on_right) - y
-        from_line = r - (1 - depth)
-        # How far one unit of radius goes in the body, along the ray from the lung's center.
-        across, down = lungs.relative(x, y, on_right)
-        away = (across * pick(lungs.half_width, self.on_right)).square()
-        away = (away + (down * pick(lungs.half_height, self.on_right)).square()).sqrt() / r.clamp(min=0.05)
 
-        membership = torch.minimum(torch.minimum(from_line, 1 - r) * away, above)
-        mask = (membership > 0) & (depth > 0)
-        missed = ~mask.any(1, keepdim=True)
-        most = torch.where(depth > 0, membership, -9.0).amax(1, keepdim=True)
-        mask = mask | (missed & (membership == most))
+def _paint_box(
+    lesion: Pneumothorax, lungs: Lungs, frame: Frame, side_px: int, rows: slice, columns: slice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns what `Pneumothorax.paint` does, of the pixels in some rows and columns of one image."""
+    x, y = frame.body(side_px, rows, columns)
+    on_right = lesion.on_right
+    here = ((x > 0) == on_right).float()
+    across, down = lungs.relative(x, y, on_right)
+    r, angle = lungs.polar(across, down, on_right)
+    depth = lesion.thickness(angle) * here
+    above = lungs.diaphragm(x, on_right) - y
+    from_line = r - (1 - depth)
+    # How far one unit of radius goes in the body, along the ray from the lung's center.
+    away = ((across * lungs.half_width).square() + (down * lungs.half_height).square()).sqrt()
+    away = away / r.clamp(min=0.05)
 
-        pixel = frame.pixel_size(side_px)
-        soft = (0.002**2 + (0.35 * pixel).square()).sqrt()
-        dry = soft_step(above, 0.006 + soft)
-        air = soft_step(from_line * away, soft) * soft_step(1 - r, 0.008) * (depth > 0) * dry
-        sharp = (self.line_sigma.square() + (0.42 * pixel).square()).sqrt()
-        line = decay(0.5 * (from_line * away / sharp).square()) * (self.line_sigma * sharp.reciprocal())
-        # Where the air is thin, the line meets the chest wall and disappears.
-        line = line * (depth * away / (1.5 * MM)).clamp(0, 1) * dry
-        return mask, air, self.line * line
+    membership = torch.minimum(torch.minimum(from_line, 1 - r) * away, above)
+    mask = (membership > 0) & (depth > 0)
+    if rows == columns == slice(side_px) and not mask.any():
+        mask = membership == torch.where(depth > 0, membership, -9.0).amax()
+
+    pixel = frame.pixel_size(side_px)
+    soft = (0.002**2 + (0.35 * pixel).square()).sqrt()
+    dry = soft_step(above, 0.006 + soft)
+    air = soft_step(from_line * away, soft) * soft_step(1 - r, 0.008) * (depth > 0) * dry
+    sharp = (lesion.line_sigma.square() + (0.42 * pixel).square()).sqrt()
+    line = decay(0.5 * (from_line * away / sharp).square()) * (lesion.line_sigma * sharp.reciprocal())
+    # Where the air is thin, the line meets the chest wall and disappears.
+    line = line * (depth * away / (1.5 * MM)).clamp(0, 1) * dry
+    return mask, air, lesion.line * line
+
+
+def _thickness(height: Tensor, bumps: list[Tensor]) -> Tensor:
+    total = sum(height[:, k : k + 1] * bump for k, bump in enumerate(bumps))
+    assert isinstance(total, Tensor)
+    return total.clamp(max=DEEPEST)
 
 
 def _axes_to_body(lungs: Lungs, across: Tensor, down: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
