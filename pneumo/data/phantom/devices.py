@@ -18,6 +18,7 @@ from pneumo.data.phantom.frame import (
     strokes,
 )
 
+PAD_REACH = 18 * MM  # beyond which less than a millionth of a lead's pad is seen
 MARKER_STEPS = 24  # points of each of the marker's strokes, at 128 pixels
 
 
@@ -62,11 +63,17 @@ def wires(frame: Frame, image: Streams, side_px: int) -> Tensor:
         x, y = bezier(controls, n_points(2.2, side_px))
         sigma = (0.45 * MM) * torch.ones_like(start[:, :1])
         lead = body_strokes(frame, x, y, sigma, image.uniform(0.2, 0.6), side_px, 0.45 * MM)
-        px, py = frame.body(side_px)
-        distance = ((px - start[:, :1]).square() + (py - start[:, 1:]).square()).sqrt()
-        disc, hole = (soft_step(radius * MM - distance, 0.6 * MM) for radius in (6, 2))
-        pad = disc - 0.7 * hole
-        total = torch.maximum(total, torch.maximum(lead, 0.12 * pad))
+        total = torch.maximum(total, lead)
+        around = PAD_REACH * start.new_tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+        corners = start[:, None] + around
+        counts = torch.ones_like(corners[..., 0], dtype=torch.bool)
+        for row, box in enumerate(frame.boxes(corners[..., 0], corners[..., 1], counts, side_px)):
+            one = slice(row, row + 1)
+            px, py = frame.rows(one).body(side_px, *box)
+            distance = ((px - start[one, :1]).square() + (py - start[one, 1:]).square()).sqrt()
+            disc, hole = (soft_step(radius * MM - distance, 0.6 * MM) for radius in (6, 2))
+            part = total[row].view(side_px, side_px)[box]
+            torch.maximum(part, (0.12 * (disc - 0.7 * hole)).reshape(part.shape), out=part)
     return total
 
 

@@ -114,6 +114,17 @@ class Frame:
         u, v = cos * x + sin * y, cos * y - sin * x
         return (u + 1) * (side_px / 2) - 0.5, (v + 1) * (side_px / 2) - 0.5
 
+    def boxes(self, x: Tensor, y: Tensor, counts: Tensor, side_px: int) -> list[tuple[slice, slice]]:
+        """Returns the rows and the columns, for each image, that contain those body points (B, P) that count
+        (bool). They may be empty."""
+        boxes = []
+        for at in reversed(self.pixels(x, y, side_px)):
+            low = torch.where(counts, at, torch.inf).amin(1).floor() - 1
+            high = torch.where(counts, at, -torch.inf).amax(1).ceil() + 2
+            bounds = torch.stack([low, high], 1).clamp(0, side_px).int().tolist()
+            boxes.append([slice(*both) for both in bounds])
+        return list(zip(*boxes, strict=True))
+
 
 def n_points(length: float, side_px: int) -> int:
     """Returns the number of points that leave no gap along a line of this length (body units)."""

@@ -141,15 +141,8 @@ class Pneumothorax:
         edges = [(wall * radius).clamp(min=0) for radius in (1 + margin, 1 - depth - margin)]
         radius, angle = torch.cat(edges, 1), angle.repeat(1, 2)
         x, y = _axes_to_body(lungs, radius * angle.sin(), -radius * angle.cos(), self.on_right)
-        column, row = frame.pixels(torch.where(self.on_right > 0, x, -x), y, side_px)
-        seen = (around > 0).repeat(1, 2)
-        boxes = []
-        for at in (row, column):
-            low = torch.where(seen, at, torch.inf).amin(1).floor() - 1
-            high = torch.where(seen, at, -torch.inf).amax(1).ceil() + 2
-            bounds = torch.stack([low, high], 1).clamp(0, side_px).int().tolist()  # may be empty
-            boxes.append([slice(*both) for both in bounds])
-        return list(zip(*boxes, strict=True))
+        x = torch.where(self.on_right > 0, x, -x)
+        return frame.boxes(x, y, (around > 0).repeat(1, 2), side_px)
 
 
 def _paint_box(
