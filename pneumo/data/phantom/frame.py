@@ -192,7 +192,8 @@ def pick(per_lung: Tensor, on_right: Tensor) -> Tensor:
 
 def soft_step(x: Tensor, softness: Any) -> Tensor:
     """Returns a step from 0 to 1 at x = 0, about four times `softness` wide."""
-    return (x / softness).clamp_(min=-LARGEST_EXPONENT).sigmoid_()
+    exponent: Tensor = x / softness
+    return exponent.clamp_(min=-LARGEST_EXPONENT).sigmoid_()
 
 
 def decay(x: Tensor) -> Tensor:

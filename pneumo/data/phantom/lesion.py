@@ -4,6 +4,7 @@ Shapes and units are those of frame.py. The angle is 0 at the apex, pi/2 lateral
 radius is 1 at the chest wall."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +97,8 @@ class Pneumothorax:
             radius = wall * (1 - depth * ring)
             x, y = _axes_to_body(lungs, radius * sin, -radius * cos, self.on_right)
             above = y < lungs.diaphragm(x, on_right)
-            covered = (above * radius * wall * depth / RINGS).sum(1, keepdim=True)
+            rings = (above * radius * wall * depth / RINGS).reshape(-1, RINGS, ANGLES).sum(2)
+            covered: Any = sum(rings[:, k : k + 1] for k in range(RINGS))
             too_small = covered * ellipse * step < area
             low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
         return (low + high) / 2
@@ -138,8 +140,9 @@ class Pneumothorax:
         wall = lungs.outline(angle, self.on_right.expand_as(angle))
         soft = frame.pixel_size(side_px) + self.line_sigma  # at least that of the edges
         margin = 0.15 + 6 * soft / lungs.half_width
-        edges = [(wall * radius).clamp(min=0) for radius in (1 + margin, 1 - depth - margin)]
-        radius, angle = torch.cat(edges, 1), angle.repeat(1, 2)
+        # From the lung's center, where a ray has no direction and a pixel may have some air.
+        radius = torch.cat([wall * (1 + margin), torch.zeros_like(wall)], 1)
+        angle = angle.repeat(1, 2)
         x, y = _axes_to_body(lungs, radius * angle.sin(), -radius * angle.cos(), self.on_right)
         x = torch.where(self.on_right > 0, x, -x)
         return frame.boxes(x, y, (around > 0).repeat(1, 2), side_px)
