@@ -98,6 +98,7 @@ class Pneumothorax:
             x, y = _axes_to_body(lungs, radius * sin, -radius * cos, self.on_right)
             above = y < lungs.diaphragm(x, on_right)
             rings = (above * radius * wall * depth / RINGS).reshape(-1, RINGS, ANGLES).sum(2)
+            # One by one, since the last bit may decide the bisection.
             covered: Any = sum(rings[:, k : k + 1] for k in range(RINGS))
             too_small = covered * ellipse * step < area
             low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
