@@ -1,14 +1,16 @@
-"""python benchmarks/pipeline.py: input, pixel store and bootstrap compared with their plain implementations.
+"""python benchmarks/pipeline.py: input, pixel store and bootstrap compared with their plain implementations,
+and the phantom.
 
 Input: one training image as the report prepared it (Pillow: decode a PNG of 1024 px, resize to 512, rotate,
 flip, jitter, crop to 224, convert to grey, normalise; from colour and from grey images) compared with pneumo
 (a memory-mapped store of 512 px, augmented a batch at a time), with one thread each. Store: images a second
 of a whole build, compared with the decoding and resizing of one core times the cores, and with as many
-processes that only decode. Bootstrap: seconds for 2,000 draws of 6,171 patients with 12,047 images, for all
-metrics of a run."""
+processes that only decode. Phantom: two threads compared with one. Bootstrap: seconds for
+2,000 draws of 6,171 patients with 12,047 images, for all metrics of a run."""
 
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count
@@ -32,6 +34,7 @@ from pneumo.data.store import open_store
 from pneumo.evaluation import metrics
 
 N_FILES, SIDE_PX, BATCH, ROUNDS = 48, 512, 32, 5
+N_PHANTOM_PIXELS = 640 * 128**2
 TIMES = 8  # a store of so many times the files: its beginning and end would count too much
 REPORT = Augment(rotation_degrees=15, flip=0.5, brightness=0.5, contrast=0.5, crop=224 / 512)
 
@@ -83,6 +86,18 @@ def ours(pixels: np.ndarray) -> Callable[[], None]:
             FIXED["half"](REPORT(images, REPORT.draw(len(rows), generator)))
 
     return prepare
+
+
+def phantom_on(threads: int, side_px: int) -> Callable[[], None]:
+    table = studies(N_PHANTOM_PIXELS // side_px**2, 0)
+
+    def draw_all() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        deque(draw(table, side_px, 0), maxlen=0)
+        torch.set_num_threads(before)
+
+    return draw_all
 
 
 def cohort_of(files: FilePixels) -> Cohort:
@@ -140,6 +155,10 @@ def main() -> None:
                 ROUNDS,
             )
     core, apart, build = (TIMES * n / stored[side] for side in ("core", "cores", "build"))
+    drawing = {
+        side_px: taking_turns({"one": phantom_on(1, side_px), "two": phantom_on(2, side_px)}, ROUNDS)
+        for side_px in (128, 512)
+    }
     draws = taking_turns({"ours": bootstrapping()}, ROUNDS)["ours"]
     end(
         [
@@ -166,6 +185,15 @@ def main() -> None:
                 f"{build:,.0f}",
                 f"{cores} processes that only decode {apart:,.0f}",
                 build / apart,
+            ),
+            *(
+                Row(
+                    f"phantom, {side_px} px, 2 threads, ms an image",
+                    f"{took['two'] / (N_PHANTOM_PIXELS // side_px**2) * 1000:.1f}",
+                    f"1 thread {took['one'] / (N_PHANTOM_PIXELS // side_px**2) * 1000:.1f}",
+                    took["two"] / took["one"],
+                )
+                for side_px, took in drawing.items()
             ),
             Row(
                 "bootstrap, 2,000 draws over 12,047 images, s",

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from pneumo.data.phantom import draw, studies
@@ -97,6 +98,22 @@ def test_an_image_does_not_depend_on_what_else_is_drawn(side_px: int) -> None:
         some, some_masks = drawn(table.iloc[rows], side_px, seed=0)
         np.testing.assert_array_equal(some, pixels[rows])
         np.testing.assert_array_equal(some_masks, masks[rows])
+
+
+def test_the_number_of_threads_changes_no_picture_and_is_left_as_it_was() -> None:
+    table, before = studies(60, seed=0), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(drawn(pd.concat([table] * 2), 80, seed=0))
+            assert torch.get_num_threads() == threads
+            next(draw(table, 80, seed=0))  # who does not want the rest
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_patient_keeps_their_anatomy_from_image_to_image() -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pneumo.data.phantom.frame import MM, Frame, Streams, body_strokes, n_points, pick, soft_step
+from pneumo.data.phantom.frame import MM, Frame, Streams, body_strokes, decay, n_points, pick, soft_step
 from pneumo.data.phantom.style import RowStyles
 
 TEXTURE_CELLS = (10, 20, 32)  # a side, of each octave
@@ -54,8 +54,14 @@ class Lungs:
             effusion=blunted * image.uniform(0.05, 0.28, 2),
         )
 
-    def rows(self, rows: Tensor) -> "Lungs":
+    def rows(self, rows: Tensor | slice) -> "Lungs":
         return Lungs(**{name: value[rows] for name, value in vars(self).items()})
+
+    def one(self, on_right: Tensor) -> "Lungs":
+        """Returns the lungs of one side (B, 1) each, as fields of (B, 1) and (B, 1, 3)."""
+        wide = on_right[..., None]
+        fields = vars(self).items()
+        return Lungs(**{name: pick(v, wide if v.ndim == 3 else on_right) for name, v in fields})
 
     def relative(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
         """Returns points in the lung's axes, x lateral and y down, (B, N) each; its outline is near radius
@@ -70,33 +76,35 @@ class Lungs:
         radius = 1 + 0.075 * torch.sin(2 * angle).square()  # squarer than an ellipse
         for k in range(3):
             phase = pick(self.phases[..., k], on_right)
-            radius = radius + pick(self.harmonics[..., k], on_right) * torch.cos((k + 2) * angle + phase)
+            radius += pick(self.harmonics[..., k], on_right) * torch.cos((k + 2) * angle + phase)
         return radius
 
-    def polar(self, x: Tensor, y: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the radius, 1 at the chest wall, and the angle of points, (B, N) each."""
-        across, down = self.relative(x, y, on_right)
+    def polar(self, across: Tensor, down: Tensor, on_right: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the radius, 1 at the chest wall, and the angle of points in the lung's axes, (B, N)
+        each."""
         angle = torch.atan2(across, -down)
         return (across.square() + down.square()).sqrt() / self.outline(angle, on_right), angle
 
     def diaphragm(self, x: Tensor, on_right: Tensor) -> Tensor:
         """Returns y (B, N) of the lung's lower border at x."""
-        q = (x.abs() - 0.40) / 0.36
+        ax = x.abs()
+        q = (ax - 0.40) / 0.36
         lateral = q.clamp(min=0)
         dome = pick(self.dome_y, on_right) + 0.07 * q.square() + 0.09 * lateral.square().square()
-        meniscus = torch.exp(-0.5 * ((x.abs() - 0.86) / 0.14).square())
+        meniscus = decay(0.5 * ((ax - 0.86) / 0.14).square())
         return dome - pick(self.effusion, on_right) * meniscus
 
 
 def chest(
     lungs: Lungs, frame: Frame, patient: Streams, image: Streams, style: RowStyles, is_ap: Tensor,
-    is_male: Tensor, side_px: int, crescent: Tensor, vessels: Tensor,
+    is_male: Tensor, side_px: int, crescent: Tensor, vessels: "Vessels",
 ) -> Tensor:  # fmt: skip
     """Returns the attenuation (B, side * side), given the air without lung (`crescent`) and the vessels."""
     x, y = frame.body(side_px)
-    on_right = x > 0
+    on_right = (x > 0).float()
     ax = x.abs()
-    r, _ = lungs.polar(x, y, on_right)
+    across, down = lungs.relative(x, y, on_right)
+    r, _ = lungs.polar(across, down, on_right)
     below = soft_step(y - lungs.diaphragm(x, on_right), 0.010)
     inside = soft_step(1 - r, 0.022)
     lung = inside * (1 - below)
@@ -106,27 +114,28 @@ def chest(
     trunk = patient.normal(1.02, 0.05)
     shoulder = -0.95 + slope * (ax - neck) + image.normal(0.0, 0.03)
     body = soft_step(torch.maximum(neck - ax, y - shoulder), 0.02)
-    body = body * soft_step(trunk + 0.1 * (y + 0.3) - ax, 0.02)
+    body *= soft_step(trunk + 0.1 * (y + 0.3) - ax, 0.02)
     stoutness = patient.normal(1.0, 0.10) * style.tissue
     field = body * (0.75 + 0.08 * (y + 0.2) - 0.16 * (ax - 0.5)) * stoutness
 
     aeration = patient.normal(0.56, 0.03)
     depth = 0.68 + 0.32 * (1 - r.square()).clamp(min=0).sqrt()
-    field = field - aeration * lung * depth
+    field -= aeration * lung * depth
     flank = soft_step(0.74 - ax, 0.07)
     abdomen = below * body * flank * (0.13 + 0.10 * (y - 0.3))
     bubble_x, bubble_y = patient.normal(0.36, 0.05), patient.normal(0.14, 0.03)
     bubble = ((x - bubble_x) / 0.13).square() + ((y - lungs.dome_y[:, 1:2] - bubble_y) / 0.07).square()
     stomach = patient.uniform(-0.05, 0.16).clamp(min=0) * soft_step(1 - bubble, 0.12) * below
-    field = field + abdomen - stomach
+    field += abdomen
+    field -= stomach
     shadow, middle = _heart_and_mediastinum(x, y, lung, patient, is_ap)
-    field = field + middle
-    field = field + style.bones * _bones(x, y, on_right, inside, below, lung, patient, image, is_ap)
-    field = field + _soft_tissue(x, y, patient, body, is_male)
-    field = field + style.vessels * vessels * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
+    field += middle
+    field += style.bones * _bones(x, y, on_right, inside, below, lung, patient, image, is_ap)
+    field += _soft_tissue(x, y, patient, body, is_male)
+    field += style.vessels * vessels.paint(frame, side_px) * (0.10 + 0.90 * lung) * (1 - 0.75 * shadow)
 
-    bulla, opacity = _findings(x, y, lungs, on_right, patient, image, style)
-    field = field - 0.03 * bulla * lung
+    bulla, opacity = _findings(across, down, on_right, patient, image, style)
+    field -= 0.03 * bulla * lung
     grain = _texture(x, y, patient)
     return field + lung * (1 - crescent) * (opacity + grain * (0.045 * style.texture) * (1 - 0.8 * bulla))
 
@@ -153,7 +162,7 @@ def _heart_and_mediastinum(
     hila = torch.zeros_like(x)
     for sign, up in ((-1.0, 0.0), (1.0, 0.03)):
         hx, hy = patient.normal(0.175, 0.012) * sign, patient.normal(-0.10, 0.02) - up
-        hila = hila + torch.exp(-((x - hx) / 0.055).square() - ((y - hy) / 0.10).square())
+        hila += decay(((x - hx) / 0.055).square() + ((y - hy) / 0.10).square())
 
     # Over lung they add what the lung took away; over the thick middle little is left to add.
     shadow = torch.maximum(0.92 * heart, 0.95 * mediastinum)
@@ -163,7 +172,7 @@ def _heart_and_mediastinum(
     trachea = soft_step(0.042 - (x - trachea_x).abs(), 0.008) * soft_step(-0.27 - y, 0.03)
     bronchus_x = 0.75 * (y + 0.30)
     bronchi = soft_step(0.030 - ((x - trachea_x).abs() - bronchus_x).abs(), 0.010)
-    bronchi = bronchi * soft_step(0.10 - (y + 0.20).abs(), 0.02)
+    bronchi *= soft_step(0.10 - (y + 0.20).abs(), 0.02)
     return shadow, field - 0.13 * torch.maximum(trachea, 0.6 * bronchi)
 
 
@@ -177,8 +186,9 @@ def _bones(
     half = 0.075 + 0.012 * (y + 0.3)
     phase = 6.283 * (y + patient.uniform(0.0, 0.1)) / (0.105 + 0.02 * y.clamp(-1, 1))
     vertebra = torch.cos(phase)
-    spine = soft_step(half * (1 + 0.07 * vertebra) - (x - sway).abs(), 0.008)
-    process = torch.exp(-((x - sway) / 0.014).square()) * soft_step(torch.sin(phase) - 0.2, 0.15)
+    off = x - sway
+    spine = soft_step(half * (1 + 0.07 * vertebra) - off.abs(), 0.008)
+    process = decay((off / 0.014).square()) * soft_step(torch.sin(phase) - 0.2, 0.15)
     field = spine * (0.085 + 0.03 * soft_step(vertebra + 0.6, 0.15)) + 0.05 * process
 
     # Ribs: bands of a phase that runs down the chest, behind steep laterally, in front falling medially.
@@ -189,13 +199,15 @@ def _bones(
     behind = (y - 0.02 * ax - fall + bend) / spacing
     front = (y + patient.normal(0.55, 0.05) * ax - 0.25 * ax.square() - bend) / (spacing * 1.12)
     strength = patient.normal(1.0, 0.12)
+    outer = soft_step(1.0 - ax, 0.05)
+    seen = torch.maximum(inside, 0.25 * soft_step(y + 0.75, 0.05) * soft_step(0.95 - ax, 0.03))
+    through = 1 - 0.75 * below
     for rib, level, medial_end in ((behind, 0.085, 0.09), (front, 0.060, 0.33)):
         wave = torch.cos(6.283 * (rib + patient.uniform(0.0, 1.0)))
         bone = soft_step(wave - 0.25, 0.09)
-        cortex = torch.exp(-((wave - 0.32) / 0.16).square())
-        reach = soft_step(ax - medial_end, 0.03 if medial_end < 0.2 else 0.06) * soft_step(1.0 - ax, 0.05)
-        seen = torch.maximum(inside, 0.25 * soft_step(y + 0.75, 0.05) * soft_step(0.95 - ax, 0.03))
-        field = field + strength * level * (0.62 * bone + 0.5 * cortex) * reach * seen * (1 - 0.75 * below)
+        cortex = decay(((wave - 0.32) / 0.16).square())
+        reach = soft_step(ax - medial_end, 0.03 if medial_end < 0.2 else 0.06) * outer
+        field += strength * level * (0.62 * bone + 0.5 * cortex) * reach * seen * through
 
     # Clavicles: an S from beside the sternum over the apex to the shoulder.
     rise = patient.normal(0.17, 0.05, 2) + image.normal(0.0, 0.03) + 0.03 * is_ap
@@ -204,16 +216,17 @@ def _bones(
     half = 0.026 + 0.010 * ((ax - 0.45) / 0.35).square()
     off = (y - middle).abs()
     ends = soft_step(ax - 0.085, 0.010) * soft_step(0.86 - ax, 0.02)
-    bone, cortex = soft_step(half - off, 0.005), torch.exp(-((off - half) / 0.007).square())
-    field = field + ends * (0.085 * bone + 0.05 * cortex)
+    bone, cortex = soft_step(half - off, 0.005), decay(((off - half) / 0.007).square())
+    field += ends * (0.085 * bone + 0.05 * cortex)
 
     # Scapulae: turned out of the lungs for PA, over them in AP.
     out = image.normal(0.10, 0.035, 2) * (1 - is_ap) + image.normal(-0.035, 0.03, 2) * is_ap
     border = 0.64 + pick(out, on_right) + 0.20 * (y + 0.2) - 0.03 * torch.cos(4 * y)
     top = -0.60 + 0.35 * (ax - 0.7)
     medial, lower = ax - border, 0.10 - y - 0.9 * (ax - 0.75)
-    blade = soft_step(medial, 0.006) * soft_step(y - top, 0.012) * soft_step(lower, 0.012)
-    rim = torch.exp(-(medial / 0.009).square()) * soft_step(y - top, 0.012) * soft_step(lower, 0.012)
+    under, over = soft_step(y - top, 0.012), soft_step(lower, 0.012)
+    blade = soft_step(medial, 0.006) * under * over
+    rim = decay((medial / 0.009).square()) * under * over
     head = soft_step(1 - ((ax - 0.96) / 0.11).square() - ((y + 0.54) / 0.11).square(), 0.18)
     shaft = soft_step(0.055 - (ax - 1.0 - 0.10 * (y + 0.5)).abs(), 0.012) * soft_step(y + 0.54, 0.03)
     return field + (0.055 * blade + 0.045 * rim) + 0.09 * torch.maximum(head, shaft)
@@ -231,23 +244,31 @@ def _soft_tissue(x: Tensor, y: Tensor, patient: Streams, body: Tensor, is_male: 
 
 
 def _findings(
-    x: Tensor, y: Tensor, lungs: Lungs, on_right: Tensor, patient: Streams, image: Streams, style: RowStyles
+    across: Tensor, down: Tensor, on_right: Tensor, patient: Streams, image: Streams, style: RowStyles
 ) -> tuple[Tensor, Tensor]:
     """Returns bullae (0 to 1) and opacities (attenuation), (B, N) each."""
-    across, down = lungs.relative(x, y, on_right)
     bx, by, size = patient.uniform(-0.2, 0.55), patient.uniform(-0.85, 0.2), patient.uniform(0.10, 0.28)
-    present = patient.chance(0.07 * style.bullae) & (on_right == patient.chance(0.5))
-    distance = ((across - bx).square() + ((down - by) * 1.6).square()).sqrt()
-    bulla = soft_step(size - distance, 0.03) * present
+    there, side = patient.chance(0.07 * style.bullae), patient.chance(0.5)
+    bulla, wall = torch.zeros_like(across), torch.zeros_like(across)
+    rows = there[:, 0].nonzero()[:, 0]
+    if len(rows):
+        u, v = across[rows] - bx[rows], (down[rows] - by[rows]) * 1.6
+        beyond = (u.square() + v.square()).sqrt() - size[rows]
+        here = 1 - (on_right[rows] - side[rows].float()).abs()
+        bulla[rows] = soft_step(-beyond, 0.03) * here
+        wall[rows] = decay((beyond / 0.025).square()) * here
 
-    opacity = torch.zeros_like(x)
+    opacity = torch.zeros_like(across)
     for source, probability in ((patient, 0.2), (image, 0.15), (image, 0.1)):
-        here = source.chance(probability * style.opacities) & (on_right == source.chance(0.5))
+        there, side = source.chance(probability * style.opacities), source.chance(0.5)
         ox, oy = source.uniform(-0.5, 0.6), source.uniform(-0.7, 0.5)
         wide, high = source.uniform(0.12, 0.5), source.uniform(0.08, 0.3)
-        blob = torch.exp(-((across - ox) / wide).square() - ((down - oy) / high).square())
-        opacity = opacity + here * source.uniform(0.04, 0.22) * blob
-    wall = torch.exp(-((distance - size) / 0.025).square()) * present
+        level = source.uniform(0.04, 0.22)
+        rows = there[:, 0].nonzero()[:, 0]
+        if len(rows):
+            u, v = (across[rows] - ox[rows]) / wide[rows], (down[rows] - oy[rows]) / high[rows]
+            here = 1 - (on_right[rows] - side[rows].float()).abs()
+            opacity[rows] += here * level[rows] * decay(u.square() + v.square())
     return bulla, opacity + 0.025 * wall
 
 
@@ -307,6 +328,10 @@ class Vessels:
         x, y, sigma, amplitude = [torch.cat(parts, 1) for parts in zip(*points, strict=True)]
         per_generation = [sum(lung[0].shape[1] for lung in both) for both in generations]
         return cls(x, y, sigma, amplitude, per_generation)
+
+    def rows(self, rows: slice) -> "Vessels":
+        points = (self.x[rows], self.y[rows], self.sigma[rows], self.amplitude[rows])
+        return Vessels(*points, self.per_generation)
 
     def paint(self, frame: Frame, side_px: int) -> Tensor:
         """Returns the attenuation (B, side * side)."""

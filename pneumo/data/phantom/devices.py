@@ -6,8 +6,19 @@ Shapes and units are those of frame.py. All of these are drawn at full resolutio
 import torch
 from torch import Tensor
 
-from pneumo.data.phantom.frame import MM, Frame, Streams, bezier, body_strokes, n_points, strokes
+from pneumo.data.phantom.frame import (
+    MM,
+    Frame,
+    Streams,
+    bezier,
+    body_strokes,
+    decay,
+    n_points,
+    soft_step,
+    strokes,
+)
 
+PAD_REACH = 18 * MM  # beyond which less than a millionth of a lead's pad is seen
 MARKER_STEPS = 24  # points of each of the marker's strokes, at 128 pixels
 
 
@@ -52,11 +63,17 @@ def wires(frame: Frame, image: Streams, side_px: int) -> Tensor:
         x, y = bezier(controls, n_points(2.2, side_px))
         sigma = (0.45 * MM) * torch.ones_like(start[:, :1])
         lead = body_strokes(frame, x, y, sigma, image.uniform(0.2, 0.6), side_px, 0.45 * MM)
-        px, py = frame.body(side_px)
-        distance = ((px - start[:, :1]).square() + (py - start[:, 1:]).square()).sqrt()
-        disc, hole = (torch.sigmoid((radius * MM - distance) / (0.6 * MM)) for radius in (6, 2))
-        pad = disc - 0.7 * hole
-        total = torch.maximum(total, torch.maximum(lead, 0.12 * pad))
+        total = torch.maximum(total, lead)
+        around = PAD_REACH * start.new_tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+        corners = start[:, None] + around
+        counts = torch.ones_like(corners[..., 0], dtype=torch.bool)
+        for row, box in enumerate(frame.boxes(corners[..., 0], corners[..., 1], counts, side_px)):
+            one = slice(row, row + 1)
+            px, py = frame.rows(one).body(side_px, *box)
+            distance = ((px - start[one, :1]).square() + (py - start[one, 1:]).square()).sqrt()
+            disc, hole = (soft_step(radius * MM - distance, 0.6 * MM) for radius in (6, 2))
+            part = total[row].view(side_px, side_px)[box]
+            torch.maximum(part, (0.12 * (disc - 0.7 * hole)).reshape(part.shape), out=part)
     return total
 
 
@@ -87,9 +104,9 @@ def skin_fold(frame: Frame, image: Streams, side_px: int) -> Tensor:
     inwards = position - sign * x
     soft = (0.003**2 + (0.35 * frame.pixel_size(side_px)).square()).sqrt()
     top, bottom = image.uniform(-0.8, -0.3), image.uniform(0.0, 0.5)
-    span = torch.sigmoid((y - top) / 0.05) * torch.sigmoid((bottom - y) / 0.05)
-    fade = torch.exp(-inwards.clamp(min=0) / image.uniform(0.06, 0.2))
-    return image.uniform(0.03, 0.085) * torch.sigmoid(inwards / soft) * fade * span
+    span = soft_step(y - top, 0.05) * soft_step(bottom - y, 0.05)
+    fade = decay(inwards.clamp(min=0) / image.uniform(0.06, 0.2))
+    return image.uniform(0.03, 0.085) * soft_step(inwards, soft) * fade * span
 
 
 def side_marker(frame: Frame, image: Streams, side_px: int) -> Tensor:

@@ -15,7 +15,7 @@ from pneumo.data.phantom.style import RowStyles
 def expose(
     field: Tensor, image: Streams, frame: Frame, style: RowStyles, is_ap: Tensor, side_px: int
 ) -> Tensor:
-    """Returns attenuation (B, N) as the detector and the window show it: uint8 (B, side, side)."""
+    """Returns attenuation (B, N) as the detector and the window show it: uint8 (B, N)."""
     field = _blurred(field, style.blur_mm * MM / frame.pixel_size(side_px), side_px)
     # Grain per pixel falls with the pixels' size, though not as fast as for a detector without scatter.
     grain = image.uniform(0.010, 0.028) * (1 + 0.4 * is_ap) * (side_px / 512) ** 0.5 * style.noise
@@ -27,7 +27,7 @@ def expose(
     shown = torch.tanh(bend * shown) / torch.tanh(bend)
     shown = shown.clamp(0, 1).pow(gamma)
     shown = shown * devices.collimation(image, style.margin, side_px)
-    return (shown * 250 + 2).round().clamp(0, 255).to(torch.uint8).reshape(-1, side_px, side_px)
+    return (shown * 250 + 2).round().clamp(0, 255).to(torch.uint8)
 
 
 def _blurred(field: Tensor, sigma_px: Tensor, side_px: int) -> Tensor:

@@ -6,7 +6,9 @@ field, 200 mm; x points to the right of the image, y down, and the spine is at x
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ from torch import Tensor
 
 MM = 1 / 200  # body units
 POOL = 4096  # random numbers of one stream
+LARGEST_EXPONENT = 80.0  # exp is ten times as slow where it underflows
 
 
 class Streams:
-    """One random stream per key. Row i of all results depends only on key i and the order of calls."""
+    """One random stream per key. Row i of all results depends only on key i and the order of calls, in which
+    the shapes must be the same for all rows."""
 
     def __init__(self, keys: Sequence[str], device: torch.device) -> None:
         self._generators = [np.random.default_rng(_seed_of(key)) for key in keys]
@@ -26,24 +30,43 @@ class Streams:
         # Strictly between 0 and 1, so that a normal is finite.
         self._pool = torch.from_numpy(pool).mul_(0.9998).add_(0.0001).to(device)
         self._used = 0
+        self._rows = slice(None)
+        self._normal: dict[int, Tensor] = {}  # those drawn, by their place in the pool, of all rows
 
-    def _take(self, *shape: int) -> Tensor:
-        start, self._used = self._used, self._used + int(np.prod(shape))
+    def rows(self, rows: slice) -> "Streams":
+        """Returns the streams of some rows, which go on from where these are."""
+        part = copy(self)
+        part._generators, part._rows = self._generators[rows], rows
+        return part
+
+    def go_on_after(self, part: "Streams") -> None:
+        """Goes on from where the streams of some rows are."""
+        self._used = part._used
+
+    def _take(self, shape: tuple[int, ...]) -> slice:
+        start, self._used = self._used, self._used + (prod(shape) if shape else 1)
         assert self._used <= POOL, "a stream's pool is too small"
-        return self._pool[:, start : self._used].reshape(-1, *shape)
+        return slice(start, self._used)
+
+    def _shaped(self, numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return numbers.reshape(-1, *shape) if len(shape) > 1 else numbers
 
     def uniform(self, low: float | Tensor, high: float | Tensor, *shape: int) -> Tensor:
         """Returns (B, *shape) numbers from low to high; (B, 1) without a shape, to broadcast with (B, N)."""
-        return low + (high - low) * self._take(*(shape or (1,)))
+        return low + (high - low) * self._shaped(self._pool[self._rows, self._take(shape)], shape)
 
     def normal(self, mean: float | Tensor, spread: float, *shape: int) -> Tensor:
         """Returns (B, *shape) normal numbers, clipped at 2.5 spreads so that the anatomy stays plausible."""
-        standard: Tensor = torch.special.ndtri(self._take(*(shape or (1,))))
-        return mean + spread * standard.clamp(-2.5, 2.5)
+        place = self._take(shape)
+        standard = self._normal.get(place.start)
+        if standard is None:
+            standard = torch.special.ndtri(self._pool[:, place]).clamp_(-2.5, 2.5)
+            self._normal[place.start] = standard
+        return mean + spread * self._shaped(standard[self._rows], shape)
 
     def chance(self, probability: float | Tensor, *shape: int) -> Tensor:
         """Returns (B, *shape) booleans that are true with this probability; (B, 1) without a shape."""
-        return self._take(*(shape or (1,))) < probability
+        return self._shaped(self._pool[self._rows, self._take(shape)], shape) < probability
 
     def pixel_noise(self, side_px: int) -> Tensor:
         """Returns (B, side, side) standard normal numbers, on the CPU."""
@@ -67,17 +90,20 @@ class Frame:
 
     SMALLEST_ZOOM = 0.78
 
-    def rows(self, rows: Tensor) -> "Frame":
+    def rows(self, rows: Tensor | slice) -> "Frame":
         return Frame(self.zoom[rows], self.tilt_radians[rows], self.shift_x[rows], self.shift_y[rows])
 
     def pixel_size(self, side_px: int) -> Tensor:
         """Returns the side of a pixel (B, 1) in body units."""
         return 2 * self.zoom / side_px
 
-    def body(self, side_px: int) -> tuple[Tensor, Tensor]:
-        """Returns body x and y of every pixel centre, (B, N) each with N = side * side."""
+    def body(
+        self, side_px: int, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Returns body x and y of every pixel centre, (B, N) each with N = side * side, or of the pixels in
+        some rows and columns."""
         axis = (torch.arange(side_px, device=self.zoom.device, dtype=torch.float32) + 0.5) * (2 / side_px) - 1
-        v, u = (grid.reshape(1, -1) for grid in torch.meshgrid(axis, axis, indexing="ij"))
+        v, u = (grid.reshape(1, -1) for grid in torch.meshgrid(axis[rows], axis[columns], indexing="ij"))
         cos, sin = self.zoom * self.tilt_radians.cos(), self.zoom * self.tilt_radians.sin()
         return cos * u - sin * v + self.shift_x, sin * u + cos * v + self.shift_y
 
@@ -87,6 +113,17 @@ class Frame:
         x, y = x - self.shift_x, y - self.shift_y
         u, v = cos * x + sin * y, cos * y - sin * x
         return (u + 1) * (side_px / 2) - 0.5, (v + 1) * (side_px / 2) - 0.5
+
+    def boxes(self, x: Tensor, y: Tensor, counts: Tensor, side_px: int) -> list[tuple[slice, slice]]:
+        """Returns the rows and the columns, for each image, that contain those body points (B, P) that count
+        (bool). They may be empty."""
+        boxes = []
+        for at in reversed(self.pixels(x, y, side_px)):
+            low = torch.where(counts, at, torch.inf).amin(1).floor() - 1
+            high = torch.where(counts, at, -torch.inf).amax(1).ceil() + 2
+            bounds = torch.stack([low, high], 1).clamp(0, side_px).int().tolist()
+            boxes.append([slice(*both) for both in bounds])
+        return list(zip(*boxes, strict=True))
 
 
 def n_points(length: float, side_px: int) -> int:
@@ -105,21 +142,23 @@ def strokes(
     sharp = (sigma_px.square() + 0.16).sqrt()
     amplitude = amplitude * sigma_px / sharp
     reach = int(np.ceil(2 * np.hypot(widest_px, 0.4)))
+    # What is outside the image is drawn on its border, which is cut off.
+    border = 2 * reach + 1
+    outside = -reach - 1, side_px + reach
+    column, row = column.clamp(*outside), row.clamp(*outside)
     near_column, near_row = column.round(), row.round()
     near = torch.arange(-reach, reach + 1, device=column.device, dtype=torch.float32)
     across = torch.exp(-0.5 * ((near_column - column)[..., None] + near).div(sharp[..., None]).square())
     down = torch.exp(-0.5 * ((near_row - row)[..., None] + near).div(sharp[..., None]).square())
     value = amplitude[..., None, None] * down[..., :, None] * across[..., None, :]
 
-    at_column = (near_column[..., None] + near).long()
-    at_row = (near_row[..., None] + near).long()
-    on_column = (at_column >= 0) & (at_column < side_px)
-    on_row = (at_row >= 0) & (at_row < side_px)
-    inside = on_row[..., :, None] & on_column[..., None, :]
-    index = at_row[..., :, None] * side_px + at_column[..., None, :]
-    canvas = value.new_zeros(len(column), side_px * side_px)
-    index, value = torch.where(inside, index, 0), torch.where(inside, value, 0.0)
-    return canvas.scatter_reduce_(1, index.flatten(1), value.flatten(1), "amax")
+    wide = side_px + 2 * border
+    at = (near_row.long() + border) * wide + near_column.long() + border
+    index = at[..., None] + (near.long()[:, None] * wide + near.long()).flatten()
+    canvas = value.new_zeros(len(column), wide * wide)
+    canvas.scatter_reduce_(1, index.flatten(1), value.flatten(1), "amax")
+    inside = slice(border, border + side_px)
+    return canvas.reshape(-1, wide, wide)[:, inside, inside].flatten(1)
 
 
 def body_strokes(
@@ -142,10 +181,21 @@ def bezier(controls: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def pick(per_lung: Tensor, on_right: Tensor) -> Tensor:
-    """Returns a parameter (B, 2) of the lungs, left and right in the image, at points (B, N)."""
-    return torch.where(on_right, per_lung[:, 1:2], per_lung[:, 0:1])
+    """Returns a parameter (B, 2) of the lungs, left and right in the image, at points (B, N), where
+    `on_right` is 0 or 1; that of one lung, (B, 1), as it is."""
+    if per_lung.shape[1] == 1:
+        return per_lung
+    # Exact, and faster than `torch.where`: one of the summands is zero.
+    at_points: Tensor = torch.addcmul(per_lung[:, 0:1] * (1 - on_right), on_right, per_lung[:, 1:2])
+    return at_points
 
 
 def soft_step(x: Tensor, softness: Any) -> Tensor:
     """Returns a step from 0 to 1 at x = 0, about four times `softness` wide."""
-    return torch.sigmoid(x / softness)
+    exponent: Tensor = x / softness
+    return exponent.clamp_(min=-LARGEST_EXPONENT).sigmoid_()
+
+
+def decay(x: Tensor) -> Tensor:
+    """Returns exp(-x) of numbers of at least 0."""
+    return x.neg().clamp_(min=-LARGEST_EXPONENT).exp_()

@@ -120,9 +120,11 @@ class RowStyles:
     @classmethod
     def of(cls, names: Sequence[str], device: torch.device) -> "RowStyles":
         """Returns the styles with these names."""
-        return cls(torch.tensor([astuple(STYLES[name]) for name in names], device=device))
+        known = list(dict.fromkeys(names))
+        values = torch.tensor([astuple(STYLES[name]) for name in known], device=device)
+        return cls(values[[known.index(name) for name in names]])
 
-    def rows(self, rows: Tensor) -> "RowStyles":
+    def rows(self, rows: Tensor | slice) -> "RowStyles":
         return RowStyles(self._values[rows])
 
     def __getattr__(self, field: str) -> Tensor:
