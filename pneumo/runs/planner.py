@@ -1,6 +1,6 @@
 """Settings that follow from the data: `experiment=auto`. docs/plan.md has the evidence for each rule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.display.console import Terminal
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment, Parameter
+from pneumo.training.device import Accelerator
 
 PLAN = "plan"  # the top-level key that asks for a plan
 SIDES_PX = (96, 128, 192)  # of the images; larger ones take too long on a CPU
@@ -17,62 +18,79 @@ SMALLEST_LESION_PX = 20  # pixels that nine of ten lesions should cover at least
 LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 12, 72
 POSITIVE_SHARE = 0.8
 MASKS_READ = 500  # lesions whose areas are measured
+FEW_IMAGES = 600  # below which the training images are distorted, as with augment=safe
+DISTORTED: dict[str, Parameter] = {
+    "augment.rotation_degrees": 10,
+    "augment.shift": 0.05,
+    "augment.scale": 0.1,
+    "augment.brightness": 0.2,
+    "augment.contrast": 0.2,
+    "augment.gamma": 0.2,
+}
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the rules depend on: all of the training split alone, apart from the batch."""
+    """What the rules depend on: the training split, the batch and the device."""
 
     n_images: int
     prevalence: float
     small_lesion: float | None  # share of the image; nine of ten lesions are larger; None: no masks
     effective_batch: int
+    on_cpu: bool
 
     @classmethod
     def of(cls, dataset: Dataset, experiment: Experiment) -> "Fingerprint":
-        """The fingerprint of a data set, and of the batch of an experiment."""
+        """The fingerprint of an experiment and its data set."""
         train, store = dataset.split.train, dataset.store
         lesions = store.mask_of[train]
         read = store.lesions[lesions[lesions >= 0][:MASKS_READ]]
         small = float(np.quantile(read.mean(axis=(1, 2)) / 255, 0.1)) if len(read) else None
         prevalence = float(dataset.labels[train].mean())
-        return cls(len(train), prevalence, small, experiment.fit.effective_batch)
+        device = Accelerator.chosen(experiment.fit.device, experiment.fit.precision).device
+        return cls(len(train), prevalence, small, experiment.fit.effective_batch, device.type == "cpu")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A setting by its dotted name, its value, and the reason in words."""
+    """Values of settings by their dotted names, and the reason in words."""
 
-    setting: str
-    value: Parameter
+    settings: Mapping[str, Parameter]
     reason: str
+
+    def without(self, given: set[str]) -> "Decision":
+        """The decision on the settings that are not given, by their name or by a choice of augmentation."""
+        taken = {name for name in self.settings if name in given or name.split(".")[0] in given - {"data"}}
+        return replace(self, settings={k: v for k, v in self.settings.items() if k not in taken})
+
+    def __str__(self) -> str:
+        return f"{' '.join(f'{name}={value}' for name, value in self.settings.items())}: {self.reason}"
 
 
 def decisions(data: Fingerprint) -> Iterator[Decision]:
     """The decision of each rule that applies to these data."""
-    if data.small_lesion is not None:
+    if data.small_lesion is not None and data.on_cpu:
         covered = {side: data.small_lesion * side**2 for side in SIDES_PX}
         side = next((side for side in SIDES_PX if covered[side] >= SMALLEST_LESION_PX), SIDES_PX[-1])
         yield Decision(
-            "data.image_side_px",
-            side,
+            {"data.image_side_px": side},
             f"nine of ten lesions then cover {covered[side]:.0f} pixels or more "
             f"({data.small_lesion:.2%} of the image)",
         )
     steps = -(-data.n_images // data.effective_batch)
     epochs = min(max(-(-LEAST_STEPS // steps), FEWEST_EPOCHS), MOST_EPOCHS)
     yield Decision(
-        "fit.epochs",
-        epochs,
+        {"fit.epochs": epochs},
         f"{data.n_images:,} training images are {steps} optimizer steps an epoch, {epochs * steps:,} in all",
     )
+    if data.n_images < FEW_IMAGES:
+        yield Decision(DISTORTED, "so few images would be learned by heart as they are")
     if data.prevalence < POSITIVE_SHARE:
         yield Decision(
-            "fit.positive_share",
-            POSITIVE_SHARE,
+            {"fit.positive_share": POSITIVE_SHARE},
             f"{data.prevalence:.0%} of the training images are positive; the first epochs see more of them",
         )
-    yield Decision("tta", "hflip", "the mean over an image and its mirror image is more certain")
+    yield Decision({"tta": "hflip"}, "the mean over an image and its mirror image is more certain")
 
 
 def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) -> Experiment:
@@ -86,13 +104,13 @@ def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) 
     with terminal.progress("data") as advance:
         dataset = load_dataset(experiment.data, advance)
     given = {config.override_key(override) for override in overrides}
-    made = [one for one in decisions(Fingerprint.of(dataset, experiment)) if one.setting not in given]
-    lines = [f"{decision.setting}={decision.value}: {decision.reason}" for decision in made]
-    for number, line in enumerate(lines):
-        terminal.say("" if number else PLAN, line)
+    proposed = [one.without(given) for one in decisions(Fingerprint.of(dataset, experiment))]
+    made = [decision for decision in proposed if decision.settings]
+    for number, decision in enumerate(made):
+        terminal.say("" if number else PLAN, str(decision))
     recipe = OmegaConf.create({"defaults": ["auto"], PLAN: False})
-    for decision in made:
-        OmegaConf.update(composed, decision.setting, decision.value)
-        OmegaConf.update(recipe, decision.setting, decision.value)
-    header = "".join(f"# {line}\n" for line in ("@package _global_", *lines))
+    for name, value in [setting for decision in made for setting in decision.settings.items()]:
+        OmegaConf.update(composed, name, value)
+        OmegaConf.update(recipe, name, value)
+    header = "".join(f"# {line}\n" for line in ("@package _global_", *made))
     return replace(config.load(composed), plan=header + OmegaConf.to_yaml(recipe))
