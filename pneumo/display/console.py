@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 SECONDS_BETWEEN_PLAIN_LINES = 15
 WIDTH_OF_A_FILE = 200
@@ -68,6 +70,28 @@ class Terminal:
                 yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
         else:
             yield self._plain_progress(topic)
+
+    @contextmanager
+    def live_table(
+        self, columns: Sequence[str], rows: Callable[[], tuple[Sequence[Sequence[str]], str]]
+    ) -> Iterator[None]:
+        """Where there is a person, a table below what is printed meanwhile. `rows` is asked every second, in
+        another thread, for the rows and a last line. It leaves no trace."""
+        if not self._console.is_terminal or self._quiet:
+            yield
+            return
+
+        def table() -> Group:
+            found, last_line = rows()
+            shown = Table(box=None, padding=(0, 2, 0, 1), header_style="dim")
+            for column in columns:
+                shown.add_column(column, no_wrap=True, overflow="ellipsis")
+            for row in found:
+                shown.add_row(*row)
+            return Group(Text(), shown, Text(f" {last_line}", style="dim"))
+
+        with Live(get_renderable=table, console=self._console, refresh_per_second=1, transient=True):
+            yield
 
     def _plain_progress(self, topic: str) -> Advance:
         last = time.monotonic()

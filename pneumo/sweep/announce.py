@@ -1,4 +1,4 @@
-"""What the terminal prints before a study's first trial: its plan and state, or with dry_run some samples."""
+"""What the terminal prints of a study that begins or is interrupted: its plan and state, or some samples."""
 
 from pathlib import Path
 
@@ -35,6 +35,13 @@ def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Termi
     else:
         more = "" if is_design else "; a larger n_trials for more"
         terminal.say("trials", f"{done}. Nothing to do{more}.")
+
+
+def print_interrupted(study: optuna.Study, plan: StudyPlan, left: int, terminal: Terminal) -> None:
+    """What is kept of a study that was interrupted, and how it goes on."""
+    terminal.say("stopped", f"{plan.n_trials - left} of {plan.n_trials} trials are done and stored")
+    go_on = "the same command continues, each stopped trial from its last epoch"
+    terminal.say("next", f"{go_on} · pneumo study {study.study_name}")
 
 
 def print_samples(plan: StudyPlan, terminal: Terminal) -> None:
