@@ -17,12 +17,14 @@ Advance = Callable[[int, int], None]
 
 
 class Terminal:
-    def __init__(self, quiet: bool = False) -> None:
-        """quiet: nothing stays on the screen; progress passes over it where there is a person."""
+    def __init__(self, quiet: bool = False, progress_bars: bool = True) -> None:
+        """quiet: nothing stays on the screen; progress passes over it where there is a person, unless
+        `progress_bars` is false."""
         self._console = Console(highlight=False, markup=False, emoji=False)  # text is data
         if not self._console.is_terminal:
             self._console.width = WIDTH_OF_A_FILE
         self._quiet = quiet
+        self._progress_bars = progress_bars
 
     def say(self, topic: str, text: str) -> None:
         """A line under a topic: `split     1,960 / 420 / 420`."""
@@ -56,7 +58,7 @@ class Terminal:
     @contextmanager
     def progress(self, topic: str) -> Iterator[Advance]:
         """A function (done, total) that shows how far something is, and leaves no trace of it."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and self._progress_bars:
             bar = Progress(
                 TextColumn("{task.description:<9}"),
                 BarColumn(40),

@@ -14,8 +14,8 @@ from pneumo.sweep.plan import StudyPlan
 N_SAMPLES = 5
 
 
-def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Terminal) -> None:
-    """`left`: the number of trials still to be done."""
+def print_study(study: optuna.Study, plan: StudyPlan, left: int, n_workers: int, terminal: Terminal) -> None:
+    """`left`: the number of trials still to be done; `n_workers`: of this command."""
     settings, search = plan.settings, plan.search
     if is_design := isinstance(search, AblationDesign):
         text = f"{len(search.arms)} arms, {search.seeds} seeds each · designed"
@@ -31,7 +31,8 @@ def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Termi
     n_trials = study.user_attrs[attributes.N_TRIALS]
     done = f"{n_trials - left} of {n_trials} done"
     if left > 0:
-        terminal.say("trials", f"{done}\n")
+        together = f" · {n_workers} workers" if n_workers > 1 else ""
+        terminal.say("trials", f"{done}{together}\n")
     else:
         more = "" if is_design else "; a larger n_trials for more"
         terminal.say("trials", f"{done}. Nothing to do{more}.")
