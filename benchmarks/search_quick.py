@@ -3,7 +3,7 @@
 Both searches run to their end, one after the other, with the same images and workers=auto. The best setting
 of each is then trained again by train.py, in full, with three seeds that neither search has used. What is
 asked for: the mean validation AUROC of quick's setting is at least 98% of that of report's, in at most a
-quarter of the seconds of the whole command. The mean of three seeds has a standard error of about .006 itself.
+quarter of the seconds of the whole command. The mean of three seeds has a standard error of about .006.
 """
 
 import argparse
