@@ -54,7 +54,7 @@ def main() -> None:
         os.environ.clear()
         os.environ.update(kept)
         with initialize_config_dir(str(ROOT / "conf")):
-            load_dataset(config.load(compose("train", images)).data, lambda done, total: None)
+            load_dataset(config.load(compose("sweep", images)).data, lambda done, total: None)
         seconds, aurocs, settings = {}, {}, {}
         for search, given in (("quick", []), ("report", [f"n_trials={options.trials}"])):
             words = [f"search={search}", f"hydra.sweeper.sampler.seed={options.seed}", *given]

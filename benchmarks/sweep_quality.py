@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,7 @@ from pneumo.sweep.storage import StudyStorage, open_study
 AT_MOST = 0.5
 STUDY = "outputs/studies/report"
 POLL_SECONDS = 0.5
+REPEAT_SECONDS = 20
 COLUMNS = ("seed", "stock", "best", "seconds", "after", "ours", "in trial", "seconds", "ratio")
 
 
@@ -95,9 +97,11 @@ def ours(folder: Path, n_trials: int, goal: float, overrides: Sequence[str]) -> 
         time.sleep(POLL_SECONDS)
         storage = storage or study_in(folder)
         complete = storage.trials(TrialState.COMPLETE) if storage else []
-        if seconds is None and any(trial.values[0] >= goal for trial in complete):
-            process.send_signal(signal.SIGINT)
-            seconds = time.time() - began
+        if any(trial.values[0] >= goal for trial in complete):
+            seconds = seconds or time.time() - began
+            process.send_signal(signal.SIGINT)  # again if it has not ended: Python may drop an interrupt
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(REPEAT_SECONDS)
     if process.returncode not in (0, 130):
         sys.exit((folder / "printed.txt").read_text()[-4000:])
     ended = time.time() - began
@@ -162,7 +166,7 @@ def main() -> None:
         os.environ.clear()
         os.environ.update(kept)
         with initialize_config_dir(str(ROOT / "conf")):
-            data = config.load(compose("train", every)).data
+            data = config.load(compose("sweep", every)).data
         load_dataset(data, lambda done, total: None)
         for seed in options.seeds:
             given = [*every, f"hydra.sweeper.sampler.seed={seed}"]

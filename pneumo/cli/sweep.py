@@ -21,7 +21,7 @@ def main() -> None:
         sys.exit("A sweep is not for torchrun: workers=N starts N processes, each with trials of its own")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, to be gone on with
     if workers.NUMBER in os.environ:
-        workers.obey_the_first_interrupt()
+        workers.interrupt_once()
     try:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:

@@ -1,11 +1,13 @@
 """workers=N: N processes of the same sweep command on this machine, each with trials of its own."""
 
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from signal import SIG_IGN, SIGINT, SIGTERM, signal
+from signal import SIGINT, SIGTERM, signal
 from threading import Event, Thread
 from typing import IO, Any
 
@@ -17,6 +19,7 @@ NUMBER = "PNEUMO_WORKER"  # set in the environment of each worker beside the fir
 THREADS = "OMP_NUM_THREADS"
 AUTO = "auto"
 MOST = 8  # trials that run at the same time do not learn from each other
+REPEAT_SECONDS = 30  # between interrupts of a worker that has not ended
 GIB = 2**30
 MEMORY_OF_TINY, MEMORY_OF_OTHERS = 1 * GIB, 4 * GIB  # of one process without a GPU
 
@@ -76,13 +79,24 @@ def beside(n_workers: int, say: Callable[[str], None]) -> Iterator[None]:
     finally:
         try:
             for process in processes:
-                process.wait()
+                wait_for(process, stopping)
         except KeyboardInterrupt:
             for process in processes:
                 process.kill()
             raise
         for reader in readers:
             reader.join()
+
+
+def wait_for(process: "subprocess.Popen[str]", stopping: Event) -> None:
+    """Returns when a worker has ended; one that is to stop is told so again while it has not."""
+    while True:
+        try:
+            process.wait(REPEAT_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            if stopping.is_set():
+                process.terminate()
 
 
 def pass_on(lines: IO[str], said: set[str], stopping: Event, say: Callable[[str], None]) -> None:
@@ -110,14 +124,18 @@ def gpu_name(index: int) -> str:
     return allowed[index] if allowed else str(index)
 
 
-def obey_the_first_interrupt() -> None:
+def interrupt_once() -> None:
     """A worker gets Ctrl-C from the terminal and SIGTERM from the first process: the one that comes first
-    raises KeyboardInterrupt, the other must not disturb the storing of its trial."""
+    raises KeyboardInterrupt, the other must not disturb the storing of its trial. One that comes much later
+    raises it again, since Python drops what is raised while an object is being deleted."""
+
+    last = -math.inf
 
     def interrupt(number: int, frame: object) -> None:
-        for each in (SIGINT, SIGTERM):
-            signal(each, SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > REPEAT_SECONDS / 2:
+            raise KeyboardInterrupt
 
     for each in (SIGINT, SIGTERM):
         signal(each, interrupt)

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import namedtuple
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -87,6 +88,18 @@ def test_what_several_workers_print_alike_is_said_once_and_nothing_once_they_are
     stopping.set()
     pass_on(["Traceback\n"], said, stopping, heard.append)
     assert heard == ["away", " #3  .9", " #4  .8"]
+
+
+def test_a_worker_obeys_the_first_of_two_interrupts_and_one_that_comes_much_later(monkeypatch):
+    handlers, clock = {}, iter([100.0, 100.2, 130.2])
+    monkeypatch.setattr(workers, "signal", handlers.__setitem__)
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    workers.interrupt_once()
+    with pytest.raises(KeyboardInterrupt):
+        handlers[signal.SIGINT](signal.SIGINT, None)
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    with pytest.raises(KeyboardInterrupt):
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
 
 
 def both_train(storage, sweep):
