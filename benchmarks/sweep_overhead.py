@@ -122,7 +122,13 @@ def run() -> None:
         kept = surroundings()
         os.environ.clear()
         os.environ.update(kept)
-        sys.argv = ["sweep.py", "-m", *SMALL, f"n_trials={options.trials + 1}"]  # one that does not count
+        sys.argv = [
+            "sweep.py",
+            "-m",
+            "workers=1",
+            *SMALL,
+            f"n_trials={options.trials + 1}",
+        ]  # one that does not count
         said = StringIO()
         try:
             with redirect_stdout(said):

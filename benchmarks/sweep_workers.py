@@ -34,17 +34,15 @@ def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna
     """Carried out, in a folder of its own."""
     name = f"workers_{workers}"
     server.create(name)
-    settings = [f"workers={workers}", f"n_trials={n_trials}", f"study={name}", "pruner=none", *SMALL]
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "benchmarks" / "stubbed.py"), "-m", *settings],
-            cwd=folder,
-            env=surroundings(PNEUMO_STORAGE=server.url(name), **{SECONDS: str(seconds)}),
-            capture_output=True,
-            text=True,
-        )
-    if done.returncode:
-        sys.exit(done.stdout[-2000:] + done.stderr[-4000:])
+    settings = ["workers=1", f"n_trials={n_trials}", f"study={name}", "pruner=none", *SMALL]
+    command = [sys.executable, str(ROOT / "benchmarks" / "stubbed.py"), "-m", *settings]
+    environment = surroundings(PNEUMO_STORAGE=server.url(name), **{SECONDS: str(seconds)})
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with tempfile.TemporaryDirectory() as folder:  # workers=N would start pneumo's own command N - 1 times
+        processes = [subprocess.Popen(command, cwd=folder, env=environment, **pipe) for _ in range(workers)]
+        printed = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit("".join(printed)[-4000:])
     return open_study(server.url(name), name, directions=None).study
 
 

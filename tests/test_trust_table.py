@@ -27,7 +27,14 @@ from pneumo.report2024.collect import collect_runs
 from pneumo.runs import config, query
 from pneumo.runs.run import run
 
-SWEEP = [sys.executable, str(ROOT / "sweep.py"), "-m", "study=s", "optimizer.lr=choice(0.001,0.003)"]
+SWEEP = [
+    sys.executable,
+    str(ROOT / "sweep.py"),
+    "-m",
+    "study=s",
+    "workers=1",
+    "optimizer.lr=choice(0.001,0.003)",
+]
 DATABASES = ("mlflow.db", "study.db")
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from pneumo.display.address import refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs import config, search_path
+from pneumo.sweep import workers
 
 
 def main() -> None:
@@ -19,6 +20,8 @@ def main() -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         sys.exit("A sweep is not for torchrun: workers=N starts N processes, each with trials of its own")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, to be gone on with
+    if workers.NUMBER in os.environ:
+        workers.interrupt_once()
     try:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:

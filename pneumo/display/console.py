@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 SECONDS_BETWEEN_PLAIN_LINES = 15
 WIDTH_OF_A_FILE = 200
@@ -15,12 +17,14 @@ Advance = Callable[[int, int], None]
 
 
 class Terminal:
-    def __init__(self, quiet: bool = False) -> None:
-        """quiet: nothing stays on the screen; progress passes over it where there is a person."""
+    def __init__(self, quiet: bool = False, progress_bars: bool = True) -> None:
+        """quiet: nothing stays on the screen; progress passes over it where there is a person, unless
+        `progress_bars` is false."""
         self._console = Console(highlight=False, markup=False, emoji=False)  # text is data
         if not self._console.is_terminal:
             self._console.width = WIDTH_OF_A_FILE
         self._quiet = quiet
+        self._progress_bars = progress_bars
 
     def say(self, topic: str, text: str) -> None:
         """A line under a topic: `split     1,960 / 420 / 420`."""
@@ -54,7 +58,7 @@ class Terminal:
     @contextmanager
     def progress(self, topic: str) -> Iterator[Advance]:
         """A function (done, total) that shows how far something is, and leaves no trace of it."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and self._progress_bars:
             bar = Progress(
                 TextColumn("{task.description:<9}"),
                 BarColumn(40),
@@ -68,6 +72,28 @@ class Terminal:
                 yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
         else:
             yield self._plain_progress(topic)
+
+    @contextmanager
+    def live_table(
+        self, columns: Sequence[str], rows: Callable[[], tuple[Sequence[Sequence[str]], str]]
+    ) -> Iterator[None]:
+        """Where there is a person, a table below what is printed meanwhile. `rows` is asked every second, in
+        another thread, for the rows and a last line. It leaves no trace."""
+        if not self._console.is_terminal or self._quiet:
+            yield
+            return
+
+        def table() -> Group:
+            found, last_line = rows()
+            shown = Table(box=None, padding=(0, 2, 0, 1), header_style="dim")
+            for column in columns:
+                shown.add_column(column, no_wrap=True, overflow="ellipsis")
+            for row in found:
+                shown.add_row(*row)
+            return Group(Text(), shown, Text(f" {last_line}", style="dim"))
+
+        with Live(get_renderable=table, console=self._console, refresh_per_second=1, transient=True):
+            yield
 
     def _plain_progress(self, topic: str) -> Advance:
         last = time.monotonic()

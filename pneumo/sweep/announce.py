@@ -1,4 +1,4 @@
-"""What the terminal prints before a study's first trial: its plan and state, or with dry_run some samples."""
+"""What the terminal prints of a study that begins or is interrupted: its plan and state, or some samples."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from pneumo.sweep.plan import StudyPlan
 N_SAMPLES = 5
 
 
-def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Terminal) -> None:
-    """`left`: the number of trials still to be done."""
+def print_study(study: optuna.Study, plan: StudyPlan, left: int, n_workers: int, terminal: Terminal) -> None:
+    """`left`: the number of trials still to be done; `n_workers`: of this command."""
     settings, search = plan.settings, plan.search
     if is_design := isinstance(search, AblationDesign):
         text = f"{len(search.arms)} arms, {search.seeds} seeds each · designed"
@@ -31,10 +31,18 @@ def print_study(study: optuna.Study, plan: StudyPlan, left: int, terminal: Termi
     n_trials = study.user_attrs[attributes.N_TRIALS]
     done = f"{n_trials - left} of {n_trials} done"
     if left > 0:
-        terminal.say("trials", f"{done}\n")
+        together = f" · {n_workers} workers" if n_workers > 1 else ""
+        terminal.say("trials", f"{done}{together}\n")
     else:
         more = "" if is_design else "; a larger n_trials for more"
         terminal.say("trials", f"{done}. Nothing to do{more}.")
+
+
+def print_interrupted(study: optuna.Study, plan: StudyPlan, left: int, terminal: Terminal) -> None:
+    """What is kept of a study that was interrupted, and how it goes on."""
+    terminal.say("stopped", f"{plan.n_trials - left} of {plan.n_trials} trials are done and stored")
+    go_on = "the same command continues, each stopped trial from its last epoch"
+    terminal.say("next", f"{go_on} · pneumo study {study.study_name}")
 
 
 def print_samples(plan: StudyPlan, terminal: Terminal) -> None:

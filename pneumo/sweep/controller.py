@@ -21,6 +21,7 @@ from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.launch import POLL_SECONDS, Job, TrialLauncher
 from pneumo.sweep.plan import StudyPlan
+from pneumo.sweep.progress import StudyProgress
 from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import close_storages, load_settings
 from pneumo.sweep.storage import COUNTED, StudyStorage
@@ -60,6 +61,7 @@ class StudyRun:
         self.settings = load_settings(composed)
         self.plan = StudyPlan(context, composed, self.settings, arguments)
         self.is_worker = workers.NUMBER in os.environ
+        self.is_local = composed.hydra.runtime.choices["hydra/launcher"] == "basic"
         self.started = time.monotonic()
         self._data_checked = False
 
@@ -72,16 +74,25 @@ class StudyRun:
             announce.print_samples(self.plan, self.terminal)
             return 0
         self.open_study()
-        if self.trials_left() > 0 and has_known_data(self.storage):
+        if self.trials_left() > 0 and (self.is_local or has_known_data(self.storage)):
             self.check_data()
         self.open_parent_run()
+        n_workers = self.n_workers()
         if not self.is_worker:
-            announce.print_study(self.storage.study, self.plan, self.trials_left(), self.terminal)
+            announce.print_study(self.storage.study, self.plan, self.trials_left(), n_workers, self.terminal)
         for number in tell_saved_results(self.storage, self.folder):
             self.terminal.say("stored", f"the saved result of #{number}")
-        if self.settings.workers > 1 and self.trials_left():
-            workers.run(self.settings.workers)
-        stopped = self.train_trials()
+        progress = StudyProgress(self.storage, self.plan.n_trials, self.settings.objective[0])
+        try:
+            with (
+                workers.beside(n_workers, self.terminal.line),
+                self.terminal.live_table(progress.columns, progress.rows),
+            ):
+                stopped = self.train_trials()
+        except KeyboardInterrupt:
+            if not self.is_worker:
+                announce.print_interrupted(self.storage.study, self.plan, self.trials_left(), self.terminal)
+            raise
         return 0 if self.is_worker else self.finish(stopped)
 
     # ---- before the first trial
@@ -97,6 +108,17 @@ class StudyRun:
         self.folder = folder_of(self.storage.study, Path(str(self.composed.hydra.sweep.dir)))
         with read_write(self.composed.hydra):
             self.composed.hydra.sweep.dir = str(self.folder)
+
+    def n_workers(self) -> int:
+        """How many processes of this command share the trials on this machine, this one included."""
+        left, wanted = self.trials_left(), self.settings.workers
+        if self.is_worker or left <= 0:
+            return 1
+        if isinstance(wanted, int):
+            return wanted
+        is_tiny = self.plan.base.choices["model"] == "tiny" and "model" not in self.plan.searched()
+        memory = workers.MEMORY_OF_TINY if is_tiny else workers.MEMORY_OF_OTHERS
+        return workers.count(left, self.is_local and not self.settings.is_in_memory, memory)
 
     def check_data(self) -> None:
         """Loads the data set and compares it with the study's, once. InputError: it is another one."""
@@ -209,9 +231,9 @@ class StudyRun:
     def remark(self, trial: FrozenTrial) -> str:
         """Why a trial has its parameters, if they were not sampled."""
         search = self.plan.search
-        given = search.queue[0] if search.queue and isinstance(search, SearchSpace) else None
-        if trial.number == 0 and given is not None and given.items() <= trial.params.items():
-            return "the report's own"
+        queue = search.queue if isinstance(search, SearchSpace) else []
+        if trial.number < len(queue) and queue[trial.number].items() <= trial.params.items():
+            return "given"
         attempts = trial.user_attrs.get(attributes.ATTEMPTS)
         return f"again, after #{attempts[-1]}" if attempts else ""
 

@@ -83,7 +83,9 @@ def class_name(sampler_or_pruner: object) -> str:
     name = type(sampler_or_pruner).__name__
     for ending in ("Sampler", "Pruner"):
         name = name.removesuffix(ending)
-    return {"Nop": "no"}.get(name, name if name.isupper() else name.lower())
+    return {"Nop": "no", "SuccessiveHalving": "successive halving"}.get(
+        name, name if name.isupper() else name.lower()
+    )
 
 
 def names(space: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from pneumo.errors import InputError
 from pneumo.runs.config import STUDY, check_kinds
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.storage import StudyStorage, open_study
+from pneumo.sweep.workers import AUTO
 
 OPEN_STORAGES: dict[str, StudyStorage] = {}
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
@@ -31,7 +32,7 @@ class StudySettings:
     hours: int | float | None
     patience: int | None
     storage: str | None
-    workers: int
+    workers: int | str
     jobs: int
     retries: int
     max_failure_rate: float
@@ -44,9 +45,11 @@ class StudySettings:
     storage_minutes: int | float = 10
 
     def __post_init__(self) -> None:
-        for name, least in (("n_trials", 1), ("patience", 1), ("workers", 1), ("jobs", 1), ("retries", 0)):
+        for name, least in (("n_trials", 1), ("patience", 1), ("jobs", 1), ("retries", 0)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise InputError(f"{name} must be at least {least}, got {value}")
+        if self.workers != AUTO and not (isinstance(self.workers, int) and self.workers >= 1):
+            raise InputError(f"workers must be auto, or at least 1, got {self.workers!r}")
         if not 0 <= self.max_failure_rate <= 1:
             raise InputError(f"max_failure_rate must be from 0 to 1, got {self.max_failure_rate}")
         if self.hours is not None and not self.hours > 0:
@@ -61,6 +64,11 @@ class StudySettings:
     @property
     def url(self) -> str:
         return self.storage or os.environ.get(STORAGE) or f"sqlite:///{Path.cwd() / 'study.db'}"
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether no other process can open the storage."""
+        return self.url.split("?")[0] in ("sqlite://", "sqlite:///:memory:")
 
     def select_objectives(self, metrics: Mapping[str, float]) -> list[float]:
         """The values of the objectives among a run's metrics."""

@@ -68,7 +68,7 @@ class TrialCallback(RunCallback):
         self._trial = Trial(study, storage.trial_id(number))
         self._unreported: list[tuple[int, float]] = []  # epoch and value, while the storage is away
         self.number = number
-        self.terminal = Terminal(quiet=True)
+        self.terminal = Terminal(quiet=True, progress_bars=False)  # the table of trials shows the epochs
         self.run_name = f"{study.study_name}-{number}"
         self.parent = study.user_attrs.get(attributes.PARENT_RUN)
         self.study_id = storage.study_id

@@ -1,40 +1,141 @@
-"""workers=N: several processes of the same sweep command on this machine."""
+"""workers=N: N processes of the same sweep command on this machine, each with trials of its own."""
 
+import math
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from signal import SIGINT, SIGTERM, signal
+from threading import Event, Thread
+from typing import IO, Any
 
-NUMBER = "PNEUMO_WORKER"  # set in the environment of each worker, to its number
+import psutil
+
+from pneumo.data.contents import cores
+
+NUMBER = "PNEUMO_WORKER"  # set in the environment of each worker beside the first, to its number
+THREADS = "OMP_NUM_THREADS"
+AUTO = "auto"
+MOST = 8  # trials that run at the same time do not learn from each other
+REPEAT_SECONDS = 30  # between interrupts of a worker that has not ended
+GIB = 2**30
+MEMORY_OF_TINY, MEMORY_OF_OTHERS = 1 * GIB, 4 * GIB  # of one process without a GPU
 
 
-def run(n_workers: int) -> None:
-    """Starts the workers and waits until all have ended; an interrupt terminates them."""
+def count(n_trials: int, is_local: bool, memory_each: int) -> int:
+    """What workers=auto is here: a process for each GPU; without a GPU, as many as the cores and the free
+    memory are enough for. At most 8 and at most `n_trials`; 1 where `is_local` is false, since the trials
+    are then launched elsewhere or other processes cannot open the storage.
+
+    `memory_each` is in bytes. Where OMP_NUM_THREADS is set, each process has so many cores, else one."""
+    import torch
+
+    if not is_local or torch.backends.mps.is_available():
+        return 1
+    by_memory = psutil.virtual_memory().available // memory_each
+    here = torch.cuda.device_count() or min(cores() // threads_each(cores()), by_memory)
+    return max(1, min(here, MOST, n_trials))
+
+
+def threads_each(n_workers: int) -> int:
+    """The threads of each of so many processes: OMP_NUM_THREADS if it is set, else its share of the cores."""
+    given = os.environ.get(THREADS, "")
+    return max(1, int(given) if given.isdecimal() else cores() // n_workers)
+
+
+@contextmanager
+def beside(n_workers: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Inside the block, n_workers - 1 other processes run the same command; at its end they are waited for.
+
+    What they print is passed to `say`, equal lines once. If the block raises, they are told to stop, which
+    they do as soon as their trials are stored as stopped, or at once if another interrupt comes."""
+    if n_workers > 1:
+        import torch
+
+        torch.set_num_threads(threads_each(n_workers))
     overrides = [word for word in sys.argv[1:] if not word.startswith("workers=")]
     command = [sys.executable, "-m", "pneumo.cli.sweep", *overrides]
-    processes = [subprocess.Popen(command, env=environment(i, n_workers)) for i in range(n_workers)]
+    pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    processes = [
+        subprocess.Popen(command, env=environment(number, n_workers), **pipe)
+        for number in range(1, n_workers)
+    ]
+    stopping, said = Event(), set[str]()
+    readers = [
+        Thread(target=pass_on, args=(process.stdout, said, stopping, say), daemon=True)
+        for process in processes
+    ]
+    for reader in readers:
+        reader.start()
     try:
-        for process in processes:
-            process.wait()
-    except KeyboardInterrupt:
+        yield
+    except BaseException:
+        stopping.set()
         for process in processes:
             process.terminate()
-        for process in processes:
-            process.wait()
         raise
+    finally:
+        try:
+            for process in processes:
+                wait_for(process, stopping)
+        except KeyboardInterrupt:
+            for process in processes:
+                process.kill()
+            raise
+        for reader in readers:
+            reader.join()
+
+
+def wait_for(process: "subprocess.Popen[str]", stopping: Event) -> None:
+    """Returns when a worker has ended; one that is to stop is told so again while it has not."""
+    while True:
+        try:
+            process.wait(REPEAT_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            if stopping.is_set():
+                process.terminate()
+
+
+def pass_on(lines: IO[str], said: set[str], stopping: Event, say: Callable[[str], None]) -> None:
+    """Says each line that no worker has said before, until they are told to stop."""
+    for line in lines:
+        text = line.rstrip()
+        if text and text not in said and not stopping.is_set():
+            said.add(text)
+            say(text)
 
 
 def environment(number: int, n_workers: int) -> dict[str, str]:
-    """A worker's environment variables: one GPU if there are any, else its share of the CPU cores."""
+    """A worker's environment variables: its number, its threads, and one GPU if there are any."""
     import torch
 
-    variables = {**os.environ, NUMBER: str(number)}
+    variables = {**os.environ, NUMBER: str(number), THREADS: str(threads_each(n_workers))}
     if (gpus := torch.cuda.device_count()) > 0:
-        return variables | {"CUDA_VISIBLE_DEVICES": gpu_name(number % gpus)}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return variables | {"OMP_NUM_THREADS": str(max(1, cores // n_workers))}
+        variables["CUDA_VISIBLE_DEVICES"] = gpu_name(number % gpus)
+    return variables
 
 
 def gpu_name(index: int) -> str:
     """The name of a GPU by its index among those that this process may use."""
     allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return allowed[index] if allowed else str(index)
+
+
+def interrupt_once() -> None:
+    """A worker gets Ctrl-C from the terminal and SIGTERM from the first process: the one that comes first
+    raises KeyboardInterrupt, the other must not disturb the storing of its trial. One that comes much later
+    raises it again, since Python drops what is raised while an object is being deleted."""
+
+    last = -math.inf
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > REPEAT_SECONDS / 2:
+            raise KeyboardInterrupt
+
+    for each in (SIGINT, SIGTERM):
+        signal(each, interrupt)

@@ -44,7 +44,7 @@ def swept(workdir, tmp_path_factory, monkeypatch, capfd):
     monkeypatch.delenv("PNEUMO_STORAGE", raising=False)
 
     def run(*overrides, small=TINY):
-        monkeypatch.setattr(sys, "argv", ["sweep.py", "-m", "study=s", *small, *overrides])
+        monkeypatch.setattr(sys, "argv", ["sweep.py", "-m", "study=s", "workers=1", *small, *overrides])
         try:
             runpy.run_path(str(ROOT / "sweep.py"), run_name="__main__")
             code = 0

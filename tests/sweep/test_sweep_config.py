@@ -31,7 +31,7 @@ def load():
 
 
 @pytest.mark.parametrize("search", [name for name in choices("search") if name != "conclusions"])
-def test_every_search_holds_the_reports_setting_as_its_first_trial(load, composed, search):
+def test_every_search_begins_with_a_setting_that_it_could_sample(load, composed, search):
     _, plan = load(f"search={search}")
     study = optuna.create_study()
     study.enqueue_trial(plan.queue[0])
@@ -58,7 +58,8 @@ def test_another_beginning_is_one_override(load):
 @pytest.mark.parametrize("pruner", choices("pruner"))
 def test_every_pruner_is_made(load, pruner):
     settings, _ = load(f"pruner={pruner}")
-    expected = {"none": "NopPruner"}.get(pruner, f"{pruner.title()}Pruner")
+    others = {"none": "NopPruner", "halving": "SuccessiveHalvingPruner"}
+    expected = others.get(pruner, f"{pruner.title()}Pruner")
     assert type(settings.make_pruner()).__name__ == expected
 
 
@@ -96,7 +97,8 @@ def test_the_sampler_is_seeded_by_the_number_of_existing_trials(load):
         ("objective=fit_seconds", "the fastest model learns nothing"),
         ("objective=[]", "objective must name a metric"),
         ("n_trials=0", "n_trials must be at least 1, got 0"),
-        ("workers=two", "study.workers must be a whole number, got 'two'"),
+        ("workers=two", "workers must be auto, or at least 1, got 'two'"),
+        ("workers=0", "workers must be auto, or at least 1, got 0"),
         ("hours=-1", "hours must be above 0, got -1"),
         ("max_failure_rate=2", "max_failure_rate must be from 0 to 1, got 2"),
         ("storage=postgresql://me:secret@127.0.0.1/x", "PNEUMO_STORAGE"),

@@ -25,6 +25,7 @@ from pneumo.sweep.storage import COUNTED, open_study
 LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
 SWEEP = [
     *(sys.executable, str(ROOT / "sweep.py"), "-m", "study=s", *SMALL, "model.width=4", *LR_ALONE),
+    "workers=1",  # the tests start several themselves
     "hydra.sweeper.heartbeat_seconds=2",
 ]
 OUTPUT = "printed.txt"
