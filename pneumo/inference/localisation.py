@@ -116,7 +116,10 @@ def with_random_weights(loaded: LoadedModel, seed: int) -> LoadedModel:
     """The same architecture with fresh weights, all layers of it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        fresh = replace(loaded.experiment.model, pretrained=None)(loaded.loss.n_outputs)
+        config = replace(
+            loaded.experiment.model, pretrained=None, mask_head=loaded.model.mask_head is not None
+        )
+        fresh = config(loaded.loss.n_outputs)
     return replace(loaded, model=fresh.to(loaded.accelerator.device).eval())
 
 

@@ -346,7 +346,7 @@ def predictions_csv(results: Mapping[str, SplitResult], dataset: Dataset) -> str
     table = dataset.cohort.table[["image_id", "patient_id"]]
     rows = [
         table.iloc[predicted.rows].assign(
-            label=predicted.labels, score=np.round(predicted.scores, 6), split=split
+            label=predicted.labels, score=np.round(predicted.scores, 9), split=split
         )
         for split, predicted in ((split, result.predictions) for split, result in results.items())
     ]

@@ -22,11 +22,13 @@ SAFER: dict[str, Callable[[Any], Any]] = {
 
 
 def safer_setting(experiment: Experiment) -> dict[str, float]:
-    """The values of the second attempt by their dotted names."""
+    """The values that change in the second attempt, by their dotted names."""
     setting = {}
     for name, safer in SAFER.items():
         group, field = name.split(".")
-        setting[name] = safer(getattr(getattr(experiment, group), field))
+        value = getattr(getattr(experiment, group), field)
+        if safer(value) != value:
+            setting[name] = safer(value)
     return setting
 
 

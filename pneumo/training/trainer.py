@@ -322,11 +322,13 @@ class Trainer:
         for rank, share in enumerate(self.processes.all_gather(logits)):
             whole[rank :: self.processes.count] = share
         labels = self.batches.labels(rows)
+        # a vectorised sigmoid differs in its last bit by position, which would break ties
+        distinct, number = torch.unique(whole, dim=0, return_inverse=True)
         return Predictions(
             rows=rows,
             labels=labels.numpy().astype(int),
             logits=whole.numpy(),
-            scores=self.loss.probability(whole).numpy(),
+            scores=self.loss.probability(distinct)[number].numpy(),
             loss=float(self.loss.of_many(whole, labels, self.settings.batch_size)),
         )
 

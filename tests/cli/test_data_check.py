@@ -36,7 +36,7 @@ def test_the_phantom_is_whole_and_its_crop_is_not(workdir: Path, capsys: pytest.
 
 
 def test_every_augment_is_checked() -> None:
-    assert config.choices_of("augment") == ["none", "report", "safe", "strong"]
+    assert config.choices_of("augment") == ["flip", "none", "report", "safe", "strong"]
 
 
 @pytest.fixture

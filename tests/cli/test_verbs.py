@@ -231,7 +231,7 @@ def test_json_of_a_data_check_counts_the_data_and_its_messages_go_to_stderr(work
     for number in ("images", "patients", "positive", "AP", "PA", "F", "M"):
         assert sum(split[number] for split in splits) == found["counts"]["all"][number]
     assert found["counts"]["all"]["images"] == 80
-    assert set(found["lost_lesions"]) == {"none", "report", "safe", "strong"}
+    assert set(found["lost_lesions"]) == {"none", "flip", "report", "safe", "strong"}
     assert "all 80 can be read" in printed.err
 
 
