@@ -131,7 +131,7 @@ def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
     choices = [f"{group}={choice}" for group, choice in experiment.choices.items()]
     composed, wanted = compose_train(choices), OmegaConf.create(experiment.yaml)
     for name, value in ADDED.items():
-        if OmegaConf.select(wanted, name) is None:
+        if OmegaConf.select(wanted, name) is None and is_in(composed, name):
             OmegaConf.update(wanted, name, value)
     defaults, parameters = (
         dict(flatten(cast(Any, OmegaConf.to_container(settings, resolve=True))))
@@ -144,6 +144,12 @@ def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
             OmegaConf.update(recipe, name, OmegaConf.select(wanted, name))
     header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
     return header + OmegaConf.to_yaml(recipe)
+
+
+def is_in(settings: DictConfig, name: str) -> bool:
+    """Whether there is a setting of this dotted name, whatever its value."""
+    group, _, field = name.rpartition(".")
+    return field in settings[group]
 
 
 def from_recipe(text: str, choices: Mapping[str, str]) -> "Experiment":
