@@ -27,6 +27,7 @@ SCRIPTS = (
     "start.py",
     "step.py",
     "two_processes.py",
+    "lift_off.py",
     "pipeline.py",
     "frozen.py",
     "memory.py",

@@ -5,9 +5,11 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from changing import World
 from conftest import SMALL
 
 from pneumo.errors import InputError
+from pneumo.inference.model import load_model
 from pneumo.runs import tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
@@ -101,6 +103,22 @@ def test_a_run_with_few_positive_patients_names_them_as_the_likely_reason(compos
 def test_the_reports_crop_is_named_as_the_likely_reason(composed, workdir, capsys):
     run(composed(*QUICK, "augment=report", "optimizer=sgd", "optimizer.lr=1e-5"), workdir / "out")
     assert "its crop loses the whole lesion in" in only_run().data.tags["collapse_reason"]
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_mask_head_is_there_where_masks_are_and_the_model_loads_either_way(composed, workdir, annotated):
+    masks = ["data.columns.mask=mask"] if annotated else []
+    run(composed(*World(workdir / "data", n_images=80).overrides(*masks)), workdir / "out")
+    weights = read(workdir / "out" / "checkpoints" / BEST)["model"]
+    assert any(name.startswith("mask_head.") for name in weights) == annotated
+    assert (load_model(only_run().info.run_id).model.mask_head is not None) == annotated
+
+
+def test_a_frozen_backbone_has_no_mask_head_unless_it_is_asked_for(composed):
+    frozen = composed(*SMALL, "model.freeze=backbone").model
+    assert frozen.gives_features
+    assert frozen(1).mask_head is None
+    assert composed(*SMALL, "model.freeze=backbone", "model.mask_head=true").model(1).mask_head is not None
 
 
 def test_a_run_id_of_ours_is_a_warm_start_for_another_loss(composed, workdir):
