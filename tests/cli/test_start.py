@@ -69,19 +69,3 @@ def test_wrong_values_of_data_optimizer_and_schedule_are_refused_before_torch(
     assert process.returncode == 1
     assert said in process.stderr
     assert process.stdout.splitlines()[-1] == "IMPORTED pandas"
-
-
-@pytest.mark.parametrize(
-    ("variables", "policy"),
-    [
-        ({}, "passive"),
-        ({"OMP_WAIT_POLICY": "active"}, "active"),
-        ({"GOMP_SPINCOUNT": "1000"}, "None"),
-    ],
-)
-def test_threads_sleep_while_they_wait_unless_the_user_has_set_how(
-    tmp_path: Path, variables: dict[str, str], policy: str
-) -> None:
-    """As OpenMP reads it when torch is loaded, and as processes that this one starts inherit it."""
-    start = "import os, pneumo; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
-    assert ended(tmp_path, start, **variables).stdout.splitlines()[0] == f"{policy} False"
