@@ -98,9 +98,7 @@ def main() -> None:
     idle, steps = ("one thread", 1), f"batch {BATCH}, tiny, 128 px, {cores} threads, images/s"
     end(
         [
-            row(
-                f"batch {BATCH}, tiny, 128 px, {cores} threads, images/s", "spin", 1, "one thread", idle, None
-            ),
+            row(steps, "spin", 1, "one thread", idle, None),
             row("the same, threads sleeping", "sleep", 1, "spinning", ("spin", 1), None),
             row("each of two such at once", "spin", 2, "one thread alone", idle, 0.6),
             row("the same, threads sleeping", "sleep", 2, "one thread alone", idle, None),
