@@ -1,9 +1,12 @@
 """The results of a finished run on a split, metrics of its training, and why it may have collapsed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from pneumo.data.dataset import Dataset
 from pneumo.evaluation.metrics import (
     Interval,
     bootstrap_intervals,
@@ -160,3 +163,16 @@ def rate_reason(find_plateau: PlateauDetector, history: History) -> Reason:
 def highest_loss(history: History) -> float:
     """The highest loss of an epoch, in training or validation."""
     return max(epoch[name] for epoch in history for name in ("train/loss", "val/loss"))
+
+
+def predictions_csv(results: Mapping[str, SplitResult], dataset: Dataset) -> str:
+    """The predictions as CSV, a row an image: image_id, patient_id, label, score, split."""
+    table = dataset.cohort.table[["image_id", "patient_id"]]
+    rows = [
+        table.iloc[predicted.rows].assign(
+            label=predicted.labels, score=np.round(predicted.scores, 9), split=split
+        )
+        for split, predicted in ((split, result.predictions) for split, result in results.items())
+    ]
+    text: str = pd.concat(rows).to_csv(index=False)
+    return text

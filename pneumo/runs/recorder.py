@@ -6,8 +6,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from pneumo.data.dataset import Dataset, first_images, load_dataset
@@ -273,11 +271,9 @@ class RunRecorder(Recorder):
         tracker.tag(fit_time=fit_time, collapsed=str(last.collapsed).lower())
         if train_state.abandoned:
             tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
-        tracker.log_text(predictions_csv(results, dataset), "predictions.csv")
+        tracker.log_text(diagnosis.predictions_csv(results, dataset), "predictions.csv")
         if self.experiment.fit.pictures:
-            from pneumo.runs import (
-                plots,
-            )  # matplotlib takes a second to import, before the first step otherwise
+            from pneumo.runs import plots  # matplotlib would delay the first step by a second
 
             with terminal.progress("plots") as advance:
                 figures = plots.of_run(self._trainer, train_state, dataset, results)
@@ -339,16 +335,3 @@ def initial_metrics(
         "normalise_mean": trainer.normalise.mean,
         "normalise_std": trainer.normalise.std,
     }
-
-
-def predictions_csv(results: Mapping[str, SplitResult], dataset: Dataset) -> str:
-    """The predictions as CSV, a row an image: image_id, patient_id, label, score, split."""
-    table = dataset.cohort.table[["image_id", "patient_id"]]
-    rows = [
-        table.iloc[predicted.rows].assign(
-            label=predicted.labels, score=np.round(predicted.scores, 9), split=split
-        )
-        for split, predicted in ((split, result.predictions) for split, result in results.items())
-    ]
-    text: str = pd.concat(rows).to_csv(index=False)
-    return text

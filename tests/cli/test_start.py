@@ -1,6 +1,5 @@
 """What a command does not need is not imported, so that help and refusals come at once."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +16,12 @@ TRAIN = "from pneumo.cli.train import main; main()"
 VERB = "from pneumo.cli.app import main; main()"
 
 
-def ended(folder: Path, start: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def ended(folder: Path, start: str, *words: str) -> subprocess.CompletedProcess[str]:
     """A Python process that has run `start` and says at its end what it had imported."""
     code = REPORTED + start
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
     return subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=folder,
-        env={**environment, **variables},
         capture_output=True,
         text=True,
     )
