@@ -160,7 +160,7 @@ def _leak_risk(
     if unknown == images:
         return "no patients known", (
             "no patient is known: each image counts as its own, one person may lie in two splits, which is a "
-            "leak; data.patients_csv can name the patients",
+            f"leak; {source.names_patients} names the patients",
         )
     splits_of = pd.Series(split_of).groupby(groups).nunique()
     shared = int((splits_of > 1).sum())

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from pneumo.errors import InputError, check_settings
 @dataclass(kw_only=True)
 class Source:
     """Settings of all data sources, which `conf/data/_shared.yaml` describes."""
+
+    names_patients: ClassVar[str] = "data.patients_csv=FILE"  # what a user sets to name the patients
 
     image_side_px: int = field(metadata={"at_least": 8})
     split: str = field(default="patient", metadata={"one_of": ("patient", "image", "column", "folds")})
@@ -101,4 +104,6 @@ class OnDisk(Source):
             for image, mask, rle in zip(table["image"], masks, codes, strict=True)
         ]
         pixels = FilePixels(root, files)
-        return self._with_patients_csv(Cohort(name, table[columns], pixels, root, notes, skipped))
+        return self._with_patients_csv(
+            Cohort(name, table[columns], pixels, root, notes=notes, skipped=skipped)
+        )
