@@ -109,9 +109,9 @@ class _Listing:
         if ".." in where.parts:
             return None
         there = self.files_in(str(where.parent))
-        wanted = [_alike(where.name), *(_alike(where.name + ending) for ending in _endings_of(where))]
-        for alike in wanted:
-            if len(matches := there.get(alike, [])) == 1:
+        wanted = [alike(where.name), *(alike(where.name + ending) for ending in _endings_of(where))]
+        for key in wanted:
+            if len(matches := there.get(key, [])) == 1:
                 return _join(str(where.parent), matches[0])
         return None
 
@@ -124,12 +124,13 @@ class _Listing:
             except (OSError, ValueError):
                 names = []
             for name in names:
-                there.setdefault(_alike(name), []).append(name)
+                there.setdefault(alike(name), []).append(name)
             self.listed[folder] = there
         return self.listed[folder]
 
 
-def _alike(name: str) -> str:
+def alike(name: str) -> str:
+    """Returns what names that differ in case or in the composition of umlauts have in common."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -174,7 +175,7 @@ def _nowhere(root: Path, pattern: str, names: Sequence[str], what: str) -> str:
     """Returns that no file is there, and the folder that they are in if one is found."""
     here = root if pattern == "." else root / pattern
     text = f"none of {len(names):,} {what}s is below {here}, e.g. {one_line(names[0])}"
-    wanted = {_stem(name) for name in names}
+    wanted = {stem_of(name) for name in names}
     counts: Counter[str] = Counter()
     n_files = 0
     for folder, folders, files in os.walk(root):
@@ -182,7 +183,7 @@ def _nowhere(root: Path, pattern: str, names: Sequence[str], what: str) -> str:
         n_files += len(files)
         if n_files > MOST_FILES:
             break
-        counts[str(Path(folder).relative_to(root))] += sum(_stem(file) in wanted for file in files)
+        counts[str(Path(folder).relative_to(root))] += sum(stem_of(file) in wanted for file in files)
     counts = +counts
     if not counts:
         return f"{text}; no file of any of their names is below {root}: is data.root the right folder?"
@@ -195,9 +196,10 @@ def _nowhere(root: Path, pattern: str, names: Sequence[str], what: str) -> str:
     return f"{text}; {n_most:,} of their names are in {one_line(most)}: data.{what}s={one_line(most)}?"
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
+    """Returns what is alike of the name of a file without its folders and its ending."""
     path = PurePosixPath(name.replace("\\", "/"))
-    return _alike(path.name.removesuffix(path.suffix) if path.suffix.lower() in ENDINGS else path.name)
+    return alike(path.name.removesuffix(path.suffix) if path.suffix.lower() in ENDINGS else path.name)
 
 
 def _folders_there(root: Path) -> str:

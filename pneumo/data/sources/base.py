@@ -13,6 +13,8 @@ from pneumo.data.tables import need_columns
 from pneumo.data.validate import validate_draft, with_patients
 from pneumo.errors import InputError, check_settings
 
+COLUMN_VALUES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}  # of data.split_column
+
 
 @dataclass(kw_only=True)
 class Source:
