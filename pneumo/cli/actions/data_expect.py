@@ -31,8 +31,8 @@ class Reading:
     def line(self, n_images: int, side_px: int, folder: Path) -> str:
         """Returns these as a line for the terminal."""
         return (
-            f"{about(self.seconds)} to decode {n_images:,} images, once, and {size(self.gigabytes)} at {side_px} "
-            f"px in {folder} (estimated from {self.n_measured} images on {cores()} cores)"
+            f"{about(self.seconds)} to decode {n_images:,} images, once, and {size(self.gigabytes)} at "
+            f"{side_px} px in {folder} (estimated from {self.n_measured} images on {cores()} cores)"
         )
 
 

@@ -84,7 +84,9 @@ class Table(OnDisk):
         path = root / Path(self.table).expanduser()
         here = Path(self.table).absolute()
         if not path.exists() and here.is_file():
-            raise InputError(f"data.table: {path} is not there, but {here} is: data.table={here}")
+            inside = here.is_relative_to(root.absolute())
+            here = here.relative_to(root.absolute()) if inside else here
+            raise InputError(f"data.table: {path} is not there; data.table={here}?")
         return path
 
     def _need_roles(self, table: pd.DataFrame, path: Path, named: Mapping[str, str]) -> None:
