@@ -11,7 +11,7 @@ import pandas as pd
 
 from pneumo.data.cohort import Cohort
 from pneumo.data.columns import MOST_SHARE
-from pneumo.data.files import counted, image_files
+from pneumo.data.files import counted, has_image, image_files
 from pneumo.data.labels import positive_name
 from pneumo.data.locate import alike, folders_of, stem_of
 from pneumo.data.sources.base import COLUMN_VALUES, OnDisk
@@ -19,6 +19,7 @@ from pneumo.data.validate import NO_ROW
 from pneumo.errors import InputError, hydra_word, one_line
 
 MASKS = ("mask", "masks", "segmentation", "segmentations", "lesions")  # no classes
+OF_RUNS = ("mlruns", "outputs", "multirun")  # no classes either; runs leave them where they are started
 MASK_ENDINGS = ("", "_mask", "-mask", "_seg", "-seg")
 LIKELY_PATIENT = r"^(.+?)[_-]"  # proposed where it gives fewer patients than images
 
@@ -109,12 +110,16 @@ class Folders(OnDisk):
         return files if are_parts else files.drop(columns="part"), left_out
 
     def _subfolders(self, root: Path, above: Path) -> list[Path]:
-        """Returns the folders that may be classes, sorted."""
+        """Returns the folders that may be classes, sorted: those that hold images, which are no masks."""
         masks = {root / self.masks} if self.masks is not None else set()
         return sorted(
             path
             for path in above.iterdir()
-            if path.is_dir() and path.name[0] != "." and path.name.lower() not in MASKS and path not in masks
+            if path.is_dir()
+            and not path.name.startswith(".")
+            and path.name.lower() not in (*MASKS, *OF_RUNS)
+            and path not in masks
+            and has_image(path)
         )
 
     def _no_classes(self, above: Path, there: Sequence[Path]) -> str:
