@@ -26,7 +26,7 @@ TRAIN, EVALUATE, USE = "Train", "Evaluate a run", "Use a run"  # panels of the h
 STUDIES, DATA = "Studies and the report", "Data"
 VERBS = (  # beside train and sweep; a module each, in the order of the help
     *("evaluate", "compare", "score", "predict", "promote", "reproduce"),
-    *("study", "confirm", "report", "data_check"),
+    *("study", "confirm", "report", "data_check", "data_export"),
 )
 
 
@@ -66,7 +66,9 @@ app = typer.Typer(
     "pneumo VERB --help shows all options of a verb and an example.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="check: Find duplicates, leaks, unreadable files in a data set.")
+data_app = typer.Typer(
+    help="check: Find duplicates, leaks, unreadable files in a data set. export: Write one as PNG files."
+)
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 
 

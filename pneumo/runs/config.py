@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import InputError
 from pneumo.runs import search_path
-from pneumo.runs.identity import ADDED, PLACES, class_name
+from pneumo.runs.identity import ADDED, COLUMNS, PLACES, class_name
 from pneumo.runs.search_path import folders
 from pneumo.training.settings import TrainerSettings
 
@@ -140,7 +140,7 @@ def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
     kept = {*experiment.identity, *ADDED, *PLACES, "tta"} - {"seed"}
     recipe = OmegaConf.create({"defaults": [{f"override /{k}": v} for k, v in experiment.choices.items()]})
     for name, value in parameters.items():
-        if name in kept and (name not in defaults or defaults[name] != value):
+        if (name in kept or name.startswith(COLUMNS)) and (name not in defaults or defaults[name] != value):
             OmegaConf.update(recipe, name, OmegaConf.select(wanted, name))
     header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
     return header + OmegaConf.to_yaml(recipe)

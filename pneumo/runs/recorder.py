@@ -106,6 +106,8 @@ class RunRecorder(Recorder):
             dataset = self._callback.dataset(experiment.data, advance)
         dataset = first_images(dataset, experiment.fit.few_images)
         terminal.say("data", messages.cohort_line(dataset))
+        if dataset.cohort.columns:
+            terminal.say("columns", dataset.cohort.columns)
         terminal.say("split", messages.split_line(dataset.split))
         for note in dataset.notes:
             terminal.warn(f"{INDENT}{note}")

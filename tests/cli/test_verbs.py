@@ -23,7 +23,7 @@ from pneumo.runs.run import run
 from pneumo.training.predict import TTA
 
 VERBS = ["evaluate", "compare", "score", "predict", "promote", "reproduce", "study", "confirm", "report"]
-EVERY_VERB = [*([verb] for verb in VERBS), ["data", "check"]]
+EVERY_VERB = [*([verb] for verb in VERBS), ["data", "check"], ["data", "export"]]
 
 
 def pneumo(*words, **options):

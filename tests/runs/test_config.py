@@ -19,6 +19,7 @@ NEEDED = {
     "data=nih": ["data.root=somewhere"],
     "model=timm": ["model.name=resnet18"],
     "data=table": ["data.root=somewhere", "data.table=images.csv"],
+    "data=folders": ["data.root=somewhere"],
 }
 
 
