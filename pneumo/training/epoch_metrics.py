@@ -72,14 +72,11 @@ def train_metrics(sums: Sequence[Sums], lr: float, n_images: int, seconds: float
     }
 
 
-def epoch_metrics(
-    train: Mapping[str, float], val: Predictions, micro_batch: int, seconds: float
-) -> dict[str, float]:
+def epoch_metrics(train: Mapping[str, float], val: Predictions, seconds: float) -> dict[str, float]:
     """All metrics of an epoch by their MLflow names. What is added here is logged after each epoch."""
     on_val = {"loss": val.loss, **compute_metrics(val.labels, val.scores)}
     return {
         **train,
         **{f"val/{name}": value for name, value in on_val.items()},
-        "micro_batch": micro_batch,
         "epoch_seconds": seconds,
     }
