@@ -18,7 +18,7 @@ from mlflow.entities import Run
 from playwright.sync_api import Page, sync_playwright
 
 SIZE = {"width": 1560, "height": 860}
-COLUMNS = ["best/val_auroc", "last/val_auroc", "fit_seconds", "optimizer.lr", "fit.batch_size"]
+COLUMNS = ["best/val_auroc", "val/auroc", "fit_seconds", "optimizer.lr", "fit.batch_size"]
 COLUMNS += ["fit.accumulation_steps", "loss", "state"]
 NOT_WANTED = ["Dataset", "Source", "Models"]  # shown unless they are clicked away
 PARAMETERS = ["optimizer.lr", "fit.batch_size", "fit.accumulation_steps", "loss"]

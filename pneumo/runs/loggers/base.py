@@ -48,3 +48,8 @@ class Logger(ABC):
 
     def close(self) -> None:  # noqa: B027, not every logger has something to close
         """Ends the logging, of a finished as of a stopped run."""
+
+
+def shown(path: Path) -> str:
+    """The path for the terminal: relative to the working directory where it is in there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

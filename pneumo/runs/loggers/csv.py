@@ -5,7 +5,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pneumo.runs.loggers.base import LoggedRun, Logger
+from pneumo.runs.loggers.base import LoggedRun, Logger, shown
 
 
 class CsvLogger(Logger):
@@ -14,7 +14,7 @@ class CsvLogger(Logger):
     def __init__(self, run: LoggedRun) -> None:
         self._folder, self._columns = run.folder, list[str]()
         self._metrics = run.folder / "metrics.csv"
-        self.where = f"csv: {self._metrics}"
+        self.where = f"csv: {shown(self._metrics)}"
         run.folder.mkdir(parents=True, exist_ok=True)
         self._metrics.unlink(missing_ok=True)
         write(self._folder / "parameters.csv", [("name", "value"), *run.parameters.items()])

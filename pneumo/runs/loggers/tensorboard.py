@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pneumo.runs.loggers.base import LoggedRun, Logger
+from pneumo.runs.loggers.base import LoggedRun, Logger, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ class TensorboardLogger(Logger):
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
         self._parameters, self._epoch = run.parameters, len(run.history)
-        self.where = f"tensorboard --logdir {folder}"
+        self.where = f"tensorboard --logdir {shown(folder)}"
         rows = "\n".join(f"| {name} | {value} |" for name, value in run.parameters.items())
         self._writer.add_text("parameters", f"| parameter | value |\n|---|---|\n{rows}")
         for epoch, metrics in enumerate(run.history, start=1):

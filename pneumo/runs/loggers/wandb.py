@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pneumo.runs.loggers.base import LoggedRun, Logger
+from pneumo.runs.loggers.base import LoggedRun, Logger, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +53,8 @@ class WandbLogger(Logger):
                 init_timeout=INIT_SECONDS,
             ),
         )
-        folder_of_run = Path(self._run.dir).parent
-        self.where = f"wandb: {self._run.url or f'{mode}, wandb sync {folder_of_run}'}"
+        how = self._run.url if mode == "online" else f"{mode}, wandb sync {shown(Path(self._run.dir).parent)}"
+        self.where = f"wandb: {how}"
         for epoch, metrics in enumerate(run.history, start=1):
             self.log_epoch(epoch, metrics)
 
