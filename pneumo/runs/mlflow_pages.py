@@ -22,11 +22,10 @@ RUN_NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "du
 COLUMNS = {  # of the table of runs -> width in pixels
     "metrics.`best/val_auroc`": 125,
     "metrics.`test/auroc`": 110,
-    "attributes.`Dataset`": 200,
-    "params.`model`": 110,
-    "params.`optimizer.lr`": 105,
+    "params.`model`": 100,
     "params.`loss`": 100,
-    "params.`augment`": 100,
+    "params.`optimizer.lr`": 105,
+    "attributes.`Dataset`": 170,
     "attributes.`Description`": 420,
 }
 CURVES = {"AUROC": ("val/auroc",), "loss": ("train/loss", "val/loss"), "learning rate": ("lr",)}

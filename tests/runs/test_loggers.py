@@ -95,8 +95,8 @@ def steps_of(file):
 
 
 def records(content, header=7, block=32768):
-    """The records of a log in LevelDB's format: in each block, pieces after a checksum of 4 bytes, a length of
-    2, and a kind (4 is the last piece of a record, 1 its only one)."""
+    """The records of a log in LevelDB's format: in each block, pieces after a checksum of 4 bytes, a length
+    of 2, and a kind (4 is the last piece of a record, 1 its only one)."""
     at, begun = header, b""
     while at + 7 <= len(content):
         if block - at % block < 7:
