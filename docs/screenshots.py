@@ -1,9 +1,9 @@
 """python docs/screenshots.py ADDRESS STUDY FOLDER: a study as MLflow shows it, in pictures.
 
 ADDRESS is that of an MLflow server; a browser is driven as a person would: the table of the study's runs
-sorted by their best AUROC, the parallel coordinates of the compare page, the best run's curves. Without STUDY,
-`python docs/screenshots.py ADDRESS FOLDER` takes what the last line of a training leads to: the table of runs
-with their AUROCs, and their learning curves.
+sorted by their best AUROC, the parallel coordinates of the compare page, the best run's curves. Without
+STUDY, the two pages that the last line of a training leads to: the table of an experiment's runs with their
+AUROCs, and their learning curves.
 """
 
 import json
