@@ -58,10 +58,9 @@ def summary_metrics(metrics: Mapping[str, float], objectives: Sequence[str] = ()
 def values_of(run: "Run") -> dict[str, float]:
     """The last value of each metric of a run and its constants, by name."""
     data = run.data
-    given = {name: value for name, value in data.params.items() if is_constant(name)}
-    if THRESHOLD in data.tags:
-        given[THRESHOLD] = data.tags[THRESHOLD]
-    return {**{name: float(value) for name, value in given.items()}, **data.metrics}
+    given = {name: float(value) for name, value in data.params.items() if is_constant(name)}
+    chosen = {THRESHOLD: float(data.tags[THRESHOLD])} if THRESHOLD in data.tags else {}
+    return {**given, **data.metrics, **chosen}
 
 
 def results_json(

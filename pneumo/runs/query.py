@@ -4,7 +4,7 @@ import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,11 @@ def metrics_of(run_id: str) -> dict[str, float]:
         return {**metrics_in(read_text(run_id, RESULTS)), **values}
     except InputError:  # it did not finish, or an older version logged all of them to MLflow
         return values
+
+
+def with_results(run: RunRecord) -> RunRecord:
+    """The same record with all metrics of `metrics_of`; the record of a search lacks those in its files."""
+    return replace(run, metrics=metrics_of(run.run_id))
 
 
 def metric_history(run_id: str, metric: str) -> dict[int, float]:
