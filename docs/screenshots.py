@@ -150,7 +150,8 @@ def of_runs(address: str, folder: Path) -> None:
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     with a_page() as page:
-        overview(page, address, experiment.experiment_id, [run.info.run_name for run in runs])
+        names = [run.info.run_name for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        overview(page, address, experiment.experiment_id, names)
         page.screenshot(path=folder / "mlflow-runs.png")
         all_curves(page, address, experiment.experiment_id)
         page.screenshot(path=folder / "mlflow-compare.png")

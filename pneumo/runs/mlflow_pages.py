@@ -25,7 +25,7 @@ COLUMNS = {  # of the table of runs -> width in pixels
     "params.`model`": 100,
     "params.`loss`": 100,
     "params.`optimizer.lr`": 105,
-    "attributes.`Dataset`": 170,
+    "attributes.`Dataset`": 200,
     "attributes.`Description`": 420,
 }
 CURVES = {"AUROC": ("val/auroc",), "loss": ("train/loss", "val/loss"), "learning rate": ("lr",)}
