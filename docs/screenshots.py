@@ -19,7 +19,7 @@ import mlflow
 from mlflow.entities import Run
 from playwright.sync_api import Page, sync_playwright
 
-from pneumo.runs.mlflow_pages import MODEL_TRAINING, runs_path
+from pneumo.runs.mlflow_pages import runs_path
 
 SIZE = {"width": 1560, "height": 860}
 COLUMNS = ["best/val_auroc", "val/auroc", "fit_seconds", "optimizer.lr", "fit.batch_size"]
@@ -55,7 +55,7 @@ def trials_of(address: str, study: str) -> list[Run]:
 
 
 def at(address: str, path: str, **query: str) -> str:
-    return f"{address}/#{path}?{MODEL_TRAINING}&{urlencode(query, quote_via=quote)}"
+    return f"{address}/#{path}?{urlencode(query, quote_via=quote)}"
 
 
 def table(page: Page, address: str, study: str, runs: list[Run]) -> list[str]:
@@ -64,6 +64,7 @@ def table(page: Page, address: str, study: str, runs: list[Run]) -> list[str]:
         at(
             address,
             f"/experiments/{runs[0].info.experiment_id}/runs",
+            workflowType="machine_learning",
             searchFilter=f"tags.study = '{study}' and tags.trial != ''",
             orderByKey="metrics.`best/val_auroc`",
             orderByAsc="false",
