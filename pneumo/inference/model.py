@@ -20,6 +20,7 @@ from pneumo.inference.decision import MARGIN, Decision
 from pneumo.runs import checkpoint, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, SeenImages
+from pneumo.runs.logged import values_of
 from pneumo.runs.restore import experiment_of
 from pneumo.runs.run_name import check_run_name
 from pneumo.training.device import Accelerator
@@ -72,11 +73,12 @@ def load_model(name: str) -> LoadedModel:
     never finished an epoch, or its checkpoint is gone, broken or of another model."""
     first, _, among = check_run_name(name).partition("@")
     run_id = query.best_run(among or None) if first == "best" else name
-    metrics = query.metrics_of(run_id)
+    run = query.find_run(run_id)
+    values = values_of(run)
     path = query.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)
     experiment = experiment_of(run_id)
-    if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - metrics.keys()):
+    if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - values.keys()):
         raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish")
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     config = replace(experiment.model, pretrained=None)
@@ -94,14 +96,14 @@ def load_model(name: str) -> LoadedModel:
         run_id,
         experiment,
         model.to(accelerator.device).eval(),
-        loss_of(experiment, metrics, query.find_run(run_id).data.tags),
-        Normalise(metrics["normalise_mean"], metrics["normalise_std"]),
-        metrics["threshold"],
+        loss_of(experiment, values, run.data.tags),
+        Normalise(values["normalise_mean"], values["normalise_std"]),
+        values["threshold"],
         accelerator,
         checkpoint.images_of(state),
         checkpoint.seen_of(state),
         state["split_hash"],
-        tuple(cautions(query.find_run(run_id).data.tags)),
+        tuple(cautions(run.data.tags)),
     )
 
 
@@ -121,13 +123,13 @@ def cautions(tags: Mapping[str, str]) -> Iterator[str]:
         yield "It collapsed in training: it gives nearly all images one answer."
 
 
-def loss_of(experiment: Experiment, metrics: Mapping[str, float], tags: Mapping[str, str]) -> Loss:
+def loss_of(experiment: Experiment, values: Mapping[str, float], tags: Mapping[str, str]) -> Loss:
     """The fitted loss that a run's scores and threshold were made with."""
-    loss, prevalence = experiment.loss, metrics["split/train_prevalence"]
+    loss, prevalence = experiment.loss, values["split/train_prevalence"]
     if "score_format" not in tags and isinstance(loss, Bce | WeightedBce | CrossEntropy):
         loss = replace(loss, label_smoothing=0.0)  # an older run: smoothing was left in P
     if (few := experiment.fit.few_images) is not None:  # an older run has the metrics of the whole split
-        positives = min(few // 2, metrics["split/train_positives"])
-        negatives = min(few - few // 2, metrics["split/train_images"] - metrics["split/train_positives"])
+        positives = min(few // 2, values["split/train_positives"])
+        negatives = min(few - few // 2, values["split/train_images"] - values["split/train_positives"])
         prevalence = positives / (positives + negatives)
     return loss.fitted(prevalence)

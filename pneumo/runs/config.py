@@ -96,11 +96,21 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         resume=plain["resume"],
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
+        also=names_of_loggers(plain["tracking"].get("also")),
         choices={group: str(chosen.get(group) or class_label(plain[group])) for group in GROUPS},
         overrides=run_overrides(HydraConfig.get().overrides.task) if by_hydra else [],
         parameters=dict(flatten(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )
+
+
+def names_of_loggers(also: Any) -> tuple[str, ...]:
+    """The value of `tracking.also`, which older configurations lack. InputError: it is no list of names."""
+    if also is None:
+        return ()
+    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
+        raise InputError(f"tracking.also must be a list of names, such as [csv], got {also!r}")
+    return tuple(also)
 
 
 def from_yaml(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":

@@ -15,6 +15,7 @@ from pneumo.evaluation.metrics import (
     jumpiness,
 )
 from pneumo.runs.experiment import Experiment
+from pneumo.runs.logged import WITH_INTERVAL
 from pneumo.training.lesion_retention import NOTHING_LEFT, SAMPLED, share_of_lesions_lost
 from pneumo.training.plateau import TOO_HIGH, TOO_LOW, History, Plateau, PlateauDetector
 from pneumo.training.predict import Predictions
@@ -51,9 +52,11 @@ class SplitResult:
         return cls(predictions, patients, threshold, metrics, intervals)
 
     def named(self, split: str) -> dict[str, float]:
-        """`test/auroc`, `test/auroc_low`, `test/auroc_high`, ...; those that are not finite are left out."""
+        """What MLflow shows: `test/auroc`, `test/auroc_low`, `test/auroc_high`, `test/f1`, ...; those that
+        are not finite are left out."""
         named = {f"{split}/{name}": value for name, value in self.metrics.items()}
-        for name, (low, high) in self.intervals.items():
+        for name in WITH_INTERVAL:
+            low, high = self.intervals[name]
             named |= {f"{split}/{name}_low": low, f"{split}/{name}_high": high}
         return {name: value for name, value in named.items() if np.isfinite(value)}
 

@@ -3,7 +3,8 @@
 import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from mlflow.exceptions import MlflowException
 
 from pneumo.errors import InputError, listed
 from pneumo.runs import checkpoint
+from pneumo.runs.artifacts import place_of
 from pneumo.runs.checkpoint import LAST
 from pneumo.runs.identity import configuration_hash
+from pneumo.runs.logged import RESULTS, THRESHOLD, metrics_in, values_of
 from pneumo.runs.tracking import CHECKPOINTS, process_mark, run_url, store_name
 
 KNOWN_LEAKS = (  # beginnings of the tag leak_risk; a mere risk, such as unknown patients, is not among them
@@ -33,14 +36,14 @@ class RunRecord:
     address: str  # of its page in MLflow
     tags: Mapping[str, str]
     parameters: Mapping[str, str]
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float]  # and what follows from its settings and data, as `logged.values_of`
 
 
 def run_record(run: Run) -> RunRecord:
     """The record of an MLflow run."""
     info, data = run.info, run.data
     address = run_url(info.experiment_id, info.run_id)
-    return RunRecord(info.run_id, info.run_name, address, data.tags, data.params, data.metrics)
+    return RunRecord(info.run_id, info.run_name, address, data.tags, data.params, values_of(run))
 
 
 def search(conditions: str, order_by: str = "attributes.start_time DESC", **options: Any) -> list[Run]:
@@ -105,7 +108,7 @@ def is_comparable(run: Run) -> bool:
         parameters.get("fit.few_images", "None") == "None"
         and "debug=" not in tags.get("overrides", "")
         and not any(risk.startswith(KNOWN_LEAKS) for risk in tags.get("leak_risk", "none").split("; "))
-        and "threshold" in run.data.metrics
+        and THRESHOLD in values_of(run)
     )
 
 
@@ -127,10 +130,11 @@ def data_identity(tags: Mapping[str, str]) -> str:
 
 def summary_line(run: Run) -> str:
     """A line that describes a run to someone who has to choose one."""
-    images = sum(int(run.data.metrics.get(f"split/{split}_images", 0)) for split in ("train", "val", "test"))
+    values = values_of(run)
+    images = sum(int(values.get(f"split/{split}_images", 0)) for split in ("train", "val", "test"))
     return (
         f"{run.data.tags.get('data', '?')}, {images:,} images: {run.info.run_name}, "
-        f"val AUROC {run.data.metrics['best/val_auroc']:.3f}"
+        f"val AUROC {values['best/val_auroc']:.3f}"
     )
 
 
@@ -165,8 +169,18 @@ def run_name(run_id: str) -> str:
 
 
 def metrics_of(run_id: str) -> dict[str, float]:
-    """The last value of each metric of a run, by name."""
-    return dict(find_run(run_id).data.metrics)
+    """The last value of each metric of a run, by name: those in MLflow, those in its results.json, and what
+    follows from its settings and data."""
+    values = values_of(find_run(run_id))
+    try:
+        return {**metrics_in(read_text(run_id, RESULTS)), **values}
+    except InputError:  # it did not finish, or an older version logged all of them to MLflow
+        return values
+
+
+def with_results(run: RunRecord) -> RunRecord:
+    """The same record with all metrics of `metrics_of`; the record of a search lacks those in its files."""
+    return replace(run, metrics=metrics_of(run.run_id))
 
 
 def metric_history(run_id: str, metric: str) -> dict[int, float]:
@@ -176,13 +190,11 @@ def metric_history(run_id: str, metric: str) -> dict[int, float]:
 
 def read_text(run_id: str, path: str) -> str:
     """The content of a text file among a run's artifacts. InputError: the run has no such file."""
-    try:
-        text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
-    except (MlflowException, OSError):
-        raise InputError(
-            f"Run {run_id} has no {path}: its files are gone, or pneumo did not write it"
-        ) from None
-    return text
+    for place in dict.fromkeys((place_of(path), path)):  # older versions had no folders
+        with suppress(MlflowException, OSError):
+            text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{place}")
+            return text
+    raise InputError(f"Run {run_id} has no {path}: its files are gone, or pneumo did not write it")
 
 
 def has_file(run_id: str, path: str) -> bool:

@@ -12,12 +12,14 @@ from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import duration
 from pneumo.errors import PrunedError
-from pneumo.runs import checkpoint, diagnosis, messages, query, tracking
+from pneumo.runs import checkpoint, diagnosis, logged, loggers, messages, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
 from pneumo.runs.diagnosis import Reason, SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
+from pneumo.runs.loggers import FurtherLoggers
+from pneumo.runs.mlflow_pages import DESCRIPTION, run_description
 from pneumo.runs.offline import UNSENT, OfflineQueue
 from pneumo.runs.profiler import profiled
 from pneumo.runs.rescue import safer_setting
@@ -94,6 +96,7 @@ class RunRecorder(Recorder):
         self._began = time.perf_counter()
         self._callback = callback or RunCallback()
         self.terminal = self._callback.terminal
+        loggers.check(experiment.also)
         tracking.connect(experiment.mlflow_experiment)
         self._before = resume_named(experiment)
         self._warm_start = warm_start(experiment.model.pretrained)
@@ -146,14 +149,19 @@ class RunRecorder(Recorder):
         before = self._before
         folder = before.path.parent if before else self._output_dir / tracking.CHECKPOINTS
         self._callback.ensure_owned()
+        constants = logged.constants(experiment, dataset, trainer, train_state)
         self._tracker = tracker = Tracker.start(
             experiment,
             self._callback,
             self._tags(folder),
             OfflineQueue(folder / UNSENT),
             before.state["run_id"] if before else None,
+            constants,
         )
         terminal.say("run", f"{tracker.name} · {tracking.store_name()}")
+        self._also = FurtherLoggers.of(
+            experiment, self._callback, tracker.run_id, tracker.name, folder.parent, constants, train_state
+        )
         if before:
             terminal.say("resumed", messages.resumed_line(before.state))
         try:
@@ -163,7 +171,8 @@ class RunRecorder(Recorder):
                     self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
                     yield
                 except PrunedError:
-                    tracker.log(diagnosis.training_metrics(self._train_state))
+                    metrics = diagnosis.training_metrics(self._train_state)
+                    tracker.log(logged.summary_metrics(metrics, self._callback.objectives))
                     raise
         except KeyboardInterrupt:
             terminal.line()
@@ -173,7 +182,10 @@ class RunRecorder(Recorder):
             terminal.line()
             terminal.warn(messages.unfinished_message(self._train_state, tracker.run_id, folder))
             raise tracking.unreachable(error) from None
+        finally:
+            self._also.close()
         terminal.line(f"{duration(time.perf_counter() - self._began)} · {tracker.address()}")
+        terminal.line(f"all runs: {tracking.runs_url(tracker.experiment_id)}")
 
     @contextmanager
     def training(self) -> Iterator[Advance]:
@@ -214,6 +226,7 @@ class RunRecorder(Recorder):
             self._tracker.tag(micro_batch=self._micro_batch)
         step = len(train_state.all_epochs)
         self._tracker.log(report.metrics, step)
+        self._also.log_epoch(step, report.metrics)
         self.terminal.line(messages.epoch_line(report, epochs))
         is_last = train_state.stopped or report.epoch == epochs
         self._callback.on_epoch_end(step, report.metrics, is_last)
@@ -260,9 +273,10 @@ class RunRecorder(Recorder):
         terminal.line(messages.operating_point(last))
 
         metrics = diagnosis.training_metrics(train_state)
-        tracker.log(metrics | {"threshold": last.threshold})
-        if split == "test":
-            tracker.log(last.named("test"))
+        shown = logged.summary_metrics(metrics, self._callback.objectives)
+        shown |= last.named("test") if split == "test" else {}
+        tracker.log(shown)
+        self._also.log_results(shown)
         if last.collapsed:
             reason = self._likely_reason(self._find_plateau(train_state.history)).text
             terminal.line()
@@ -270,10 +284,16 @@ class RunRecorder(Recorder):
             terminal.line()
             tracker.tag(collapse_reason=reason)
         fit_time = timedelta(seconds=round(metrics["fit_seconds"]))
-        tracker.tag(fit_time=fit_time, collapsed=str(last.collapsed).lower())
+        description = run_description(self.experiment, dataset, train_state, results)
+        tracker.tag(
+            fit_time=fit_time,
+            collapsed=str(last.collapsed).lower(),
+            **{logged.THRESHOLD: repr(float(last.threshold)), DESCRIPTION: description},
+        )
         if train_state.abandoned:
             tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
         tracker.log_text(diagnosis.predictions_csv(results, dataset), "predictions.csv")
+        tracker.log_text(logged.results_json(metrics, train_state.all_epochs, results), logged.RESULTS)
         if self.experiment.fit.pictures:
             from pneumo.runs import plots  # matplotlib would delay the first step by a second
 
@@ -281,6 +301,7 @@ class RunRecorder(Recorder):
                 figures = plots.of_run(self._trainer, train_state, dataset, results)
                 for number, (path, figure) in enumerate(figures, start=1):
                     tracker.log_figure(figure, path)
+                    self._also.log_picture(path, figure)
                     advance(number, plots.COUNT)
         return metrics
 
@@ -288,7 +309,7 @@ class RunRecorder(Recorder):
         """Logs what is known before the first epoch, and opens the folder of checkpoints."""
         experiment, dataset, tracker = self.experiment, self._dataset, self._tracker
         if not self._before:
-            tracker.log(initial_metrics(experiment, dataset, self._trainer, self._train_state))
+            tracker.log_dataset(self._images.data_identity, dataset)
             tracker.log_text(experiment.yaml, "config.yaml")
             if experiment.plan:
                 tracker.log_text(experiment.plan, "plan.yaml")
@@ -321,19 +342,7 @@ class RunRecorder(Recorder):
             **({"changed_since_pretraining": "; ".join(self._changes)} if self._changes else {}),
             "score_format": SCORE_FORMAT,
             "checkpoints": folder.resolve(),
+            **(
+                {} if self._before else {DESCRIPTION: run_description(experiment, dataset, self._train_state)}
+            ),
         }
-
-
-def initial_metrics(
-    experiment: Experiment, dataset: Dataset, trainer: Trainer, train_state: TrainState
-) -> dict[str, float]:
-    """The metrics that are known before the first epoch, by their MLflow names."""
-    return {
-        **dataset.split.numbers,
-        "effective_batch": trainer.effective_batch,
-        "processes": trainer.processes.count,
-        "resolved_lr": experiment.optimizer.resolved_lr(trainer.effective_batch),
-        "trainable_parameters": sum(p.numel() for p in train_state.model.parameters() if p.requires_grad),
-        "normalise_mean": trainer.normalise.mean,
-        "normalise_std": trainer.normalise.std,
-    }

@@ -1,5 +1,4 @@
 import csv
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -10,7 +9,7 @@ from conftest import SMALL
 
 from pneumo.errors import InputError
 from pneumo.inference.model import load_model
-from pneumo.runs import tracking
+from pneumo.runs import query, tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
 from pneumo.runs.tracker import Tracker
@@ -40,12 +39,13 @@ def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):
     for name in [*per_epoch.split(), "val/hard_auroc", "lr", "images_per_second", "epoch_seconds"]:
         history = mlflow.MlflowClient().get_metric_history(logged.info.run_id, name)
         assert [point.step for point in history] == [1, 2], name
-    for name in ("auroc", "auprc", "accuracy", "f1", "hard_auroc", "sensitivity_at_95_specificity"):
-        low, high = metrics[f"test/{name}_low"], metrics[f"test/{name}_high"]
+    assert metrics["test/auroc_low"] <= metrics["test/auroc"] <= metrics["test/auroc_high"]
+    values = query.metrics_of(logged.info.run_id)
+    for name in ("auprc", "accuracy", "f1", "hard_auroc", "sensitivity_at_95_specificity"):
+        low, high = values[f"test/{name}_low"], values[f"test/{name}_high"]
         assert low <= metrics[f"test/{name}"] <= high, name
-    assert {"last/val_auroc", "findings/val_loss_jump", "fit_seconds", "threshold"} <= metrics.keys()
-    assert metrics["split/patient_memory_auc"] == 0.5
-    assert metrics["effective_batch"] == 16
+    assert {"last/val_auroc", "findings/val_loss_jump", "fit_seconds", "threshold"} <= values.keys()
+    assert (values["split/patient_memory_auc"], values["effective_batch"]) == (0.5, 16)
 
     assert parameters["optimizer.lr"] == "0.003"
     assert parameters["data.split"] == "patient"
@@ -55,7 +55,7 @@ def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):
     assert set(wanted.split()) <= tags.keys()
     assert tags["loss"] in ("ce", "crossentropy")
 
-    assert {"config.yaml", "predictions.csv"} <= artifacts(logged.info.run_id)
+    assert artifacts(logged.info.run_id) == {"checkpoints", "configuration", "pictures", "results"}
     assert artifacts(logged.info.run_id, "checkpoints") == {"checkpoints/best.pt", "checkpoints/last.pt"}
     assert len(artifacts(logged.info.run_id, "pictures")) == 6
     said = capsys.readouterr().out
@@ -69,10 +69,9 @@ def test_predictions_are_kept_image_by_image_and_give_the_logged_figures(compose
 
     run(composed(*QUICK), workdir / "out")
     logged = only_run()
-    path = mlflow.artifacts.download_artifacts(run_id=logged.info.run_id, artifact_path="predictions.csv")
-    rows = list(csv.DictReader(Path(path).read_text().splitlines()))
+    rows = list(csv.DictReader(query.read_text(logged.info.run_id, "predictions.csv").splitlines()))
     test = [row for row in rows if row["split"] == "test"]
-    assert len(test) == logged.data.metrics["split/test_images"]
+    assert len(test) == int(logged.data.params["split/test_images"])
     auroc = roc_auc_score([int(row["label"]) for row in test], [float(row["score"]) for row in test])
     assert auroc == pytest.approx(logged.data.metrics["test/auroc"], abs=1e-4)
     assert not {r["patient_id"] for r in test} & {r["patient_id"] for r in rows if r["split"] == "val"}
@@ -82,8 +81,7 @@ def test_the_test_split_is_not_touched_when_it_is_off(composed, workdir):
     run(composed(*QUICK, "fit.test=false"), workdir / "out")
     logged = only_run()
     assert not [name for name in logged.data.metrics if name.startswith("test/")]
-    path = mlflow.artifacts.download_artifacts(run_id=logged.info.run_id, artifact_path="predictions.csv")
-    assert ",test\n" not in Path(path).read_text()
+    assert ",test\n" not in query.read_text(logged.info.run_id, "predictions.csv")
 
 
 def test_a_run_that_learns_nothing_says_that_it_collapsed_and_why(composed, workdir, capsys):
