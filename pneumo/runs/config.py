@@ -1,6 +1,7 @@
 """Turns a configuration that Hydra composed, or that a run stored as YAML, into an Experiment."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -17,9 +18,10 @@ from hydra.utils import execution_whitelist, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from pneumo.errors import InputError
+from pneumo.errors import AwayError, InputError
 from pneumo.runs import search_path
 from pneumo.runs.identity import ADDED, PLACES, class_name
+from pneumo.runs.run_name import RUN_ID, check_run_name, is_path
 from pneumo.runs.search_path import folders
 from pneumo.training.settings import TrainerSettings
 
@@ -33,6 +35,8 @@ STUDY = (  # top-level keys of a study, which a run ignores
     *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
 )
 NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
+NUMBER = re.compile(r"\d+(e\d+)?")
+NOT_RUNS = {"model.pretrained": ("imagenet",), "resume": ("auto",)}  # values beside files and names of runs
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
@@ -49,7 +53,7 @@ def compose_train(overrides: Sequence[str]) -> DictConfig:
     search_path.register()
     try:
         with initialize_config_dir(str(search_path.OWN)):
-            return compose("train", list(overrides))
+            return compose("train", quoted_run_names(overrides))
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from None
 
@@ -68,9 +72,12 @@ def current_targets(group: str) -> dict[str, str]:
 
 
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
-    """The experiment of a configuration. `choices`, by group, are needed where Hydra is not running.
+    """The experiment of a configuration. `choices`, by group, are those of a stored configuration, or needed
+    where Hydra is not running.
     InputError: a value is missing, of the wrong type, or out of its range."""
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NO_SETTINGS])
+    if choices is None:
+        replace_run_names(config)
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -101,6 +108,36 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         parameters=dict(flatten(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )
+
+
+def quoted_run_names(overrides: Iterable[str]) -> list[str]:
+    """The overrides, in which digits that name a run are quoted where Hydra would read them as a number."""
+    words = []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        is_digits = override_key(word) in NOT_RUNS and NUMBER.fullmatch(value)
+        words.append(f"{key}='{value}'" if is_digits else word)
+    return words
+
+
+def replace_run_names(config: DictConfig) -> None:
+    """Replaces the names of runs by their ids, since `best` and `latest` are other runs later. InputError: a
+    value is neither a file nor a run."""
+    for key, words in NOT_RUNS.items():
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+        if not isinstance(value, str) or value in words or RUN_ID.fullmatch(value) or is_path(value):
+            continue
+        try:
+            check_run_name(value)
+            from pneumo.runs import tracking  # MLflow takes seconds to import
+            from pneumo.runs.named_run import named_run
+
+            tracking.connect()
+            OmegaConf.update(config, key, named_run(value).run_id)
+        except AwayError:
+            raise
+        except InputError as error:
+            raise InputError(f"{key}={value} is no file, and no run: {error}") from None
 
 
 def from_yaml(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":
