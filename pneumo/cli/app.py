@@ -25,7 +25,7 @@ WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
 TRAIN, EVALUATE, USE = "Train", "Evaluate a run", "Use a run"  # panels of the help
 STUDIES, DATA = "Studies and the report", "Data"
 VERBS = (  # beside train and sweep; a module each, in the order of the help
-    *("evaluate", "compare", "score", "predict", "promote", "reproduce"),
+    *("runs", "evaluate", "compare", "score", "predict", "promote", "reproduce"),
     *("study", "confirm", "report", "data_check"),
 )
 

@@ -39,12 +39,20 @@ class Terminal:
             return
         self._console.print(text, style="bold yellow", soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    @property
+    def width(self) -> int:
+        """How many characters a line has."""
+        return self._console.width
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", gap: int = 3
+    ) -> None:
+        """`gap`: characters between two columns."""
         if self._quiet:
             return
         if title:
             self.line(title)
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
         for column in columns:
             table.add_column(column)
         for row in rows:

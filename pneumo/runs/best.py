@@ -19,7 +19,7 @@ AnyOf = Mapping[str, str]  # "data", "study" or "" (any of them) -> the name tha
 
 
 def best_run(among: AnyOf | None = None, where_several: str | None = None) -> RunRecord:
-    """The run with the highest validation AUROC among comparable runs (see `obstacle`) of one data set.
+    """The run with the highest validation AUROC among comparable runs (see `obstacles`) of one data set.
     `among` restricts them: by `data`, the name of their data (phantom); by `study`, a study's name or id; by
     `""`, any of these or the first digits of a data identity. `where_several` names the data to take where
     runs of several remain. InputError: no run remains, or runs of several data sets do."""
@@ -32,14 +32,15 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
         names = sorted({run.tags.get("data", "?") for run in found})
         there = f"; there are runs of {', '.join(names)}" if names else ""
         raise InputError(f"{here} has no finished run{of}: train one first{there}")
-    reasons = {run.run_id: obstacle(run) for run in trainings}
-    comparable = [run for run in trainings if reasons[run.run_id] is None]
+    reasons = [obstacles(run) for run in trainings]
+    comparable = [run for run, those in zip(trainings, reasons, strict=True) if not those]
     if not comparable:
-        counted = Counter(filter(None, reasons.values())).most_common()
+        counted = Counter(those[0] for those in reasons).most_common()
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in counted)
+        few = f" (under {FEWEST_POSITIVES} in validation)" if "few positives" in dict(counted) else ""
         raise InputError(
-            f"{here} has no run{of} that can be chosen as best. Of {len(trainings):,} left out: {left_out}. "
-            "Name one, as `pneumo runs` lists them"
+            f"{here} has no run{of} that can be chosen as best: of {len(trainings):,}, left out are "
+            f"{left_out}{few}. Name one by its name or id; `pneumo runs` lists them"
         )
     comparable.sort(key=lambda run: -run.metrics[VAL_AUROC])
     if len({data_identity(run.tags) for run in comparable}) > 1 and where_several is not None:
@@ -68,25 +69,21 @@ def choices(best: Sequence[RunRecord]) -> list[str]:
     return lines
 
 
-def obstacle(run: RunRecord) -> str | None:
-    """Why the validation AUROC of a run cannot be compared with that of others of the same data, in a few
-    words; None if it can: the run was trained and evaluated on all of them, at least FEWEST_POSITIVES
-    validation images are positive, no image or patient is known to be in two splits, and it has not
-    collapsed."""
-    positives = split_number(run, "val_positives")
-    if run.status != "FINISHED" or not {"threshold", VAL_AUROC} <= run.metrics.keys():
-        return "not finished"
-    if any(risk.startswith(KNOWN_LEAKS) for risk in run.tags.get("leak_risk", "none").split("; ")):
-        return "leaking"
-    if "debug=" in run.tags.get("overrides", ""):
-        return "with debug="
-    if run.parameters.get("fit.few_images", "None") != "None":
-        return "of few images"
-    if run.tags.get("collapsed") == "true":
-        return "collapsed"
-    if positives is not None and positives < FEWEST_POSITIVES:
-        return f"with under {FEWEST_POSITIVES} val positives"
-    return None
+def obstacles(run: RunRecord) -> list[str]:
+    """Why the validation AUROC of a run cannot be compared with that of others of the same data, a word or
+    two each. There is none if the run was trained and evaluated on all of them, no image or patient is known
+    to be in two splits, it has not collapsed, and FEWEST_POSITIVES of its validation images are positive."""
+    tags, positives = run.tags, split_number(run, "val_positives")
+    risks = tags.get("leak_risk", "none").split("; ")
+    found = {
+        "not finished": run.status != "FINISHED" or not {"threshold", VAL_AUROC} <= run.metrics.keys(),
+        "collapsed": tags.get("collapsed") == "true",
+        "leaking": any(risk.startswith(KNOWN_LEAKS) for risk in risks),
+        "debug": "debug=" in tags.get("overrides", ""),
+        "few images": run.parameters.get("fit.few_images", "None") != "None",
+        "few positives": positives is not None and positives < FEWEST_POSITIVES,
+    }
+    return [name for name, holds in found.items() if holds]
 
 
 def belongs_to(run: RunRecord, among: AnyOf) -> bool:

@@ -8,12 +8,12 @@ from pneumo.display.format import decimal
 from pneumo.errors import InputError, listed
 from pneumo.runs import query
 from pneumo.runs.best import VAL_AUROC, AnyOf, best_run
+from pneumo.runs.listing import state_of
 from pneumo.runs.query import RunRecord, split_number
 from pneumo.runs.run_name import BEST, LATEST, PREFIX, RUN_ID, check_run_name, is_best
 from pneumo.runs.tracking import store_name
 
 SHOWN_DIGITS = 8  # of a run id
-STATES = {"FINISHED": "finished", "RUNNING": "running", "FAILED": "failed", "KILLED": "stopped"}
 
 
 def named_run(name: str, among: AnyOf | None = None, where_several: str | None = None) -> RunRecord:
@@ -77,7 +77,7 @@ def summary(run: RunRecord) -> str:
     auroc, images = run.metrics.get(VAL_AUROC), split_number(run, "val_images")
     of = f" of {images:,} images" if images is not None else ""
     measured = f"val AUROC {decimal(auroc)}{of}" if auroc is not None else "no val AUROC"
-    parts = [run.tags.get("data"), measured, None if run.status == "FINISHED" else STATES.get(run.status)]
+    parts = [run.tags.get("data"), measured, None if run.status == "FINISHED" else state_of(run)]
     return " · ".join(part for part in parts if part)
 
 
