@@ -2,8 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import UnionType
@@ -48,14 +50,34 @@ def trusted_targets() -> list[str]:
     return OWN_TARGETS + installed + [name.strip() for name in added if name.strip()]
 
 
-def compose_train(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of train.py with these overrides. InputError: a choice or key does not exist."""
+def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """The configuration of train.py with these overrides, and Hydra's own if `with_hydra`. InputError: a
+    choice or key does not exist."""
     search_path.register()
     try:
         with initialize_config_dir(str(search_path.OWN)):
-            return compose("train", quoted_run_names(overrides))
+            return compose("train", quoted_run_names(overrides), return_hydra_config=with_hydra)
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from None
+
+
+@contextmanager
+def composed_as_by_train(overrides: Sequence[str]) -> Iterator[tuple[DictConfig, Path]]:
+    """Yields the configuration of train.py with these overrides and the folder for its output, which is new.
+    Inside the block, Hydra's state is that of train.py. InputError: see `compose_train`."""
+    whole, state = compose_train(overrides, with_hydra=True), HydraConfig.instance()
+    before = state.cfg
+    state.set_config(whole)
+    try:
+        folder = output_dir = Path(whole.hydra.run.dir).absolute()
+        for number in count(2):
+            if not output_dir.exists():
+                break
+            output_dir = folder.with_name(f"{folder.name}-{number}")
+        output_dir.mkdir(parents=True)
+        yield OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]), output_dir
+    finally:
+        state.cfg = before
 
 
 def choices_of(group: str) -> list[str]:
