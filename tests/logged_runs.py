@@ -5,7 +5,7 @@ import os
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
-from pneumo.runs import tracking
+from pneumo.runs import best, tracking
 from pneumo.runs.tracking import process_mark
 
 DATA = {"phantom": "aaaa1111", "table": "bbbb2222"}  # names and identities
@@ -34,6 +34,13 @@ def logged(name, val_auroc=0.9, status="FINISHED", parameters=(), metrics=(), st
     if status != "RUNNING":
         client.set_terminated(run_id, status)
     return run_id
+
+
+def let_small_runs_compete(monkeypatch):
+    """From now on runs of a few epochs on few images, which collapse, can be `best`."""
+    every = best.obstacles
+    small = ("few positives", "collapsed")
+    monkeypatch.setattr(best, "obstacles", lambda run: [word for word in every(run) if word not in small])
 
 
 def other_run(name, **tags):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from changing import World
 from conftest import Named
+from logged_runs import let_small_runs_compete
 from PIL import Image
 
 from pneumo.cli.app import invoke
@@ -252,13 +253,8 @@ def test_a_checkpoint_of_a_later_format_is_refused(world, train, workdir):
 # ---- best
 
 
-@pytest.fixture
-def few_positives_suffice(monkeypatch):
-    """`best` takes runs of small data sets."""
-    monkeypatch.setattr(best, "FEWEST_POSITIVES", 1)
-
-
-def test_best_is_no_run_of_a_few_images_and_none_that_leaks(world, train, few_positives_suffice):
+def test_best_is_no_run_of_a_few_images_and_none_that_leaks(world, train, monkeypatch):
+    let_small_runs_compete(monkeypatch)
     one = train("fit.epochs=2")
     few = train("fit.few_images=16", "fit.epochs=30", "augment=none", "optimizer.lr=1e-2")
     leaking = train("data.split=image", "fit.epochs=2")
@@ -270,7 +266,8 @@ def test_best_is_no_run_of_a_few_images_and_none_that_leaks(world, train, few_po
         best.best_run()
 
 
-def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train, few_positives_suffice):
+def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train, monkeypatch):
+    let_small_runs_compete(monkeypatch)
     one = train()
     other = train(
         *("data=phantom", "data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"),

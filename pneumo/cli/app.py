@@ -89,7 +89,7 @@ SPLIT = "The images to evaluate. common: those in the test split both when the r
 HARD = "Column of data.patients_csv that marks hard negatives, such as chest tubes; needs that table."
 JSON = "Print the metrics as one JSON document, and all else on stderr."
 
-Words = Annotated[list[str], argument(RUNS, "RUN [data=...] [study=NAME]")]
+Words = Annotated[list[str], argument(RUNS, "RUN [data=...]")]
 Run = Annotated[str, argument(f"A run: {WAYS}.", "RUN")]
 Among = Annotated[list[str] | None, argument("Which runs best is among.", "[data=NAME] [study=NAME]")]
 Study = Annotated[str, argument("The study's name.", "NAME")]

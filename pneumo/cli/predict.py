@@ -12,7 +12,7 @@ PATHS = "PNG, JPEG or DICOM files, or folders; data=NAME and study=NAME say whic
 @verb("predict", USE, "pneumo predict best radiographs/ --out scores.csv --heatmaps maps/")
 def predict(
     run: Run,
-    paths: Annotated[list[str], argument(PATHS, "[data=NAME] [study=NAME] PATH")],
+    paths: Annotated[list[str], argument(PATHS, "PATH")],
     out: Annotated[Path, option("The CSV file to write.", "FILE")] = Path("predictions.csv"),
     heatmaps: Annotated[Path | None, option("Where to write a heat map of each.", "FOLDER", "none")] = None,
     tta: Annotated[Tta | None, option("Test-time augmentation.", default="that of the run")] = None,

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SMALL, Named
+from logged_runs import let_small_runs_compete
 
 from pneumo.data.batches import Batches
 from pneumo.data.dataset import first_images, load_dataset
 from pneumo.errors import InputError
 from pneumo.inference.model import load_model
-from pneumo.runs import best as best_of
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.run import run
 from pneumo.training.predict import tta_transforms
@@ -78,7 +78,7 @@ def test_a_run_of_before_is_scored_as_it_was_then(finished):
 
 
 def test_best_is_the_finished_run_of_the_highest_val_auroc(finished, monkeypatch):
-    monkeypatch.setattr(best_of, "FEWEST_POSITIVES", 1)
+    let_small_runs_compete(monkeypatch)
     runs = [finished(f"seed={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate((1e-6, 3e-3))]
     best = max(runs, key=lambda run_id: query.metrics_of(run_id)["best/val_auroc"])
     assert load_model("best").run_id == best
