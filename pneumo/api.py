@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pneumo.cli.actions import evaluate
 from pneumo.cli.actions.predict import Row, rows
 from pneumo.data.files import image_files
-from pneumo.display.address import refuse_passwords
+from pneumo.display.address import forget_folder, refuse_passwords
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.inference.dataset_predictions import EvalRequest, predict_dataset
@@ -77,11 +77,19 @@ class Run:
         return evaluate.saliency(self.model, evaluated, terminal)[1]
 
 
+def connect_for(*names: str) -> None:
+    """Connects to the MLflow of this folder. InputError: there is none, or what is to be a name cannot be
+    one."""
+    forget_folder()
+    for name in names:
+        check_run_name(name)
+    tracking.connect()
+
+
 def load(run: str) -> Run:
     """The run of a name: an id or its first digits, a name, `latest`, `best` or `best@NAME`, as
     docs/runs.md has it. InputError: no run or several have it, or its model cannot be loaded."""
-    check_run_name(run)
-    tracking.connect()
+    connect_for(run)
     record = named_run(run)
     loaded = Run(record.run_id, record.name, record.metrics)
     _ = loaded.model  # what is wrong with it is said now
@@ -94,6 +102,7 @@ def train(overrides: Sequence[str] = ()) -> Run:
     if isinstance(overrides, str):
         raise InputError(f"train takes a list of overrides, got the text {overrides!r}")
     refuse_passwords(overrides)
+    forget_folder()
     callback = RunCallback()
     with config.composed_as_by_train(overrides) as (composed, output_dir):
         run(planned(composed, list(overrides), callback.terminal), output_dir, callback)
@@ -104,6 +113,5 @@ def train(overrides: Sequence[str] = ()) -> Run:
 def compare(first: str, second: str, split: str = "test") -> dict[str, Any]:
     """The difference in AUROC of two runs on the same images, as `pneumo compare` prints and logs it, by the
     names of its `--json`. InputError: both are the same run, or their images or labels differ."""
-    for name in (first, second):
-        check_run_name(name)
+    connect_for(first, second)
     return evaluate.compare(first, second, EvalRequest(split=split))

@@ -20,7 +20,9 @@ class Terminal:
     def __init__(self, quiet: bool = False, progress_bars: bool = True) -> None:
         """quiet: nothing stays on the screen; progress passes over it where there is a person, unless
         `progress_bars` is false."""
-        self._console = Console(highlight=False, markup=False, emoji=False)  # text is data
+        self._console = Console(
+            highlight=False, markup=False, emoji=False, force_jupyter=False
+        )  # text is data
         if not self._console.is_terminal:
             self._console.width = WIDTH_OF_A_FILE
         self._quiet = quiet

@@ -20,10 +20,12 @@ class CallablePackage(ModuleType):
         key."""
         import pandas as pd
 
+        from pneumo.display.address import forget_folder
         from pneumo.runs import tracking
         from pneumo.runs.listing import COLUMNS, listing
         from pneumo.runs.run_name import check_runs_are_here
 
+        forget_folder()
         check_runs_are_here("there are no runs to list")
         tracking.connect()
         return pd.DataFrame(listing(filters, sort, trials).rows, columns=list(COLUMNS))

@@ -17,7 +17,7 @@ from filelock import FileLock
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
-from pneumo.display.address import TRACKING, hidden, parsed, shown
+from pneumo.display.address import LOCAL_DATABASES, TRACKING, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError
 from pneumo.runs.offline import QueuedMetrics
 
@@ -29,7 +29,6 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 BRIEF = {RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
 LOCAL_PAGES = "http://127.0.0.1:5000"  # where a bare `mlflow ui` serves
 METRICS_A_CALL = 1000  # MLflow's limit
-_LOCAL_ADDRESSES: set[str] = set()  # that this process has connected to without being given them
 MlflowError = MlflowException  # what a call raises when MLflow cannot be reached any more
 
 
@@ -45,11 +44,13 @@ def connect(experiment: str | None = None) -> None:
     # its thread logs that a server is away, with the password in the address
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     here = Path.cwd()
-    given = given_address()
+    given = without_credentials(os.environ.get(TRACKING))
     local = given is None
     lock = FileLock(here / "mlflow.db.lock") if local else nullcontext()
     with lock:  # two first migrations at once break the database
-        mlflow.set_tracking_uri(given or local_address(here))
+        if local:
+            LOCAL_DATABASES.add(f"sqlite:///{here / 'mlflow.db'}")
+        mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
             with short_timeouts():
                 mlflow.MlflowClient().search_experiments(max_results=1)
@@ -60,22 +61,6 @@ def connect(experiment: str | None = None) -> None:
             mlflow.set_experiment(experiment)
         except MlflowException as error:
             raise unreachable(error) from None
-
-
-def given_address() -> str | None:
-    """MLFLOW_TRACKING_URI without user and password; None if it is not set, or if it is what MLflow left
-    there when this process was connected to the database of a working directory. InputError: see
-    `without_credentials`."""
-    address = os.environ.get(TRACKING)
-    return None if address in _LOCAL_ADDRESSES else without_credentials(address)
-
-
-def local_address(folder: Path) -> str:
-    """The address of the database in a folder, from now on known to be no address that was given."""
-    address = f"sqlite:///{folder / 'mlflow.db'}"
-    if TRACKING not in os.environ or os.environ[TRACKING] in _LOCAL_ADDRESSES:
-        _LOCAL_ADDRESSES.add(address)
-    return address
 
 
 def without_credentials(address: str | None) -> str | None:

@@ -51,7 +51,8 @@ def print_table(found: Listing, limit: int, filters: Sequence[str], terminal: Te
         what = f" with {' '.join(filters)}" if filters else ""
         notes = [f"There is no training run{what} in {tracking.store_name()}"]
     if found.trials_left_out:
-        notes.append(f"{found.trials_left_out:,} trials of studies left out: --trials, or study=NAME")
+        trials = f"{found.trials_left_out:,} trial{'' if found.trials_left_out == 1 else 's'}"
+        notes.append(f"{trials} of studies left out: --trials, or study=NAME")
     if notes:
         terminal.line(" · ".join(notes))
 
