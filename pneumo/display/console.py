@@ -1,5 +1,6 @@
 """The terminal: short lines, progress bars where there is a person, plain lines where there is a file."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,8 +21,9 @@ class Terminal:
     def __init__(self, quiet: bool = False, progress_bars: bool = True) -> None:
         """quiet: nothing stays on the screen; progress passes over it where there is a person, unless
         `progress_bars` is false."""
+        plain = False if "ipykernel" in sys.modules else None  # a notebook would keep each step of a bar
         self._console = Console(
-            highlight=False, markup=False, emoji=False, force_jupyter=False
+            highlight=False, markup=False, emoji=False, force_jupyter=False, force_terminal=plain
         )  # text is data
         if not self._console.is_terminal:
             self._console.width = WIDTH_OF_A_FILE
