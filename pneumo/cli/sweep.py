@@ -26,6 +26,7 @@ def main() -> None:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
         sys.exit(f"\n{error}")
+    sys.argv[1:] = config.quoted_run_names(sys.argv[1:])
     search_path.register()
     sweep()
 

@@ -28,6 +28,7 @@ def main() -> None:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
         sys.exit(f"\n{error}" if IS_FIRST else 1)
+    sys.argv[1:] = config.quoted_run_names(sys.argv[1:])
     search_path.register()
     train()
 

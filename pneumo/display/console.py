@@ -1,5 +1,6 @@
 """The terminal: short lines, progress bars where there is a person, plain lines where there is a file."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +21,10 @@ class Terminal:
     def __init__(self, quiet: bool = False, progress_bars: bool = True) -> None:
         """quiet: nothing stays on the screen; progress passes over it where there is a person, unless
         `progress_bars` is false."""
-        self._console = Console(highlight=False, markup=False, emoji=False)  # text is data
+        plain = False if "ipykernel" in sys.modules else None  # a notebook would keep each step of a bar
+        self._console = Console(
+            highlight=False, markup=False, emoji=False, force_jupyter=False, force_terminal=plain
+        )  # text is data
         if not self._console.is_terminal:
             self._console.width = WIDTH_OF_A_FILE
         self._quiet = quiet
@@ -39,12 +43,20 @@ class Terminal:
             return
         self._console.print(text, style="bold yellow", soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    @property
+    def width(self) -> int:
+        """How many characters a line has."""
+        return self._console.width
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", gap: int = 3
+    ) -> None:
+        """`gap`: characters between two columns."""
         if self._quiet:
             return
         if title:
             self.line(title)
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
         for column in columns:
             table.add_column(column)
         for row in rows:

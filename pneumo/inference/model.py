@@ -20,9 +20,8 @@ from pneumo.inference.decision import MARGIN, Decision
 from pneumo.runs import checkpoint, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, SeenImages
-from pneumo.runs.logged import values_of
+from pneumo.runs.named_run import named_run
 from pneumo.runs.restore import experiment_of
-from pneumo.runs.run_name import check_run_name
 from pneumo.training.device import Accelerator
 from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, predict
 
@@ -68,17 +67,14 @@ class LoadedModel:
 
 
 def load_model(name: str) -> LoadedModel:
-    """By its run id, or `best`: the run of the highest val AUROC of those that can be compared by it, of the
-    only data set there is, or of the data or study named in `best@NAME`. InputError: there is no such run, it
+    """The model of a run, by any of the names that `named_run` knows. InputError: there is no such run, it
     never finished an epoch, or its checkpoint is gone, broken or of another model."""
-    first, _, among = check_run_name(name).partition("@")
-    run_id = query.best_run(among or None) if first == "best" else name
-    run = query.find_run(run_id)
-    values = values_of(run)
+    run = named_run(name)
+    run_id, metrics = run.run_id, run.metrics
     path = query.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)
     experiment = experiment_of(run_id)
-    if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - values.keys()):
+    if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - metrics.keys()):
         raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish")
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     config = replace(experiment.model, pretrained=None)
@@ -96,14 +92,14 @@ def load_model(name: str) -> LoadedModel:
         run_id,
         experiment,
         model.to(accelerator.device).eval(),
-        loss_of(experiment, values, run.data.tags),
-        Normalise(values["normalise_mean"], values["normalise_std"]),
-        values["threshold"],
+        loss_of(experiment, metrics, run.tags),
+        Normalise(metrics["normalise_mean"], metrics["normalise_std"]),
+        metrics["threshold"],
         accelerator,
         checkpoint.images_of(state),
         checkpoint.seen_of(state),
         state["split_hash"],
-        tuple(cautions(run.data.tags)),
+        tuple(cautions(run.tags)),
     )
 
 

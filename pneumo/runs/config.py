@@ -1,8 +1,11 @@
 """Turns a configuration that Hydra composed, or that a run stored as YAML, into an Experiment."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import UnionType
@@ -17,9 +20,10 @@ from hydra.utils import execution_whitelist, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from pneumo.errors import InputError
+from pneumo.errors import AwayError, InputError
 from pneumo.runs import search_path
 from pneumo.runs.identity import ADDED, COLUMNS, PLACES, class_name
+from pneumo.runs.run_name import RUN_ID, check_run_name, is_path
 from pneumo.runs.search_path import folders
 from pneumo.training.settings import TrainerSettings
 
@@ -33,6 +37,8 @@ STUDY = (  # top-level keys of a study, which a run ignores
     *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
 )
 NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
+NUMBER = re.compile(r"\d+(e\d+)?")
+NOT_RUNS = {"model.pretrained": ("imagenet",), "resume": ("auto",)}  # values beside files and names of runs
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
@@ -44,14 +50,34 @@ def trusted_targets() -> list[str]:
     return OWN_TARGETS + installed + [name.strip() for name in added if name.strip()]
 
 
-def compose_train(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of train.py with these overrides. InputError: a choice or key does not exist."""
+def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """The configuration of train.py with these overrides, and Hydra's own if `with_hydra`. InputError: a
+    choice or key does not exist."""
     search_path.register()
     try:
         with initialize_config_dir(str(search_path.OWN)):
-            return compose("train", list(overrides))
+            return compose("train", quoted_run_names(overrides), return_hydra_config=with_hydra)
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from None
+
+
+@contextmanager
+def composed_as_by_train(overrides: Sequence[str]) -> Iterator[tuple[DictConfig, Path]]:
+    """Yields the configuration of train.py with these overrides and the folder for its output, which is new.
+    Inside the block, Hydra's state is that of train.py. InputError: see `compose_train`."""
+    whole, state = compose_train(overrides, with_hydra=True), HydraConfig.instance()
+    before = state.cfg
+    state.set_config(whole)
+    try:
+        folder = output_dir = Path(whole.hydra.run.dir).absolute()
+        for number in count(2):
+            if not output_dir.exists():
+                break
+            output_dir = folder.with_name(f"{folder.name}-{number}")
+        output_dir.mkdir(parents=True)
+        yield OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]), output_dir
+    finally:
+        state.cfg = before
 
 
 def choices_of(group: str) -> list[str]:
@@ -68,9 +94,12 @@ def current_targets(group: str) -> dict[str, str]:
 
 
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
-    """The experiment of a configuration. `choices`, by group, are needed where Hydra is not running.
+    """The experiment of a configuration. `choices`, by group, are those of a stored configuration, or needed
+    where Hydra is not running.
     InputError: a value is missing, of the wrong type, or out of its range."""
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NO_SETTINGS])
+    if choices is None:
+        replace_run_names(config)
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -111,6 +140,36 @@ def names_of_loggers(also: Any) -> tuple[str, ...]:
     if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
         raise InputError(f"tracking.also must be a list of names, such as [csv], got {also!r}")
     return tuple(also)
+
+
+def quoted_run_names(overrides: Iterable[str]) -> list[str]:
+    """The overrides, in which digits that name a run are quoted where Hydra would read them as a number."""
+    words = []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        is_digits = override_key(word) in NOT_RUNS and NUMBER.fullmatch(value)
+        words.append(f"{key}='{value}'" if is_digits else word)
+    return words
+
+
+def replace_run_names(config: DictConfig) -> None:
+    """Replaces the names of runs by their ids, since `best` and `latest` are other runs later. InputError: a
+    value is neither a file nor a run."""
+    for key, words in NOT_RUNS.items():
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+        if not isinstance(value, str) or value in words or RUN_ID.fullmatch(value) or is_path(value):
+            continue
+        try:
+            check_run_name(value)
+            from pneumo.runs import tracking  # MLflow takes seconds to import
+            from pneumo.runs.named_run import named_run
+
+            tracking.connect()
+            OmegaConf.update(config, key, named_run(value).run_id)
+        except AwayError:
+            raise
+        except InputError as error:
+            raise InputError(f"{key}={value} is no file, and no run: {error}") from None
 
 
 def from_yaml(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":

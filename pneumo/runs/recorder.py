@@ -20,10 +20,12 @@ from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.loggers import FurtherLoggers
 from pneumo.runs.mlflow_pages import DESCRIPTION, run_description
+from pneumo.runs.named_run import described_run, named_run
 from pneumo.runs.offline import UNSENT, OfflineQueue
 from pneumo.runs.profiler import profiled
 from pneumo.runs.rescue import safer_setting
 from pneumo.runs.resume import config_hash, resume_latest, resume_named
+from pneumo.runs.run_name import RUN_ID
 from pneumo.runs.tracker import Tracker
 from pneumo.runs.tracking import MlflowError
 from pneumo.runs.warm_start import warm_start
@@ -103,8 +105,11 @@ class RunRecorder(Recorder):
         self._output_dir = output_dir
 
     def load_dataset(self) -> Dataset:
-        """Loads and describes the data. InputError: they do not fit the checkpoint or pretrained weights."""
+        """Says which run gave the weights, loads and describes the data. InputError: they do not fit the
+        checkpoint or pretrained weights."""
         experiment, terminal = self.experiment, self.terminal
+        if RUN_ID.fullmatch(experiment.model.pretrained or ""):
+            terminal.say("weights", described_run(named_run(str(experiment.model.pretrained))))
         with terminal.progress("data") as advance:
             dataset = self._callback.dataset(experiment.data, advance)
         dataset = first_images(dataset, experiment.fit.few_images)

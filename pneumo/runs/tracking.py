@@ -18,7 +18,7 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, RunTag
 from mlflow.exceptions import MlflowException
 
-from pneumo.display.address import TRACKING, hidden, parsed, shown
+from pneumo.display.address import LOCAL_DATABASES, TRACKING, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError
 from pneumo.runs import mlflow_pages
 from pneumo.runs.artifacts import place_of
@@ -52,6 +52,8 @@ def connect(experiment: str | None = None) -> None:
     local = given is None
     lock = FileLock(here / "mlflow.db.lock") if local else nullcontext()
     with lock:  # two first migrations at once break the database
+        if local:
+            LOCAL_DATABASES.add(f"sqlite:///{here / 'mlflow.db'}")
         mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
             with short_timeouts():
