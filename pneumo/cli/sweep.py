@@ -8,6 +8,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from pneumo.cli import hydra_command
 from pneumo.display.address import refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs import config, search_path
@@ -27,7 +28,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"\n{error}")
     search_path.register()
-    sweep()
+    hydra_command.run(sweep)
 
 
 @hydra.main(

@@ -9,6 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pneumo.cli import hydra_command
 from pneumo.display.address import hidden, refuse_passwords
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
@@ -29,7 +30,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"\n{error}" if IS_FIRST else 1)
     search_path.register()
-    train()
+    hydra_command.run(train)
 
 
 @hydra.main(
