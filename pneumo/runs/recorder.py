@@ -15,10 +15,12 @@ from pneumo.errors import PrunedError
 from pneumo.runs import checkpoint, diagnosis, messages, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
-from pneumo.runs.diagnosis import Reason, SplitResult
+from pneumo.runs.collapse import find_collapse
+from pneumo.runs.diagnosis import Positives, Reason, SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.offline import UNSENT, OfflineQueue
+from pneumo.runs.origin import uncommitted_changes
 from pneumo.runs.profiler import profiled
 from pneumo.runs.rescue import safer_setting
 from pneumo.runs.resume import config_hash, resume_latest, resume_named
@@ -236,9 +238,9 @@ class RunRecorder(Recorder):
         self._checkpoints.save_beginning(train_state)
 
     def _likely_reason(self, plateau: Plateau | None) -> Reason:
-        positive_patients = self._dataset.positive_patients(self._dataset.split.train)
+        positives = Positives.of(self._dataset)
         return diagnosis.likely_reason(
-            self.experiment, self._trainer, self._train_state, positive_patients, self._find_plateau, plateau
+            self.experiment, self._trainer, self._train_state, positives, self._find_plateau, plateau
         )
 
     def _rescue_tags(self) -> dict[str, object]:
@@ -261,14 +263,16 @@ class RunRecorder(Recorder):
         tracker.log(metrics | {"threshold": last.threshold})
         if split == "test":
             tracker.log(last.named("test"))
-        if last.collapsed:
+        collapse = find_collapse(last, split, Positives.of(dataset), self._trainer, train_state)
+        if collapse:
             reason = self._likely_reason(self._find_plateau(train_state.history)).text
             terminal.line()
-            terminal.warn(diagnosis.collapse_message(last, split, reason))
+            terminal.warn(collapse.message(reason))
             terminal.line()
-            tracker.tag(collapse_reason=reason)
+            if collapse.is_certain:
+                tracker.tag(collapse_reason=reason)
         fit_time = timedelta(seconds=round(metrics["fit_seconds"]))
-        tracker.tag(fit_time=fit_time, collapsed=str(last.collapsed).lower())
+        tracker.tag(fit_time=fit_time, collapsed=collapse.tag if collapse else "false")
         if train_state.abandoned:
             tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
         tracker.log_text(diagnosis.predictions_csv(results, dataset), "predictions.csv")
@@ -290,6 +294,8 @@ class RunRecorder(Recorder):
             tracker.log_text(experiment.yaml, "config.yaml")
             if experiment.plan:
                 tracker.log_text(experiment.plan, "plan.yaml")
+            if patch := uncommitted_changes():
+                tracker.log_text(patch, "uncommitted.patch")
             if dataset.cohort.skipped:
                 tracker.log_text("\n".join(dataset.cohort.skipped) + "\n", "skipped.txt")
         self._checkpoints = CheckpointWriter(

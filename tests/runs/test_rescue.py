@@ -25,7 +25,7 @@ from pneumo.cli.train import main
 from pneumo.runs import diagnosis
 from pneumo.training import plateau
 
-plateau.FEWEST_STEPS, diagnosis.FEW_PATIENTS = 1, 0
+plateau.FEWEST_STEPS, diagnosis.FEW_POSITIVES = 1, 0
 main()
 """
 
@@ -34,7 +34,7 @@ main()
 def soon(monkeypatch):
     """A plateau is told after two epochs, however short, and few patients are no reason."""
     monkeypatch.setattr(plateau, "FEWEST_STEPS", 1)
-    monkeypatch.setattr(diagnosis, "FEW_PATIENTS", 0)
+    monkeypatch.setattr(diagnosis, "FEW_POSITIVES", 0)
 
 
 def only_run():
