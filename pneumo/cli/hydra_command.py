@@ -9,12 +9,17 @@ from hydra.errors import HydraException
 from pneumo.display.address import hidden
 from pneumo.runs.setting_names import explained
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
 
 def run(command: Callable[[], object]) -> None:
-    """Calls what `hydra.main` decorates. Exits with code 1 where Hydra cannot compose the configuration."""
+    """Calls what `hydra.main` decorates. Exits with code 1 where Hydra cannot compose the configuration, and
+    with 130 where it is interrupted."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its own message and exits
     try:
         command()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except HydraException as error:
         sys.exit(hidden(f"\n{explained(error)}"))
     except ValueError as error:

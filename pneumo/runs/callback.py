@@ -17,6 +17,7 @@ class RunCallback:
     parent: str | None = None  # id of the parent run in MLflow
     study_id: str | None = None
     tags: Mapping[str, object] = {}
+    began: float | None = None  # of the command, as of time.time(); None: the run begins with its recorder
 
     def __init__(self) -> None:
         self.terminal = Terminal()

@@ -30,7 +30,7 @@ class Collapse:
     result: SplitResult
     split: str
     too_short: str
-    too_few: str
+    too_few: tuple[str, ...]
 
     @property
     def is_certain(self) -> bool:
@@ -51,9 +51,12 @@ class Collapse:
         called, count = ("negative", n - positive) if positive < n / 2 else ("positive", positive)
         fact = f"{count:,} of {n:,} {split} images are called {called} (P at or above .5)"
         if not self.is_certain:
-            doubts = " and ".join(filter(None, (self.too_short, self.too_few)))
-            remedy = "more fit.epochs" if self.too_short else "more images"
-            return f"{self.tag.upper()}: {fact}, but {doubts} cannot tell whether it learns; try {remedy}."
+            doubts = self.too_short, *self.too_few
+            remedies = ["more fit.epochs"] * bool(self.too_short) + ["more images"] * bool(self.too_few)
+            return (
+                f"{self.tag.upper()}: {fact}, but {', '.join(filter(None, doubts))} cannot tell whether it "
+                f"learns; try {' or '.join(remedies)}."
+            )
         return f"COLLAPSED: {fact}. {self._ranking()}{self._table()}\nLikely: {reason}"
 
     def _ranking(self) -> str:
@@ -90,5 +93,5 @@ def find_collapse(
         result,
         split,
         f"{counted(epochs, 'epoch')} of {counted(steps, 'optimizer step')}" if too_short else "",
-        " and ".join(few),
+        tuple(few),
     )

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.display.console import Advance, Terminal
-from pneumo.display.format import duration
 from pneumo.errors import PrunedError
 from pneumo.runs import checkpoint, diagnosis, messages, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -21,6 +20,7 @@ from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.offline import UNSENT, OfflineQueue
 from pneumo.runs.origin import uncommitted_changes
+from pneumo.runs.phase_times import PhaseTimes
 from pneumo.runs.profiler import profiled
 from pneumo.runs.rescue import safer_setting
 from pneumo.runs.resume import config_hash, resume_latest, resume_named
@@ -32,6 +32,7 @@ from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 
 INDENT = " " * 10  # under the topic of a line
+NOTHING_TO_RESUME = "resume=auto finds no unfinished run of this configuration, so a new one begins"
 SCORE_FORMAT = 2  # of scores and thresholds; in 1, P(pneumothorax) included the label smoothing
 
 
@@ -93,8 +94,8 @@ class RunRecorder(Recorder):
 
     def __init__(self, experiment: Experiment, output_dir: Path, callback: RunCallback | None):
         super().__init__(experiment)
-        self._began = time.perf_counter()
         self._callback = callback or RunCallback()
+        self._times = PhaseTimes(self._callback.began or time.time(), "loading")
         self.terminal = self._callback.terminal
         tracking.connect(experiment.mlflow_experiment)
         self._before = resume_named(experiment)
@@ -104,6 +105,7 @@ class RunRecorder(Recorder):
     def load_dataset(self) -> Dataset:
         """Loads and describes the data. InputError: they do not fit the checkpoint or pretrained weights."""
         experiment, terminal = self.experiment, self.terminal
+        self._times.begin("data")
         with terminal.progress("data") as advance:
             dataset = self._callback.dataset(experiment.data, advance)
         dataset = first_images(dataset, experiment.fit.few_images)
@@ -116,6 +118,8 @@ class RunRecorder(Recorder):
             self._before.refuse_other_images(self._images, split_hash)
         elif experiment.resume == "auto":
             self._before = resume_latest(experiment, self._images, split_hash, terminal.warn)
+            if self._before is None:
+                terminal.warn(f"{INDENT}{NOTHING_TO_RESUME}")
         if self._before and checkpoint.images_of(self._before.state) is None:
             terminal.warn(
                 f"{INDENT}the checkpoint is too old to record its images: only ids and split are compared"
@@ -126,6 +130,7 @@ class RunRecorder(Recorder):
         self._changes = self._warm_start.differences(self._images)
         for line in self._changes:
             terminal.warn(f"{INDENT}since model.pretrained was trained: {line}")
+        self._times.begin("loading")
         return dataset
 
     @property
@@ -173,11 +178,13 @@ class RunRecorder(Recorder):
             terminal.line()
             terminal.warn(messages.unfinished_message(self._train_state, tracker.run_id, folder))
             raise tracking.unreachable(error) from None
-        terminal.line(f"{duration(time.perf_counter() - self._began)} · {tracker.address()}")
+        terminal.say("time", self._times.summary())
+        terminal.say("result", tracker.address())
 
     @contextmanager
     def training(self) -> Iterator[Advance]:
         """Epochs that were saved but not logged, because MLflow was away for example, are logged first."""
+        self._times.begin("training")
         train_state, terminal = self._train_state, self.terminal
         epochs = train_state.all_epochs
         logged = query.metric_history(self._tracker.run_id, "val/auroc") if epochs else {}
@@ -197,6 +204,7 @@ class RunRecorder(Recorder):
                 step()
 
             yield on_batch
+        self._times.begin("evaluating")
         train_state = self._train_state
         if train_state.stopped and len(train_state.history) < self.experiment.fit.epochs:
             waited, best = len(train_state.history) - train_state.best_epoch, train_state.best_epoch
@@ -277,6 +285,7 @@ class RunRecorder(Recorder):
             tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
         tracker.log_text(diagnosis.predictions_csv(results, dataset), "predictions.csv")
         if self.experiment.fit.pictures:
+            self._times.begin("pictures")
             from pneumo.runs import plots  # matplotlib would delay the first step by a second
 
             with terminal.progress("plots") as advance:
@@ -284,6 +293,7 @@ class RunRecorder(Recorder):
                 for number, (path, figure) in enumerate(figures, start=1):
                     tracker.log_figure(figure, path)
                     advance(number, plots.COUNT)
+        self._times.begin("saving")
         return metrics
 
     def _log_start(self, folder: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_short_training_on_few_images_is_not_called_collapsed(composed, workdi
     run(composed(*QUICK, *WITHOUT_LEARNING, "fit.epochs=2"), workdir / "out")
     said = " ".join(capsys.readouterr().out.split())
     assert "TOO SHORT TO JUDGE: " in said
-    assert "but 2 epochs of 7 optimizer steps and 8 positive patients to learn from and " in said
+    assert "but 2 epochs of 7 optimizer steps, 8 positive patients to learn from, " in said
     assert "COLLAPSED" not in said
     assert only_run().data.tags["collapsed"] == "too short to judge"
     assert "collapse_reason" not in only_run().data.tags
