@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 
 import pneumo
 from pneumo.display.address import STORAGE, hidden
+from pneumo.display.console import silence_stdout
 from pneumo.errors import InputError
 from pneumo.runs.run_name import WAYS
 
@@ -115,6 +116,8 @@ def main() -> None:
     except typer.TyperException as error:
         print(hidden(usage_message(error), words), file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # as in pneumo study report | head
+        silence_stdout()
     except (InputError, OSError) as error:  # a disk may be full
         sys.exit(hidden(str(error), words))
     except KeyboardInterrupt:

@@ -1,6 +1,9 @@
 """The terminal: short lines, progress bars where there is a person, plain lines where there is a file."""
 
+import _thread
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,12 +20,31 @@ WIDTH_OF_A_FILE = 200
 Advance = Callable[[int, int], None]
 
 
+class PipeConsole(Console):
+    """A console whose reader may go away, as in `pneumo train | head`: the command then ends quietly, like
+    one that is interrupted."""
+
+    def on_broken_pipe(self) -> None:
+        silence_stdout()
+        self.quiet = True
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        _thread.interrupt_main()
+
+
+def silence_stdout() -> None:
+    """From now on, what is printed goes nowhere, also what Python prints as it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 class Terminal:
     def __init__(self, quiet: bool = False, progress_bars: bool = True) -> None:
         """quiet: nothing stays on the screen; progress passes over it where there is a person, unless
         `progress_bars` is false."""
         plain = False if "ipykernel" in sys.modules else None  # a notebook would keep each step of a bar
-        self._console = Console(
+        self._console = PipeConsole(
             highlight=False, markup=False, emoji=False, force_jupyter=False, force_terminal=plain
         )  # text is data
         if not self._console.is_terminal:

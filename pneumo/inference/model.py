@@ -17,7 +17,7 @@ from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import log_odds
 from pneumo.inference.decision import MARGIN, Decision
-from pneumo.runs import checkpoint, query
+from pneumo.runs import checkpoint, collapse, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, SeenImages
 from pneumo.runs.named_run import named_run
@@ -115,8 +115,8 @@ def decision_of(model: LoadedModel) -> Decision:
 def cautions(tags: Mapping[str, str]) -> Iterator[str]:
     if (risk := tags.get("leak_risk", "none")) != "none":
         yield f"Its validation and test images may not be new to it: {risk}."
-    if tags.get("collapsed") == "true":
-        yield "It collapsed in training: it gives nearly all images one answer."
+    if caution := collapse.CAUTIONS.get(tags.get("collapsed", "")):
+        yield caution
 
 
 def loss_of(experiment: Experiment, values: Mapping[str, float], tags: Mapping[str, str]) -> Loss:

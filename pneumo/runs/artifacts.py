@@ -3,6 +3,7 @@
 PLACES = {  # name of a file -> its path; older versions wrote them at the top
     "config.yaml": "configuration/config.yaml",
     "plan.yaml": "configuration/plan.yaml",
+    "uncommitted.patch": "configuration/uncommitted.patch",
     "skipped.txt": "data/skipped.txt",
     "predictions.csv": "results/predictions.csv",
     "results.json": "results/results.json",

@@ -21,16 +21,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import AwayError, InputError
-from pneumo.runs import search_path
+from pneumo.runs import search_path, setting_names
 from pneumo.runs.identity import ADDED, COLUMNS, PLACES, class_name
 from pneumo.runs.run_name import RUN_ID, check_run_name, is_path
 from pneumo.runs.search_path import folders
+from pneumo.runs.setting_names import GROUPS
 from pneumo.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from pneumo.runs.experiment import Experiment, Parameter
 
-GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
 QUICK_FIRST = ("data", "optimizer", "schedule", "loss", "augment", "model")  # torch takes seconds to import
 STUDY = (  # top-level keys of a study, which a run ignores
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
@@ -58,7 +58,7 @@ def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictCon
         with initialize_config_dir(str(search_path.OWN)):
             return compose("train", quoted_run_names(overrides), return_hydra_config=with_hydra)
     except HydraException as error:
-        raise InputError(" ".join(str(error).split())) from None
+        raise InputError(setting_names.explained(error)) from None
 
 
 @contextmanager
@@ -108,6 +108,9 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from None
 
+    if choices is None:  # a stored configuration may have been written by another version
+        setting_names.check_top_level(plain)
+    setting_names.check_arguments("fit", TrainerSettings, plain["fit"])
     check_kinds("fit", TrainerSettings, plain["fit"])
     fit = TrainerSettings(**plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:
@@ -257,7 +260,9 @@ def instantiate_component(group: str, settings: Mapping[str, Any]) -> Any:
         raise InputError(f"{group}._target_ must name a class, got {target!r}")
     try:
         with execution_whitelist(trusted_targets()):  # which get_class ignores
-            check_kinds(group, instantiate({"_target_": target, "_partial_": True}).func, settings)
+            cls = instantiate({"_target_": target, "_partial_": True}).func
+            setting_names.check_arguments(group, cls, settings)
+            check_kinds(group, cls, settings)
             return instantiate(dict(settings), _convert_="all")
     except InputError:
         raise

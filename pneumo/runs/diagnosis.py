@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from pneumo.data.dataset import Dataset
+from pneumo.display.format import counted
 from pneumo.evaluation.metrics import (
     Interval,
     bootstrap_intervals,
-    calls_one_class,
     compute_metrics,
     jumpiness,
 )
@@ -22,7 +22,7 @@ from pneumo.training.predict import Predictions
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
 
-FEW_PATIENTS = 20  # with a positive image, too few to learn from
+FEW_POSITIVES = 20  # patients or, where they are not known, images: too few to learn from
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,26 @@ class Reason:
 
     text: str
     rate_may_help: bool = False
+
+
+@dataclass(frozen=True)
+class Positives:
+    """How many positive patients are trained on or, where patients are not known, positive images."""
+
+    count: int
+    patients_known: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Positives":
+        return cls(dataset.positive_patients(dataset.split.train), dataset.patients_known)
+
+    def __str__(self) -> str:
+        return counted(self.count, f"positive {'patient' if self.patients_known else 'image'}")
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are too few to learn from."""
+        return self.count < FEW_POSITIVES
 
 
 @dataclass(frozen=True)
@@ -60,11 +80,6 @@ class SplitResult:
             named |= {f"{split}/{name}_low": low, f"{split}/{name}_high": high}
         return {name: value for name, value in named.items() if np.isfinite(value)}
 
-    @property
-    def collapsed(self) -> bool:
-        """Whether nearly all images are predicted to be of one class."""
-        return calls_one_class(self.predictions.labels, self.predictions.scores)
-
 
 def training_metrics(train_state: TrainState) -> dict[str, float]:
     """Metrics of the whole training by their MLflow names: those of the best and the last epoch, how much the
@@ -89,29 +104,16 @@ def training_metrics(train_state: TrainState) -> dict[str, float]:
     }
 
 
-def collapse_message(result: SplitResult, split: str, reason: str) -> str:
-    """The message of a run that predicts nearly one class alone; `reason` is that of `likely_reason`."""
-    positive = int((result.predictions.scores >= 0.5).sum())
-    n = len(result.predictions.labels)
-    called, count = ("negative", n - positive) if positive < n / 2 else ("positive", positive)
-    low, high = result.intervals["auroc"]
-    ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its predictions"
-    return (
-        f"COLLAPSED: {count:,} of {n:,} {split} images are called {called} (P at or above .5). "
-        f"AUROC {result.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
-    )
-
-
 def likely_reason(
     experiment: Experiment,
     trainer: Trainer,
     train_state: TrainState,
-    positive_patients: int,
+    positives: Positives,
     find_plateau: PlateauDetector,
     plateau: Plateau | None,
 ) -> Reason:
     """Why a run collapsed or is on a plateau, by what can be checked: a frozen random network, a crop that
-    loses lesions, few positive patients in training, the learning rate, or nothing that generalises."""
+    loses lesions, few positives in training, the learning rate, or nothing that generalises."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
         return Reason(
@@ -127,8 +129,8 @@ def likely_reason(
             f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
             "try augment=safe, or augment.relabel=true."
         )
-    if positive_patients < FEW_PATIENTS:
-        return Reason(f"it has only {positive_patients} positive patients to learn from: too few.")
+    if positives.are_few:
+        return Reason(f"it has only {positives} to learn from: too few.")
     prevalence = trainer.split.numbers["split/train_prevalence"]
     constant, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
     if plateau is None and reached >= constant + (1 - constant) / 5:

@@ -1,8 +1,5 @@
 """The MLflow run that this process trains, from its start to its end."""
 
-import os
-import socket
-import subprocess
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -20,13 +17,13 @@ from pneumo.errors import PrunedError, SupersededError
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.offline import OfflineQueue
+from pneumo.runs.origin import origin_tags
 from pneumo.runs.tracking import (
     CHECKPOINTS,
     log_dataset,
     log_figure,
     log_queued,
     log_text,
-    process_mark,
     queued_now,
     run_url,
     short_timeouts,
@@ -201,25 +198,3 @@ def detach() -> None:
         if monitor := run_id_to_system_metrics_monitor.pop(run.info.run_id, None):
             monitor.finish()
     active_runs.clear()
-
-
-def origin_tags() -> dict[str, object]:
-    """Tags with the git commit, the host and the process that a run comes from."""
-    here = Path(__file__).parent
-    commit = git(here, "rev-parse", "HEAD")
-    return {
-        "git_commit": commit or "unknown",
-        "git_dirty": str(bool(git(here, "status", "--porcelain"))).lower() if commit else "unknown",
-        "host": socket.gethostname(),
-        "process": process_mark(os.getpid()),
-    }
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """The output of a git command in the folder; empty where there is no repository, or no git."""
-    try:
-        return subprocess.check_output(
-            ["git", "-C", str(folder), *arguments], stderr=subprocess.DEVNULL, text=True
-        ).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""

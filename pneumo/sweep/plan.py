@@ -15,6 +15,7 @@ from pneumo.runs import config
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES
 from pneumo.runs.run_name import LATEST, is_best
+from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
 from pneumo.sweep.ablation import AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
@@ -77,7 +78,7 @@ class StudyPlan:
         """The names of the settings that differ between trials."""
         if isinstance(self.search, AblationDesign):
             return {name for arm in self.search.arms.values() for name in arm} | {"seed"}
-        return {name.split(".")[0] if name in config.GROUPS else name for name in self.search.describe()}
+        return {name.split(".")[0] if name in GROUPS else name for name in self.search.describe()}
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """What must stay the same for the study to be continued, as topic -> name -> value."""

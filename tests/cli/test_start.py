@@ -31,8 +31,8 @@ def ended(folder: Path, start: str, *words: str) -> subprocess.CompletedProcess[
     ("start", "words", "code", "said"),
     [
         (TRAIN, ["--help"], 0, "optimizer: adamw, sgd"),
-        (TRAIN, ["loss=bcee"], 1, "Could not find 'loss/bcee'"),
-        (TRAIN, ["fit.epoch=2"], 1, "Did you mean: 'epochs'?"),
+        (TRAIN, ["loss=bcee"], 1, "loss=bcee is not a choice"),
+        (TRAIN, ["fit.epoch=2"], 1, "Did you mean fit.epochs?"),
         (TRAIN, ["fit.epochs=0"], 1, "fit.epochs must be at least 1, got 0"),
         (TRAIN, ["seed=-1"], 1, "seed must be a whole number of at least 0, got -1"),
         (VERB, ["--help"], 0, "Train pneumothorax detectors"),

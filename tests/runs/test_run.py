@@ -84,23 +84,44 @@ def test_the_test_split_is_not_touched_when_it_is_off(composed, workdir):
     assert ",test\n" not in query.read_text(logged.info.run_id, "predictions.csv")
 
 
+WITHOUT_LEARNING = [
+    *("optimizer=sgd", "optimizer.lr=3e-5", "fit.rescue=false"),
+    *("fit.precision=fp32", "model.mask_head=false"),
+]
+LONG_ENOUGH = ["data.n_images=700", "fit.batch_size=6", "fit.epochs=4"]  # 328 optimizer steps
+
+
 def test_a_run_that_learns_nothing_says_that_it_collapsed_and_why(composed, workdir, capsys):
-    more = "data.n_images=400"
-    run(composed(*QUICK, more, "optimizer=sgd", "optimizer.lr=1e-5", "fit.precision=fp32"), workdir / "out")
+    run(composed(*QUICK, *LONG_ENOUGH, *WITHOUT_LEARNING), workdir / "out")
     logged = only_run()
     assert logged.data.tags["collapsed"] == "true"
-    assert "try a higher optimizer.lr" in logged.data.tags["collapse_reason"]
-    assert "COLLAPSED: " in capsys.readouterr().out
-
-
-def test_a_run_with_few_positive_patients_names_them_as_the_likely_reason(composed, workdir):
-    run(composed(*QUICK, "optimizer=sgd", "optimizer.lr=1e-5"), workdir / "out")
-    assert "it has only 8 positive patients" in only_run().data.tags["collapse_reason"]
+    said = capsys.readouterr().out
+    assert "COLLAPSED: 106 of 106 test images are called positive" in said
+    assert f"Likely: {logged.data.tags['collapse_reason']}" in said
+    assert "The recall of .92 above is at a threshold of .64." in said  # as the table says beside it
 
 
 def test_the_reports_crop_is_named_as_the_likely_reason(composed, workdir, capsys):
-    run(composed(*QUICK, "augment=report", "optimizer=sgd", "optimizer.lr=1e-5"), workdir / "out")
+    run(composed(*QUICK, *LONG_ENOUGH, *WITHOUT_LEARNING, "augment=report"), workdir / "out")
     assert "its crop loses the whole lesion in" in only_run().data.tags["collapse_reason"]
+
+
+def test_a_short_training_on_few_images_is_not_called_collapsed(composed, workdir, capsys):
+    run(composed(*QUICK, *WITHOUT_LEARNING, "fit.epochs=2"), workdir / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "TOO SHORT TO JUDGE: " in said
+    assert "but 2 epochs of 7 optimizer steps, 8 positive patients to learn from, " in said
+    assert "COLLAPSED" not in said
+    assert only_run().data.tags["collapsed"] == "too short to judge"
+    assert "collapse_reason" not in only_run().data.tags
+
+
+def test_positive_patients_are_not_spoken_of_where_patients_are_not_known(composed, workdir, capsys):
+    few = World(workdir / "data", n_images=80).overrides("data.columns.patient=null")
+    run(composed(*few, *WITHOUT_LEARNING, "fit.epochs=1", "fit.pictures=false"), workdir / "out")
+    said = capsys.readouterr().out
+    assert "positive images to learn from" in said
+    assert "positive patient" not in said
 
 
 @pytest.mark.parametrize("annotated", [True, False])
