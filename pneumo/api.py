@@ -28,7 +28,7 @@ from pneumo.runs.run import run
 from pneumo.runs.run_name import check_run_name
 from pneumo.training.predict import tta_transforms
 
-NUMBERS = ("score", "probability")  # columns of predictions that are numbers
+NUMBERS = ("score", "threshold", "probability")  # columns of predictions that are numbers
 Path = str | PathLike[str]
 
 

@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 LEVELS = (80, 90, 95)  # percent, of sensitivity and specificity
 PREVALENCES = (1, 5, 22)  # percent: screening, an emergency department, SIIM-ACR
 FEW_PATIENTS = 10  # of one class: an interval over so few says little
+FEWEST_PATIENTS = 5  # of one class: fewer give no interval, since resampling them hardly changes anything
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,25 @@ def best_f1_threshold(labels: Array, scores: Array) -> float:
 
 
 Interval = tuple[float, float]
+NO_INTERVAL: Interval = (np.nan, np.nan)
+
+
+def fewest_patients(labels: Array, patients: Array) -> tuple[int, str]:
+    """How many of patients (N,) have an image of the class that the fewest have, and this class: positive or
+    negative, by labels (N,) 0/1."""
+    counts = {name: len(np.unique(patients[labels == y])) for name, y in (("positive", 1), ("negative", 0))}
+    rarest = min(counts, key=lambda name: counts[name])
+    return counts[rarest], rarest
 
 
 def bootstrap_intervals(
     labels: Array, scores: Array, patients: Array, threshold: float, draws: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """95% intervals of `all_metrics`, by key. Draws in which a metric is not defined, as without one of the
-    classes, are left out of its interval; accuracy is defined in every draw."""
+    """95% intervals of `all_metrics`, by key; NaN with fewer than FEWEST_PATIENTS of a class. Draws in which
+    a metric is not defined, as without one of the classes, are left out of its interval; accuracy is defined
+    in every draw."""
+    if fewest_patients(labels, patients)[0] < FEWEST_PATIENTS:
+        return dict.fromkeys(compute_metrics(labels, scores, threshold), NO_INTERVAL)
     return percentile_intervals(
         patients,
         lambda weights: all_metrics(Ranking.of(labels, scores, weights), threshold, resampled=True),
@@ -200,7 +213,7 @@ def bootstrap_samples(
 def bootstrap_means(values: Array, patients: Array, draws: int = 2000, seed: int = 0) -> list[Interval]:
     """K 95% intervals, of the mean of each column of (N, K) values; NaN where there are no rows."""
     if not len(values):
-        return [(np.nan, np.nan)] * values.shape[1]
+        return [NO_INTERVAL] * values.shape[1]
 
     def means(weights: Floats) -> dict[str, Floats]:
         columns = (weights @ values / weights.sum(axis=1, keepdims=True)).T
@@ -239,6 +252,6 @@ def _divided(top: Floats, bottom: Floats, empty: float = np.nan) -> Floats:
 def central_95(values: Floats) -> Interval:
     known = values[~np.isnan(values)]
     if not len(known):
-        return (np.nan, np.nan)
+        return NO_INTERVAL
     low, high = np.quantile(known, [0.025, 0.975])
     return (float(low), float(high))

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from pneumo.display.format import decimal, decimal_or_dash, interval, signed_decimal, with_interval
+from pneumo.display.format import counted, decimal, decimal_or_dash, interval, signed_decimal, with_interval
 from pneumo.display.pages import Section
 from pneumo.evaluation import plots
 from pneumo.evaluation.metric_names import Kind, of_kind, title
+from pneumo.evaluation.metrics import FEWEST_PATIENTS, fewest_patients
 from pneumo.evaluation.results import Comparison, Evaluation
 from pneumo.evaluation.subgroups import SHOWN, Subgroup
 
@@ -30,7 +31,11 @@ def sections(
     else:
         images, ill = f"{len(positive):,} images of unknown patients", f"{int(positive.sum()):,} positive"
         drawn = "Intervals: 2,000 draws of images, which are too narrow if a patient has several."
-    if most := max(evaluation.left_out.values()):
+    fewest, rarest = fewest_patients(predictions.labels, patients)
+    if fewest < FEWEST_PATIENTS:
+        of = counted(fewest, f"{rarest} {'patient' if predictions.patients_known else 'image'}")
+        drawn = f"No intervals: only {of}, which are too few to resample."
+    elif most := max(evaluation.left_out.values()):
         drawn += (
             f" In up to {most:,} of them a metric is not defined, as without a positive or a negative image, "
             "or with nothing called positive; they are left out of its interval."
@@ -48,8 +53,9 @@ def sections(
 def _ranking(evaluation: Evaluation) -> Section:
     low, high = evaluation.delong
     prevalence = float(np.mean(evaluation.predictions.labels))
+    by_delong = f"AUROC by DeLong, which takes images as independent: {decimal(low)} - {decimal(high)}."
     text = [
-        f"AUROC by DeLong, which takes images as independent: {decimal(low)} - {decimal(high)}.",
+        *([by_delong] if np.isfinite(low) else []),
         f"A model that knows nothing has AUROC .5 and AUPRC {decimal(prevalence)}, the prevalence.",
     ]
     return Section("Ranking", text, ["", "", INTERVAL], rows_of(evaluation, "ranking"))
@@ -62,7 +68,7 @@ def _at_threshold(evaluation: Evaluation) -> Section:
     fn, tn = (int((~called & (predictions.labels == label)).sum()) for label in (1, 0))
     text = [
         f"P at or above {decimal(float(expit(predictions.threshold)))} is called positive.",
-        f"{tp:,} true and {fp:,} false alarms, {fn:,} missed, {tn:,} rightly called negative.",
+        f"{tp:,} true and {fp:,} false positives, {fn:,} false and {tn:,} true negatives.",
     ]
     return Section("At the threshold", text, ["", "", INTERVAL], rows_of(evaluation, "threshold"))
 
@@ -109,10 +115,14 @@ def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Seq
         [f"AUROC of {names[0]}", decimal(found.aurocs[0]), ""],
         [f"AUROC of {names[1]}", decimal(found.aurocs[1]), ""],
         ["difference, patients resampled", signed_decimal(change), interval(found.by_patients)],
-        [f"difference, DeLong (p {test.p:.2g})", signed_decimal(change), interval(test.interval)],
     ]
     better = names[1] if change > 0 else names[0]
     text = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
+    if np.isfinite(test.p):
+        name = f"difference, DeLong (p {test.p:.2g})"
+        rows.append([name, signed_decimal(change), interval(test.interval)])
+    else:
+        text = [f"No intervals: fewer than {FEWEST_PATIENTS} patients of a class are too few to resample."]
     return Section(title, [*text, *notes], ["", "", INTERVAL], rows)
 
 

@@ -10,7 +10,9 @@ from scipy.special import expit
 
 from pneumo.evaluation import calibration, delong
 from pneumo.evaluation.metrics import (
+    FEWEST_PATIENTS,
     LEVELS,
+    NO_INTERVAL,
     PREVALENCES,
     Array,
     Floats,
@@ -20,6 +22,7 @@ from pneumo.evaluation.metrics import (
     auroc,
     bootstrap_samples,
     central_95,
+    fewest_patients,
     percentile_intervals,
     sensitivity_at,
     specificity_at,
@@ -63,12 +66,17 @@ class Evaluation:
 
     @classmethod
     def of(cls, predictions: LogOddsPredictions, draws: int = 2000) -> "Evaluation":
+        """With fewer than FEWEST_PATIENTS of a class there are no intervals: all are NaN."""
+        metrics = {name: float(value[0]) for name, value in evaluation_metrics(predictions).items()}
+        if has_too_few_patients(predictions):
+            none = dict.fromkeys(metrics, NO_INTERVAL)
+            return cls(predictions, metrics, none, dict.fromkeys(metrics, 0), NO_INTERVAL)
         samples = bootstrap_samples(
             predictions.patients, lambda weights: evaluation_metrics(predictions, weights), draws
         )
         return cls(
             predictions,
-            {name: float(value[0]) for name, value in evaluation_metrics(predictions).items()},
+            metrics,
             {name: central_95(values) for name, values in samples.items()},
             {name: int(np.isnan(values).sum()) for name, values in samples.items()},
             delong.interval(predictions.labels, predictions.log_odds),
@@ -81,6 +89,11 @@ class Evaluation:
         named = {f"{prefix}/{name}": self.metrics[name] for name in ("auroc", *COMPARED)}
         named |= {f"{prefix}/auroc_low": low, f"{prefix}/auroc_high": high}
         return {name: value for name, value in named.items() if np.isfinite(value)}
+
+
+def has_too_few_patients(predictions: LogOddsPredictions) -> bool:
+    """Whether a class has fewer than FEWEST_PATIENTS patients, which give no interval."""
+    return fewest_patients(predictions.labels, predictions.patients)[0] < FEWEST_PATIENTS
 
 
 def evaluation_metrics(predictions: LogOddsPredictions, weights: Floats | None = None) -> dict[str, Floats]:
@@ -112,7 +125,8 @@ def predictive_values(sensitivity: Floats, specificity: Floats, prevalence: floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of two models on the same images: both AUROCs, and intervals of the second's less the first's."""
+    """Of two models on the same images: both AUROCs, and intervals of the second's less the first's, which
+    are NaN with fewer than FEWEST_PATIENTS of a class."""
 
     aurocs: tuple[float, float]
     by_patients: Interval  # 95%, patients resampled
@@ -127,8 +141,11 @@ def compare_auroc(first: LogOddsPredictions, second: LogOddsPredictions, draws: 
         return {"first": areas[0], "second": areas[1], "difference": areas[1] - areas[0]}
 
     whole = difference()
+    aurocs = float(whole["first"][0]), float(whole["second"][0])
+    if has_too_few_patients(first):
+        return Comparison(aurocs, NO_INTERVAL, delong.Difference(aurocs[1] - aurocs[0], NO_INTERVAL, np.nan))
     return Comparison(
-        (float(whole["first"][0]), float(whole["second"][0])),
+        aurocs,
         percentile_intervals(first.patients, difference, draws)["difference"],
         delong.difference(labels, first.log_odds, second.log_odds),
     )

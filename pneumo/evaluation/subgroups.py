@@ -17,6 +17,7 @@ from pneumo.evaluation.metrics import (
     auroc,
     bootstrap_intervals,
     compute_metrics,
+    fewest_patients,
 )
 from pneumo.evaluation.results import LogOddsPredictions
 
@@ -81,7 +82,7 @@ def evaluate_subgroup(kind: str, name: str, subset: LogOddsPredictions, whole: f
     metrics = compute_metrics(subset.labels, subset.log_odds, subset.threshold)
     intervals = bootstrap_intervals(subset.labels, subset.log_odds, subset.patients, subset.threshold, draws)
     low, high = intervals["auroc"]
-    fewest = min(len(np.unique(subset.patients[subset.labels == label])) for label in (0, 1))
+    fewest, _ = fewest_patients(subset.labels, subset.patients)
     if not fewest:
         verdict = f"none is {'negative' if subset.labels.all() else 'positive'}"
     elif fewest < FEW_PATIENTS:

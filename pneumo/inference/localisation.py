@@ -14,7 +14,7 @@ from pneumo.data.dataset import Dataset
 from pneumo.display.format import decimal, with_interval
 from pneumo.display.pages import Section
 from pneumo.evaluation.map_overlap import MAP_METRICS, TOLERANCE, lesion_pixels, near_lesion, overlap_metrics
-from pneumo.evaluation.metrics import FEW_PATIENTS, Interval, bootstrap_means
+from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, NO_INTERVAL, Interval, bootstrap_means
 from pneumo.evaluation.subgroups import MIDDLE, SMALL
 from pneumo.inference.model import LoadedModel
 from pneumo.inference.saliency import NAMES, Map, maps_of
@@ -23,6 +23,7 @@ N_RANDOMISED = 3
 SIZES = {"small": (0.0, SMALL), "medium": (SMALL, MIDDLE), "large": (MIDDLE, 1.0)}  # shares of the image
 LESION_SIZES = {"all": (0.0, 1.0), **SIZES}
 BETTER = "better than both"
+TOO_FEW = "not known, too few patients"
 TITLE = "Does the model look at the lesion?"
 
 
@@ -54,6 +55,8 @@ class MapMetric:
     def verdict(self) -> str:
         """On the trained model."""
         low, high = self.difference.interval
+        if np.isnan(low):
+            return TOO_FEW
         if low <= 0:
             return "worse than randomised" if high < 0 else "no better than randomised"
         return BETTER if self.trained.interval[0] > self.chance else "no better than chance"
@@ -156,8 +159,11 @@ def compare_with_randomised(
 
 
 def estimates(values: np.ndarray, patients: np.ndarray, seed: int) -> list[Estimate]:
-    """Of each column's mean; one seed draws the same patients for all."""
-    intervals = bootstrap_means(values, patients, seed=seed)
+    """Of each column's mean, without an interval where there are too few patients; one seed draws the same
+    patients for all."""
+    enough = len(np.unique(patients)) >= FEWEST_PATIENTS
+    none = [NO_INTERVAL] * values.shape[1]
+    intervals = bootstrap_means(values, patients, seed=seed) if enough else none
     return [Estimate(float(v), i) for v, i in zip(values.mean(axis=0), intervals, strict=True)]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pneumo.display.format import counted, decimal
+from pneumo.display.format import counted, decimal, with_interval
 from pneumo.evaluation.metrics import calls_one_class
 from pneumo.runs.diagnosis import Positives, SplitResult
 from pneumo.training.plateau import FEWEST_STEPS
@@ -60,12 +60,13 @@ class Collapse:
         return f"COLLAPSED: {fact}. {self._ranking()}{self._table()}\nLikely: {reason}"
 
     def _ranking(self) -> str:
-        low, high = self.result.intervals["auroc"]
-        by_chance = not low >= RANKS_BY_CHANCE
-        meaning = (
-            "it has not learned to rank them" if by_chance else "its ranking is better than its predictions"
-        )
-        return f"AUROC {self.result.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {meaning}."
+        found = with_interval(self.result.metrics["auroc"], self.result.intervals["auroc"])
+        low = self.result.intervals["auroc"][0]
+        if np.isnan(low):
+            return f"AUROC {found}."
+        if low < RANKS_BY_CHANCE:
+            return f"AUROC {found}: it has not learned to rank them."
+        return f"AUROC {found}: its ranking is better than its predictions."
 
     def _table(self) -> str:
         """How the table of metrics, which has another threshold, fits to this."""

@@ -9,9 +9,9 @@ import torch
 from pneumo.components.models import Classifier
 from pneumo.data.dataset import Dataset
 from pneumo.data.split import Split
-from pneumo.display.format import compact, decimal, decimal_or_dash, duration, interval, scientific
+from pneumo.display.format import compact, counted, decimal, decimal_or_dash, duration, interval, scientific
 from pneumo.evaluation.metric_names import METRICS
-from pneumo.evaluation.metrics import FEW_PATIENTS
+from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, fewest_patients
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.rescue import safer_setting
@@ -139,17 +139,19 @@ def result_table(
     """Columns, rows and title of a table. Unless `patients_known`, each image counts as a patient."""
     labels, patients = result.predictions.labels, result.patients
     known = f"{len(np.unique(patients)):,}" if patients_known else "unknown"
-    positive = len(np.unique(patients[labels == 1]))
+    fewest, rarest = fewest_patients(labels, patients)
+    of = counted(fewest, f"{rarest} {'patient' if patients_known else 'image'}")
     title = f"{split}, {len(labels):,} images of {known} patients, {int(labels.sum()):,} positive"
-    if patients_known and positive < FEW_PATIENTS:
-        title += (
-            f"\nonly {positive} positive patient{'' if positive == 1 else 's'}: these metrics are uncertain"
-        )
+    if fewest < FEWEST_PATIENTS:
+        title += f"\nonly {of}: too few for an interval"
+    elif fewest < FEW_PATIENTS:
+        title += f"\nonly {of}: these metrics are uncertain"
     rows = [
         [METRICS[key].in_terminal, decimal_or_dash(result.metrics[key]), interval(ends)]
         for key, ends in result.intervals.items()
     ]
-    return ["", "", f"95% interval ({'patients' if patients_known else 'images'} resampled)"], rows, title
+    resampled = f"95% interval ({'patients' if patients_known else 'images'} resampled)"
+    return ["", "", resampled if fewest >= FEWEST_PATIENTS else ""], rows, title
 
 
 def operating_point(result: SplitResult) -> str:

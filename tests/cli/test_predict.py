@@ -52,8 +52,18 @@ def test_a_cohort_s_own_files_are_scored_as_the_run_scored_them(there, one_run, 
         expected = known.loc[Path(row["path"]).stem, "score"]
         assert float(row["score"]) == pytest.approx(expected, abs=2e-6)
         assert row["decision"] == ("positive" if float(row["score"]) >= threshold else "negative")
+        assert float(row["threshold"]) == pytest.approx(threshold, abs=1e-6)
         assert row["flag"] == row["error"] == ""
         assert 0 < float(row["probability"]) < 1
+
+
+def test_a_file_beside_the_predictions_says_what_each_of_their_columns_means(there, tmp_path):
+    app.invoke(["predict", there, str(png(tmp_path / "a.png")), "--out", str(tmp_path / "out.csv")])
+    (row,), meanings = table(tmp_path / "out.csv"), table(tmp_path / "out.columns.csv")
+    assert [one["column"] for one in meanings] == list(row)
+    assert all(one["meaning"] for one in meanings)
+    names = list(row)
+    assert names.index("threshold") == names.index("score") + 1
 
 
 def test_png_jpeg_and_dicom_of_one_radiograph_keep_the_order_given_with_the_broken_between(there, tmp_path):

@@ -199,7 +199,23 @@ def test_an_interval_is_that_of_the_draws_in_which_the_figure_is_defined():
         if found and alarms + cleared:
             precision.append(found / (found + alarms))
             f1.append(2 * found / (2 * found + alarms))
-    intervals = metrics.bootstrap_intervals(labels, scores, patients, 0.5, draws=2000, seed=5)
+    intervals = metrics.percentile_intervals(
+        patients,
+        lambda drawn: metrics.all_metrics(Ranking.of(labels, scores, drawn), 0.5, resampled=True),
+        draws=2000,
+        seed=5,
+    )
     assert intervals["precision"] == pytest.approx(np.quantile(precision, [0.025, 0.975]))
     assert intervals["f1"] == pytest.approx(np.quantile(f1, [0.025, 0.975]))
     assert intervals["precision"][0] > 0, "a draw without the positive image is no precision of 0"
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(4, 40), (40, 4), (1, 1)])
+def test_fewer_than_five_patients_of_a_class_give_no_interval_whatever_their_images(positive, negative):
+    patients = np.repeat(np.arange(positive + negative), 10)
+    labels = (patients < positive).astype(int)
+    intervals = metrics.bootstrap_intervals(labels, labels * 0.8, patients, 0.5)
+    assert intervals.keys() == metrics.compute_metrics(labels, labels * 0.8).keys()
+    assert np.isnan(list(intervals.values())).all()
+    enough = metrics.bootstrap_intervals(*(np.tile([1, 0], 5), np.linspace(0, 1, 10), np.arange(10), 0.5))
+    assert np.isfinite(enough["auroc"]).all()

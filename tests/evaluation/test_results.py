@@ -132,12 +132,25 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
 
 
 def test_the_page_says_how_many_draws_were_left_out_of_an_interval():
-    labels, log_odds = np.array([1, 1, 0, 0, 0, 0]), np.array([2.0, 1, 1.5, -1, -2, -3])
-    found = Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(6), 0.0, 1.0), draws=200)
-    drawn = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), 200)
-    one_class = (drawn[:, :2].sum(axis=1) % 6 == 0).sum()  # none or all of the six are positive
+    labels = np.array([1] * 5 + [0] * 5)
+    log_odds = np.array([2.0, 1, 2, 2, 2, 1.5, -1, -2, -3, -3])
+    found = Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(10), 0.0, 1.0), draws=2000)
+    drawn = np.random.default_rng(0).multinomial(10, np.full(10, 1 / 10), 2000)
+    one_class = (drawn[:, :5].sum(axis=1) % 10 == 0).sum()  # none or all of the ten are positive
     assert found.left_out["f1"] == found.left_out["precision"] == found.left_out["auroc"] == one_class > 0
     assert found.left_out["accuracy"] == 0
     said = report.sections(found, [], "", [])[0].text[0]
-    assert f"In up to {max(found.left_out.values())} of them a metric is not defined" in said
+    assert f"In up to {max(found.left_out.values()):,} of them a metric is not defined" in said
     assert "not defined" not in report.sections(Evaluation.of(sample(), draws=20), [], "", [])[0].text[0]
+
+
+def test_with_few_patients_of_a_class_the_page_says_why_there_is_no_interval():
+    labels = np.repeat([1, 0], [30, 30])
+    patients = np.r_[np.repeat(np.arange(3), 10), np.arange(100, 130)]
+    few = LogOddsPredictions(labels, np.linspace(2, -2, 60), patients, 0.0, 1.0)
+    sections = report.sections(Evaluation.of(few), [], "", [])
+    assert "No intervals: only 3 positive patients, which are too few to resample." in sections[0].text[0]
+    assert all(row[2] == "" for row in sections[1].rows)
+    assert not any("DeLong" in line for line in sections[1].text)
+    said = report.comparison(results.compare_auroc(few, few), ("a", "b"), "")
+    assert said.text == ["No intervals: fewer than 5 patients of a class are too few to resample."]

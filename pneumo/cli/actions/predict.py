@@ -8,7 +8,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,25 +40,33 @@ NOTES = (  # what is counted, its topic on the terminal, and what is to be known
 READ_AHEAD = 4  # files for each core
 
 
+def column(meaning: str) -> str:
+    """A column of the CSV, empty where it is not known; `meaning` is told in the file of columns."""
+    text: str = field(default="", metadata={"meaning": meaning})
+    return text
+
+
 @dataclass(frozen=True)
 class Row:
-    """A row of the CSV; what is not known is empty."""
+    """A row of the CSV."""
 
-    path: str
-    score: str = ""
-    probability: str = ""
-    decision: str = ""
-    flag: str = ""
-    error: str = ""
-    trained_on: str = ""  # "yes": the file has the bytes of an image that the model was trained on
+    path: str = column("the file, as it was given or found in a folder")
+    score: str = column("P(pneumothorax) as the model was trained to give it; the decision rests on it")
+    threshold: str = column("the score from which on a file is called positive: the best F1 on validation")
+    decision: str = column("positive where the score is at or above the threshold, else negative")
+    probability: str = column("the score after temperature scaling, a calibrated probability; not decided on")
+    flag: str = column("why the file is evidently no frontal chest radiograph; it is scored all the same")
+    error: str = column("why the file could not be read")
+    trained_on: str = column("yes: the file has the bytes of an image that the model was trained on")
 
 
 def predict(
     run: str, given: Sequence[str], out: Path, heatmaps: Path | None, tta: str | None
 ) -> dict[str, Any]:
-    """Writes the predictions of `run` on the `given` files and folders to `out`, and returns their counts.
-    Rows are in OUT.part until all are done, and stay there if it is stopped. InputError: no such run, path,
-    augmentation or folder of `out`, or `out` is one of the files."""
+    """Writes the predictions of `run` on the `given` files and folders to `out`, with the meaning of its
+    columns in a file beside it, and returns their counts. Rows are in OUT.part until all are done, and stay
+    there if it is stopped. InputError: no such run, path, augmentation or folder of `out`, or `out` is one of
+    the files."""
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     if out.exists() and not out.is_file():
@@ -68,8 +76,8 @@ def predict(
     if tta is not None:
         tta_transforms(tta)
     paths, left_out = image_files(given)
-    partial = out.with_name(f"{out.name}.part")
-    for written in (out, partial):
+    partial, columns = out.with_name(f"{out.name}.part"), out.with_name(f"{out.stem}.columns.csv")
+    for written in (out, partial, columns):
         if written.exists() and any(written.samefile(path) for path in paths):
             raise InputError(f"--out {out}: {written} is one of the files to be read")
     tracking.connect()
@@ -87,7 +95,7 @@ def predict(
     try:
         with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
-            writer.writerow(field.name for field in fields(Row))
+            writer.writerow(one.name for one in fields(Row))
             with terminal.progress("reading") as advance:
                 for number, row in enumerate(rows(model, decision, paths, transforms, heatmaps), 1):
                     writer.writerow(astuple(row))
@@ -102,11 +110,21 @@ def predict(
         )
         raise
     partial.replace(out)
+    write_columns(columns)
     terminal.line()
     for line in summary(counts, len(paths)):
         terminal.line(line)
-    terminal.say("written", f"{out}" + (f" · heat maps in {heatmaps}" if heatmaps else ""))
+    in_folder = f" · heat maps in {heatmaps}" if heatmaps else ""
+    terminal.say("written", f"{out}, and {columns} with what each column means{in_folder}")
     return {"run_id": model.run_id, "files": len(paths), **counts, "out": str(out)}
+
+
+def write_columns(file: Path) -> None:
+    """Writes what each column of the predictions means, as a CSV with the columns `column` and `meaning`."""
+    with file.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text)
+        writer.writerow(["column", "meaning"])
+        writer.writerows((one.name, one.metadata["meaning"]) for one in fields(Row))
 
 
 def summary(counts: Counter[str], n_files: int) -> list[str]:
@@ -141,19 +159,24 @@ def rows(
                 stem = one_line(os.fsencode(Path(path).stem).decode(errors="replace"))[:60]
                 save_heat_map(radiograph.pixels, next(maps), heatmaps / f"{done:06}_{stem}.png")
             known = "yes" if seen and hash_of(Path(path).read_bytes()) in seen else ""
-            yield Row(path, *next(decided), flag=radiograph.flag, trained_on=known)
+            yield Row(path, **next(decided), flag=radiograph.flag, trained_on=known)
 
 
 def decide(
     model: LoadedModel, decision: Decision, read: Sequence[Radiograph], transforms: list[TtaTransform]
-) -> list[tuple[str, str, str]]:
-    """Score, calibrated probability and decision of each radiograph, as text of the CSV."""
+) -> list[dict[str, str]]:
+    """What is predicted of each radiograph, as text of the CSV, by column."""
     if not read:
         return []
     scores = model.scores(stacked(read), transforms)
     probabilities, decisions = decision.probabilities(scores), decision.of(scores)
     return [
-        (f"{score:.6f}", f"{probability:.6f}", str(called))
+        {
+            "score": f"{score:.6f}",
+            "threshold": f"{decision.threshold:.6f}",
+            "decision": str(called),
+            "probability": f"{probability:.6f}",
+        }
         for score, probability, called in zip(scores, probabilities, decisions, strict=True)
     ]
 
