@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 from uuid import uuid4
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
@@ -45,13 +46,19 @@ def trusted_targets() -> list[str]:
 
 
 def compose_train(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of train.py with these overrides. InputError: a choice or key does not exist."""
+    """The configuration of train.py with these overrides, also in a program that Hydra started. InputError: a
+    choice or key does not exist."""
     search_path.register()
+    hydra = GlobalHydra.instance()
+    running = hydra.hydra
+    hydra.clear()
     try:
         with initialize_config_dir(str(search_path.OWN)):
             return compose("train", list(overrides))
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from None
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def choices_of(group: str) -> list[str]:

@@ -67,7 +67,7 @@ def decides(override: str) -> bool:
 
 def parameters(overrides: Sequence[str], dataset: Dataset) -> dict[str, Parameter]:
     """The parameters that decide whether anything is learned, in `experiment=auto` with these overrides."""
-    experiment = config.load(config.compose_train([*overrides, AUTO]))
+    experiment = config.load(config.compose_train([*overrides, AUTO]), {})
     found = dict(experiment.parameters)
     for decision in open_decisions(Fingerprint.of(dataset, experiment), overrides):
         found |= decision.settings
