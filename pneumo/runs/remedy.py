@@ -53,7 +53,8 @@ def changes_to_auto(experiment: Experiment, dataset: Dataset, rate_too_high: boo
         return ""
     places = {*wanted, *CHOICES, *WHOLE}
     misplaced = [one for one in typed if decides(one) and config.override_key(one) not in places]
-    added = [f"{group}={choice}" for group, choice in CHOICES.items() if group in given]
+    differ = {name.split(".")[0] for name, value in wanted.items() if now.get(name) != value}
+    added = [f"{group}={choice}" for group, choice in CHOICES.items() if group in given & differ]
     after = parameters([*(one for one in typed if one not in misplaced), *added], dataset)
     values = [f"{name}={written(value)}" for name, value in wanted.items() if after[name] != value]
     return " ".join([AUTO, *added, *values, *(["without", *misplaced] if misplaced else [])])

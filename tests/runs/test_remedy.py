@@ -38,6 +38,7 @@ def after(typed, advice):
     [
         ([], "experiment=auto"),
         (["optimizer.lr=1"], "experiment=auto optimizer.lr=0.003"),
+        (["optimizer.lr=1", "augment=flip"], "experiment=auto optimizer.lr=0.003"),
         (["augment=report"], "experiment=auto augment=flip"),
         (["augment.crop=0.4"], "experiment=auto augment.crop=1"),
         (["experiment=report_raw", "model=tiny", "model.pretrained=null"], "experiment=auto"),
@@ -46,7 +47,7 @@ def after(typed, advice):
             ["model.freeze=backbone", "fit.ema_decay=.9999"],
             "experiment=auto model.freeze=none fit.ema_decay=null",
         ),
-        (["fit.batch_size=64"], "experiment=auto fit.batch_size=16"),
+        (["fit.batch_size=64"], "experiment=auto fit.batch_size=16 fit.epochs=50"),
         (["fit.epochs=3"], "experiment=auto fit.epochs=50"),
         (["fit.epochs=60", "loss=focal"], "experiment=auto loss=bce"),
         (["data.image_side_px=64"], "experiment=auto data.image_side_px=128"),
