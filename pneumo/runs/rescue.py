@@ -7,27 +7,30 @@ from typing import Any
 import numpy as np
 
 from pneumo.components.augment import DISTORTIONS
-from pneumo.runs.experiment import Experiment
+from pneumo.runs.experiment import Experiment, Parameter
 
 POSITIVE_SHARE = 0.8
 
 # parameter -> its value in the second attempt, from that in the first: images as they are but for a crop and
-# mirroring, more positives at first, and a lower rate (docs/evidence.md)
+# mirroring, more positives at first, the lesion masks where there are some, a rate that is not too high, and
+# clipping (docs/evidence.md)
 SAFER: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys((f"augment.{name}" for name in DISTORTIONS), lambda value: 0.0),
+    "model.mask_head": lambda mask_head: mask_head or "auto",
     "fit.positive_share": lambda share: max(share or 0.0, POSITIVE_SHARE),
     "optimizer.lr": lambda lr: lr / 3,
     "fit.clip_norm": lambda clip_norm: min(clip_norm or 1.0, 1.0),
 }
 
 
-def safer_setting(experiment: Experiment) -> dict[str, float]:
+def safer_setting(experiment: Experiment) -> dict[str, Parameter]:
     """The values that change in the second attempt, by their dotted names."""
-    setting = {}
+    takes_masks = experiment.model.takes_mask_head and not experiment.model.gives_features
+    setting: dict[str, Parameter] = {}
     for name, safer in SAFER.items():
         group, field = name.split(".")
         value = getattr(getattr(experiment, group), field)
-        if safer(value) != value:
+        if safer(value) != value and (takes_masks or field != "mask_head"):
             setting[name] = safer(value)
     return setting
 

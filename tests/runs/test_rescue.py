@@ -12,9 +12,11 @@ import pytest
 import torch
 from conftest import SMALL
 
+from pneumo.inference.model import load_model
 from pneumo.runs import diagnosis, recorder, rescue
 from pneumo.runs.checkpoint import BEST, LAST, CheckpointWriter, read
 from pneumo.runs.rescue import safer_setting, second_attempt
+from pneumo.runs.restore import restore
 from pneumo.runs.run import run
 from pneumo.training import plateau
 from pneumo.training.state import TrainState
@@ -111,6 +113,23 @@ def test_what_a_lower_rate_cannot_mend_does_not_begin_again(composed, workdir, s
     assert "begins again" not in said
 
 
+def test_the_second_attempt_learns_from_the_lesion_masks_and_its_model_is_read_again(composed, workdir, soon):
+    run(composed(*DEAD, "model.mask_head=false"), workdir / "out")
+    logged = only_run()
+    assert logged.data.params["model.mask_head"] == "False"
+    assert logged.data.tags["rescue/model.mask_head"] == "auto"
+    assert load_model(logged.info.run_id).model.mask_head is not None
+    assert restore(logged.info.run_id).evaluate(test=False)["val"].metrics["auroc"] == pytest.approx(
+        logged.data.metrics["best/val_auroc"], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("without", ["model.freeze=backbone", "model=densenet121"])
+def test_a_network_that_takes_no_mask_head_gets_none(composed, without):
+    assert "model.mask_head" not in safer_setting(composed(without, "model.mask_head=false"))
+    assert "model.mask_head" in safer_setting(composed("model=tiny", "model.mask_head=false"))
+
+
 def test_a_second_attempt_has_the_identity_of_the_first_and_another_seed(composed):
     first = composed("optimizer.lr=.3", "fit.clip_norm=.5", "seed=7")
     second = second_attempt(first)
@@ -177,7 +196,10 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("moment", "more"),
-    [*((moment, ()) for moment in MOMENTS), (list(MOMENTS)[-1], ("fit.ema_decay=.9", "schedule=plateau"))],
+    [
+        *((moment, ()) for moment in MOMENTS),
+        (list(MOMENTS)[-1], ("fit.ema_decay=.9", "schedule=plateau", "model.mask_head=false")),
+    ],
 )
 def test_a_run_stopped_at_any_moment_goes_on_bit_equal(
     composed, workdir, soon, uninterrupted, monkeypatch, moment, more
