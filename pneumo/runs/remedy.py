@@ -28,7 +28,7 @@ WHOLE = ("experiment", "debug")  # choices of many parameters at once
 
 def remedy(experiment: Experiment, dataset: Dataset, rate_too_high: bool = False) -> str:
     """Overrides that give a run the settings of `experiment=auto` if they are added to its command; "" if it
-    has them. The network stays. With `rate_too_high`, the learning rate becomes a tenth or less.
+    has them. The network stays. With `rate_too_high`, a learning rate of about the planned one becomes a tenth.
 
     Overrides for which those settings have no place, such as `schedule.factor`, have to be left out of the
     command, which is said behind the overrides. Where the command does not compose with `experiment=auto`,
@@ -47,8 +47,10 @@ def changes_to_auto(experiment: Experiment, dataset: Dataset, rate_too_high: boo
     given = {config.override_key(one) for one in typed}
     for name in given.intersection(AT_LEAST):
         wanted[name] = max(cast(int, wanted[name]), cast(int, now[name]))
-    if rate_too_high and now["optimizer._target_"] == wanted["optimizer._target_"]:
-        wanted["optimizer.lr"] = min(cast(float, wanted["optimizer.lr"]), experiment.optimizer.lr / 10)
+    lr, planned_lr = experiment.optimizer.lr, cast(float, wanted["optimizer.lr"])
+    same_optimizer = now["optimizer._target_"] == wanted["optimizer._target_"]
+    if rate_too_high and same_optimizer and planned_lr / 10 <= lr <= planned_lr:
+        wanted["optimizer.lr"] = lr / 10
     if now == wanted:
         return ""
     places = {*wanted, *CHOICES, *WHOLE}
