@@ -61,7 +61,8 @@ class Outcome:
         return self.reason.partition("; try ")[2].removesuffix(".")
 
     def __str__(self) -> str:
-        return f"{self.best:.3f}, {'lifts off' if self.lifted else 'collapsed' if self.reason else 'not collapsed'}"
+        ended = "lifts off" if self.lifted else "collapsed" if self.reason else "not collapsed"
+        return f"{self.best:.3f}, {ended}"
 
 
 def trained(options: list[str]) -> Outcome:

@@ -28,7 +28,8 @@ WHOLE = ("experiment", "debug")  # choices of many parameters at once
 
 def remedy(experiment: Experiment, dataset: Dataset, rate_too_high: bool = False) -> str:
     """Overrides that give a run the settings of `experiment=auto` if they are added to its command; "" if it
-    has them. The network stays. With `rate_too_high`, a learning rate of about the planned one becomes a tenth.
+    has them. The network stays. With `rate_too_high`, a learning rate of about the planned one becomes a
+    tenth.
 
     Overrides for which those settings have no place, such as `schedule.factor`, have to be left out of the
     command, which is said behind the overrides. Where the command does not compose with `experiment=auto`,
