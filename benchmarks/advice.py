@@ -23,12 +23,12 @@ import rows
 from panel import LIFTED, PANEL, prepare, wilson
 
 REQUIRED = 0.9
-REPORT = ["model=tiny", "model.pretrained=null"]  # no weights are downloaded
 SHORT = ["fit.epochs=3"]  # enough to fail
+REPORT = ["model=tiny", "model.pretrained=null", "fit.epochs=6"]  # no weights are downloaded
 BEFORE = ["augment=safe", "model.mask_head=false", "fit.positive_share=null", "fit.epochs=9"]
 DEFAULT, FAINT, TINY, _portable, _dark, FEW = PANEL["tuning"]
 CASES = [
-    (DEFAULT, ["experiment=report_raw", *REPORT, *SHORT]),
+    (DEFAULT, ["experiment=report_raw", *REPORT]),
     (DEFAULT, ["model.freeze=backbone", *SHORT]),
     (DEFAULT, ["optimizer.lr=1e-6", *SHORT]),
     (FAINT, BEFORE),
@@ -37,9 +37,9 @@ CASES = [
     (FAINT, ["fit.batch_size=256", *SHORT]),
     (TINY, BEFORE),
     (TINY, ["optimizer=sgd", "optimizer.lr=1e-4", *SHORT]),
-    (TINY, ["experiment=report_plateau", *REPORT, *SHORT]),
+    (TINY, ["experiment=report_plateau", *REPORT]),
     (TINY, ["optimizer.lr=0.3", *SHORT]),
-    (FEW, ["experiment=report_finetune", *REPORT, *SHORT]),
+    (FEW, ["experiment=report_finetune", *REPORT]),
     (FEW, BEFORE),
 ]
 
