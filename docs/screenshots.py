@@ -1,7 +1,9 @@
 """python docs/screenshots.py ADDRESS STUDY FOLDER: a study as MLflow shows it, in pictures.
 
 ADDRESS is that of an MLflow server; a browser is driven as a person would: the table of the study's runs
-sorted by their best AUROC, the parallel coordinates of the compare page, the best run's curves.
+sorted by their best AUROC, the parallel coordinates of the compare page, the best run's curves. Without
+STUDY, the two pages that the last line of a training leads to: the table of an experiment's runs with their
+AUROCs, and their learning curves.
 """
 
 import json
@@ -17,8 +19,10 @@ import mlflow
 from mlflow.entities import Run
 from playwright.sync_api import Page, sync_playwright
 
+from pneumo.runs.mlflow_pages import runs_path
+
 SIZE = {"width": 1560, "height": 860}
-COLUMNS = ["best/val_auroc", "last/val_auroc", "fit_seconds", "optimizer.lr", "fit.batch_size"]
+COLUMNS = ["best/val_auroc", "val/auroc", "fit_seconds", "optimizer.lr", "fit.batch_size"]
 COLUMNS += ["fit.accumulation_steps", "loss", "state"]
 NOT_WANTED = ["Dataset", "Source", "Models"]  # shown unless they are clicked away
 PARAMETERS = ["optimizer.lr", "fit.batch_size", "fit.accumulation_steps", "loss"]
@@ -67,9 +71,7 @@ def table(page: Page, address: str, study: str, runs: list[Run]) -> list[str]:
         )
     )
     page.get_by_text(runs[0].info.run_name, exact=True).first.wait_for()
-    close = page.locator("button[aria-label='Close']")
-    if close.count():
-        close.first.click()
+    close_assistant(page)
     page.get_by_role("button", name="Columns", exact=True).click()
     search = page.get_by_placeholder("Search columns")
     for name in [*NOT_WANTED, *COLUMNS]:
@@ -98,6 +100,30 @@ def compare(page: Page, address: str, runs: list[Run]) -> None:
     page.locator(".js-plotly-plot").first.wait_for()
 
 
+def overview(page: Page, address: str, experiment_id: str, names: list[str]) -> None:
+    """Opens the table of runs at the address that a training prints."""
+    page.goto(f"{address}/#{runs_path(experiment_id)}")
+    for name in names:
+        page.get_by_text(name, exact=True).first.wait_for()
+    close_assistant(page)
+    page.get_by_role("columnheader", name="test/auroc").first.wait_for()
+
+
+def all_curves(page: Page, address: str, experiment_id: str) -> None:
+    """Opens the learning curves of all runs."""
+    page.goto(f"{address}/#{runs_path(experiment_id)}&compareRunsMode=CHART")
+    page.get_by_text("train/loss vs val/loss").first.wait_for()
+    page.locator(".js-plotly-plot .scatterlayer .trace").nth(2).wait_for()
+    page.mouse.move(0, 0)
+
+
+def close_assistant(page: Page) -> None:
+    """MLflow opens it when a browser comes for the first time."""
+    close = page.locator("button[aria-label='Close']")
+    if close.count():
+        close.first.click()
+
+
 def curves(page: Page, address: str, run: Run) -> None:
     """Opens a run's metrics by epoch."""
     page.goto(at(address, f"/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/model-metrics"))
@@ -118,5 +144,22 @@ def main(address: str, study: str, folder: Path) -> None:
         page.screenshot(path=folder / "mlflow-curves.png")
 
 
+def of_runs(address: str, folder: Path) -> None:
+    client = mlflow.MlflowClient(address)
+    experiment = client.get_experiment_by_name("pneumo")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    with a_page() as page:
+        names = [run.info.run_name for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        overview(page, address, experiment.experiment_id, names)
+        page.screenshot(path=folder / "mlflow-runs.png")
+        all_curves(page, address, experiment.experiment_id)
+        page.screenshot(path=folder / "mlflow-compare.png")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    address, *study, folder = sys.argv[1:]
+    if study:
+        main(address, study[0], Path(folder))
+    else:
+        of_runs(address, Path(folder))

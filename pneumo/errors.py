@@ -1,5 +1,7 @@
 """Errors of pneumo, and helpers for their messages. The command line prints them without a traceback."""
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from operator import ge, gt, le, lt
@@ -40,6 +42,18 @@ class NonFiniteLossError(RuntimeError):
 def one_line(text: str) -> str:
     """The text with line breaks and other unprintable characters, as in a file's name, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def hydra_word(key: str, value: object) -> str:
+    """An override key=value as it is typed in a shell, quoted for Hydra and for the shell where needed."""
+    text = str(value)
+    if not re.fullmatch(r"[\w./:~%@?*-]+", text):
+        escaped = re.sub(
+            r'(\\*)"', r'\1\1\\"', text
+        )  # of backslashes, those before a quote alone are doubled
+        escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+        text = f'"{escaped}"'
+    return shlex.quote(f"{key}={text}")
 
 
 def listed(heading: str, lines: Sequence[str], shown: int = 10) -> str:

@@ -1,4 +1,5 @@
 import os
+import shutil
 from contextlib import chdir
 from pathlib import Path
 
@@ -45,6 +46,24 @@ def workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """The path of an MLflow database without runs, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("empty")
+    with chdir(folder):
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        tracking.connect()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(empty_database, workdir):
+    """The working directory, with an MLflow database without runs that is connected."""
+    shutil.copy(empty_database, workdir)
+    tracking.connect()
+    return workdir
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from changing import World
 from conftest import Named
+from logged_runs import let_small_runs_compete
 from PIL import Image
 
 from pneumo.cli.app import invoke
 from pneumo.errors import InputError
-from pneumo.runs import checkpoint, query
+from pneumo.runs import best, checkpoint, query
 from pneumo.runs.checkpoint import BEST, LAST
 from pneumo.runs.query import checkpoint_file
 from pneumo.runs.run import run
@@ -252,19 +253,21 @@ def test_a_checkpoint_of_a_later_format_is_refused(world, train, workdir):
 # ---- best
 
 
-def test_best_is_no_run_of_a_few_images_and_none_that_leaks(world, train):
+def test_best_is_no_run_of_a_few_images_and_none_that_leaks(world, train, monkeypatch):
+    let_small_runs_compete(monkeypatch)
     one = train("fit.epochs=2")
     few = train("fit.few_images=16", "fit.epochs=30", "augment=none", "optimizer.lr=1e-2")
     leaking = train("data.split=image", "fit.epochs=2")
     for run_id in (few, leaking):
         mlflow.MlflowClient().log_metric(run_id, "best/val_auroc", 1.0)
-    assert query.best_run() == one
+    assert best.best_run().run_id == one
     mlflow.MlflowClient().delete_run(one)
-    with pytest.raises(InputError, match=r"all 2 are of a few images .* or leak"):
-        query.best_run()
+    with pytest.raises(InputError, match="no run that can be chosen as best: of 2, left out are "):
+        best.best_run()
 
 
-def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train, composed):
+def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train, monkeypatch):
+    let_small_runs_compete(monkeypatch)
     one = train()
     other = train(
         *("data=phantom", "data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=1"),
@@ -272,14 +275,14 @@ def test_best_asks_which_where_there_are_runs_of_several_data_sets(world, train,
         data="phantom",
     )
     with pytest.raises(InputError, match="There are runs of 2 data sets") as asked:
-        query.best_run()
-    assert query.best_run("table") == one
-    assert query.best_run("phantom") == other
+        best.best_run()
+    assert {line.split()[0] for line in str(asked.value).splitlines()[1:]} == {"best@table", "best@phantom"}
+    assert best.best_run({"data": "table"}).run_id == one
+    assert best.best_run({"": "phantom"}).run_id == other
     key = query.find_run(one).data.tags["data_identity"]
-    assert key[:10] in str(asked.value)
-    assert query.best_run(key[:10]) == one
-    with pytest.raises(InputError, match="has no finished run of nih"):
-        query.best_run("nih")
+    assert best.best_run({"": key[:10]}).run_id == one
+    with pytest.raises(InputError, match="has no finished run of nih: train one first; there are runs of"):
+        best.best_run({"": "nih"})
 
 
 # ---- evaluations of the test split

@@ -18,15 +18,16 @@ from typer.core import TyperCommand
 
 import pneumo
 from pneumo.display.address import STORAGE, hidden
+from pneumo.display.console import silence_stdout
 from pneumo.errors import InputError
-from pneumo.runs.run_name import check_run_name
+from pneumo.runs.run_name import WAYS
 
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
 TRAIN, EVALUATE, USE = "Train", "Evaluate a run", "Use a run"  # panels of the help
 STUDIES, DATA = "Studies and the report", "Data"
 VERBS = (  # beside train and sweep; a module each, in the order of the help
-    *("evaluate", "compare", "score", "predict", "promote", "reproduce"),
-    *("study", "confirm", "report", "data_check"),
+    *("runs", "evaluate", "compare", "score", "predict", "promote", "reproduce"),
+    *("study", "confirm", "report", "data_check", "data_export"),
 )
 
 
@@ -62,11 +63,13 @@ class HydraVerb(TyperCommand):
 
 app = typer.Typer(
     help="Train pneumothorax detectors, evaluate, use and compare them, and read their studies and data.",
-    epilog="RUN is a run id, or best: the finished run of the highest validation AUROC. "
+    epilog=f"RUN is {WAYS}: the finished run of the highest validation AUROC. pneumo runs lists them. "
     "pneumo VERB --help shows all options of a verb and an example.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="check: Find duplicates, leaks, unreadable files in a data set.")
+data_app = typer.Typer(
+    help="check: Find duplicates, leaks, unreadable files in a data set. export: Write one as PNG files."
+)
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 
 
@@ -84,13 +87,14 @@ def column(role: str, default: str) -> Any:
 
 
 RUNS = """Runs, and Hydra overrides: data=NAME names another data set, data.KEY=VALUE changes it.
-data.root=FOLDER alone says where the run's own images are now."""
+data.root=FOLDER alone says where the run's own images are now. study=NAME says which runs best is among."""
 SPLIT = "The images to evaluate. common: those in the test split both when the run was trained and now."
 HARD = "Column of data.patients_csv that marks hard negatives, such as chest tubes; needs that table."
 JSON = "Print the metrics as one JSON document, and all else on stderr."
 
 Words = Annotated[list[str], argument(RUNS, "RUN [data=...]")]
-Run = Annotated[str, argument("A run id, or best.", "RUN", callback=check_run_name)]
+Run = Annotated[str, argument(f"A run: {WAYS}.", "RUN")]
+Among = Annotated[list[str] | None, argument("Which runs best is among.", "[data=NAME] [study=NAME]")]
 Study = Annotated[str, argument("The study's name.", "NAME")]
 Split = Literal["train", "val", "test", "all", "common"]
 Tta = Literal["none", "hflip", "scales", "hflip_scales"]
@@ -112,6 +116,8 @@ def main() -> None:
     except typer.TyperException as error:
         print(hidden(usage_message(error), words), file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # as in pneumo study report | head
+        silence_stdout()
     except (InputError, OSError) as error:  # a disk may be full
         sys.exit(hidden(str(error), words))
     except KeyboardInterrupt:
@@ -186,18 +192,6 @@ def sweep() -> None:
     from pneumo.cli.sweep import main
 
     main()
-
-
-def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of runs, and the overrides of data. WrongUsageError: no run, or another word with an =.
-    InputError: no run has such a name."""
-    runs = [word for word in words if "=" not in word]
-    overrides = [word for word in words if "=" in word]
-    if others := [word for word in overrides if word.split("=")[0].lstrip("+~").split(".")[0] != "data"]:
-        raise WrongUsageError(f"{others[0]}: only data=NAME and data.KEY=VALUE can be given here")
-    if not runs:
-        raise WrongUsageError("Missing argument 'RUN': a run id, or best.")
-    return [check_run_name(run) for run in runs], overrides
 
 
 def local_storage() -> str:

@@ -9,12 +9,12 @@ from pneumo.cli.app import (
     Words,
     WrongUsageError,
     call,
-    runs_and_overrides,
     verb,
 )
+from pneumo.cli.run_arguments import runs_and_overrides
 
 
-@verb("compare", EVALUATE, "pneumo compare RUN_ID best --split val")
+@verb("compare", EVALUATE, "pneumo compare calm-heron-412 best --split val")
 def compare(
     words: Words,
     split: EvalSplit = None,
@@ -23,9 +23,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare how two runs rank the same images, paired."""
-    runs, overrides = runs_and_overrides(words)
-    if len(runs) != 2:
-        raise WrongUsageError(f"pneumo compare needs two runs, got {len(runs)}")
+    if (given := len([word for word in words if "=" not in word])) != 2:
+        raise WrongUsageError(f"pneumo compare needs two runs, got {given}")
+    runs, overrides = runs_and_overrides(words, as_json)
     from pneumo.cli.actions.evaluate import compare
     from pneumo.inference.dataset_predictions import EvalRequest
 

@@ -8,9 +8,9 @@ from pneumo.cli.app import (
     HardNegatives,
     Words,
     call,
-    runs_and_overrides,
     verb,
 )
+from pneumo.cli.run_arguments import runs_and_overrides
 
 
 @verb("evaluate", EVALUATE, "pneumo evaluate best --split val --tta hflip")
@@ -22,7 +22,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run, or several as an ensemble, on any images."""
-    runs, overrides = runs_and_overrides(words)
+    runs, overrides = runs_and_overrides(words, as_json)
     from pneumo.cli.actions.evaluate import evaluate
     from pneumo.inference.dataset_predictions import EvalRequest
 

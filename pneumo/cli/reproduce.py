@@ -1,15 +1,13 @@
-"""`pneumo reproduce RUN_ID`: its arguments, options and help."""
+"""`pneumo reproduce RUN`: its arguments, options and help."""
 
-from typing import Annotated
+from pneumo.cli.app import USE, Among, AsJson, Run, call, verb
+from pneumo.cli.run_arguments import only_run
 
-from pneumo.cli.app import USE, AsJson, argument, call, verb
 
-
-@verb("reproduce", USE, "pneumo reproduce 458c264d13be4cd282430ab3157961d8")
-def reproduce(
-    run_id: Annotated[str, argument("32 hexadecimal digits.", "RUN_ID")], as_json: AsJson = False
-) -> None:
+@verb("reproduce", USE, "pneumo reproduce calm-heron-412")
+def reproduce(run: Run, among: Among = None, as_json: AsJson = False) -> None:
     """Train a run again and compare every epoch with the original."""
+    run_id = only_run(run, among, as_json)
     from pneumo.cli.actions.reproduce import reproduce
 
     call(as_json, reproduce, run_id)

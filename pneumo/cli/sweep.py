@@ -8,6 +8,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from pneumo.cli import hydra_command
 from pneumo.display.address import refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs import config, search_path
@@ -26,8 +27,9 @@ def main() -> None:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
         sys.exit(f"\n{error}")
+    sys.argv[1:] = config.quoted_run_names(sys.argv[1:])
     search_path.register()
-    sweep()
+    hydra_command.run(sweep)
 
 
 @hydra.main(

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import hydra
+import psutil
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pneumo.cli import hydra_command
 from pneumo.display.address import hidden, refuse_passwords
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
@@ -28,8 +30,9 @@ def main() -> None:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
         sys.exit(f"\n{error}" if IS_FIRST else 1)
+    sys.argv[1:] = config.quoted_run_names(sys.argv[1:])
     search_path.register()
-    train()
+    hydra_command.run(train)
 
 
 @hydra.main(
@@ -41,12 +44,15 @@ def train(composed: DictConfig) -> None:
     try:
         with Terminal().waiting("loading"):
             config.load(composed)
+            from pneumo.runs.callback import RunCallback
             from pneumo.runs.planner import planned
             from pneumo.runs.run import run  # the heaviest comes after what can be refused
 
         hydra = HydraConfig.get()
         experiment = planned(composed, hydra.overrides.task, Terminal(quiet=not IS_FIRST))
-        run(experiment, Path(hydra.runtime.output_dir))
+        callback = RunCallback()
+        callback.began = psutil.Process().create_time()
+        run(experiment, Path(hydra.runtime.output_dir), callback)
     except InputError as error:
         sys.exit(hidden(f"\n{error}") if IS_FIRST else 1)
     except (NonFiniteLossError, TooLittleMemoryError, OSError) as error:  # a disk may be full

@@ -60,6 +60,7 @@ class Cohort:
     table: pd.DataFrame
     pixels: Pixels
     root: Path = Path()  # the folder of the files that `where` names
+    columns: str = ""  # which columns of its table were read, and how, where that was recognised
     notes: tuple[str, ...] = ()  # warnings to print
     skipped: tuple[str, ...] = ()  # rows left out under on_error=skip, one line each
     namespace: str = ""  # equal image ids are the same image in cohorts of one namespace

@@ -57,6 +57,11 @@ def image_files(named: Sequence[str]) -> tuple[list[str], Counter[str]]:
     return found, left_out
 
 
+def has_image(folder: Path) -> bool:
+    """Whether `image_files` finds any in a folder."""
+    return next(_inside(str(folder), Counter()), None) is not None
+
+
 def counted(left_out: Counter[str]) -> str:
     """The most frequent first: 3 .txt, 1 linked folder"""
     kinds = [f"{count:,} {one_line(kind)}" for kind, count in left_out.most_common(KINDS_SHOWN)]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pneumo.data.cohort import Cohort
-from pneumo.data.sources.base import Source
+from pneumo.data.sources.base import COLUMN_VALUES, Source
 from pneumo.errors import InputError
 
 Rows = npt.NDArray[np.int64]
@@ -26,7 +26,6 @@ PARTS = ("train", "val", "test")
 BINS = (14, 3, 3)  # of 20: .70, .15, .15
 BINS_WITHOUT_TEST = (14, 3)  # .15 of .85, where the test split is given
 DRAWS, EVEN = 2000, 0.03  # at most so many draws for counts within 3% of the shares; else the closest
-COLUMN_VALUES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 ALIKE_SHARE, ALIKE_IMAGES = 0.98, 200  # patients / images from which on a patient id tells nothing
 
 
@@ -160,7 +159,7 @@ def _leak_risk(
     if unknown == images:
         return "no patients known", (
             "no patient is known: each image counts as its own, one person may lie in two splits, which is a "
-            "leak; data.patients_csv can name the patients",
+            f"leak; {source.names_patients} names the patients",
         )
     splits_of = pd.Series(split_of).groupby(groups).nunique()
     shared = int((splits_of > 1).sum())

@@ -75,7 +75,7 @@ def open_store(
     """
     digests = cohort.pixels.digests(folder)
     key = store_key(digests, side_px)
-    place = folder / f"{cohort.name}-{side_px}-{key[:12]}"
+    place = _place(cohort, side_px, folder, key)
     seconds = None
     problems = _problems(place, key, cohort)
     if problems is None:
@@ -100,6 +100,17 @@ def open_store(
     cohort = cohort.without(problems) if problems else cohort
     assert len(cohort) == len(store.pixels)
     return cohort, store
+
+
+def is_stored(cohort: Cohort, side_px: int, folder: Path) -> bool:
+    """Whether the cohort's store is there already."""
+    digests = cohort.pixels.digests(folder)
+    key = store_key(digests, side_px)
+    return _problems(_place(cohort, side_px, folder, key), key, cohort) is not None
+
+
+def _place(cohort: Cohort, side_px: int, folder: Path, key: str) -> Path:
+    return folder / f"{cohort.name}-{side_px}-{key[:12]}"
 
 
 def store_key(digests: Digests, side_px: int) -> str:

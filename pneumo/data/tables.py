@@ -1,57 +1,41 @@
-"""Reads CSV files as columns of text, and columns of text as patients, views, ages and sexes."""
+"""Tables as columns of text, and columns of text as patients, views, ages and sexes."""
 
-import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from pneumo.data.table_file import read_cells
 from pneumo.errors import InputError
 
 OLDEST_YEARS = 120  # NIH's table holds ages up to 414
 
 
 def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Reads a CSV file, gzipped or not, as stripped text. The index is the row in the file, where the header
-    is row 1. `names` are the columns of a file without a header. Raises InputError, which names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                skip_blank_lines=False,
-                index_col=False,  # else rows longer than `names` make the first column an index
-                names=list(names) if names else None,
-                header=None,  # else of two columns of one name the second is given another
-                compression="gzip" if path.suffix == ".gz" else None,
-            )
-    except pd.errors.ParserWarning:
-        raise InputError(f"{path} cannot be read as a table: its rows have more cells than columns") from None
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there") from None
-    except UnicodeDecodeError as error:
-        wrong = error.object[error.start]
-        raise InputError(f"{path} is not UTF-8 text (byte 0x{wrong:02x}): save it again as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
-        raise InputError(f"{path} cannot be read as a table: {str(error).strip()}") from None
+    """Reads a table file (see `read_cells`) as stripped text. The index is the row in the file, where the
+    header is row 1. `names` are the columns of a file without a header. Raises InputError, which names the
+    file."""
+    return read_described(path, names)[0]
+
+
+def read_described(path: Path, names: Sequence[str] | None = None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Returns the table that `read_table` reads, and remarks on how its file is written."""
+    read = read_cells(path, names)
+    table, first_row = read.cells, read.first_row
     if not names:
-        table.columns = pd.Index(table.iloc[0].str.strip())
+        table.columns = pd.Index(table.iloc[0].fillna("").str.strip())
         table = table.iloc[1:].loc[:, table.columns != ""]
+        first_row += 1
     if any("\0" in column for column in table.columns):
         raise InputError(f"{path} is not UTF-8 text (zero bytes in its header): save it again as UTF-8")
     if doubled := sorted(set(table.columns[table.columns.duplicated()])):
         raise InputError(f'{path} has the column "{doubled[0]}" twice')
     table = table.fillna("").apply(lambda cells: cells.str.strip())
-    table.index = pd.RangeIndex(1 if names else 2, len(table) + (1 if names else 2))
+    table.index = pd.RangeIndex(first_row, len(table) + first_row)
     table = pd.DataFrame(table.loc[(table != "").any(axis=1)])
     if table.empty:
         raise InputError(f"{path} has no rows")
-    return table
+    return table, read.remarks
 
 
 def need_columns(table: pd.DataFrame, path: Path, columns: Sequence[str]) -> None:
@@ -67,9 +51,9 @@ def known(cells: pd.Series) -> pd.Series:
 
 
 def years(cells: pd.Series) -> pd.Series:
-    """Returns ages in years, of cells such as "58", "058Y", "060M" (months) or "014D" (days); any other is
-    missing."""
-    parts = cells.str.upper().str.extract(r"^(\d+(?:\.\d+)?)([YMWD]?)$")
+    """Returns ages in years, of cells such as "58", "58,5", "058Y", "060M" (months) or "014D" (days); any
+    other is missing."""
+    parts = cells.str.upper().str.replace(",", ".").str.extract(r"^(\d+(?:\.\d+)?)([YMWD]?)$")
     per_year = parts[1].map({"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25})
     ages = pd.to_numeric(parts[0], errors="coerce") / per_year
     return ages.where(ages <= OLDEST_YEARS)

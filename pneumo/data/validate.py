@@ -13,6 +13,8 @@ from pneumo.data.decode.lesion_rle import NO_LESION
 from pneumo.data.tables import need_columns, of_images, read_patients
 from pneumo.errors import InputError, listed, one_line
 
+NO_ROW = 0  # the row of images that are in no table, whose `file` is the image itself
+REMEDY = "Correct them, or use data.on_error=skip to leave them out (the run lists them)."
 LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
@@ -44,7 +46,7 @@ def validate_draft(
         problems = problems.where((problems != "") | ~contradicts, text)
     duplicates = _duplicate_problems(draft.assign(label=draft["label"].map(LABELS)))
     problems = problems.where(problems != "", duplicates).map(one_line)
-    where = draft["file"] + " row " + draft["row"].map("{:,}".format)
+    where = draft["file"] + (" row " + draft["row"].map("{:,}".format)).where(draft["row"] != NO_ROW, "")
     wrong = problems != ""
     if wrong.any() and (on_error == "raise" or wrong.all()):
         raise refusal(root, where, dict(zip(np.flatnonzero(wrong).tolist(), problems[wrong], strict=True)))
@@ -58,6 +60,13 @@ def validate_draft(
 def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputError:
     """Returns the error that lists the wrong rows (position in `where` -> problem) in order."""
     rows = sorted(problems)
+    if not where.str.contains(r" row [\d,]+$").any():
+        lines = [
+            problems[row] if where.iloc[row] in problems[row] else f"{where.iloc[row]}: {problems[row]}"
+            for row in rows
+        ]
+        text = listed(f"{root}: {len(rows):,} of {len(where):,} images cannot be used:", lines)
+        return InputError(f"{text}\n{REMEDY}")
     files = where.str.replace(r" row [\d,]+$", "", regex=True)
     bad_files = set(files.iloc[rows])
     if len(bad_files) == 1:
@@ -70,9 +79,7 @@ def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputE
     width = max(map(len, places[:10]))
     lines = [f"{place:<{width}}  {problems[row]}" for place, row in zip(places, rows, strict=True)]
     text = listed(f"{heading}: {len(rows):,} of {total:,} rows cannot be used:", lines)
-    return InputError(
-        f"{text}\nCorrect them, or use data.on_error=skip to leave them out (the run lists them)."
-    )
+    return InputError(f"{text}\n{REMEDY}")
 
 
 def with_patients(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:

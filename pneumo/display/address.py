@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 STORAGE, TRACKING = "PNEUMO_STORAGE", "MLFLOW_TRACKING_URI"
+LOCAL_DATABASES: set[str] = set()  # addresses of mlflow.db that this process took without being given them
 IN_ENVIRONMENT = (STORAGE, TRACKING, "MLFLOW_REGISTRY_URI")  # addresses
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")
 UNREADABLE = "an address that cannot be read"
@@ -22,6 +23,13 @@ USERINFO = re.compile(r"://[^/?#@]*?:(.*)@")
 IN_TEXT = re.compile(r"(://)[^\s'\"<>]*@")
 WHERE_IT_IS = ("host", "port", "plugin")  # options that are no argument of a driver's connect
 SHORT = 6  # characters: a shorter secret may be a part of any word
+
+
+def forget_folder() -> None:
+    """Unsets MLFLOW_TRACKING_URI if MLflow has left there the database of the folder that this process worked
+    in, so that it may be another one now."""
+    if os.environ.get(TRACKING) in LOCAL_DATABASES:
+        del os.environ[TRACKING]
 
 
 def parsed(address: str) -> "URL":

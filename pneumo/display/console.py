@@ -1,5 +1,9 @@
 """The terminal: short lines, progress bars where there is a person, plain lines where there is a file."""
 
+import _thread
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,11 +20,33 @@ WIDTH_OF_A_FILE = 200
 Advance = Callable[[int, int], None]
 
 
+class PipeConsole(Console):
+    """A console whose reader may go away, as in `pneumo train | head`: the command then ends quietly, like
+    one that is interrupted."""
+
+    def on_broken_pipe(self) -> None:
+        silence_stdout()
+        self.quiet = True
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        _thread.interrupt_main()
+
+
+def silence_stdout() -> None:
+    """From now on, what is printed goes nowhere, also what Python prints as it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 class Terminal:
     def __init__(self, quiet: bool = False, progress_bars: bool = True) -> None:
         """quiet: nothing stays on the screen; progress passes over it where there is a person, unless
         `progress_bars` is false."""
-        self._console = Console(highlight=False, markup=False, emoji=False)  # text is data
+        plain = False if "ipykernel" in sys.modules else None  # a notebook would keep each step of a bar
+        self._console = PipeConsole(
+            highlight=False, markup=False, emoji=False, force_jupyter=False, force_terminal=plain
+        )  # text is data
         if not self._console.is_terminal:
             self._console.width = WIDTH_OF_A_FILE
         self._quiet = quiet
@@ -39,12 +65,20 @@ class Terminal:
             return
         self._console.print(text, style="bold yellow", soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    @property
+    def width(self) -> int:
+        """How many characters a line has."""
+        return self._console.width
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", gap: int = 3
+    ) -> None:
+        """`gap`: characters between two columns."""
         if self._quiet:
             return
         if title:
             self.line(title)
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
         for column in columns:
             table.add_column(column)
         for row in rows:

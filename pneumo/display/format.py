@@ -49,3 +49,8 @@ def scientific(value: float) -> str:
 def compact(number: int) -> str:
     """0.31 M of 307,793; all digits below 100,000."""
     return f"{number / 1e6:.2g} M" if number >= 1e5 else f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 epoch or 1,200 epochs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -25,6 +25,8 @@ from pneumo.evaluation.metrics import (
     specificity_at,
 )
 
+COMPARED = ("recall", "specificity")  # beside the AUROC
+
 
 @dataclass(frozen=True)
 class LogOddsPredictions:
@@ -73,11 +75,11 @@ class Evaluation:
         )
 
     def named(self, prefix: str) -> dict[str, float]:
-        """`prefix/auroc`, `prefix/auroc_low`, `prefix/auroc_high`, ...; what is NaN is left out."""
-        named: dict[str, float] = {}
-        for name, value in self.metrics.items():
-            low, high = self.intervals[name]
-            named |= {f"{prefix}/{name}": value, f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high}
+        """The metrics that runs are compared by: `prefix/auroc` with `prefix/auroc_low` and
+        `prefix/auroc_high`, and COMPARED; what is NaN is left out."""
+        low, high = self.intervals["auroc"]
+        named = {f"{prefix}/{name}": self.metrics[name] for name in ("auroc", *COMPARED)}
+        named |= {f"{prefix}/auroc_low": low, f"{prefix}/auroc_high": high}
         return {name: value for name, value in named.items() if np.isfinite(value)}
 
 

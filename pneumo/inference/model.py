@@ -17,11 +17,11 @@ from pneumo.errors import InputError
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import log_odds
 from pneumo.inference.decision import MARGIN, Decision
-from pneumo.runs import checkpoint, query
+from pneumo.runs import checkpoint, collapse, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, SeenImages
+from pneumo.runs.named_run import named_run
 from pneumo.runs.restore import experiment_of
-from pneumo.runs.run_name import check_run_name
 from pneumo.training.device import Accelerator
 from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, predict
 
@@ -67,12 +67,10 @@ class LoadedModel:
 
 
 def load_model(name: str) -> LoadedModel:
-    """By its run id, or `best`: the run of the highest val AUROC of those that can be compared by it, of the
-    only data set there is, or of the data or study named in `best@NAME`. InputError: there is no such run, it
+    """The model of a run, by any of the names that `named_run` knows. InputError: there is no such run, it
     never finished an epoch, or its checkpoint is gone, broken or of another model."""
-    first, _, among = check_run_name(name).partition("@")
-    run_id = query.best_run(among or None) if first == "best" else name
-    metrics = query.metrics_of(run_id)
+    run = named_run(name)
+    run_id, metrics = run.run_id, run.metrics
     path = query.checkpoint_file(run_id, checkpoint.BEST)
     state = checkpoint.read(path)
     experiment = experiment_of(run_id)
@@ -92,14 +90,14 @@ def load_model(name: str) -> LoadedModel:
         run_id,
         experiment,
         model.to(accelerator.device).eval(),
-        loss_of(experiment, metrics, query.find_run(run_id).data.tags),
+        loss_of(experiment, metrics, run.tags),
         Normalise(metrics["normalise_mean"], metrics["normalise_std"]),
         metrics["threshold"],
         accelerator,
         checkpoint.images_of(state),
         checkpoint.seen_of(state),
         state["split_hash"],
-        tuple(cautions(query.find_run(run_id).data.tags)),
+        tuple(cautions(run.tags)),
     )
 
 
@@ -115,17 +113,17 @@ def decision_of(model: LoadedModel) -> Decision:
 def cautions(tags: Mapping[str, str]) -> Iterator[str]:
     if (risk := tags.get("leak_risk", "none")) != "none":
         yield f"Its validation and test images may not be new to it: {risk}."
-    if tags.get("collapsed") == "true":
-        yield "It collapsed in training: it gives nearly all images one answer."
+    if caution := collapse.CAUTIONS.get(tags.get("collapsed", "")):
+        yield caution
 
 
-def loss_of(experiment: Experiment, metrics: Mapping[str, float], tags: Mapping[str, str]) -> Loss:
+def loss_of(experiment: Experiment, values: Mapping[str, float], tags: Mapping[str, str]) -> Loss:
     """The fitted loss that a run's scores and threshold were made with."""
-    loss, prevalence = experiment.loss, metrics["split/train_prevalence"]
+    loss, prevalence = experiment.loss, values["split/train_prevalence"]
     if "score_format" not in tags and isinstance(loss, Bce | WeightedBce | CrossEntropy):
         loss = replace(loss, label_smoothing=0.0)  # an older run: smoothing was left in P
     if (few := experiment.fit.few_images) is not None:  # an older run has the metrics of the whole split
-        positives = min(few // 2, metrics["split/train_positives"])
-        negatives = min(few - few // 2, metrics["split/train_images"] - metrics["split/train_positives"])
+        positives = min(few // 2, values["split/train_positives"])
+        negatives = min(few - few // 2, values["split/train_images"] - values["split/train_positives"])
         prevalence = positives / (positives + negatives)
     return loss.fitted(prevalence)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pneumo.report2024.published import EXPERIMENTS
 from pneumo.runs import config
 from pneumo.runs.identity import BESIDE
+from pneumo.runs.logged import THRESHOLD, is_constant
 from pneumo.runs.query import RunRecord, data_identity
 
 RECOMMENDED = "recommended"
@@ -109,7 +110,9 @@ def effective_parameters(run: RunRecord) -> dict[str, str]:
     return {
         name: value
         for name, value in run.parameters.items()
-        if name not in WITHOUT_EFFECT and not name.startswith(("augment.", "tracking."))
+        if name not in WITHOUT_EFFECT
+        and not is_constant(name)
+        and not name.startswith(("augment.", "tracking."))
     }
 
 
@@ -133,7 +136,7 @@ def is_recipe_run(run: RunRecord) -> bool:
     return (
         not any(tag in run.tags for tag in OTHER_PURPOSES)
         and not any(key(word) in ("debug", "fit.few_images") for word in overrides(run))
-        and "threshold" in run.metrics
+        and THRESHOLD in run.metrics
     )
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from pneumo.display.format import decimal
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.evaluation import plots
+from pneumo.evaluation.metrics import jumpiness
 from pneumo.report2024.collect import CONTROL, CollectedRuns
 from pneumo.report2024.comparison import NOT_TRAINED
 from pneumo.report2024.published import FIGURES
@@ -44,11 +47,14 @@ def section(collected: CollectedRuns) -> Section:
 
 def summary(run: RunRecord, history: Mapping[str, Mapping[int, float]]) -> list[Cell]:
     """The cells of one run. `history` is metric -> epoch -> value."""
+    abandoned = int(run.tags.get("rescued_at_epoch", 0))  # epochs of a first attempt
+    losses_of_attempt = list(history["val/loss"].values())[abandoned:]
+    accuracies = list(history["train/accuracy"].values())
     losses = [list(history[name].values()) for name in ("train/loss", "val/loss")]
     return [
         *(f"{decimal(loss[0])} \N{RIGHTWARDS ARROW} {decimal(loss[-1])}" if loss else "-" for loss in losses),
-        decimal(run.metrics["findings/val_loss_jump"]),
-        decimal(run.metrics["last/train_accuracy"]),
+        decimal(jumpiness(np.array(losses_of_attempt))),
+        decimal(accuracies[-1]),
         f"{decimal(run.metrics['best/val_auroc'])}, epoch {run.metrics['best/epoch']:.0f}",
         Link(run.name, run.address),
     ]

@@ -7,7 +7,7 @@ from pneumo.evaluation.metric_names import METRICS
 from pneumo.report2024.comparison import commit, epochs_trained, leak, predictions_of, size
 from pneumo.report2024.published import SPLITS
 from pneumo.report2024.rescored import RescoredRun, logged
-from pneumo.runs.query import RunRecord
+from pneumo.runs.query import RunRecord, with_results
 
 TITLE = "Model card of the recommended run"
 NOT_KNOWN = "not known"
@@ -37,6 +37,7 @@ LIMITS = (
 def section(run: RunRecord | None, rescored: RescoredRun | None) -> Section:
     if run is None or rescored is None:
         return Section(TITLE, ["The recommended recipe has not been trained yet: there is no model."])
+    run = with_results(run)
     known, split, threshold = facts(run), rescored.split, run.metrics["threshold"]
     at = f"at threshold {decimal(threshold, 2)}"
     rows: list[list[Cell]] = [["run", Link(run.name, run.address)]]

@@ -42,6 +42,7 @@ class RescoredRun:
 
 def rescore(run: RunRecord) -> RescoredRun:
     """Reads the run's predictions.csv from MLflow and scores the rows of its test or validation split."""
+    run = query.with_results(run)
     split = "test" if "test/auroc" in run.metrics else "val"
     ranking = {
         name: (run.metrics[f"{split}/{name}"], ends)

@@ -17,6 +17,8 @@ class RunCallback:
     parent: str | None = None  # id of the parent run in MLflow
     study_id: str | None = None
     tags: Mapping[str, object] = {}
+    objectives: Sequence[str] = ()  # metrics of an epoch whose best values rank the runs of a study
+    began: float | None = None  # of the command, as of time.time(); None: the run begins with its recorder
 
     def __init__(self) -> None:
         self.terminal = Terminal()

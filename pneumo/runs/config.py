@@ -1,8 +1,11 @@
 """Turns a configuration that Hydra composed, or that a run stored as YAML, into an Experiment."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import UnionType
@@ -18,22 +21,25 @@ from hydra.utils import execution_whitelist, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from pneumo.errors import InputError
-from pneumo.runs import search_path
-from pneumo.runs.identity import ADDED, PLACES, class_name
+from pneumo.errors import AwayError, InputError
+from pneumo.runs import search_path, setting_names
+from pneumo.runs.identity import ADDED, COLUMNS, PLACES, class_name
+from pneumo.runs.run_name import RUN_ID, check_run_name, is_path
 from pneumo.runs.search_path import folders
+from pneumo.runs.setting_names import GROUPS
 from pneumo.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from pneumo.runs.experiment import Experiment, Parameter
 
-GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
 QUICK_FIRST = ("data", "optimizer", "schedule", "loss", "augment", "model")  # torch takes seconds to import
 STUDY = (  # top-level keys of a study, which a run ignores
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
     *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
 )
 NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
+NUMBER = re.compile(r"\d+(e\d+)?")
+NOT_RUNS = {"model.pretrained": ("imagenet",), "resume": ("auto",)}  # values beside files and names of runs
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
@@ -45,8 +51,8 @@ def trusted_targets() -> list[str]:
     return OWN_TARGETS + installed + [name.strip() for name in added if name.strip()]
 
 
-def compose_train(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of train.py with these overrides, also in a program that Hydra started. InputError: a
+def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """The configuration of train.py with these overrides, and Hydra's own if `with_hydra`. InputError: a
     choice or key does not exist."""
     search_path.register()
     hydra = GlobalHydra.instance()
@@ -54,11 +60,30 @@ def compose_train(overrides: Sequence[str]) -> DictConfig:
     hydra.clear()
     try:
         with initialize_config_dir(str(search_path.OWN)):
-            return compose("train", list(overrides))
+            return compose("train", quoted_run_names(overrides), return_hydra_config=with_hydra)
     except HydraException as error:
-        raise InputError(" ".join(str(error).split())) from None
+        raise InputError(setting_names.explained(error)) from None
     finally:
         GlobalHydra.instance().hydra = running
+
+
+@contextmanager
+def composed_as_by_train(overrides: Sequence[str]) -> Iterator[tuple[DictConfig, Path]]:
+    """Yields the configuration of train.py with these overrides and the folder for its output, which is new.
+    Inside the block, Hydra's state is that of train.py. InputError: see `compose_train`."""
+    whole, state = compose_train(overrides, with_hydra=True), HydraConfig.instance()
+    before = state.cfg
+    state.set_config(whole)
+    try:
+        folder = output_dir = Path(whole.hydra.run.dir).absolute()
+        for number in count(2):
+            if not output_dir.exists():
+                break
+            output_dir = folder.with_name(f"{folder.name}-{number}")
+        output_dir.mkdir(parents=True)
+        yield OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]), output_dir
+    finally:
+        state.cfg = before
 
 
 def choices_of(group: str) -> list[str]:
@@ -75,9 +100,12 @@ def current_targets(group: str) -> dict[str, str]:
 
 
 def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Experiment":
-    """The experiment of a configuration. `choices`, by group, are needed where Hydra is not running.
+    """The experiment of a configuration. `choices`, by group, are those of a stored configuration, or needed
+    where Hydra is not running.
     InputError: a value is missing, of the wrong type, or out of its range."""
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NO_SETTINGS])
+    if choices is None:
+        replace_run_names(config)
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -86,6 +114,9 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from None
 
+    if choices is None:  # a stored configuration may have been written by another version
+        setting_names.check_top_level(plain)
+    setting_names.check_arguments("fit", TrainerSettings, plain["fit"])
     check_kinds("fit", TrainerSettings, plain["fit"])
     fit = TrainerSettings(**plain["fit"])
     if not isinstance(plain["seed"], int) or plain["seed"] < 0:
@@ -103,11 +134,51 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         resume=plain["resume"],
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
+        also=names_of_loggers(plain["tracking"].get("also")),
         choices={group: str(chosen.get(group) or class_label(plain[group])) for group in GROUPS},
         overrides=run_overrides(HydraConfig.get().overrides.task) if by_hydra else [],
         parameters=dict(flatten(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )
+
+
+def names_of_loggers(also: Any) -> tuple[str, ...]:
+    """The value of `tracking.also`, which older configurations lack. InputError: it is no list of names."""
+    if also is None:
+        return ()
+    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
+        raise InputError(f"tracking.also must be a list of names, such as [csv], got {also!r}")
+    return tuple(also)
+
+
+def quoted_run_names(overrides: Iterable[str]) -> list[str]:
+    """The overrides, in which digits that name a run are quoted where Hydra would read them as a number."""
+    words = []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        is_digits = override_key(word) in NOT_RUNS and NUMBER.fullmatch(value)
+        words.append(f"{key}='{value}'" if is_digits else word)
+    return words
+
+
+def replace_run_names(config: DictConfig) -> None:
+    """Replaces the names of runs by their ids, since `best` and `latest` are other runs later. InputError: a
+    value is neither a file nor a run."""
+    for key, words in NOT_RUNS.items():
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+        if not isinstance(value, str) or value in words or RUN_ID.fullmatch(value) or is_path(value):
+            continue
+        try:
+            check_run_name(value)
+            from pneumo.runs import tracking  # MLflow takes seconds to import
+            from pneumo.runs.named_run import named_run
+
+            tracking.connect()
+            OmegaConf.update(config, key, named_run(value).run_id)
+        except AwayError:
+            raise
+        except InputError as error:
+            raise InputError(f"{key}={value} is no file, and no run: {error}") from None
 
 
 def from_yaml(yaml: str, choices: Mapping[str, str], changes: Mapping[str, Any]) -> "Experiment":
@@ -147,7 +218,7 @@ def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
     kept = {*experiment.identity, *ADDED, *PLACES, "tta"} - {"seed"}
     recipe = OmegaConf.create({"defaults": [{f"override /{k}": v} for k, v in experiment.choices.items()]})
     for name, value in parameters.items():
-        if name in kept and (name not in defaults or defaults[name] != value):
+        if (name in kept or name.startswith(COLUMNS)) and (name not in defaults or defaults[name] != value):
             OmegaConf.update(recipe, name, OmegaConf.select(wanted, name))
     header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
     return header + OmegaConf.to_yaml(recipe)
@@ -195,7 +266,9 @@ def instantiate_component(group: str, settings: Mapping[str, Any]) -> Any:
         raise InputError(f"{group}._target_ must name a class, got {target!r}")
     try:
         with execution_whitelist(trusted_targets()):  # which get_class ignores
-            check_kinds(group, instantiate({"_target_": target, "_partial_": True}).func, settings)
+            cls = instantiate({"_target_": target, "_partial_": True}).func
+            setting_names.check_arguments(group, cls, settings)
+            check_kinds(group, cls, settings)
             return instantiate(dict(settings), _convert_="all")
     except InputError:
         raise

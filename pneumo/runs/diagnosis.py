@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 
 from pneumo.data.dataset import Dataset
+from pneumo.display.format import counted
 from pneumo.evaluation.metrics import (
     Interval,
     bootstrap_intervals,
-    calls_one_class,
     compute_metrics,
     jumpiness,
 )
 from pneumo.runs.experiment import Experiment
+from pneumo.runs.logged import WITH_INTERVAL
 from pneumo.runs.remedy import remedy
 from pneumo.training.lesion_retention import NOTHING_LEFT, SAMPLED, share_of_lesions_lost
 from pneumo.training.plateau import TOO_HIGH, TOO_LOW, History, Plateau, PlateauDetector
@@ -22,7 +23,7 @@ from pneumo.training.predict import Predictions
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
 
-FEW_PATIENTS = 20  # with a positive image, too few to learn from
+FEW_POSITIVES = 20  # patients or, where they are not known, images: too few to learn from
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,26 @@ class Reason:
     rate: str | None = None
     again: bool = False
     mendable: bool = True
+
+
+@dataclass(frozen=True)
+class Positives:
+    """How many positive patients are trained on or, where patients are not known, positive images."""
+
+    count: int
+    patients_known: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Positives":
+        return cls(dataset.positive_patients(dataset.split.train), dataset.patients_known)
+
+    def __str__(self) -> str:
+        return counted(self.count, f"positive {'patient' if self.patients_known else 'image'}")
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are too few to learn from."""
+        return self.count < FEW_POSITIVES
 
 
 @dataclass(frozen=True)
@@ -55,16 +76,13 @@ class SplitResult:
         return cls(predictions, patients, threshold, metrics, intervals)
 
     def named(self, split: str) -> dict[str, float]:
-        """`test/auroc`, `test/auroc_low`, `test/auroc_high`, ...; those that are not finite are left out."""
+        """What MLflow shows: `test/auroc`, `test/auroc_low`, `test/auroc_high`, `test/f1`, ...; those that
+        are not finite are left out."""
         named = {f"{split}/{name}": value for name, value in self.metrics.items()}
-        for name, (low, high) in self.intervals.items():
+        for name in WITH_INTERVAL:
+            low, high = self.intervals[name]
             named |= {f"{split}/{name}_low": low, f"{split}/{name}_high": high}
         return {name: value for name, value in named.items() if np.isfinite(value)}
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether nearly all images are predicted to be of one class."""
-        return calls_one_class(self.predictions.labels, self.predictions.scores)
 
 
 def training_metrics(train_state: TrainState) -> dict[str, float]:
@@ -88,19 +106,6 @@ def training_metrics(train_state: TrainState) -> dict[str, float]:
         "findings/train_minus_val_accuracy": last["train/accuracy"] - last["val/accuracy"],
         "fit_seconds": sum(epoch["epoch_seconds"] for epoch in train_state.all_epochs),
     }
-
-
-def collapse_message(result: SplitResult, split: str, reason: str) -> str:
-    """The message of a run that predicts nearly one class alone; `reason` is that of `likely_reason`."""
-    positive = int((result.predictions.scores >= 0.5).sum())
-    n = len(result.predictions.labels)
-    called, count = ("negative", n - positive) if positive < n / 2 else ("positive", positive)
-    low, high = result.intervals["auroc"]
-    ranks = "it has not learned to rank them" if low < 0.6 else "its ranking is better than its predictions"
-    return (
-        f"COLLAPSED: {count:,} of {n:,} {split} images are called {called} (P at or above .5). "
-        f"AUROC {result.metrics['auroc']:.2f} ({low:.2f} - {high:.2f}): {ranks}.\nLikely: {reason}"
-    )
 
 
 def likely_reason(
@@ -128,8 +133,8 @@ def likely_cause(
     find_plateau: PlateauDetector,
     plateau: Plateau | None,
 ) -> Reason:
-    """Looks for what can be checked: a frozen random network, a crop that loses lesions, few positive
-    patients in training, the learning rate, or nothing that generalises."""
+    """Looks for what can be checked: a frozen random network, a crop that loses lesions, few positives in
+    training, the learning rate, or nothing that generalises."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
         return Reason("all layers but the last are frozen at random values")
@@ -141,11 +146,9 @@ def likely_cause(
         return Reason(
             f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name})"
         )
-    positive_patients = dataset.positive_patients(dataset.split.train)
-    if positive_patients < FEW_PATIENTS:
-        return Reason(
-            f"it has only {positive_patients} positive patients to learn from: too few", mendable=False
-        )
+    positives = Positives.of(dataset)
+    if positives.are_few:
+        return Reason(f"it has only {positives} to learn from: too few", mendable=False)
     prevalence = trainer.split.numbers["split/train_prevalence"]
     constant, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
     if plateau is None and reached >= constant + (1 - constant) / 5:

@@ -31,6 +31,7 @@ class Experiment:
     resume: str | None
     mlflow_experiment: str
     run_name: str | None
+    also: tuple[str, ...] = ()  # further loggers, beside MLflow
     choices: dict[str, str]  # config group -> chosen name
     overrides: list[str]  # as given on the command line
     parameters: dict[str, Parameter]  # the whole configuration, by dotted name

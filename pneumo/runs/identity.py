@@ -35,8 +35,16 @@ BESIDE = (  # parameters that do not affect the weights
     *("fit.test", "fit.pictures", "fit.checkpoint_minutes", "fit.profile", "model.allow_leak"),
 )
 # later parameters, with the value at which all is as it was without them
-ADDED: dict[str, Any] = {"data.style": "default", "fit.rescue": False, "model.stem_width": None}
+ADDED: dict[str, Any] = {
+    "data.style": "default",
+    "data.positive": None,
+    "fit.rescue": False,
+    "model.stem_width": None,
+}
 PLACES = ("data.root", "data.patients_csv")  # paths of data, which are compared by content
+COLUMNS = (
+    "data.columns."  # begins the names of columns, of which the cells are compared, not what they are called
+)
 
 
 def text_hashes(names: Iterable[object], namespace: str = "") -> Hashes:
@@ -266,7 +274,7 @@ def configuration(parameters: Mapping[str, Any]) -> dict[str, Any]:
     file of weights by its content. Parameters that an earlier version stored give the same result."""
     kept = {}
     for name, value in parameters.items():
-        if name in BESIDE or name in PLACES or name.startswith("tracking."):
+        if name in BESIDE or name in PLACES or name.startswith(("tracking.", COLUMNS)):
             continue
         if name in ADDED and str(value) == str(ADDED[name]):
             continue

@@ -60,8 +60,7 @@ def model_line(experiment: Experiment, network: Classifier, effective_batch: int
 
 def device_line(trainer: Trainer) -> str:
     """The device, its precision and the batch."""
-    device, settings, processes = trainer.accelerator.device, trainer.settings, trainer.processes.count
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    name, settings, processes = trainer.accelerator.name, trainer.settings, trainer.processes.count
     several = f" x {processes} processes" if processes > 1 else ""
     return (
         f"{name}, {str(trainer.accelerator.dtype).removeprefix('torch.')} · effective batch "

@@ -1,9 +1,11 @@
-"""Reads runs from MLflow: finds them by id, by tags or as the best, and reads their metrics and files."""
+"""Reads runs from MLflow: finds them by id or by tags, and reads their metrics and files."""
 
+import gc
 import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,13 @@ import psutil
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from pneumo.errors import InputError, listed
+from pneumo.errors import InputError
 from pneumo.runs import checkpoint
+from pneumo.runs.artifacts import place_of
 from pneumo.runs.checkpoint import LAST
 from pneumo.runs.identity import configuration_hash
+from pneumo.runs.logged import RESULTS, metrics_in, values_of
 from pneumo.runs.tracking import CHECKPOINTS, process_mark, run_url, store_name
-
-KNOWN_LEAKS = (  # beginnings of the tag leak_risk; a mere risk, such as unknown patients, is not among them
-    *("image split", "patients shared by the column", "judged on its training images", "pretrained on"),
-)
-SHORTEST_PREFIX = 4  # of a data identity
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,56 @@ class RunRecord:
     address: str  # of its page in MLflow
     tags: Mapping[str, str]
     parameters: Mapping[str, str]
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float]  # and what follows from its settings and data, as `logged.values_of`
+    status: str = "FINISHED"  # of MLflow: RUNNING, FINISHED, FAILED or KILLED
+    started_ms: int = 0  # since 1970
 
 
 def run_record(run: Run) -> RunRecord:
     """The record of an MLflow run."""
     info, data = run.info, run.data
     address = run_url(info.experiment_id, info.run_id)
-    return RunRecord(info.run_id, info.run_name, address, data.tags, data.params, data.metrics)
+    return RunRecord(
+        info.run_id,
+        info.run_name,
+        address,
+        data.tags,
+        data.params,
+        values_of(run),
+        info.status,
+        info.start_time,
+    )
 
 
 def search(conditions: str, order_by: str = "attributes.start_time DESC", **options: Any) -> list[Run]:
     """The runs of all experiments that satisfy `conditions`, in MLflow's filter syntax; by default the latest
     first. `options` are those of mlflow.search_runs."""
     options = {"search_all_experiments": True, **options}
-    runs: list[Run] = mlflow.search_runs(
-        filter_string=conditions, order_by=[order_by], output_format="list", **options
-    )
+    with without_garbage_collection():
+        runs: list[Run] = mlflow.search_runs(
+            filter_string=conditions, order_by=[order_by], output_format="list", **options
+        )
     return runs
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Inside the block, objects in cycles are not freed. Looking for them takes two thirds of the time in
+    which MLflow makes its objects of hundreds of runs, none of which is garbage yet."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def trainings(*conditions: str, **options: Any) -> list[RunRecord]:
+    """The training runs of all experiments that satisfy the conditions, the latest first: neither parents of
+    studies nor ensembles. See `search` for `options`."""
+    every = " and ".join((f"tags.{CHECKPOINTS} != ''", *conditions))
+    return [run_record(run) for run in search(every, **options)]
 
 
 def runs_of_experiments() -> list[RunRecord]:
@@ -69,69 +100,16 @@ def find_run(run_id: str) -> Run:
         raise InputError(f"MLflow at {store_name()} has no run {run_id}") from None
 
 
-def best_run(among: str | None = None) -> str:
-    """The id of the run with the highest validation AUROC among comparable runs: finished, not of a few
-    images, without a known leak, and all of the same data. `among` restricts them by the name of their data
-    (phantom), the first digits of a data identity, or a study's name or id.
-    InputError: no run remains, or runs of several data sets do."""
-    finished = search(
-        "attributes.status = 'FINISHED' and metrics.`best/val_auroc` > 0", "metrics.`best/val_auroc` DESC"
-    )
-    trainings = [run for run in finished if CHECKPOINTS in run.data.tags and belongs_to(run, among)]
-    none = f"MLflow at {store_name()} has no finished run{f' of {among}' if among else ''}"
-    if not trainings:
-        raise InputError(f"{none}: train one first")
-    comparable = [run for run in trainings if is_comparable(run)]
-    if not comparable:
-        raise InputError(
-            f"{none} that can be chosen as best: all {len(trainings)} are of a few images (debug=, "
-            "fit.few_images) or leak. Name one by its id"
-        )
-    best_of: dict[str, Run] = {}
-    for run in comparable:
-        best_of.setdefault(data_identity(run.data.tags), run)
-    if len(best_of) > 1:
-        heading = f"There are runs of {len(best_of)} data sets, whose AUROCs cannot be compared. Name one:"
-        lines = [f"best@{key[:10]}  {summary_line(run)}" for key, run in best_of.items()]
-        raise InputError(listed(heading, lines))
-    return str(comparable[0].info.run_id)
-
-
-def is_comparable(run: Run) -> bool:
-    """Whether the validation AUROC of a run can be compared with others of the same data: it was trained and
-    evaluated on all of them, and no image or patient is known to be in two splits."""
-    tags, parameters = run.data.tags, run.data.params
-    return (
-        parameters.get("fit.few_images", "None") == "None"
-        and "debug=" not in tags.get("overrides", "")
-        and not any(risk.startswith(KNOWN_LEAKS) for risk in tags.get("leak_risk", "none").split("; "))
-        and "threshold" in run.data.metrics
-    )
-
-
-def belongs_to(run: Run, among: str | None) -> bool:
-    """Whether `among` (see `best_run`) includes a run; None includes all."""
-    tags = run.data.tags
-    return (
-        among is None
-        or among in (tags.get("data"), tags.get("study"), tags.get("study_id"))
-        or (len(among) >= SHORTEST_PREFIX and data_identity(tags).startswith(among))
-    )
-
-
 def data_identity(tags: Mapping[str, str]) -> str:
     """The data identity of the run with these tags: a hash of its images, labels, lesions and patients; for
     runs of older versions, which lack it, one of the image ids and their split."""
     return tags.get("data_identity") or f"0-{tags.get('split_hash', '?')}"
 
 
-def summary_line(run: Run) -> str:
-    """A line that describes a run to someone who has to choose one."""
-    images = sum(int(run.data.metrics.get(f"split/{split}_images", 0)) for split in ("train", "val", "test"))
-    return (
-        f"{run.data.tags.get('data', '?')}, {images:,} images: {run.info.run_name}, "
-        f"val AUROC {run.data.metrics['best/val_auroc']:.3f}"
-    )
+def split_number(run: RunRecord, name: str) -> int | None:
+    """A size of a run's split, such as val_images or val_positives; None if it is not known."""
+    value = run.metrics.get(f"split/{name}")
+    return None if value is None else int(value)
 
 
 def test_evaluations_of_others(test_identity: str, run_ids: Collection[str]) -> tuple[int, int]:
@@ -165,8 +143,18 @@ def run_name(run_id: str) -> str:
 
 
 def metrics_of(run_id: str) -> dict[str, float]:
-    """The last value of each metric of a run, by name."""
-    return dict(find_run(run_id).data.metrics)
+    """The last value of each metric of a run, by name: those in MLflow, those in its results.json, and what
+    follows from its settings and data."""
+    values = values_of(find_run(run_id))
+    try:
+        return {**metrics_in(read_text(run_id, RESULTS)), **values}
+    except InputError:  # it did not finish, or an older version logged all of them to MLflow
+        return values
+
+
+def with_results(run: RunRecord) -> RunRecord:
+    """The same record with all metrics of `metrics_of`; the record of a search lacks those in its files."""
+    return replace(run, metrics=metrics_of(run.run_id))
 
 
 def metric_history(run_id: str, metric: str) -> dict[int, float]:
@@ -176,13 +164,11 @@ def metric_history(run_id: str, metric: str) -> dict[int, float]:
 
 def read_text(run_id: str, path: str) -> str:
     """The content of a text file among a run's artifacts. InputError: the run has no such file."""
-    try:
-        text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
-    except (MlflowException, OSError):
-        raise InputError(
-            f"Run {run_id} has no {path}: its files are gone, or pneumo did not write it"
-        ) from None
-    return text
+    for place in dict.fromkeys((place_of(path), path)):  # older versions had no folders
+        with suppress(MlflowException, OSError):
+            text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{place}")
+            return text
+    raise InputError(f"Run {run_id} has no {path}: its files are gone, or pneumo did not write it")
 
 
 def has_file(run_id: str, path: str) -> bool:
@@ -208,6 +194,7 @@ def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iter
     """The ids of the runs of this configuration in the active experiment that have a checkpoint, did not
     finish and are not running, the latest first. Runs of before the hash was computed as it is now are
     recognised by their parameters."""
+
     for run in search("attributes.status != 'FINISHED'", search_all_experiments=False):
         tags = run.data.tags
         is_new = "data_identity" in tags
@@ -254,6 +241,7 @@ def find_checkpoint(run: Run, file: str) -> Path | None:
 
 def checkpoint_file(run_id: str, name: str) -> Path:
     """The path of a run's checkpoint. InputError: there is none, or another run has overwritten it."""
+
     path = find_checkpoint(find_run(run_id), name)
     if path is None:
         raise InputError(f"Run {run_id} has no {name}: it never finished an epoch, or its files are gone")

@@ -14,6 +14,7 @@ from pneumo.runs.recorder import Recorder
 from pneumo.runs.rescue import second_attempt
 from pneumo.runs.resume import resume_point
 from pneumo.runs.run import build_model, build_train_state, build_trainer, evaluate
+from pneumo.runs.setting_names import GROUPS
 from pneumo.training.device import Accelerator
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
@@ -45,7 +46,7 @@ def experiment_of(run_id: str, changes: Mapping[str, Any] | None = None) -> Expe
     """The experiment of a run, with `changes` by their dotted names.
     InputError: the run does not exist, or its files are gone."""
     tags = query.find_run(run_id).data.tags
-    choices = {group: tags[group] for group in config.GROUPS if group in tags}
+    choices = {group: tags[group] for group in GROUPS if group in tags}
     return config.from_yaml(
         query.read_text(run_id, "config.yaml"), choices, {"resume": None, **(changes or {})}
     )

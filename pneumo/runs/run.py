@@ -21,9 +21,10 @@ from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import BEST
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.recorder import Recorder, RunRecorder
+from pneumo.runs.recorder import Recorder
 from pneumo.runs.rescue import second_attempt
 from pneumo.runs.resume import checkpoint_path
+from pneumo.runs.run_recorder import RunRecorder
 from pneumo.training.device import Accelerator, set_deterministic
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
 from pneumo.training.ema import ModelEma

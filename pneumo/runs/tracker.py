@@ -1,8 +1,5 @@
 """The MLflow run that this process trains, from its start to its end."""
 
-import os
-import socket
-import subprocess
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -20,12 +17,13 @@ from pneumo.errors import PrunedError, SupersededError
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.offline import OfflineQueue
+from pneumo.runs.origin import origin_tags
 from pneumo.runs.tracking import (
     CHECKPOINTS,
+    log_dataset,
     log_figure,
     log_queued,
     log_text,
-    process_mark,
     queued_now,
     run_url,
     short_timeouts,
@@ -37,6 +35,8 @@ from pneumo.runs.tracking import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pneumo.data.dataset import Dataset
 
 SYSTEM_METRICS_SECONDS = 5
 PARAMETERS_A_CALL = 100  # MLflow's limit
@@ -62,13 +62,17 @@ class Tracker(AbstractContextManager["Tracker"]):
         tags: Mapping[str, object],
         offline_queue: OfflineQueue,
         resumed_id: str | None = None,
+        constants: Mapping[str, float] | None = None,
     ) -> "Tracker":
         """Starts a new run, or continues the run of `resumed_id` or of the callback, and logs the metrics in
-        `offline_queue`. AwayError: MLflow cannot be reached."""
+        `offline_queue`; a new run has the configuration and `constants` as parameters.
+        AwayError: MLflow cannot be reached."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
         run_id = resumed_id or callback.run_id
         tags = {**tags, **callback.tags, **origin_tags()}
-        parameters = {} if resumed_id else {**experiment.choices, **experiment.parameters}
+        parameters = (
+            {} if resumed_id else {**experiment.choices, **experiment.parameters, **(constants or {})}
+        )
         try:
             run = mlflow.start_run(
                 run_id=run_id,
@@ -77,7 +81,8 @@ class Tracker(AbstractContextManager["Tracker"]):
                 tags={key: str(value) for key, value in tags.items()},
                 log_system_metrics=True,
             )
-            params = [Param(key, str(value)) for key, value in parameters.items()]
+            known = run.data.params  # of a run that was killed before its first checkpoint
+            params = [Param(key, str(value)) for key, value in parameters.items() if key not in known]
             for start in range(0, len(params), PARAMETERS_A_CALL):
                 mlflow.MlflowClient().log_batch(
                     run.info.run_id, params=params[start : start + PARAMETERS_A_CALL]
@@ -123,6 +128,15 @@ class Tracker(AbstractContextManager["Tracker"]):
 
     def log_figure(self, figure: "Figure", path: str) -> None:
         log_figure(self.owned_id(), figure, path)
+
+    def log_dataset(self, data_identity: str, dataset: "Dataset") -> None:
+        """Names the data of the run, with the numbers of its splits."""
+        numbers = dataset.split.numbers
+        of_split = {
+            split: {k.split("_", 1)[1]: v for k, v in numbers.items() if k.startswith(f"split/{split}_")}
+            for split in ("train", "val", "test")
+        }
+        log_dataset(self.owned_id(), dataset.cohort.name, data_identity, of_split)
 
     def log_artifact(self, file: Path, folder: str) -> None:
         mlflow.MlflowClient().log_artifact(self.owned_id(), str(file), folder)
@@ -184,25 +198,3 @@ def detach() -> None:
         if monitor := run_id_to_system_metrics_monitor.pop(run.info.run_id, None):
             monitor.finish()
     active_runs.clear()
-
-
-def origin_tags() -> dict[str, object]:
-    """Tags with the git commit, the host and the process that a run comes from."""
-    here = Path(__file__).parent
-    commit = git(here, "rev-parse", "HEAD")
-    return {
-        "git_commit": commit or "unknown",
-        "git_dirty": str(bool(git(here, "status", "--porcelain"))).lower() if commit else "unknown",
-        "host": socket.gethostname(),
-        "process": process_mark(os.getpid()),
-    }
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """The output of a git command in the folder; empty where there is no repository, or no git."""
-    try:
-        return subprocess.check_output(
-            ["git", "-C", str(folder), *arguments], stderr=subprocess.DEVNULL, text=True
-        ).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""

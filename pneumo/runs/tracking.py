@@ -1,6 +1,7 @@
 """The connection to MLflow, and what is written to a run by its id. `tracker` is the run that this process
 trains; `query` reads runs."""
 
+import json
 import logging
 import os
 import re
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING
 import mlflow
 import psutil
 from filelock import FileLock
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, RunTag
 from mlflow.exceptions import MlflowException
 
-from pneumo.display.address import TRACKING, hidden, parsed, shown
+from pneumo.display.address import LOCAL_DATABASES, TRACKING, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError
+from pneumo.runs import mlflow_pages
+from pneumo.runs.artifacts import place_of
+from pneumo.runs.mlflow_pages import DESCRIPTION, VIEW_TAG, run_path, runs_path
 from pneumo.runs.offline import QueuedMetrics
 
 if TYPE_CHECKING:
@@ -48,6 +52,8 @@ def connect(experiment: str | None = None) -> None:
     local = given is None
     lock = FileLock(here / "mlflow.db.lock") if local else nullcontext()
     with lock:  # two first migrations at once break the database
+        if local:
+            LOCAL_DATABASES.add(f"sqlite:///{here / 'mlflow.db'}")
         mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
             with short_timeouts():
@@ -56,9 +62,17 @@ def connect(experiment: str | None = None) -> None:
                 return
             if local and mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=(here / "mlruns").as_uri())
-            mlflow.set_experiment(experiment)
+            tag_experiment(mlflow.set_experiment(experiment))
         except MlflowException as error:
             raise unreachable(error) from None
+
+
+def tag_experiment(experiment: Experiment) -> None:
+    """Sets the tags that its pages need. Those that somebody has changed stay, but for pneumo's own view."""
+    wanted = mlflow_pages.experiment_tags(experiment.experiment_id)
+    for name, value in wanted.items():
+        if name not in experiment.tags or (name == VIEW_TAG and experiment.tags[name] != value):
+            mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, name, value)
 
 
 def without_credentials(address: str | None) -> str | None:
@@ -103,8 +117,9 @@ def unreachable(error: MlflowException) -> AwayError:
     return AwayError(f"MLflow at {store_name()} cannot be used: {causes[-1] if causes else line[:300]}")
 
 
-def create_parent_run(experiment: str, name: str, tags: Mapping[str, object]) -> str:
-    """Creates a run that can be the parent of others, and returns its id."""
+def create_parent_run(experiment: str, name: str, tags: Mapping[str, object], description: str = "") -> str:
+    """Creates a run that can be the parent of others, and returns its id. `description` is Markdown."""
+    tags = {**tags, **({DESCRIPTION: description} if description else {})}
     run = mlflow.MlflowClient().create_run(
         mlflow.set_experiment(experiment).experiment_id,
         run_name=name,
@@ -137,9 +152,21 @@ def log_queued(run_id: str, entries: Sequence[QueuedMetrics]) -> None:
         mlflow.MlflowClient().log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
 
 
+def log_dataset(run_id: str, name: str, digest: str, splits: Mapping[str, Mapping[str, float]]) -> None:
+    """Names the data of a run: a data set of MLflow for each split, with the split as its context, the
+    identity of all images as its digest, and the numbers of the split as its profile."""
+    source = json.dumps({"data": name})
+    datasets = {
+        split: Dataset(f"{name}-{split}", digest, "pneumo", source, profile=json.dumps(numbers))
+        for split, numbers in splits.items()
+    }
+    inputs = [DatasetInput(one, [InputTag("mlflow.data.context", split)]) for split, one in datasets.items()]
+    mlflow.MlflowClient().log_inputs(run_id, inputs)
+
+
 def log_text(run_id: str, text: str, path: str) -> None:
-    """Writes a text to a file, `path`, among the run's artifacts."""
-    mlflow.MlflowClient().log_text(run_id, text, path)
+    """Writes a text to a file among the run's artifacts, in the folder of files of this name."""
+    mlflow.MlflowClient().log_text(run_id, text, place_of(path))
 
 
 def log_figure(run_id: str, figure: "Figure", path: str) -> None:
@@ -170,8 +197,17 @@ def uses_server() -> bool:
 
 def run_url(experiment_id: str, run_id: str) -> str:
     """The address of a run's page on the MLflow server or, without a server, in a local `mlflow ui`."""
-    server = store_name().rstrip("/") if uses_server() else LOCAL_PAGES
-    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{pages_address()}/#{run_path(experiment_id, run_id)}"
+
+
+def runs_url(experiment_id: str) -> str:
+    """The address of the table of an experiment's runs, with the columns of pneumo."""
+    return f"{pages_address()}/#{runs_path(experiment_id)}"
+
+
+def pages_address() -> str:
+    """Where MLflow's pages are: on its server or, without a server, in a local `mlflow ui`."""
+    return store_name().rstrip("/") if uses_server() else LOCAL_PAGES
 
 
 def process_mark(pid: int) -> str:

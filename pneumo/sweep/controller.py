@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from pneumo.display.address import hidden
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
-from pneumo.runs import config, tracking
+from pneumo.runs import config, loggers, tracking
 from pneumo.runs.resume import config_hash
 from pneumo.sweep import announce, attributes, labels, results, workers
 from pneumo.sweep.ablation import AblationDesign
@@ -73,6 +73,7 @@ class StudyRun:
         if self.settings.dry_run:
             announce.print_samples(self.plan, self.terminal)
             return 0
+        loggers.check(self.plan.base.also)
         self.open_study()
         if self.trials_left() > 0 and (self.is_local or has_known_data(self.storage)):
             self.check_data()
@@ -135,7 +136,13 @@ class StudyRun:
         tags = {**self.storage.tags, "search": search, "state": "running"}
         with self.storage.lock():
             if attributes.PARENT_RUN not in study.user_attrs:
-                run_id = tracking.create_parent_run(self.plan.base.mlflow_experiment, study.study_name, tags)
+                about = (
+                    f"A study of {self.plan.n_trials} trials on {self.plan.base.choices['data']}, ranked by "
+                    f"{', '.join(self.settings.objective)}. Its trials are the runs below it."
+                )
+                run_id = tracking.create_parent_run(
+                    self.plan.base.mlflow_experiment, study.study_name, tags, about
+                )
                 study.set_user_attr(attributes.PARENT_RUN, run_id)
             elif self.trials_left() > 0:
                 tracking.reopen_run(study.user_attrs[attributes.PARENT_RUN])

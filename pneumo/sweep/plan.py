@@ -14,6 +14,8 @@ from pneumo.errors import InputError
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES
+from pneumo.runs.run_name import LATEST, is_best
+from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
 from pneumo.sweep.ablation import AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
@@ -42,10 +44,20 @@ class StudyPlan:
         searches where the data are."""
         if places := sorted(self.searched().intersection(PLACES)):
             raise InputError(f"{places[0]} cannot be searched: all trials of a study are on the same data")
+        self._refuse_changing_runs()
         self.settings.make_sampler(0)
         self.settings.make_pruner()
         for values in self.search.extremes():
             self.experiment(values)
+
+    def _refuse_changing_runs(self) -> None:
+        """InputError: a run is named by `best` or `latest`, which a trial may change when it ends."""
+        for word in self.search.fixed:
+            key, _, value = word.partition("=")
+            if config.override_key(word) in config.NOT_RUNS and (is_best(value) or value == LATEST):
+                raise InputError(
+                    f"{word} may be another run in each trial: give the run's name or id, {key}=RUN"
+                )
 
     def experiment(self, values: Mapping[str, Value]) -> Experiment:
         """The experiment of a trial with these parameters."""
@@ -66,7 +78,7 @@ class StudyPlan:
         """The names of the settings that differ between trials."""
         if isinstance(self.search, AblationDesign):
             return {name for arm in self.search.arms.values() for name in arm} | {"seed"}
-        return {name.split(".")[0] if name in config.GROUPS else name for name in self.search.describe()}
+        return {name.split(".")[0] if name in GROUPS else name for name in self.search.describe()}
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """What must stay the same for the study to be continued, as topic -> name -> value."""

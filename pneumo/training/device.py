@@ -36,6 +36,12 @@ class Accelerator:
         chosen = torch.device(kind, number) if kind == "cuda" else torch.device(kind)
         return cls(chosen, DTYPES[precision] if precision != "auto" else fastest_dtype(chosen))
 
+    @property
+    def name(self) -> str:
+        """What the device is called: cpu, mps, or the name of a GPU."""
+        kind = self.device.type
+        return torch.cuda.get_device_name(self.device) if kind == "cuda" else kind
+
     def forget(self) -> None:
         """Returns memory that is not used any more to the device."""
         gc.collect()

@@ -11,6 +11,7 @@ from pneumo.evaluation.metrics import compute_metrics
 from pneumo.training.predict import Predictions
 from pneumo.training.state import Sums
 
+FIRST = ("val/auroc", "val/loss", "train/loss")  # MLflow's page of a run lists metrics as they are logged
 STEPS_BETWEEN_CHECKS = 20  # of the loss for NaN: each one waits for the device
 
 
@@ -72,14 +73,12 @@ def train_metrics(sums: Sequence[Sums], lr: float, n_images: int, seconds: float
     }
 
 
-def epoch_metrics(
-    train: Mapping[str, float], val: Predictions, micro_batch: int, seconds: float
-) -> dict[str, float]:
+def epoch_metrics(train: Mapping[str, float], val: Predictions, seconds: float) -> dict[str, float]:
     """All metrics of an epoch by their MLflow names. What is added here is logged after each epoch."""
     on_val = {"loss": val.loss, **compute_metrics(val.labels, val.scores)}
-    return {
+    metrics = {
         **train,
         **{f"val/{name}": value for name, value in on_val.items()},
-        "micro_batch": micro_batch,
         "epoch_seconds": seconds,
     }
+    return {**{name: metrics[name] for name in FIRST}, **metrics}

@@ -89,9 +89,7 @@ class Trainer:
             if not np.isfinite(predictions.loss):
                 raise NonFiniteLossError(f"The validation loss is {predictions.loss} after epoch {epoch}")
             seconds = before + time.perf_counter() - started
-            metrics = self.processes.broadcast_object(
-                epoch_metrics(trained, predictions, train_state.micro_batch, seconds)
-            )
+            metrics = self.processes.broadcast_object(epoch_metrics(trained, predictions, seconds))
             yield EpochReport(epoch, metrics, predictions, train_state.finish_epoch(metrics))
 
     def train_epoch(

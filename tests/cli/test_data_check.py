@@ -128,7 +128,7 @@ def test_a_split_that_cannot_be_made_is_reported_and_the_rest_still_checked(
     [
         (["data", "check", "loss=bce"], "takes data=... and data.KEY=..., got 'loss=bce'"),
         (["data", "check", "data=nope"], "Could not find 'data/nope' Available options"),
-        (["data", "check", "data.nope=1"], "Could not override 'data.nope'"),
+        (["data", "check", "data.nope=1"], "data.nope is not a setting"),
         (["data", "check", "data=siim_dicom"], "data.root must be given: data.root=..."),
         (["data", "check", "data=siim_dicom", "data.root=/nowhere"], "data.root: /nowhere is not there"),
     ],
@@ -138,3 +138,61 @@ def test_what_cannot_be_checked_is_refused_in_a_line(workdir: Path, words: list[
         invoke(words)
     assert said in str(error.value)
     assert not list(workdir.iterdir())
+
+
+def table_of(workdir: Path, text: str) -> list[str]:
+    """The words that check a table of 40 images."""
+    for number in range(40):
+        Image.new("L", (16, 16), number).save(workdir / f"{number}.png")
+    (workdir / "t.csv").write_text(text)
+    return [
+        "data",
+        "check",
+        "data=table",
+        f"data.root={workdir}",
+        "data.table=t.csv",
+        "data.image_side_px=64",
+    ]
+
+
+def test_columns_are_said_and_patients_are_used(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "\n".join(f"{number}.png;{number // 2:03d};{number // 2 % 2}" for number in range(40))
+    words = table_of(workdir, "Filename;Subject ID;has_pneumo\n" + rows)
+    invoke(words)
+    said = capsys.readouterr().out
+    columns = "image=Filename, label=has_pneumo, patient=Subject ID; semicolons between its cells"
+    assert f"columns   {columns}\n" in said
+    assert "no patient in two of them" in said
+    assert "looks like patients" not in said
+    train = " ".join(["train     pneumo train", *words[2:]])
+    assert said.splitlines()[-1] == train
+
+
+@pytest.mark.parametrize(
+    ("column", "more"), [("patient", ["data.columns.patient=none"]), ("patient", None), ("who", [])]
+)
+def test_patients_that_are_not_used_are_never_passed_over(
+    workdir: Path, capsys: pytest.CaptureFixture[str], column: str, more: list[str] | None
+) -> None:
+    rows = "\n".join(f"{number}.png,q{number // 2},{number // 2 % 2}" for number in range(40))
+    words = table_of(workdir, f"image,{column},label\n{rows}")
+    invoke([*words, *(["data.columns.patient=null"] if more is None else more)])  # null, as in older runs
+    said = capsys.readouterr().out
+    assert "columns   image=image, label=label\n" in said
+    used = f"data.columns.patient={column}"
+    assert (
+        f'the column "{column}" looks like patients (20 values for 40 images) and is not used: {used}' in said
+    )
+    assert "data.columns.patient=COLUMN or data.patients_csv=FILE names the patients" in said
+
+
+def test_the_command_leaves_out_what_cannot_be_used_or_is_not_there_yet(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "\n".join(f"{number}.png,{number % 2}" for number in range(40))
+    words = table_of(workdir, f"image,label\n{rows}\nnone.png,1")
+    with pytest.raises(InputError, match="1 rows cannot be used"):
+        invoke(words)
+    assert capsys.readouterr().out.rstrip().endswith(" data.on_error=skip")
+    invoke(table_of(workdir, "image,label\n0.png,1\n1.png,0\n2.png,0"))
+    assert "train     not yet: data.split=patient: " in capsys.readouterr().out

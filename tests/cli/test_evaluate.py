@@ -115,8 +115,8 @@ def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, cap
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["evaluate", "best"], "has no finished run"),
-        (["evaluate", "0" * 31], "is not a run"),
+        (["evaluate", "best"], "There is no mlflow.db in .*, so the run 'best' cannot be found"),
+        (["evaluate", "0" * 31], "so the run '0{31}' cannot be found"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_a_line(workdir, words, said):

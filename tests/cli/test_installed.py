@@ -54,7 +54,7 @@ def pneumo(installed, workdir):
 def test_an_installed_package_trains_sweeps_and_evaluates_in_an_empty_folder(pneumo, workdir):
     pneumo("train", "loss=bce", "schedule=plateau", *SMALL)
     pneumo("sweep", "-m", "n_trials=1", *SMALL)
-    assert "AUROC" in pneumo("evaluate", "best")
+    assert "AUROC" in pneumo("evaluate", "latest")
     mlflow.set_tracking_uri(f"sqlite:///{workdir}/mlflow.db")
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert {run.data.tags.get("schedule") for run in runs} == {"plateau", "onecycle", None}
@@ -96,7 +96,7 @@ def test_another_package_adds_a_loss_a_model_a_data_source_and_an_experiment(
     printed = pneumo("train", "experiment=hinge_plain", root, "fit.pictures=false", packages=[plugin])
     assert "two_folders: 60 radiographs of 30 patients" in printed
     assert "hinge" in printed
-    assert "there is no run" not in pneumo("evaluate", "best", packages=[plugin])
+    assert "there is no run" not in pneumo("evaluate", "latest", packages=[plugin])
 
 
 def test_the_components_of_a_package_that_is_not_installed_are_refused(pneumo):

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,14 +132,16 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
         (["film.png.part", "--out", "film.png"], "film.png.part is one of the files to be read"),
     ],
 )
-def test_what_cannot_be_predicted_is_refused_before_anything_is_written(workdir, words, said):
+def test_what_cannot_be_predicted_is_refused_before_anything_is_written(one_run, workdir, words, said):
+    folder, run_id, _ = one_run
+    shutil.copy(folder / "mlflow.db", workdir)
     (workdir / "empty").mkdir()
     radiograph = png(workdir / "film.png").read_bytes()
     os.mkfifo(workdir / "pipe")
     (workdir / "linked.png").symlink_to("film.png")
     (workdir / "film.png.part").write_bytes(radiograph)
     with pytest.raises(InputError, match=said):
-        app.invoke(["predict", "0" * 32, *words])
+        app.invoke(["predict", run_id, *words])
     assert not list(workdir.glob("*.csv*"))
     assert (workdir / "film.png").read_bytes() == (workdir / "film.png.part").read_bytes() == radiograph
     assert (workdir / "pipe").is_fifo()

@@ -22,8 +22,19 @@ from pneumo.runs import query
 from pneumo.runs.run import run
 from pneumo.training.predict import TTA
 
-VERBS = ["evaluate", "compare", "score", "predict", "promote", "reproduce", "study", "confirm", "report"]
-EVERY_VERB = [*([verb] for verb in VERBS), ["data", "check"]]
+VERBS = [
+    "runs",
+    "evaluate",
+    "compare",
+    "score",
+    "predict",
+    "promote",
+    "reproduce",
+    "study",
+    "confirm",
+    "report",
+]
+EVERY_VERB = [*([verb] for verb in VERBS), ["data", "check"], ["data", "export"]]
 
 
 def pneumo(*words, **options):
@@ -101,8 +112,8 @@ def test_the_help_loads_neither_torch_nor_mlflow_nor_hydra():
         ),
         (["evaluate", "best", "--tta", "vflip"], "Invalid value for '--tta': 'vflip' is not one of 'none'"),
         (["evaluate"], "Missing argument 'RUN [data=...]'"),
-        (["evaluate", "data=nih"], "Missing argument 'RUN': a run id, or best."),
-        (["evaluate", "best", "loss=bce"], "loss=bce: only data=NAME and data.KEY=VALUE can be given here"),
+        (["evaluate", "data=nih"], "Missing argument 'RUN': a name, an id or its first digits"),
+        (["evaluate", "best", "loss=bce"], "loss=bce: only data=NAME, data.KEY=VALUE and study=NAME can be"),
         (["compare", "best"], "pneumo compare needs two runs, got 1"),
         (["predict", "best"], "Missing argument 'PATH'."),
         (["confirm", "s", "--top", "0"], "Invalid value for '--top': Input should be greater than or equal"),
@@ -131,9 +142,9 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(words, message, workdir, mo
     assert not list(workdir.iterdir())
 
 
-def test_after_two_dashes_a_file_may_have_the_name_of_an_option(workdir):
+def test_after_two_dashes_a_file_may_have_the_name_of_an_option(there):
     with pytest.raises(InputError, match="out=y is not there"):
-        app.invoke(["predict", "best", "--", "out=y"])
+        app.invoke(["predict", there, "--", "out=y"])
 
 
 def test_exit_codes_of_the_command(workdir):
@@ -181,7 +192,7 @@ def test_json_of_an_evaluation_equals_the_logged_metrics_and_a_run_is_not_compar
     assert (found["run_id"], found["split"], found["tta"]) == (there, "val", "none")
     assert found["metrics"]["auroc"] == logged["eval/val/auroc"]
     assert found["intervals"]["auroc"] == [logged["eval/val/auroc_low"], logged["eval/val/auroc_high"]]
-    for same in (["best", "best"], [there, there], ["best", there]):
+    for same in (["latest", "latest"], [there, there], ["latest", there]):
         with pytest.raises(InputError, match=f"^compare needs two different runs, both are {there}$"):
             app.invoke(["compare", *same])
 

@@ -64,13 +64,21 @@ def test_a_name_that_cannot_be_seen_is_shown_with_escapes(tmp_path: Path, name: 
     assert taken.skipped == (f"t.csv row 4: {shown} is not there",)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1", "cp1252"])
-def test_another_encoding_is_named_as_such(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8-sig", ""),
+        ("utf-16", "; UTF-16"),
+        ("utf-32", "; UTF-32"),
+        ("latin-1", "; Latin-1 text"),
+        ("cp1252", "; Latin-1 text"),
+    ],
+)
+def test_another_encoding_is_read_and_named_as_such(tmp_path: Path, encoding: str, said: str) -> None:
     root = pictures(tmp_path / "root", "é.png", "b.png")
-    text = "image,label\né.png,0\nb.png,1\n"
-    assert len(cohort(root, text)) == 2
-    with pytest.raises(InputError, match=r"t.csv is not UTF-8 text \(byte 0x..\): save it again as UTF-8$"):
-        cohort(root, text.encode(encoding))
+    taken = cohort(root, "image,label\né.png,0\nb.png,1\n".encode(encoding))
+    assert taken.table["image_id"].tolist() == ["é.png", "b.png"]
+    assert taken.columns == "image=image, label=label" + said
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

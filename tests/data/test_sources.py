@@ -153,7 +153,9 @@ def test_a_table_may_call_its_columns_anything(tmp_path: Path) -> None:
 
 
 def test_columns_a_table_does_not_name_are_not_read(tmp_path: Path) -> None:
-    cohort = table_source(tmp_path, "image,label,mask,rle,row,file\na.png,1,x,y,1,z\nb.png,0,,,2,\n")()
+    columns = {"image": "image", "label": "label", "mask": None, "rle": "none"}
+    text = "image,label,mask,rle,row,file\na.png,1,x,y,1,z\nb.png,0,,,2,\n"
+    cohort = table_source(tmp_path, text, columns=columns)()
     assert cohort.table["where"].tolist() == ["t.csv row 2", "t.csv row 3"]
     assert isinstance(cohort.pixels, FilePixels)
     assert list(cohort.pixels.images) == [ImageFile("pictures/a.png"), ImageFile("pictures/b.png")]

@@ -219,10 +219,11 @@ def test_a_link_in_a_table_survives_what_a_name_may_hold():
 
 
 def test_runs_on_a_server_are_linked_there_without_a_password(monkeypatch):
+    page = "/experiments/1/runs/abc?workflowType=machine_learning"
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://me:secret@mlflow.lab/")
-    assert tracking.run_url("1", "abc") == "https://mlflow.lab/#/experiments/1/runs/abc"
+    assert tracking.run_url("1", "abc") == f"https://mlflow.lab/#{page}"
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////tmp/mlflow.db")
-    assert tracking.run_url("1", "abc") == "http://127.0.0.1:5000/#/experiments/1/runs/abc"
+    assert tracking.run_url("1", "abc") == f"http://127.0.0.1:5000/#{page}"
 
 
 def test_gathering_finds_the_pair_and_the_recommended_run(runs):

@@ -19,6 +19,7 @@ NEEDED = {
     "data=nih": ["data.root=somewhere"],
     "model=timm": ["model.name=resnet18"],
     "data=table": ["data.root=somewhere", "data.table=images.csv"],
+    "data=folders": ["data.root=somewhere"],
 }
 
 
@@ -98,13 +99,29 @@ def test_an_experiment_can_be_changed_in_one_place(composed):
             "schedule.stop_patience must be a whole number or null, got 'soon'",
         ),
         (["data.split=patients"], "data.split .*patients"),
-        (["+loss.gamma=2"], "loss: .*gamma"),
+        (["+loss.gamma=2"], "loss.gamma is not a setting of the chosen loss, but of loss=focal"),
+        (["loss.gamma=2"], "loss.gamma is not a setting of the chosen loss, but of loss=focal"),
+        (["+fit.epoch=2"], r"fit.epoch is not a setting. Did you mean fit.epochs\?"),
+        (["++fit.epoch=2"], r"Did you mean fit.epochs\?"),
+        (["fit.epoch=2"], r"Did you mean fit.epochs\?"),
+        (["+trainer.max_epochs=3"], r"trainer.max_epochs is not a setting. Did you mean fit.epochs\?"),
+        (["+optimizer.lrr=1"], r"Did you mean optimizer.lr\?"),
+        (["+lr=1"], r"lr is not a setting. Did you mean optimizer.lr\?"),
+        (["+tracking.nam=mine"], r"Did you mean tracking.name\?"),
+        (["+zzz=1"], "zzz is not a setting$"),
+        (["+fit.epochs=3"], "fit.epochs has a value already: write fit.epochs=..., once and without"),
+        (["+loss=bce"], "loss has a value already"),
+        (["+experiment=recommended"], "experiment has a value already"),
+        (["n_trials=3"], "n_trials is a setting of a study"),
+        (["loss=bcee"], "loss=bcee is not a choice; there are bce, ce, combined, focal, weighted_bce"),
+        (["~fit.epochs"], r"fit.epochs must be given: fit.epochs=\.\.\."),
+        (["~tracking"], r"tracking must be given"),
         (["loss._target_=os.system"], "loss: .*os.system"),
     ],
 )
-def test_a_wrong_value_is_refused_in_one_line(composed, overrides, message):
+def test_a_wrong_value_or_name_is_refused_in_one_line(overrides, message):
     with pytest.raises(InputError, match=message) as refused:
-        composed(*overrides)
+        config.load(config.compose_train(overrides))
     assert "\n" not in str(refused.value)
 
 

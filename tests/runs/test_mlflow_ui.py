@@ -2,6 +2,7 @@
 
 import sys
 
+import mlflow
 import pytest
 from conftest import ROOT
 from mlflow_server import serving
@@ -22,7 +23,33 @@ def server(workdir):
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.skipif(screenshots.browser() is None, reason="no chromium here: apt-get install chromium")
+needs_a_browser = pytest.mark.skipif(
+    screenshots.browser() is None, reason="no chromium here: apt-get install chromium"
+)
+
+
+@needs_a_browser
+def test_the_printed_address_opens_on_aurocs_data_and_curves(one_run, monkeypatch):
+    folder, run_id, _ = one_run
+    monkeypatch.chdir(folder)
+    port = free_port()
+    with serving(port), screenshots.a_page() as page:
+        address = f"http://127.0.0.1:{port}"
+        run = mlflow.MlflowClient(address).get_run(run_id)
+        screenshots.overview(page, address, run.info.experiment_id, [run.info.run_name])
+        for column in ("best/val_auroc", "test/auroc", "Dataset", "Description"):
+            page.get_by_role("columnheader", name=column).first.wait_for()
+        page.get_by_text("phantom-train").first.wait_for()
+        assert page.get_by_text("Traces").count() <= 1, "the pages of model training, not of generative AI"
+        screenshots.all_curves(page, address, run.info.experiment_id)
+        first = page.locator(".js-plotly-plot").first.bounding_box()
+        assert first["y"] < screenshots.SIZE["height"] / 2
+        page.goto(f"{address}/#/experiments/{run.info.experiment_id}/runs/{run_id}/artifacts")
+        for name in ("checkpoints", "configuration", "results"):
+            page.get_by_text(name, exact=True).first.wait_for()
+
+
+@needs_a_browser
 def test_a_study_is_pleasant_to_compare(swept, server):
     code, said = swept("n_trials=3", "pruner=none", *LR_ALONE)
     assert code == 0, said

@@ -10,7 +10,7 @@ from conftest import ROOT, SMALL
 from hydra import compose, initialize_config_dir
 
 from pneumo.display.console import Terminal
-from pneumo.runs import config
+from pneumo.runs import config, query
 from pneumo.runs.planner import DISTORTED, Fingerprint, decisions, planned
 from pneumo.runs.run import run
 
@@ -102,10 +102,9 @@ def test_the_plan_in_the_run_is_an_experiment_that_composes_to_the_same(workdir)
     experiment = auto("fit.epochs=1")
     run(experiment, workdir / "out")
     (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    plan = mlflow.artifacts.download_artifacts(run_id=found.info.run_id, artifact_path="plan.yaml")
     target = Path("conf/experiment/mine.yaml")
     target.parent.mkdir(parents=True)
-    target.write_text(Path(plan).read_text())
+    target.write_text(query.read_text(found.info.run_id, "plan.yaml"))
     again = config.load(
         config.compose_train(
             [

@@ -13,7 +13,7 @@ import torch
 from conftest import SMALL
 
 from pneumo.inference.model import load_model
-from pneumo.runs import diagnosis, recorder
+from pneumo.runs import diagnosis, run_recorder
 from pneumo.runs.checkpoint import BEST, LAST, CheckpointWriter, read
 from pneumo.runs.rescue import safer_setting, second_attempt
 from pneumo.runs.restore import restore
@@ -27,7 +27,7 @@ from pneumo.cli.train import main
 from pneumo.runs import diagnosis
 from pneumo.training import plateau
 
-plateau.FEWEST_STEPS, diagnosis.FEW_PATIENTS = 1, 0
+plateau.FEWEST_STEPS, diagnosis.FEW_POSITIVES = 1, 0
 main()
 """
 
@@ -36,7 +36,7 @@ main()
 def soon(monkeypatch):
     """A plateau is told after two epochs, however short, and few patients are no reason."""
     monkeypatch.setattr(plateau, "FEWEST_STEPS", 1)
-    monkeypatch.setattr(diagnosis, "FEW_PATIENTS", 0)
+    monkeypatch.setattr(diagnosis, "FEW_POSITIVES", 0)
 
 
 def only_run():
@@ -169,8 +169,8 @@ def dying(monkeypatch, owner, name, call):
 
 MOMENTS = {
     "in the second epoch": (TrainState, "finish_epoch", 2),
-    "when the plateau is told": (recorder.messages, "plateau_message", 1),
-    "before anything of the second attempt": (recorder.messages, "second_attempt_message", 1),
+    "when the plateau is told": (run_recorder.messages, "plateau_message", 1),
+    "before anything of the second attempt": (run_recorder.messages, "second_attempt_message", 1),
     "when the best weights of the first are gone": (CheckpointWriter, "save", 3),
     "before the second attempt's first epoch": (TrainState, "finish_epoch", 3),
     "in the second attempt": (TrainState, "finish_epoch", 5),

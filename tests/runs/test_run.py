@@ -1,5 +1,4 @@
 import csv
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -10,7 +9,7 @@ from conftest import SMALL
 
 from pneumo.errors import InputError
 from pneumo.inference.model import load_model
-from pneumo.runs import tracking
+from pneumo.runs import query, tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
 from pneumo.runs.tracker import Tracker
@@ -40,12 +39,13 @@ def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):
     for name in [*per_epoch.split(), "val/hard_auroc", "lr", "images_per_second", "epoch_seconds"]:
         history = mlflow.MlflowClient().get_metric_history(logged.info.run_id, name)
         assert [point.step for point in history] == [1, 2], name
-    for name in ("auroc", "auprc", "accuracy", "f1", "hard_auroc", "sensitivity_at_95_specificity"):
-        low, high = metrics[f"test/{name}_low"], metrics[f"test/{name}_high"]
+    assert metrics["test/auroc_low"] <= metrics["test/auroc"] <= metrics["test/auroc_high"]
+    values = query.metrics_of(logged.info.run_id)
+    for name in ("auprc", "accuracy", "f1", "hard_auroc", "sensitivity_at_95_specificity"):
+        low, high = values[f"test/{name}_low"], values[f"test/{name}_high"]
         assert low <= metrics[f"test/{name}"] <= high, name
-    assert {"last/val_auroc", "findings/val_loss_jump", "fit_seconds", "threshold"} <= metrics.keys()
-    assert metrics["split/patient_memory_auc"] == 0.5
-    assert metrics["effective_batch"] == 16
+    assert {"last/val_auroc", "findings/val_loss_jump", "fit_seconds", "threshold"} <= values.keys()
+    assert (values["split/patient_memory_auc"], values["effective_batch"]) == (0.5, 16)
 
     assert parameters["optimizer.lr"] == "0.003"
     assert parameters["data.split"] == "patient"
@@ -55,7 +55,7 @@ def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):
     assert set(wanted.split()) <= tags.keys()
     assert tags["loss"] in ("ce", "crossentropy")
 
-    assert {"config.yaml", "predictions.csv"} <= artifacts(logged.info.run_id)
+    assert artifacts(logged.info.run_id) == {"checkpoints", "configuration", "pictures", "results"}
     assert artifacts(logged.info.run_id, "checkpoints") == {"checkpoints/best.pt", "checkpoints/last.pt"}
     assert len(artifacts(logged.info.run_id, "pictures")) == 6
     said = capsys.readouterr().out
@@ -69,10 +69,9 @@ def test_predictions_are_kept_image_by_image_and_give_the_logged_figures(compose
 
     run(composed(*QUICK), workdir / "out")
     logged = only_run()
-    path = mlflow.artifacts.download_artifacts(run_id=logged.info.run_id, artifact_path="predictions.csv")
-    rows = list(csv.DictReader(Path(path).read_text().splitlines()))
+    rows = list(csv.DictReader(query.read_text(logged.info.run_id, "predictions.csv").splitlines()))
     test = [row for row in rows if row["split"] == "test"]
-    assert len(test) == logged.data.metrics["split/test_images"]
+    assert len(test) == int(logged.data.params["split/test_images"])
     auroc = roc_auc_score([int(row["label"]) for row in test], [float(row["score"]) for row in test])
     assert auroc == pytest.approx(logged.data.metrics["test/auroc"], abs=1e-4)
     assert not {r["patient_id"] for r in test} & {r["patient_id"] for r in rows if r["split"] == "val"}
@@ -82,28 +81,48 @@ def test_the_test_split_is_not_touched_when_it_is_off(composed, workdir):
     run(composed(*QUICK, "fit.test=false"), workdir / "out")
     logged = only_run()
     assert not [name for name in logged.data.metrics if name.startswith("test/")]
-    path = mlflow.artifacts.download_artifacts(run_id=logged.info.run_id, artifact_path="predictions.csv")
-    assert ",test\n" not in Path(path).read_text()
+    assert ",test\n" not in query.read_text(logged.info.run_id, "predictions.csv")
+
+
+WITHOUT_LEARNING = [
+    *("optimizer=sgd", "optimizer.lr=3e-5", "fit.rescue=false"),
+    *("fit.precision=fp32", "model.mask_head=false"),
+]
+LONG_ENOUGH = ["data.n_images=700", "fit.batch_size=6", "fit.epochs=4"]  # 328 optimizer steps
 
 
 def test_a_run_that_learns_nothing_says_that_it_collapsed_and_why(composed, workdir, capsys):
-    more = "data.n_images=400"
-    run(composed(*QUICK, more, "optimizer=sgd", "optimizer.lr=1e-5", "fit.precision=fp32"), workdir / "out")
+    run(composed(*QUICK, *LONG_ENOUGH, *WITHOUT_LEARNING), workdir / "out")
     logged = only_run()
     assert logged.data.tags["collapsed"] == "true"
     assert "; try experiment=auto" in logged.data.tags["collapse_reason"]
-    assert "COLLAPSED: " in capsys.readouterr().out
-
-
-def test_a_run_with_few_positive_patients_names_them_as_the_likely_reason(composed, workdir):
-    run(composed(*QUICK, "optimizer=sgd", "optimizer.lr=1e-5"), workdir / "out")
-    reason = only_run().data.tags["collapse_reason"]
-    assert reason == "it has only 8 positive patients to learn from: too few."
+    said = capsys.readouterr().out
+    assert "COLLAPSED: 106 of 106 test images are called positive" in said
+    assert f"Likely: {logged.data.tags['collapse_reason']}" in said
+    assert "The recall of .92 above is at a threshold of .64." in said  # as the table says beside it
 
 
 def test_the_reports_crop_is_named_as_the_likely_reason(composed, workdir, capsys):
-    run(composed(*QUICK, "augment=report", "optimizer=sgd", "optimizer.lr=1e-5"), workdir / "out")
+    run(composed(*QUICK, *LONG_ENOUGH, *WITHOUT_LEARNING, "augment=report"), workdir / "out")
     assert "its crop loses the whole lesion in" in only_run().data.tags["collapse_reason"]
+
+
+def test_a_short_training_on_few_images_is_not_called_collapsed(composed, workdir, capsys):
+    run(composed(*QUICK, *WITHOUT_LEARNING, "fit.epochs=2"), workdir / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "TOO SHORT TO JUDGE: " in said
+    assert "but 2 epochs of 7 optimizer steps, 8 positive patients to learn from, " in said
+    assert "COLLAPSED" not in said
+    assert only_run().data.tags["collapsed"] == "too short to judge"
+    assert "collapse_reason" not in only_run().data.tags
+
+
+def test_positive_patients_are_not_spoken_of_where_patients_are_not_known(composed, workdir, capsys):
+    few = World(workdir / "data", n_images=80).overrides("data.columns.patient=null")
+    run(composed(*few, *WITHOUT_LEARNING, "fit.epochs=1", "fit.pictures=false"), workdir / "out")
+    said = capsys.readouterr().out
+    assert "positive images to learn from" in said
+    assert "positive patient" not in said
 
 
 @pytest.mark.parametrize("annotated", [True, False])

@@ -91,8 +91,8 @@ def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(workdir, stores, stop)
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lrr=1", "Did you mean: 'lr'?"),
-        ("loss=bcee", "Available options in 'loss'"),
+        ("optimizer.lrr=1", "Did you mean optimizer.lr?"),
+        ("loss=bcee", "loss=bcee is not a choice"),
         ("fit.epochs=0", "fit.epochs must be at least 1, got 0"),
         ("data.root=/nowhere data=nih", "/nowhere"),
     ],

@@ -113,9 +113,11 @@ def test_two_processes_equal_accumulation_two(workdir, stores, augment):
 
     mlflow.set_tracking_uri(f"sqlite:///{workdir}/two/mlflow.db")
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    assert run.data.metrics["processes"] == 2
+    assert run.data.params["processes"] == "2"
     assert len(list((workdir / "two").glob("outputs/*/*"))) == 1
-    predicted = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/predictions.csv").splitlines()[1:]
+    predicted = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/results/predictions.csv").splitlines()[
+        1:
+    ]
     assert len({line.split(",")[0] for line in predicted}) == len(predicted) == 24 + 24
 
 
@@ -166,7 +168,7 @@ def test_the_validation_of_a_moving_average_is_of_the_model_that_is_kept(workdir
     assert done.returncode == 0, done.stderr
     mlflow.set_tracking_uri(f"sqlite:///{workdir}/two/mlflow.db")
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/predictions.csv")
+    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/results/predictions.csv")
     kept = pd.read_csv(io.StringIO(text)).query("split == 'val'")
     assert run.data.metrics["val/loss"] == pytest.approx(log_loss(kept["label"], kept["score"]), abs=1e-5)
 

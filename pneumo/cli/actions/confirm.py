@@ -114,7 +114,8 @@ def confirm(url: str, name: str, top: int, seeds: int) -> dict[str, Any]:
     tracking.connect(experiment)
     if attributes.CONFIRM_RUN not in study.user_attrs:
         tags = {**storage.tags, "state": "confirm"}
-        parent = tracking.create_parent_run(experiment, f"{name}-confirm", tags)
+        about = f"The best {len(chosen)} trials of {name}, trained again with {seeds} fresh seeds each."
+        parent = tracking.create_parent_run(experiment, f"{name}-confirm", tags, about)
         study.set_user_attr(attributes.CONFIRM_RUN, parent)
     terminal.say("confirm", f"the best {len(chosen)} of {name}, {seeds} fresh seeds each")
     terminal.line()

@@ -1,5 +1,6 @@
 """`pneumo data check [data=...]`: reads a whole data set and reports what a training on it would meet."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pneumo.cli.actions import data_expect
+from pneumo.cli.actions.data_words import source_of, train_command
 from pneumo.data.audit import Audit, audit
 from pneumo.data.cohort import Cohort
 from pneumo.data.contents import contents
+from pneumo.data.dataset import Dataset
 from pneumo.data.sources.base import Source
 from pneumo.data.split import PARTS, Rows, Split, split_cohort
 from pneumo.data.store import Store, open_store
@@ -27,18 +31,18 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
     """Prints counts, duplicates, lesions and notes, keeps the pixels in the store that a training uses, and
     returns the numbers. With `verify`, files are read again even where they look unchanged. InputError: a
     table cannot be read at all. Rows that cannot be used are returned as lines under `unusable`."""
-    if others := [word for word in overrides if config.override_key(word).split(".")[0] != "data"]:
-        raise InputError(f"pneumo data check takes data=... and data.KEY=..., got {others[0]!r}")
+    source = replace(source_of(overrides, "check"), on_error="skip")
     augments = {
         name: config.load(config.compose_train([*overrides, f"augment={name}"])).augment
         for name in config.choices_of("augment")
     }
-    source = replace(config.load(config.compose_train(overrides)).data, on_error="skip")
     terminal = Terminal()
     cohort, folder = source(), Path(source.store_dir)
     changed = _verify(terminal, cohort, folder) if verify else None
     if changed:
         cohort = source()  # the headers of DICOM files that looked unchanged
+    if expected := data_expect.reading(cohort, source.image_side_px, folder):
+        terminal.say("expect", expected.line(len(cohort), source.image_side_px, folder))
     with terminal.progress("data") as advance:
         cohort, store = open_store(cohort, source.image_side_px, folder, source.on_error, advance)
     split, why_not = _split(cohort, source)
@@ -64,6 +68,10 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
         terminal.warn(note)
     if not cohort.skipped:
         terminal.say("files", f"all {len(cohort):,} can be read")
+    epoch = data_expect.epoch(Dataset(cohort, store, split), overrides) if split else None
+    train = _train(overrides, cohort) if split else None
+    terminal.say("expect", epoch.line()) if epoch else None
+    terminal.say("train", train or f"not yet: {why_not}")
     duplicates = {
         "images": _images(result.duplicates),
         "with_other_label": _images(result.duplicates_of_two_labels),
@@ -79,6 +87,9 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
         "positives_without_annotation": result.unannotated,
         "lost_lesions": lost,
         "notes": notes,
+        "estimated_seconds_to_decode": expected.seconds if expected else None,
+        "estimated_seconds_an_epoch": epoch.seconds if epoch else None,
+        "train": train,
         "root": str(cohort.root),
         "unusable": list(cohort.skipped),
     }
@@ -97,6 +108,13 @@ def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:
         return split_cohort(cohort, source), ""
     except InputError as error:
         return None, str(error)
+
+
+def _train(overrides: Sequence[str], cohort: Cohort) -> str:
+    """The command that trains on what was checked, without the rows that cannot be used."""
+    chosen = {config.override_key(word) for word in overrides}
+    skip = ["data.on_error=skip"] if cohort.skipped and "data.on_error" not in chosen else []
+    return train_command([*map(shlex.quote, overrides), *skip])
 
 
 def _verify(terminal: Terminal, cohort: Cohort, folder: Path) -> int:
@@ -130,6 +148,8 @@ def _print_counts(
     seconds, side = store.build_seconds, store.pixels.shape[1]
     how = f"read in {duration(seconds)}" if seconds is not None else "read before"
     terminal.say("data", f"{cohort.name} at {side} px, {how}, kept in {store.folder} for training")
+    if cohort.columns:
+        terminal.say("columns", cohort.columns)
     cells = "{images:,}|{patients:,}|{positive:,} ({share:.1%})|{AP:,} / {PA:,}|{F:,} / {M:,}"
     rows = []
     for name, of_split in counts.items():

@@ -130,7 +130,9 @@ def ensemble_run(models: Sequence[LoadedModel]) -> str:
     """The id of a new MLflow run for the results of an ensemble."""
     tags = {"members": " ".join(model.run_id for model in models)}
     experiment = models[0].experiment.mlflow_experiment
-    return tracking.create_parent_run(experiment, f"ensemble of {len(models)}", tags)
+    names = ", ".join(query.run_name(model.run_id) for model in models)
+    about = f"The mean of the log odds of {len(models)} runs, evaluated as one model: {names}."
+    return tracking.create_parent_run(experiment, f"ensemble of {len(models)}", tags, about)
 
 
 def predictions_csv(evaluated: EvalPredictions) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo.data.atomic import atomic_path
-from pneumo.data.split import COLUMN_VALUES
+from pneumo.data.sources.base import COLUMN_VALUES
 from pneumo.data.tables import flags, known, need_columns, of_images, read_table, sexes, years
 from pneumo.data.validate import LABELS
 from pneumo.display import pages

@@ -5,7 +5,8 @@ from typing import Any
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
-from pneumo.runs import tracking
+from pneumo.runs import query, tracking
+from pneumo.runs.run_name import check_runs_are_here
 from pneumo.sweep import plots
 from pneumo.sweep.attributes import PARENT_RUN
 from pneumo.sweep.folders import folder_of
@@ -31,11 +32,13 @@ def show_study(url: str, name: str) -> dict[str, Any]:
         (folder / file).write_text(text)
     terminal.say("written", f"{folder / 'study.md'} and {folder / 'study.html'}")
     try:
+        check_runs_are_here("the pages of the study are not added to its run in MLflow")
         tracking.connect()
+        parent = query.find_run(study.user_attrs[PARENT_RUN]).info.run_id
         for file, text in texts.items():
-            tracking.log_text(study.user_attrs[PARENT_RUN], text, file)
-    except (InputError, KeyError) as error:
-        terminal.warn(f"not in MLflow: {error}")
+            tracking.log_text(parent, text, file)
+    except (InputError, KeyError, OSError, tracking.MlflowError) as error:
+        terminal.warn(f"not in MLflow: {str(error).splitlines()[0]}")
     metrics = result(study, "")
     del metrics["stopped"]  # why a sweep ended is not known here
     tables = {

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,14 @@ from pneumo.data.tables import need_columns
 from pneumo.data.validate import validate_draft, with_patients
 from pneumo.errors import InputError, check_settings
 
+COLUMN_VALUES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}  # of data.split_column
+
 
 @dataclass(kw_only=True)
 class Source:
     """Settings of all data sources, which `conf/data/_shared.yaml` describes."""
+
+    names_patients: ClassVar[str] = "data.patients_csv=FILE"  # what a user sets to name the patients
 
     image_side_px: int = field(metadata={"at_least": 8})
     split: str = field(default="patient", metadata={"one_of": ("patient", "image", "column", "folds")})
@@ -101,4 +106,6 @@ class OnDisk(Source):
             for image, mask, rle in zip(table["image"], masks, codes, strict=True)
         ]
         pixels = FilePixels(root, files)
-        return self._with_patients_csv(Cohort(name, table[columns], pixels, root, notes, skipped))
+        return self._with_patients_csv(
+            Cohort(name, table[columns], pixels, root, notes=notes, skipped=skipped)
+        )

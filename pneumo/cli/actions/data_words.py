@@ -1,0 +1,22 @@
+"""The data set that the words of `pneumo data` name, and the command that trains on it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pneumo.data.sources.base import Source
+from pneumo.errors import InputError
+from pneumo.runs import config
+
+
+def source_of(overrides: Sequence[str], verb: str) -> Source:
+    """Returns the source that overrides of data name. InputError: there are others, or values are not
+    valid."""
+    if others := [word for word in overrides if config.override_key(word).split(".")[0] != "data"]:
+        raise InputError(f"pneumo data {verb} takes data=... and data.KEY=..., got {others[0]!r}")
+    return config.load(config.compose_train(overrides)).data
+
+
+def train_command(words: Sequence[str]) -> str:
+    """Returns the command that trains with these words, which are quoted for the shell."""
+    command = "python train.py" if Path("train.py").is_file() else "pneumo train"
+    return " ".join([command, *words])

@@ -1,0 +1,28 @@
+"""Calls a command that Hydra configures; a configuration that cannot be composed is explained in one line."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from hydra.errors import HydraException
+
+from pneumo.display.address import hidden
+from pneumo.runs.setting_names import explained
+
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
+
+def run(command: Callable[[], object]) -> None:
+    """Calls what `hydra.main` decorates. Exits with code 1 where Hydra cannot compose the configuration, and
+    with 130 where it is interrupted."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its own message and exits
+    try:
+        command()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except HydraException as error:
+        sys.exit(hidden(f"\n{explained(error)}"))
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        sys.exit(hidden(f"\n{error}"))

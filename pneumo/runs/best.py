@@ -1,0 +1,101 @@
+"""The best of the runs that can be compared by their validation AUROC."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from pneumo.display.format import decimal
+from pneumo.errors import InputError, listed
+from pneumo.runs import query
+from pneumo.runs.query import RunRecord, data_identity, split_number
+from pneumo.runs.run_name import SHORTEST_PREFIX
+from pneumo.runs.tracking import store_name
+
+KNOWN_LEAKS = (  # beginnings of the tag leak_risk; a mere risk, such as unknown patients, is not among them
+    *("image split", "patients shared by the column", "judged on its training images", "pretrained on"),
+)
+FEWEST_POSITIVES = 20  # of a validation split; an AUROC of fewer says little
+VAL_AUROC = "best/val_auroc"
+AnyOf = Mapping[str, str]  # "data", "study" or "" (any of them) -> the name that a run must have there
+
+
+def best_run(among: AnyOf | None = None, where_several: str | None = None) -> RunRecord:
+    """The run with the highest validation AUROC among comparable runs (see `obstacles`) of one data set.
+    `among` restricts them: by `data`, the name of their data (phantom); by `study`, a study's name or id; by
+    `""`, any of these or the first digits of a data identity. `where_several` names the data to take where
+    runs of several remain. InputError: no run remains, or runs of several data sets do."""
+    among = among or {}
+    of = "".join(f" of {name}" for name in among.values())
+    here = f"MLflow at {store_name()}"
+    found = query.trainings()
+    trainings = [run for run in found if belongs_to(run, among)]
+    if not trainings:
+        names = sorted({run.tags.get("data", "?") for run in found})
+        there = f"; there are runs of {', '.join(names)}" if names else ""
+        raise InputError(f"{here} has no finished run{of}: train one first{there}")
+    reasons = [obstacles(run) for run in trainings]
+    comparable = [run for run, those in zip(trainings, reasons, strict=True) if not those]
+    if not comparable:
+        counted = Counter(those[0] for those in reasons).most_common()
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in counted)
+        few = f" (under {FEWEST_POSITIVES} in validation)" if "few positives" in dict(counted) else ""
+        raise InputError(
+            f"{here} has no run{of} that can be chosen as best: of {len(trainings):,}, left out are "
+            f"{left_out}{few}. Name one by its name or id; `pneumo runs` lists them"
+        )
+    comparable.sort(key=lambda run: -run.metrics[VAL_AUROC])
+    if len({data_identity(run.tags) for run in comparable}) > 1 and where_several is not None:
+        comparable = [run for run in comparable if run.tags.get("data") == where_several] or comparable
+    best_of: dict[str, RunRecord] = {}
+    for run in comparable:
+        best_of.setdefault(data_identity(run.tags), run)
+    if len(best_of) > 1:
+        heading = f"There are runs of {len(best_of)} data sets, whose AUROCs cannot be compared. Name one:"
+        raise InputError(listed(heading, choices(list(best_of.values()))))
+    return comparable[0]
+
+
+def choices(best: Sequence[RunRecord]) -> list[str]:
+    """A line for the best run of each data set, which begins with the name to give."""
+    names = Counter(run.tags.get("data") for run in best)
+    lines = []
+    for run in best:
+        name = run.tags.get("data")
+        key = name if names[name] == 1 else data_identity(run.tags)[:10]
+        images = sum(split_number(run, f"{split}_images") or 0 for split in ("train", "val", "test"))
+        lines.append(
+            f"best@{key:<10}  {name}, {images:,} images: {run.name}, "
+            f"val AUROC {decimal(run.metrics[VAL_AUROC])}"
+        )
+    return lines
+
+
+def obstacles(run: RunRecord) -> list[str]:
+    """Why the validation AUROC of a run cannot be compared with that of others of the same data, a word or
+    two each. There is none if the run was trained and evaluated on all of them, no image or patient is known
+    to be in two splits, it has not collapsed, and FEWEST_POSITIVES of its validation images are positive."""
+    tags, positives = run.tags, split_number(run, "val_positives")
+    risks = tags.get("leak_risk", "none").split("; ")
+    found = {
+        "not finished": run.status != "FINISHED" or not {"threshold", VAL_AUROC} <= run.metrics.keys(),
+        "collapsed": tags.get("collapsed") == "true",
+        "leaking": any(risk.startswith(KNOWN_LEAKS) for risk in risks),
+        "debug": "debug=" in tags.get("overrides", ""),
+        "few images": run.parameters.get("fit.few_images", "None") != "None",
+        "few positives": positives is not None and positives < FEWEST_POSITIVES,
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+def belongs_to(run: RunRecord, among: AnyOf) -> bool:
+    """Whether `among` (see `best_run`) includes a run."""
+    tags = run.tags
+    of = {"data": [tags.get("data")], "study": [tags.get("study"), tags.get("study_id")]}
+    every = [*of["data"], *of["study"]]
+
+    def is_of(kind: str, name: str) -> bool:
+        if kind:
+            return name in of[kind]
+        is_identity = len(name) >= SHORTEST_PREFIX and data_identity(tags).startswith(name)
+        return name in every or is_identity
+
+    return all(is_of(kind, name) for kind, name in among.items())

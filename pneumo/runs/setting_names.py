@@ -1,0 +1,141 @@
+"""The settings of a run: another name is refused in one line, with the nearest that is a setting."""
+
+import inspect
+import re
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+
+from pneumo.errors import InputError
+from pneumo.runs.search_path import OWN
+
+GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
+RESERVED = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
+
+
+@cache
+def of_train_yaml() -> Mapping[str, Any]:
+    """The settings of conf/train.yaml outside the groups of components."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(OWN / "train.yaml"))
+    return {name: value for name, value in content.items() if name not in ("defaults", "hydra")}
+
+
+@cache
+def of_study() -> Collection[str]:
+    """The settings that conf/sweep.yaml adds to those of a run."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(OWN / "sweep.yaml"))
+    return [name for name in content if name not in (*of_train_yaml(), "defaults", "hydra")]
+
+
+def check_top_level(settings: Mapping[str, Any]) -> None:
+    """InputError: a name at the top level, or below `tracking`, is unknown, or is missing."""
+    expected = of_train_yaml()
+    check(settings, [*GROUPS, *expected], required=[*GROUPS, *expected])
+    for name in ("fit", "tracking"):
+        if not isinstance(settings[name], Mapping):
+            raise InputError(f"{name} must hold settings, got {settings[name]!r}")
+    check(settings["tracking"], expected["tracking"], required=expected["tracking"], group="tracking")
+
+
+def check_arguments(group: str, cls: Any, settings: Mapping[str, Any]) -> None:
+    """InputError: a setting is no parameter of the callable `cls`, or one that it needs is missing."""
+    try:
+        parameters = inspect.signature(cls).parameters
+    except (TypeError, ValueError):  # not every callable tells its parameters
+        return
+    kinds = {parameter.kind for parameter in parameters.values()}
+    named = [name for name, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD]
+    required = [
+        name
+        for name in named
+        if parameters[name].default is inspect.Parameter.empty
+        and parameters[name].kind != inspect.Parameter.VAR_POSITIONAL
+    ]
+    given = {name: value for name, value in settings.items() if name not in RESERVED}
+    known = list(given) if inspect.Parameter.VAR_KEYWORD in kinds else named
+    check(given, known, () if "_args_" in settings else required, group)
+
+
+def check(
+    settings: Mapping[str, Any], known: Collection[str], required: Collection[str] = (), group: str = ""
+) -> None:
+    """InputError: a name of the settings of a group, or of the top level, is not known, or a required one is
+    missing."""
+    prefix = f"{group}." if group else ""
+    if unknown := [str(name) for name in settings if name not in known]:
+        below = settings[unknown[0]]
+        deeper = f".{next(iter(below))}" if isinstance(below, Mapping) and below else ""
+        raise InputError(unknown_setting(f"{prefix}{unknown[0]}{deeper}", [f"{prefix}{n}" for n in known]))
+    if missing := [name for name in required if name not in settings]:
+        raise InputError(f"{prefix}{missing[0]} must be given: {prefix}{missing[0]}=...")
+
+
+def unknown_setting(name: str, known: Collection[str] = ()) -> str:
+    """The message about a dotted name that is no setting of the run. `known` are names that may have been
+    meant, beside those of conf/."""
+    group = name.split(".")[0]
+    if name in of_study():
+        return f"{name} is a setting of a study, and this is a single run"
+    if having := names_in_conf().get(name):
+        others = " or ".join(f"{group}={choice}" for choice in having)
+        return f"{name} is not a setting of the chosen {group}, but of {others}"
+    meant = nearest(name, [*known, *names_in_conf(), *of_study()])
+    return f"{name} is not a setting{f'. Did you mean {meant}?' if meant else ''}"
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that is likely meant: one of the same last part, the most similar one, or the one with
+    the most similar last part."""
+    last = name.rpartition(".")[2]
+    same_last = [one for one in known if one.rpartition(".")[2] == last and one != name]
+    if same_last:
+        return get_close_matches(name, same_last, n=1, cutoff=0)[0]
+    if similar := get_close_matches(name, known, n=1, cutoff=0.8):
+        return similar[0]
+    lasts = {one.rpartition(".")[2]: one for one in reversed(list(known))}
+    similar = get_close_matches(last, lasts, n=1, cutoff=0.7)
+    return lasts[similar[0]] if similar else None
+
+
+@cache
+def names_in_conf() -> Mapping[str, Sequence[str]]:
+    """The dotted names of all settings in pneumo's own conf/train.yaml and the files of its groups; of those
+    of a group, which choices have them."""
+    names: dict[str, list[str]] = {name: [] for name in [*GROUPS, *_dotted(of_train_yaml())]}
+    for group in GROUPS:
+        for file in sorted((OWN / group).glob("[!_]*.yaml")):
+            content: Any = OmegaConf.to_container(OmegaConf.load(file))
+            for name in _dotted(content, f"{group}."):
+                names.setdefault(name, []).append(file.stem)
+    return {name: choices for name, choices in names.items() if not name.endswith((".defaults", "_"))}
+
+
+def _dotted(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for name, value in settings.items():
+        names.append(f"{prefix}{name}")
+        if isinstance(value, Mapping):
+            names += _dotted(value, f"{prefix}{name}.")
+    return names
+
+
+def explained(error: HydraException) -> str:
+    """One line that says why Hydra cannot compose a configuration, without the advice to add an unknown
+    setting by +, which pneumo would refuse."""
+    text = " ".join(str(error).split())
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return unknown_setting(match[1])
+    if match := re.search(
+        r"An item is already at '([^']+)'|^(\S+) appears more than once|^Multiple values for (\S+?)\.? ", text
+    ):
+        name = next(filter(None, match.groups()))
+        return f"{name} has a value already: write {name}=..., once and without +"
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        options = sorted(option for option in error.options if not option.startswith("_"))
+        return f"{group}={choice} is not a choice; there are {', '.join(options)}"
+    return text
