@@ -73,7 +73,7 @@ BEFORE = [
 ALONE = "fit.rescue=false"  # an earlier recipe as it was
 RECIPES = {
     "default": [],
-    "default without masks": ["model.mask_head=false"],
+    "default without masks": ["model.mask_head=false", ALONE],
     "recommended": ["experiment=recommended"],
     "auto": ["experiment=auto"],
     "earlier default": [*BEFORE, ALONE],

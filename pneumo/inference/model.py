@@ -77,9 +77,7 @@ def load_model(name: str) -> LoadedModel:
     if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - metrics.keys()):
         raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish")
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
-    config = replace(experiment.model, pretrained=None)
-    if config.mask_head == "auto":
-        config = replace(config, mask_head="evidence.weight" in state["model"])
+    config = replace(experiment.model, pretrained=None, mask_head="evidence.weight" in state["model"])
     model = config(experiment.loss.n_outputs)
     try:
         model.load_state_dict(state["model"])

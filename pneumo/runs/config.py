@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 from uuid import uuid4
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
@@ -54,11 +55,16 @@ def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictCon
     """The configuration of train.py with these overrides, and Hydra's own if `with_hydra`. InputError: a
     choice or key does not exist."""
     search_path.register()
+    hydra = GlobalHydra.instance()
+    running = hydra.hydra
+    hydra.clear()
     try:
         with initialize_config_dir(str(search_path.OWN)):
             return compose("train", quoted_run_names(overrides), return_hydra_config=with_hydra)
     except HydraException as error:
         raise InputError(setting_names.explained(error)) from None
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The results of a finished run on a split, metrics of its training, and why it may have collapsed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from pneumo.evaluation.metrics import (
 )
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.logged import WITH_INTERVAL
+from pneumo.runs.remedy import remedy
 from pneumo.training.lesion_retention import NOTHING_LEFT, SAMPLED, share_of_lesions_lost
 from pneumo.training.plateau import TOO_HIGH, TOO_LOW, History, Plateau, PlateauDetector
 from pneumo.training.predict import Predictions
@@ -27,10 +28,13 @@ FEW_POSITIVES = 20  # patients or, where they are not known, images: too few to 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a run has not learned, with what to try; and whether a safer learning rate may help."""
+    """Why a run has not learned. `rate`: TOO_HIGH or TOO_LOW, where it is the learning rate; `again`: whether
+    a second attempt may learn; `mendable`: whether other settings may."""
 
     text: str
-    rate_may_help: bool = False
+    rate: str | None = None
+    again: bool = False
+    mendable: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,35 +112,47 @@ def likely_reason(
     experiment: Experiment,
     trainer: Trainer,
     train_state: TrainState,
-    positives: Positives,
+    dataset: Dataset,
     find_plateau: PlateauDetector,
     plateau: Plateau | None,
 ) -> Reason:
-    """Why a run collapsed or is on a plateau, by what can be checked: a frozen random network, a crop that
-    loses lesions, few positives in training, the learning rate, or nothing that generalises."""
+    """Why a run collapsed or is on a plateau, and what to add to its command."""
+    reason = likely_cause(experiment, trainer, train_state, dataset, find_plateau, plateau)
+    if not reason.mendable or experiment.fit.few_images is not None:
+        return replace(reason, text=f"{reason.text}.")
+    changes = remedy(experiment, dataset, reason.rate == TOO_HIGH)
+    advice = f"try {changes}" if changes else "its settings are already those of experiment=auto"
+    return replace(reason, text=f"{reason.text}; {advice}.")
+
+
+def likely_cause(
+    experiment: Experiment,
+    trainer: Trainer,
+    train_state: TrainState,
+    dataset: Dataset,
+    find_plateau: PlateauDetector,
+    plateau: Plateau | None,
+) -> Reason:
+    """Looks for what can be checked: a frozen random network, a crop that loses lesions, few positives in
+    training, the learning rate, or nothing that generalises."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
-        return Reason(
-            "all layers but the last are frozen at random values; "
-            "try model.freeze=none, or model.pretrained=imagenet."
-        )
+        return Reason("all layers but the last are frozen at random values")
     store = trainer.batches.store
     lesions = store.mask_of[trainer.split.train]
     lesions = lesions[lesions >= 0][:SAMPLED]
     lost = share_of_lesions_lost(augment, store, lesions, NOTHING_LEFT) if len(lesions) else 0.0
     if lost > 0.1 and not augment.relabel:
         return Reason(
-            f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name}); "
-            "try augment=safe, or augment.relabel=true."
+            f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name})"
         )
+    positives = Positives.of(dataset)
     if positives.are_few:
-        return Reason(f"it has only {positives} to learn from: too few.")
+        return Reason(f"it has only {positives} to learn from: too few", mendable=False)
     prevalence = trainer.split.numbers["split/train_prevalence"]
     constant, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
     if plateau is None and reached >= constant + (1 - constant) / 5:
-        return Reason(
-            "it learned its training images but nothing that generalises; try augment=safe or more data."
-        )
+        return Reason("it learned its training images but nothing that generalises")
     return rate_reason(find_plateau, train_state.history)
 
 
@@ -148,21 +164,11 @@ def rate_reason(find_plateau: PlateauDetector, history: History) -> Reason:
     if rate == TOO_HIGH:
         one_score = history[-1]["val/auroc"] == 0.5
         rose = f"its losses rose up to {highest_loss(history):.2f}"
-        return Reason(
-            f"its learning rate is too high: {'all images get one score' if one_score else rose}; "
-            "try a lower optimizer.lr, or fit.clip_norm=1.",
-            rate_may_help=True,
-        )
+        why = "all images get one score" if one_score else rose
+        return Reason(f"its learning rate is too high: {why}", rate, again=True)
     if rate == TOO_LOW:
-        return Reason(
-            f"its learning rate is too low: {losses}; try a higher optimizer.lr, optimizer=adamw, or more "
-            "fit.epochs."
-        )
-    return Reason(
-        f"it gives all images one answer: {losses}; try a lower optimizer.lr with fit.clip_norm=1, or more "
-        "fit.epochs.",
-        rate_may_help=True,
-    )
+        return Reason(f"its learning rate is too low, or its epochs are too few: {losses}", rate)
+    return Reason(f"it gives all images one answer: {losses}", again=True)
 
 
 def highest_loss(history: History) -> float:

@@ -14,6 +14,7 @@ from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, fewest_patients
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
+from pneumo.runs.remedy import written
 from pneumo.runs.rescue import safer_setting
 from pneumo.training.plateau import Plateau
 from pneumo.training.state import EpochReport, TrainState
@@ -110,7 +111,7 @@ def plateau_message(plateau: Plateau, reason: str) -> str:
 
 def second_attempt_message(experiment: Experiment) -> str:
     """That the training begins again, and with which setting."""
-    setting = " ".join(f"{name}={value:g}" for name, value in safer_setting(experiment).items())
+    setting = " ".join(f"{name}={written(value)}" for name, value in safer_setting(experiment).items())
     return f"It begins again with {setting} and new weights; fit.rescue=false prevents that."
 
 

@@ -93,6 +93,13 @@ def decisions(data: Fingerprint) -> Iterator[Decision]:
     yield Decision({"tta": "hflip"}, "the mean over an image and its mirror image is more certain")
 
 
+def open_decisions(data: Fingerprint, overrides: Sequence[str]) -> list[Decision]:
+    """The decisions on settings that no override gives."""
+    given = {config.override_key(override) for override in overrides}
+    left = [decision.without(given) for decision in decisions(data)]
+    return [decision for decision in left if decision.settings]
+
+
 def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) -> Experiment:
     """The experiment of a configuration that Hydra composed with these overrides. Where it asks for a plan,
     the decisions that no override has taken replace its settings, and are printed with their reasons; the
@@ -103,9 +110,7 @@ def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) 
         return experiment
     with terminal.progress("data") as advance:
         dataset = load_dataset(experiment.data, advance)
-    given = {config.override_key(override) for override in overrides}
-    proposed = [one.without(given) for one in decisions(Fingerprint.of(dataset, experiment))]
-    made = [decision for decision in proposed if decision.settings]
+    made = open_decisions(Fingerprint.of(dataset, experiment), overrides)
     for number, decision in enumerate(made):
         terminal.say("" if number else PLAN, str(decision))
     recipe = OmegaConf.create({"defaults": ["auto"], PLAN: False})

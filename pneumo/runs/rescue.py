@@ -1,35 +1,39 @@
 """The second attempt of a run that does not learn: a safer setting, new weights and a new order."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pneumo.components.augment import DISTORTIONS
-from pneumo.runs.experiment import Experiment
+from pneumo.components.optimizers import AdamW
+from pneumo.runs.experiment import Experiment, Parameter
 
 POSITIVE_SHARE = 0.8
 
-# parameter -> its value in the second attempt, from that in the first: images as they are but for a crop and
-# mirroring, more positives at first, and a lower rate (docs/evidence.md)
-SAFER: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys((f"augment.{name}" for name in DISTORTIONS), lambda value: 0.0),
-    "fit.positive_share": lambda share: max(share or 0.0, POSITIVE_SHARE),
-    "optimizer.lr": lambda lr: lr / 3,
-    "fit.clip_norm": lambda clip_norm: min(clip_norm or 1.0, 1.0),
-}
+
+def safer_setting(experiment: Experiment) -> dict[str, Parameter]:
+    """The values that change in the second attempt, by their dotted names: images as they are but for a crop
+    and mirroring, more positives at first, the lesion masks where there are some, clipped gradients, and a
+    third of the learning rate, which for AdamW is at most a third of its default (docs/evidence.md)."""
+    fit, model, optimizer = experiment.fit, experiment.model, experiment.optimizer
+    highest_lr = AdamW.lr if isinstance(optimizer, AdamW) else optimizer.lr
+    takes_masks = model.takes_mask_head and not model.gives_features
+    safer: dict[str, Parameter] = {
+        **dict.fromkeys((f"augment.{name}" for name in DISTORTIONS), 0.0),
+        "model.mask_head": model.mask_head or "auto" if takes_masks else model.mask_head,
+        "fit.positive_share": max(fit.positive_share or 0.0, POSITIVE_SHARE),
+        "optimizer.lr": min(optimizer.lr, highest_lr) / 3,
+        "fit.clip_norm": min(fit.clip_norm or 1.0, 1.0),
+    }
+    return {name: value for name, value in safer.items() if value_of(experiment, name) != value}
 
 
-def safer_setting(experiment: Experiment) -> dict[str, float]:
-    """The values that change in the second attempt, by their dotted names."""
-    setting = {}
-    for name, safer in SAFER.items():
-        group, field = name.split(".")
-        value = getattr(getattr(experiment, group), field)
-        if safer(value) != value:
-            setting[name] = safer(value)
-    return setting
+def value_of(experiment: Experiment, name: str) -> Parameter:
+    """The value of a parameter of this dotted name."""
+    group, field = name.split(".")
+    value: Parameter = getattr(getattr(experiment, group), field)
+    return value
 
 
 def second_attempt(experiment: Experiment) -> Experiment:

@@ -11,6 +11,7 @@ from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.recorder import Recorder
+from pneumo.runs.rescue import second_attempt
 from pneumo.runs.resume import resume_point
 from pneumo.runs.run import build_model, build_train_state, build_trainer, evaluate
 from pneumo.runs.setting_names import GROUPS
@@ -58,8 +59,9 @@ def restore(run_id: str) -> RestoredRun:
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     dataset = Recorder(experiment).load_dataset()
     last.refuse_other_images(DatasetIdentity.of(dataset), dataset.split.hash)
-    trainer = build_trainer(experiment, dataset, accelerator)
-    train_state = build_train_state(experiment, build_model(experiment, accelerator), trainer)
+    attempt = second_attempt(experiment) if last.state.get("abandoned") else experiment
+    trainer = build_trainer(attempt, dataset, accelerator)
+    train_state = build_train_state(attempt, build_model(attempt, accelerator), trainer)
     train_state.load_state_dict(last.state)
     best = checkpoint.read(query.checkpoint_file(run_id, checkpoint.BEST))
     train_state.model.load_state_dict(best["model"])

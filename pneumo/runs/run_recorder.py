@@ -203,7 +203,7 @@ class RunRecorder(Recorder):
             return False
         reason = self._likely_reason(plateau)
         self.terminal.warn(messages.plateau_message(plateau, reason.text))
-        return self.experiment.fit.rescue and not train_state.abandoned and reason.rate_may_help
+        return self.experiment.fit.rescue and not train_state.abandoned and reason.again
 
     def on_second_attempt(self, trainer: Trainer, train_state: TrainState) -> None:
         self._trainer, self._train_state = trainer, train_state
@@ -215,9 +215,8 @@ class RunRecorder(Recorder):
         self._checkpoints.save_beginning(train_state)
 
     def _likely_reason(self, plateau: Plateau | None) -> Reason:
-        positives = Positives.of(self._dataset)
         return diagnosis.likely_reason(
-            self.experiment, self._trainer, self._train_state, positives, self._find_plateau, plateau
+            self.experiment, self._trainer, self._train_state, self._dataset, self._find_plateau, plateau
         )
 
     def _rescue_tags(self) -> dict[str, object]:

@@ -31,6 +31,12 @@ def test_every_choice_of_every_group_composes_and_is_built(composed, choice):
         assert callable(getattr(experiment, group))
 
 
+def test_the_configuration_of_train_py_composes_in_a_program_that_hydra_started():
+    with initialize_config_dir(str(ROOT / "conf")):
+        assert config.compose_train(["seed=3"]).seed == 3
+        assert compose("sweep").seed == 0, "Hydra goes on as before"
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_yaml_opens_with_a_command_that_chooses_it(choice):
     group, name = choice.split("=")

@@ -12,9 +12,11 @@ import pytest
 import torch
 from conftest import SMALL
 
-from pneumo.runs import diagnosis, rescue, run_recorder
+from pneumo.inference.model import load_model
+from pneumo.runs import diagnosis, run_recorder
 from pneumo.runs.checkpoint import BEST, LAST, CheckpointWriter, read
 from pneumo.runs.rescue import safer_setting, second_attempt
+from pneumo.runs.restore import restore
 from pneumo.runs.run import run
 from pneumo.training import plateau
 from pneumo.training.state import TrainState
@@ -74,17 +76,17 @@ def test_a_run_that_does_not_learn_begins_again_once_and_both_attempts_stay_visi
     metrics = run(composed(*DEAD), workdir / "out")
     logged, said = only_run(), capsys.readouterr().out
     assert said.count("NOT LEARNING: for 2 epochs the training loss") == 2, "of each attempt"
-    assert said.count("It begins again with optimizer.lr=0.1 fit.clip_norm=1 and new weights") == 1
+    assert said.count("It begins again with optimizer.lr=0.001 fit.clip_norm=1 and new weights") == 1
     assert logged.info.status == "FINISHED"
     assert logged.data.tags["rescued_at_epoch"] == "2"
     setting = safer_setting(composed(*DEAD))
-    assert setting == {"optimizer.lr": pytest.approx(0.1), "fit.clip_norm": 1}
+    assert setting == {"optimizer.lr": pytest.approx(0.001), "fit.clip_norm": 1}
     assert {name: float(logged.data.tags[f"rescue/{name}"]) for name in setting} == setting
     assert logged.data.params["optimizer.lr"] == "0.3"
     assert logged.data.params["fit.rescue"] == "True"
     rates = steps(logged.info.run_id, "lr")
     assert list(rates) == [1, 2, 3, 4, 5, 6]
-    assert rates[3] == pytest.approx(rates[1] / 3)
+    assert rates[3] == pytest.approx(rates[1] / 300)
     curve = steps(logged.info.run_id, "val/auroc")
     state = read(workdir / "out" / "checkpoints" / LAST)
     assert [epoch["val/auroc"] for epoch in state["abandoned"] + state["history"]] == list(curve.values())
@@ -111,11 +113,28 @@ def test_what_a_lower_rate_cannot_mend_does_not_begin_again(composed, workdir, s
     assert "begins again" not in said
 
 
+def test_the_second_attempt_learns_from_the_lesion_masks_and_its_model_is_read_again(composed, workdir, soon):
+    run(composed(*DEAD, "model.mask_head=false"), workdir / "out")
+    logged = only_run()
+    assert logged.data.params["model.mask_head"] == "False"
+    assert logged.data.tags["rescue/model.mask_head"] == "auto"
+    assert load_model(logged.info.run_id).model.mask_head is not None
+    assert restore(logged.info.run_id).evaluate(test=False)["val"].metrics["auroc"] == pytest.approx(
+        logged.data.metrics["best/val_auroc"], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("without", ["model.freeze=backbone", "model=densenet121"])
+def test_a_network_that_takes_no_mask_head_gets_none(composed, without):
+    assert "model.mask_head" not in safer_setting(composed(without, "model.mask_head=false"))
+    assert "model.mask_head" in safer_setting(composed("model=tiny", "model.mask_head=false"))
+
+
 def test_a_second_attempt_has_the_identity_of_the_first_and_another_seed(composed):
     first = composed("optimizer.lr=.3", "fit.clip_norm=.5", "seed=7")
     second = second_attempt(first)
     assert second.identity == first.identity
-    assert (second.optimizer.lr, second.fit.clip_norm) == (pytest.approx(0.1), 0.5)
+    assert (second.optimizer.lr, second.fit.clip_norm) == (pytest.approx(0.001), 0.5)
     assert second.seed == second_attempt(first).seed != first.seed
     assert replace(second, seed=7, optimizer=first.optimizer, fit=first.fit) == first
 
@@ -177,7 +196,10 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("moment", "more"),
-    [*((moment, ()) for moment in MOMENTS), (list(MOMENTS)[-1], ("fit.ema_decay=.9", "schedule=plateau"))],
+    [
+        *((moment, ()) for moment in MOMENTS),
+        (list(MOMENTS)[-1], ("fit.ema_decay=.9", "schedule=plateau", "model.mask_head=false")),
+    ],
 )
 def test_a_run_stopped_at_any_moment_goes_on_bit_equal(
     composed, workdir, soon, uninterrupted, monkeypatch, moment, more
@@ -260,8 +282,20 @@ def test_a_frozen_backbone_with_cached_features_begins_again(composed, workdir, 
     )
 
 
-def test_the_safer_setting_saves_a_run_whose_rate_was_too_high(composed, workdir, soon, monkeypatch):
-    monkeypatch.setitem(rescue.SAFER, "optimizer.lr", lambda lr: 3e-3)
+@pytest.mark.parametrize(
+    ("optimizer", "lr"),
+    [
+        ("adamw optimizer.lr=1e-3", 1e-3 / 3),
+        ("adamw optimizer.lr=9", 1e-3),  # a third of the default, .003
+        ("sgd optimizer.lr=.3", 0.1),
+    ],
+)
+def test_the_rate_becomes_a_third_and_of_adamw_a_third_of_the_default_at_most(composed, optimizer, lr):
+    experiment = composed(*f"optimizer={optimizer}".split())
+    assert safer_setting(experiment)["optimizer.lr"] == pytest.approx(lr)
+
+
+def test_the_safer_setting_saves_a_run_whose_rate_was_too_high(composed, workdir, soon):
     easy = ["fit.few_images=16", "augment=none", "fit.epochs=30", "schedule=constant", "fit.batch_size=4"]
     metrics = run(composed(*DEAD, *easy, "optimizer.lr=1"), workdir / "out")
     assert only_run().data.tags["rescued_at_epoch"] == "10"

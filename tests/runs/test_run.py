@@ -95,6 +95,7 @@ def test_a_run_that_learns_nothing_says_that_it_collapsed_and_why(composed, work
     run(composed(*QUICK, *LONG_ENOUGH, *WITHOUT_LEARNING), workdir / "out")
     logged = only_run()
     assert logged.data.tags["collapsed"] == "true"
+    assert "; try experiment=auto" in logged.data.tags["collapse_reason"]
     said = capsys.readouterr().out
     assert "COLLAPSED: 106 of 106 test images are called positive" in said
     assert f"Likely: {logged.data.tags['collapse_reason']}" in said
