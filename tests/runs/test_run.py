@@ -127,7 +127,7 @@ def test_positive_patients_are_not_spoken_of_where_patients_are_not_known(compos
 
 @pytest.mark.parametrize("annotated", [True, False])
 def test_a_mask_head_is_there_where_masks_are_and_the_model_loads_either_way(composed, workdir, annotated):
-    masks = ["data.columns.mask=mask"] if annotated else []
+    masks = [f"data.columns.mask={'mask' if annotated else 'none'}"]
     run(composed(*World(workdir / "data", n_images=80).overrides(*masks)), workdir / "out")
     weights = read(workdir / "out" / "checkpoints" / BEST)["model"]
     assert any(name.startswith("mask_head.") for name in weights) == annotated
