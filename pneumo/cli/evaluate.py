@@ -1,5 +1,7 @@
 """`pneumo evaluate RUN ...`: its arguments, options and help."""
 
+from typing import Annotated, Literal
+
 from pneumo.cli.app import (
     EVALUATE,
     AsJson,
@@ -8,9 +10,13 @@ from pneumo.cli.app import (
     HardNegatives,
     Words,
     call,
+    option,
     verb,
 )
 from pneumo.cli.run_arguments import runs_and_overrides
+
+MAPS = "Whether saliency maps are compared with the annotated lesions, which takes most of the time."
+Maps = Annotated[Literal["all", "none"], option(MAPS)]
 
 
 @verb("evaluate", EVALUATE, "pneumo evaluate best --split val --tta hflip")
@@ -19,6 +25,7 @@ def evaluate(
     split: EvalSplit = None,
     tta: EvalTta = "none",
     hard_negatives: HardNegatives = None,
+    maps: Maps = "all",
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run, or several as an ensemble, on any images."""
@@ -26,4 +33,4 @@ def evaluate(
     from pneumo.cli.actions.evaluate import evaluate
     from pneumo.inference.dataset_predictions import EvalRequest
 
-    call(as_json, evaluate, runs, EvalRequest(overrides, split, tta, hard_negatives))
+    call(as_json, evaluate, runs, EvalRequest(overrides, split, tta, hard_negatives), maps == "all")

@@ -60,9 +60,9 @@ def markdown(sections: Sequence[Section]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def html(sections: Sequence[Section], plots: Mapping[str, Figure]) -> str:
-    """One HTML page that loads no other file: style and images are inside. `plots`, by caption, follow the
-    sections. Text is escaped."""
+def html(sections: Sequence[Section], plots: Mapping[str, Figure | bytes]) -> str:
+    """One HTML page that loads no other file: style and images are inside. `plots`, or their PNG
+    files, follow the sections with their captions. Text is escaped."""
     environment = Environment(
         loader=PackageLoader("pneumo.display"),
         autoescape=True,
@@ -70,7 +70,7 @@ def html(sections: Sequence[Section], plots: Mapping[str, Figure]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"png": _png, "verdict": _verdict, "unbroken_intervals": _unbroken_intervals}
+    environment.filters |= {"base64": _base64, "verdict": _verdict, "unbroken_intervals": _unbroken_intervals}
     return environment.get_template("page.html").render(sections=sections, plots=plots)
 
 
@@ -94,11 +94,16 @@ def _escaped(text: str) -> str:
     return MARKDOWN_SYNTAX.sub(r"\\\g<0>", " ".join(text.splitlines()))
 
 
-def _png(plot: Figure) -> str:
-    """The plot as PNG in base64."""
+def png(plot: Figure) -> bytes:
+    """The plot as a PNG file."""
     buffer = io.BytesIO()
-    plot.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode()
+    plot.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _base64(plot: Figure | bytes) -> str:
+    """A plot, or its PNG file, in base64."""
+    return base64.b64encode(plot if isinstance(plot, bytes) else png(plot)).decode()
 
 
 def _verdict(cell: str) -> str:

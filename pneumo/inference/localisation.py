@@ -3,12 +3,11 @@ randomised weights (Adebayo et al. 2018, "Sanity checks for saliency maps")."""
 
 # M images with an annotated lesion, S side in pixels
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pneumo.data.dataset import Dataset
 from pneumo.display.format import decimal, with_interval
@@ -17,7 +16,7 @@ from pneumo.evaluation.map_overlap import MAP_METRICS, TOLERANCE, lesion_pixels,
 from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, NO_INTERVAL, Interval, bootstrap_means
 from pneumo.evaluation.subgroups import MIDDLE, SMALL
 from pneumo.inference.model import LoadedModel
-from pneumo.inference.saliency import NAMES, Map, maps_of
+from pneumo.inference.saliency import NAMES, compute_maps, names_of
 
 N_RANDOMISED = 3
 SIZES = {"small": (0.0, SMALL), "medium": (SMALL, MIDDLE), "large": (MIDDLE, 1.0)}  # shares of the image
@@ -77,10 +76,14 @@ class Localisation:
 
 
 def measure_localisation(
-    loaded: LoadedModel, dataset: Dataset, rows: np.ndarray, seed: int = 0
+    loaded: LoadedModel,
+    dataset: Dataset,
+    rows: np.ndarray,
+    seed: int = 0,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Localisation | None:
     """Over those of `rows` that have an annotated lesion; None: none has. `seed` is that of the randomised
-    weights and of the resampling."""
+    weights and of the resampling. `advance` is called with how many maps are done, and of how many."""
     masked = rows[dataset.store.has_mask[rows]]
     if not len(masked):
         return None
@@ -91,12 +94,26 @@ def measure_localisation(
     near = np.stack([near_lesion(lesion) for lesion in lesions])
     chance = overlap_metrics(np.ones(masks.shape, np.float32), lesions, near)
 
-    randomised = [with_random_weights(loaded, seed + number) for number in range(N_RANDOMISED)]
+    names = names_of(loaded)
+    models = [loaded, *(with_random_weights(loaded, seed + number) for number in range(N_RANDOMISED))]
+    done, total = 0, len(masked) * len(models)
+
+    def on_batch(n_images: int) -> None:
+        nonlocal done
+        done += n_images
+        advance(done, total)
+
+    of_models = [
+        {
+            name: metrics_of_maps(maps, lesions, near)
+            for name, maps in compute_maps(model, images, names, on_batch).items()
+        }
+        for model in models
+    ]
     measured: list[MapMetric] = []
     empty: dict[str, tuple[int, float]] = {}
-    for name, map_ in maps_of(loaded).items():
-        own, own_empty = metrics_of_maps(map_, loaded, images, lesions, near)
-        others = [metrics_of_maps(map_, other, images, lesions, near) for other in randomised]
+    for name in names:
+        (own, own_empty), *others = (metrics[name] for metrics in of_models)
         empty[name] = own_empty, float(np.mean([count for _, count in others]))
         random = np.mean([metrics for metrics, _ in others], axis=0)
         for size, (low, high) in LESION_SIZES.items():
@@ -126,13 +143,10 @@ def with_random_weights(loaded: LoadedModel, seed: int) -> LoadedModel:
     return replace(loaded, model=fresh.to(loaded.accelerator.device).eval())
 
 
-def metrics_of_maps(
-    map_: Map, model: LoadedModel, images: Tensor, lesions: np.ndarray, near: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """(M, 3) metrics, and how many maps are 0 everywhere, which count as even ones."""
-    maps = map_(model, images)
-    is_empty = ~maps.any(axis=(1, 2))
-    maps[is_empty] = 1
+def metrics_of_maps(maps: np.ndarray, lesions: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, int]:
+    """(M, 3) metrics of maps (M, S, S), and how many of them are 0 everywhere, which count as even ones."""
+    is_empty = ~np.asarray(maps.any(axis=(1, 2)))
+    maps = np.where(is_empty[:, None, None], np.float32(1), maps)
     return overlap_metrics(maps, lesions, near), int(is_empty.sum())
 
 

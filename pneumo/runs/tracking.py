@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -172,6 +173,15 @@ def log_text(run_id: str, text: str, path: str) -> None:
 def log_figure(run_id: str, figure: "Figure", path: str) -> None:
     """Writes a plot to an image file, `path`, among the run's artifacts."""
     mlflow.MlflowClient().log_figure(run_id, figure, path)
+
+
+def log_bytes(run_id: str, content: bytes, path: str) -> None:
+    """Writes a file, `path`, among the run's artifacts."""
+    folder, _, name = path.rpartition("/")
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / name
+        file.write_bytes(content)
+        mlflow.MlflowClient().log_artifact(run_id, str(file), folder or None)
 
 
 def reopen_run(run_id: str) -> None:

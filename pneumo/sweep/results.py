@@ -91,9 +91,10 @@ def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
     """Best values, plots and pages; the run is FINISHED if all trials are done, else KILLED."""
     parent = study.user_attrs[attributes.PARENT_RUN]
     best = best_first(study)
-    sections, study_plots = summary(study), dict(plots.of_study(study))
-    for caption, figure in study_plots.items():
-        tracking.log_figure(parent, figure, f"plots/{caption.lower().replace(' ', '-')}.png")
+    sections = summary(study)
+    study_plots = {caption: pages.png(figure) for caption, figure in plots.of_study(study)}
+    for caption, image in study_plots.items():
+        tracking.log_bytes(parent, image, f"plots/{caption.lower().replace(' ', '-')}.png")
     page = pages.markdown(sections)
     tracking.log_text(parent, page, "study.md")
     tracking.log_text(parent, pages.html(sections, study_plots), "study.html")

@@ -157,7 +157,12 @@ def test_randomised_weights_are_no_better_than_randomised_weights_and_it_says_so
 
 def test_an_empty_map_counts_as_chance(squares, monkeypatch):
     trained, dataset = squares()
-    monkeypatch.setitem(saliency.MAPS, "grad_cam", lambda _, images: np.zeros((len(images), SIDE, SIDE)))
+
+    def without_grad_cam(*given):
+        maps = saliency.compute_maps(*given)
+        return maps | {"grad_cam": np.zeros_like(maps["grad_cam"])}
+
+    monkeypatch.setattr(localisation, "compute_maps", without_grad_cam)
     found = measure_localisation(trained, dataset, np.arange(30))
     assert found.empty["grad_cam"] == (20, 20)
     for one in found.of("grad_cam"):

@@ -10,7 +10,7 @@ from pneumo.components.models import Classifier
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
 from pneumo.inference.model import LoadedModel
-from pneumo.inference.saliency import MAPS, grad_cam, hires_cam, maps_of, mask_head, saliency
+from pneumo.inference.saliency import MAPS, compute_maps, grad_cam, hires_cam, names_of, saliency
 from pneumo.training.device import Accelerator
 
 ARCHITECTURES = {
@@ -159,9 +159,10 @@ def test_every_architecture_has_every_map_and_is_left_as_it_was(made, architectu
     trained = made(*masked, f"model={architecture}", *ARCHITECTURES[architecture], *overrides)
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     asked = [p.requires_grad for p in trained.model.parameters()]
-    assert len(maps_of(trained)) == len(MAPS) + len(masked)
-    for make in maps_of(trained).values():
-        maps = make(trained, pictures(2))
+    assert len(names_of(trained)) == len(MAPS) + len(masked)
+    together = compute_maps(trained, pictures(2), names_of(trained))
+    for name, maps in together.items():
+        assert np.array_equal(maps, compute_maps(trained, pictures(2), [name])[name])
         assert maps.shape == (2, 64, 64)
         assert maps.dtype == np.float32
         assert maps.min() >= 0
@@ -210,6 +211,6 @@ def test_what_a_mask_head_draws_lies_where_it_draws(made):
     seen = []
     forward = trained.model.forward
     trained.model.forward = lambda x, drawing=False: (seen.clear(), seen.append(x), forward(x, drawing))[2]
-    found = mask_head(trained, images)
+    found = compute_maps(trained, images, ["mask_head"])["mask_head"]
     assert found[0, :16, :16].mean() > 0.9 > 0.2 > found[0, 32:, 32:].mean()
     assert found[1, 48:, 32:48].mean() > 0.9 > 0.2 > found[1, :32].mean()

@@ -24,12 +24,13 @@ from pneumo.inference.model import LoadedModel, load_model
 from pneumo.runs import query, tracking
 from pneumo.training.predict import Predictions
 
-MAX_MAPS = 300  # lesions: about ten seconds at 128 px with model=tiny on one core
+MAX_MAPS = 300  # lesions: about 15 seconds at 128 px with model=tiny on one core
 
 
-def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
+def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True) -> dict[str, Any]:
     """Evaluates one run, or several as one ensemble, and logs the results to the run; returns the metrics.
-    InputError: a run or a word of the request is wrong, or the images have one class only."""
+    `with_maps`: also how far a single run's saliency maps meet the annotated lesions. InputError: a run or a
+    word of the request is wrong, or the images have one class only."""
     terminal = Terminal()
     tracking.connect()
     models = [load_model(name) for name in names]
@@ -42,15 +43,18 @@ def evaluate(names: Sequence[str], request: EvalRequest) -> dict[str, Any]:
     who = names[0] if len(names) == 1 else f"ensemble of {', '.join(names)}"
     title = f"{who} on {cohort}, {request.resolved_split}"
     text = report.sections(evaluation, groups, title, evaluated.notes)
-    maps, galleries = saliency(models[0], evaluated, terminal) if len(models) == 1 else ([], {})
+    single = len(models) == 1 and with_maps
+    maps, galleries = saliency(models[0], evaluated, terminal) if single else ([], {})
     text += maps
-    plots = dict(report.plots_of(evaluation, groups, title)) | galleries
+    figures = dict(report.plots_of(evaluation, groups, title)) | galleries
     content = report.as_json(evaluation, groups)
     pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
     place = request.artifact_folder(cohort)
-    for caption, figure in plots.items():
-        tracking.log_figure(run_id, figure, f"{place}/{caption.lower().replace(' ', '-')}.png")
+    with terminal.waiting("plots"):
+        plots = {caption: pages.png(figure) for caption, figure in figures.items()}
+    for caption, image in plots.items():
+        tracking.log_bytes(run_id, image, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
     tracking.log_text(run_id, pages.html(text, plots), f"{place}/evaluation.html")
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
@@ -72,8 +76,10 @@ def saliency(
     predictions, dataset, rows = evaluated.predictions, evaluated.dataset, evaluated.rows
     scores = expit(predictions.log_odds)
     for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], scores, float("nan"))
-    with terminal.waiting("mapping"):
-        metrics = measure_localisation(model, dataset, rows[dataset.store.has_mask[rows]][:MAX_MAPS])
+    annotated = rows[dataset.store.has_mask[rows]][:MAX_MAPS]
+    with terminal.progress("maps") as advance:
+        metrics = measure_localisation(model, dataset, annotated, advance=advance)
+    with terminal.waiting("gallery"):
         at_threshold = replace(model, threshold=float(expit(predictions.threshold)))
         galleries = gallery(at_threshold, dataset, for_gallery)
     return sections(metrics), galleries
