@@ -91,7 +91,7 @@ def load(run: str) -> Run:
     docs/runs.md has it. InputError: no run or several have it, or its model cannot be loaded."""
     connect_for(run)
     record = named_run(run)
-    loaded = Run(record.run_id, record.name, record.metrics)
+    loaded = Run(record.run_id, record.name, query.metrics_of(record.run_id))
     _ = loaded.model  # what is wrong with it is said now
     return loaded
 
@@ -107,7 +107,7 @@ def train(overrides: Sequence[str] = ()) -> Run:
     with config.composed_as_by_train(overrides) as (composed, output_dir):
         run(planned(composed, list(overrides), callback.terminal), output_dir, callback)
     record = named_run(str(callback.run_id))
-    return Run(record.run_id, record.name, record.metrics)
+    return Run(record.run_id, record.name, query.metrics_of(record.run_id))
 
 
 def compare(first: str, second: str, split: str = "test") -> dict[str, Any]:

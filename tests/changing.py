@@ -46,6 +46,7 @@ class World:
             f"data.root={self.root}",
             "data.table=images.csv",
             "data.columns.patient=patient",
+            "data.columns.mask=none",
             f"data.image_side_px={SIDE_PX}",
             *("model.width=4", "fit.epochs=1", "fit.pictures=false", "fit.batch_size=32"),
             *more,

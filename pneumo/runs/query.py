@@ -15,9 +15,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pneumo.errors import InputError
-from pneumo.runs import checkpoint
 from pneumo.runs.artifacts import place_of
-from pneumo.runs.checkpoint import LAST
 from pneumo.runs.identity import configuration_hash
 from pneumo.runs.logged import RESULTS, metrics_in, values_of
 from pneumo.runs.tracking import CHECKPOINTS, process_mark, run_url, store_name
@@ -194,6 +192,7 @@ def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iter
     """The ids of the runs of this configuration in the active experiment that have a checkpoint, did not
     finish and are not running, the latest first. Runs of before the hash was computed as it is now are
     recognised by their parameters."""
+    from pneumo.runs.checkpoint import LAST  # imports torch, which a run is found without
 
     for run in search("attributes.status != 'FINISHED'", search_all_experiments=False):
         tags = run.data.tags
@@ -241,6 +240,7 @@ def find_checkpoint(run: Run, file: str) -> Path | None:
 
 def checkpoint_file(run_id: str, name: str) -> Path:
     """The path of a run's checkpoint. InputError: there is none, or another run has overwritten it."""
+    from pneumo.runs import checkpoint  # imports torch, which a run is found without
 
     path = find_checkpoint(find_run(run_id), name)
     if path is None:

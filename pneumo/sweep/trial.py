@@ -77,7 +77,7 @@ class TrialCallback(RunCallback):
         if attempts and self.run_id is None and self.parent:  # killed before its run's id was stored
             self.run_id = query.run_of_trial(self.parent, attempts[-1])
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
-        self.objectives = study.user_attrs[attributes.OBJECTIVE]
+        self.objectives = study.user_attrs.get(attributes.OBJECTIVE, ())
         self.tags = {**storage.tags, "trial": number, "state": "running", **arm, **tags}
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:

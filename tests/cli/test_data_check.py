@@ -127,7 +127,7 @@ def test_a_split_that_cannot_be_made_is_reported_and_the_rest_still_checked(
     ("words", "said"),
     [
         (["data", "check", "loss=bce"], "takes data=... and data.KEY=..., got 'loss=bce'"),
-        (["data", "check", "data=nope"], "Could not find 'data/nope' Available options"),
+        (["data", "check", "data=nope"], "data=nope is not a choice; there are folders, nih"),
         (["data", "check", "data.nope=1"], "data.nope is not a setting"),
         (["data", "check", "data=siim_dicom"], "data.root must be given: data.root=..."),
         (["data", "check", "data=siim_dicom", "data.root=/nowhere"], "data.root: /nowhere is not there"),

@@ -1,5 +1,6 @@
 """What a command does not need is not imported, so that help and refusals come at once."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def ended(folder: Path, start: str, *words: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"},
         capture_output=True,
         text=True,
     )

@@ -97,8 +97,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def naive_rows(content: bytes) -> list[dict[str, str]]:
     """Cell by cell, by another reader than ours."""
-    lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252")
+    lines = csv.reader(io.StringIO(text, newline=""))
     header, *rows = [[cell.strip() for cell in line] for line in lines]
+    header = [re.sub(r"[\W_]+", "", name).lower() for name in header]
     filled = [row for row in rows if any(row)]
     return [dict(zip(header, row + [""] * (len(header) - len(row)), strict=True)) for row in filled]
 
