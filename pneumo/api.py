@@ -62,7 +62,9 @@ class Run:
     def predictions(self, split: Literal["val", "test"] = "test") -> pd.DataFrame:
         """A row for each image of the run's own split, as the run predicted it: image_id, patient_id, label,
         score, split, and `called`, 1 where the score reaches the run's threshold. InputError: they are
-        gone."""
+        gone, or there is no such split."""
+        if split not in ("val", "test"):
+            raise InputError(f"split must be val or test, got {split!r}")
         tracking.connect()
         table = pd.read_csv(io.StringIO(query.read_text(self.run_id, "predictions.csv")))
         called = (table["score"] >= self.metrics["threshold"]).astype(int)

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 import pneumo
+from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import STORAGE, hidden
 from pneumo.display.console import silence_stdout
 from pneumo.errors import InputError
@@ -110,6 +111,7 @@ AsJson = Annotated[bool, typer.Option("--json", help=JSON)]
 def main() -> None:
     """Runs the command of sys.argv and exits: 0 done, 1 input error, 2 wrong usage, 130 Ctrl-C."""
     words = sys.argv[1:]
+    repeat_lost_interrupts()
     try:
         if code := invoke(words):
             sys.exit(code)

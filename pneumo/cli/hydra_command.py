@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from hydra.errors import HydraException
 
+from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import hidden
+from pneumo.display.console import silence_stdout
 from pneumo.runs.setting_names import explained
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
@@ -15,11 +17,14 @@ INTERRUPTED = 130  # the exit code after Ctrl-C
 def run(command: Callable[[], object]) -> None:
     """Calls what `hydra.main` decorates. Exits with code 1 where Hydra cannot compose the configuration, and
     with 130 where it is interrupted."""
+    repeat_lost_interrupts()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its own message and exits
     try:
         command()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # as in pneumo train --help | head
+        silence_stdout()
     except HydraException as error:
         sys.exit(hidden(f"\n{explained(error)}"))
     except ValueError as error:

@@ -75,7 +75,7 @@ def load_model(name: str) -> LoadedModel:
     state = checkpoint.read(path)
     experiment = experiment_of(run_id)
     if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - metrics.keys()):
-        raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish")
+        raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish; resume={run_id} continues it")
     accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
     config = replace(experiment.model, pretrained=None, mask_head="evidence.weight" in state["model"])
     model = config(experiment.loss.n_outputs)

@@ -36,11 +36,11 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
     comparable = [run for run, those in zip(trainings, reasons, strict=True) if not those]
     if not comparable:
         counted = Counter(those[0] for those in reasons).most_common()
-        left_out = ", ".join(f"{count:,} {reason}" for reason, count in counted)
-        few = f" (under {FEWEST_POSITIVES} in validation)" if "few positives" in dict(counted) else ""
+        explained = {"few positives": f"with fewer than {FEWEST_POSITIVES} positive validation images"}
+        left_out = ", ".join(f"{count:,} {explained.get(reason, reason)}" for reason, count in counted)
         raise InputError(
             f"{here} has no run{of} that can be chosen as best: of {len(trainings):,}, left out are "
-            f"{left_out}{few}. Name one by its name or id; `pneumo runs` lists them"
+            f"{left_out}. Name one by its name or id; `pneumo runs` lists them"
         )
     comparable.sort(key=lambda run: -run.metrics[VAL_AUROC])
     if len({data_identity(run.tags) for run in comparable}) > 1 and where_several is not None:

@@ -49,13 +49,13 @@ class Collapse:
         result, split = self.result, self.split
         n, positive = len(result.predictions.labels), int((result.predictions.scores >= 0.5).sum())
         called, count = ("negative", n - positive) if positive < n / 2 else ("positive", positive)
-        fact = f"{count:,} of {n:,} {split} images are called {called} (P at or above .5)"
+        fact = f"{count:,} of {n:,} {split} images are called {called} at P = .5"
         if not self.is_certain:
-            doubts = self.too_short, *self.too_few
+            doubt = ", ".join(filter(None, (self.too_short, *self.too_few)))
             remedies = ["more fit.epochs"] * bool(self.too_short) + ["more images"] * bool(self.too_few)
             return (
-                f"{self.tag.upper()}: {fact}, but {', '.join(filter(None, doubts))} cannot tell whether it "
-                f"learns; try {' or '.join(remedies)}."
+                f"{self.tag.upper()}: {fact}.{self._table()} From {doubt} it cannot be told "
+                f"whether it learns; try {' or '.join(remedies)}."
             )
         return f"COLLAPSED: {fact}. {self._ranking()}{self._table()}\nLikely: {reason}"
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from pneumo.components.models import Classifier
@@ -20,6 +21,7 @@ from pneumo.training.plateau import Plateau
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 
+BUSY_SECONDS, BUSY_SHARE = 0.2, 0.4  # that other processes are watched, and of all cores
 EPOCH = "{:>6}  {:<8} {:<9} {:<14} {:<9} {}"
 EPOCH_HEADING = EPOCH.format("epoch", "loss", "val loss", "val AUROC", "lr", "images/s")
 
@@ -65,6 +67,21 @@ def device_line(trainer: Trainer) -> str:
     return (
         f"{name}, {str(trainer.accelerator.dtype).removeprefix('torch.')} · effective batch "
         f"{trainer.effective_batch} = {settings.batch_size} x {settings.accumulation_steps}{several}"
+    )
+
+
+def busy_machine_note(trainer: Trainer) -> str | None:
+    """That other processes slow a training down by more than their share, since its threads wait for each
+    other in each step; None where there are none, or where it has one thread or another device."""
+    threads = torch.get_num_threads()
+    if trainer.accelerator.device.type != "cpu" or threads == 1:
+        return None
+    busy = psutil.cpu_percent(BUSY_SECONDS) / 100
+    if busy < BUSY_SHARE:
+        return None
+    return (
+        f"other processes use {busy:.0%} of this machine: with OMP_NUM_THREADS=1 a training may then be many "
+        f"times faster than with {threads} threads, which wait for each other"
     )
 
 

@@ -1,5 +1,6 @@
 """The run that a name stands for: an id or its first digits, a run's name, `latest` or `best`."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from pneumo.runs import query
 from pneumo.runs.best import VAL_AUROC, AnyOf, best_run
 from pneumo.runs.listing import state_of
 from pneumo.runs.query import RunRecord, split_number
-from pneumo.runs.run_name import BEST, LATEST, PREFIX, RUN_ID, check_run_name, is_best
+from pneumo.runs.run_name import BEST, LATEST, PREFIX, RUN_ID, SHORTEST_PREFIX, check_run_name, is_best
 from pneumo.runs.tracking import store_name
 
 SHOWN_DIGITS = 8  # of a run id
@@ -53,9 +54,12 @@ def nearest(name: str) -> str:
     runs = query.trainings()
     if not runs:
         return ": it has none at all, train one first"
-    names = list(dict.fromkeys([BEST, LATEST, *(run.name for run in runs)]))
+    names = list(dict.fromkeys(run.name for run in runs))
     containing = [other for other in names if name.lower() in other.lower()]
-    like = list(dict.fromkeys([*containing, *get_close_matches(name, names, cutoff=0.5)]))[:3]
+    words = get_close_matches(name, [BEST, LATEST], cutoff=0.7)
+    like = list(dict.fromkeys([*words, *containing, *get_close_matches(name, names, cutoff=0.5)]))[:3]
+    if re.fullmatch(rf"[0-9a-f]{{1,{SHORTEST_PREFIX - 1}}}", name.lower()):
+        return f". Of an id, at least {SHORTEST_PREFIX} digits are needed"
     return f". Did you mean {' or '.join(like)}?" if like else "; `pneumo runs` lists those that there are"
 
 

@@ -37,7 +37,7 @@ from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 
 INDENT = " " * 10  # under the topic of a line
-NOTHING_TO_RESUME = "resume=auto finds no unfinished run of this configuration, so a new one begins"
+NOTHING_TO_RESUME = "nothing: there is no unfinished run of this configuration, so a new one begins"
 SCORE_FORMAT = 2  # of scores and thresholds; in 1, P(pneumothorax) included the label smoothing
 
 
@@ -78,7 +78,7 @@ class RunRecorder(Recorder):
         elif experiment.resume == "auto":
             self._before = resume_latest(experiment, self._images, split_hash, terminal.warn)
             if self._before is None:
-                terminal.warn(f"{INDENT}{NOTHING_TO_RESUME}")
+                terminal.say("resumed", NOTHING_TO_RESUME)
         if self._before and checkpoint.images_of(self._before.state) is None:
             terminal.warn(
                 f"{INDENT}the checkpoint is too old to record its images: only ids and split are compared"
@@ -107,6 +107,8 @@ class RunRecorder(Recorder):
         experiment, terminal = self.experiment, self.terminal
         terminal.say("model", messages.model_line(experiment, train_state.model, trainer.effective_batch))
         terminal.say("device", messages.device_line(trainer))
+        if note := messages.busy_machine_note(trainer):
+            terminal.warn(f"{INDENT}{note}")
         before = self._before
         folder = before.path.parent if before else self._output_dir / tracking.CHECKPOINTS
         self._callback.ensure_owned()

@@ -83,7 +83,9 @@ def unknown_setting(name: str, known: Collection[str] = ()) -> str:
     if having := names_in_conf().get(name):
         others = " or ".join(f"{group}={choice}" for choice in having)
         return f"{name} is not a setting of the chosen {group}, but of {others}"
-    meant = nearest(name, [*known, *names_in_conf(), *of_study()])
+    candidates = [*known, *names_in_conf(), *of_study()]
+    parent = name.rpartition(".")[0]
+    meant = parent if parent in candidates and parent not in GROUPS else nearest(name, candidates)
     return f"{name} is not a setting{f'. Did you mean {meant}?' if meant else ''}"
 
 
@@ -97,7 +99,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     if similar := get_close_matches(name, known, n=1, cutoff=0.8):
         return similar[0]
     lasts = {one.rpartition(".")[2]: one for one in reversed(list(known))}
-    similar = get_close_matches(last, lasts, n=1, cutoff=0.7)
+    similar = get_close_matches(last, lasts, n=1, cutoff=0.65)
     return lasts[similar[0]] if similar else None
 
 

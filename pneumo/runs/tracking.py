@@ -46,6 +46,7 @@ def connect(experiment: str | None = None) -> None:
     os.environ.setdefault(RETRIES, "5")  # a server that is away is waited for about a minute
     for library in ("mlflow", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # of what is raised as well
     # its thread logs that a server is away, with the password in the address
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
     here = Path.cwd()

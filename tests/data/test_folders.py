@@ -44,6 +44,13 @@ def test_labels_are_those_of_the_folders(root: Path) -> None:
     assert cohort.table["where"].tolist() == cohort.table["image_id"].tolist()
 
 
+def test_a_root_that_is_one_folder_too_high_is_refused_with_the_one_that_is_meant(tmp_path: Path) -> None:
+    draw(tmp_path, "mine/pos/a.png", "mine/neg/b.png", "pictures/c.png", "pictures/d.png")
+    with pytest.raises(InputError, match=r"but those of .*mine are: data.images=mine\?"):
+        source(tmp_path)()
+    assert len(source(tmp_path, images="mine")().table) == 2
+
+
 def test_what_is_left_out_or_not_used_is_said(root: Path) -> None:
     notes = source(root)().notes
     assert "left out: 1 .db" in notes

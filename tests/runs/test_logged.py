@@ -8,7 +8,9 @@ import pytest
 
 from pneumo.evaluation.metrics import bootstrap_intervals
 from pneumo.runs import query
-from pneumo.runs.logged import finite, is_constant, summary_metrics, values_of
+from pneumo.runs.diagnosis import SplitResult
+from pneumo.runs.logged import finite, is_constant, metrics_in, results_json, summary_metrics, values_of
+from pneumo.training.predict import Predictions
 
 
 @pytest.fixture
@@ -52,11 +54,21 @@ def test_every_value_is_in_the_results_with_its_interval(stored):
     patients, labels, scores = zip(*[(row[1], int(row[2]), float(row[3])) for row in rows], strict=True)
     threshold = results["splits"]["test"]["threshold"]
     found = bootstrap_intervals(np.array(labels), np.array(scores), np.array(patients), threshold)
-    for name in ("auroc", "f1", "specificity"):
-        assert results["splits"]["test"]["intervals"][name] == pytest.approx(found[name], abs=0.02)
+    assert results["splits"]["test"]["intervals"] == {
+        name: finite(list(ends)) for name, ends in found.items()
+    }
     values = query.metrics_of(stored.info.run_id)
-    assert values["test/f1_low"] == results["splits"]["test"]["intervals"]["f1"][0]
     assert values["last/val_auroc"] == stored.data.metrics["val/auroc"]
+
+
+def test_intervals_are_read_from_the_results_by_the_names_of_their_metrics():
+    labels, scores = np.tile([1, 0], 20), np.linspace(1, 0, 40)
+    predictions = Predictions(np.arange(40), labels, scores[:, None], scores, 0.5)
+    result = SplitResult.of(predictions, np.arange(40), 0.5)
+    values = metrics_in(results_json({"last/val_f1": 0.5}, [], {"test": result}))
+    assert (values["test/f1_low"], values["test/f1_high"]) == result.intervals["f1"]
+    assert values["test/auroc"] == result.metrics["auroc"]
+    assert values["last/val_f1"] == 0.5
 
 
 def test_the_best_of_what_a_study_optimizes_is_a_metric_too():

@@ -107,8 +107,8 @@ UNFIT = {
 @pytest.mark.parametrize("why", UNFIT)
 def test_a_run_that_cannot_be_compared_is_not_the_best_and_why_is_said(store, why):
     logged("unfit", 1.0, **UNFIT[why])
-    few = " (under 20 in validation)" if why == "few positives" else ""
-    assert f"can be chosen as best: of 1, left out are 1 {why}{few}. Name one by" in refused("best")
+    said = {"few positives": "with fewer than 20 positive validation images"}.get(why, why)
+    assert f"can be chosen as best: of 1, left out are 1 {said}. Name one by" in refused("best")
     fit = logged("fit", 0.7, leak_risk="no patients known")
     assert named_run("best").run_id == fit
 
@@ -117,7 +117,9 @@ def test_reasons_are_counted(store):
     for number in range(2):
         logged(f"c{number}", collapsed="true")
     logged("few", metrics={"split/val_positives": 3})
-    assert "of 3, left out are 2 collapsed, 1 few positives (under 20 in validation)" in refused("best")
+    assert "of 3, left out are 2 collapsed, 1 with fewer than 20 positive validation images" in refused(
+        "best"
+    )
 
 
 def test_a_toy_run_of_other_data_does_not_take_the_place_of_the_best(store):

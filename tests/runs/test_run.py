@@ -27,7 +27,8 @@ def artifacts(run_id, folder=""):
 
 
 def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):
-    found = run(composed(*SMALL[:-1], "fit.epochs=2", "loss=ce"), workdir / "out")
+    enough_for_intervals = "data.n_images=800"
+    found = run(composed(*SMALL[:-1], enough_for_intervals, "fit.epochs=2", "loss=ce"), workdir / "out")
     logged = only_run()
     metrics, tags, parameters = logged.data.metrics, logged.data.tags, logged.data.params
 
@@ -97,7 +98,7 @@ def test_a_run_that_learns_nothing_says_that_it_collapsed_and_why(composed, work
     assert logged.data.tags["collapsed"] == "true"
     assert "; try experiment=auto" in logged.data.tags["collapse_reason"]
     said = capsys.readouterr().out
-    assert "COLLAPSED: 106 of 106 test images are called positive" in said
+    assert "COLLAPSED: 106 of 106 test images are called positive at P = .5" in said
     assert f"Likely: {logged.data.tags['collapse_reason']}" in said
     assert "The recall of .92 above is at a threshold of .64." in said  # as the table says beside it
 
@@ -111,7 +112,7 @@ def test_a_short_training_on_few_images_is_not_called_collapsed(composed, workdi
     run(composed(*QUICK, *WITHOUT_LEARNING, "fit.epochs=2"), workdir / "out")
     said = " ".join(capsys.readouterr().out.split())
     assert "TOO SHORT TO JUDGE: " in said
-    assert "but 2 epochs of 7 optimizer steps, 8 positive patients to learn from, " in said
+    assert " From 2 epochs of 7 optimizer steps, 8 positive patients to learn from, " in said
     assert "COLLAPSED" not in said
     assert only_run().data.tags["collapsed"] == "too short to judge"
     assert "collapse_reason" not in only_run().data.tags

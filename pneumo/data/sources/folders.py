@@ -12,7 +12,7 @@ import pandas as pd
 from pneumo.data.cohort import Cohort
 from pneumo.data.columns import MOST_SHARE
 from pneumo.data.files import counted, has_image, image_files
-from pneumo.data.labels import positive_name
+from pneumo.data.labels import meaning, positive_name
 from pneumo.data.locate import alike, folders_of, stem_of
 from pneumo.data.sources.base import COLUMN_VALUES, OnDisk
 from pneumo.data.validate import NO_ROW
@@ -100,6 +100,11 @@ class Folders(OnDisk):
             classes = self._subfolders(root, above)
             if len(classes) < 2:
                 raise InputError(self._no_classes(above, classes))
+            if self.positive is None and (deeper := self._deeper_classes(root, classes)):
+                raise InputError(
+                    f"data.images: the folders of {above} are no classes, but those of {deeper} are: "
+                    f"data.images={Path(self.images, deeper.name)}?"
+                )
             for folder in classes:
                 found, others = image_files([str(folder)])
                 left_out += others
@@ -121,6 +126,18 @@ class Folders(OnDisk):
             and path not in masks
             and has_image(path)
         )
+
+    def _deeper_classes(self, root: Path, folders: Sequence[Path]) -> Path | None:
+        """Returns the one of these folders whose own folders are named as classes are, where their names are
+        not; None: there is none."""
+        if any(meaning(folder.name) for folder in folders):
+            return None
+        found = [
+            folder
+            for folder in folders
+            if {meaning(inner.name) for inner in self._subfolders(root, folder)} >= {"0", "1"}
+        ]
+        return found[0] if len(found) == 1 else None
 
     def _no_classes(self, above: Path, there: Sequence[Path]) -> str:
         """Returns that a folder does not hold two classes, and which of its folders does."""

@@ -93,6 +93,11 @@ class Table(OnDisk):
         """InputError: no column is recognised as the image or label, or both mask and rle are there."""
         for role, instead in (("image", ""), ("label", "rle")):
             if role not in named and instead not in named:
+                if len(table.columns) == 1:
+                    raise InputError(
+                        f'{path} has one column, "{table.columns[0]}"; cells must be separated by commas, '
+                        "semicolons, tabs or bars"
+                    )
                 raise InputError(
                     f"{path}: no column is recognised as the {role}; it has: {', '.join(table.columns)}: "
                     f"data.columns.{role}=COLUMN"
