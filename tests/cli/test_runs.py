@@ -96,15 +96,23 @@ def test_mlflow_is_searched_once(four, monkeypatch):
     assert len(searches) == 1
 
 
-def test_a_narrow_table_drops_loss_and_model_then_the_interval_and_shortens_names_last():
+def test_a_narrow_table_drops_id_loss_and_model_then_the_interval_and_shortens_names_last():
     row = {
-        **{"name": "a" * 20, "when": "26 Nov 08:38", "data": "phantom", "model": "tiny", "loss": "bce"},
+        **{
+            "name": "a" * 20,
+            "id": "4c0ffee1",
+            "when": "26 Nov 08:38",
+            "data": "phantom",
+            "model": "tiny",
+            "loss": "bce",
+        },
         **{"val": ".950", "test": ".800", "test AUROC (95%)": ".800 (.700 - .900)", "state": "finished"},
     }
     all_but_test = [name for name in row if name != "test"]
     for width, columns, name in (
         (200, all_but_test, "a" * 20),
-        (90, [name for name in all_but_test if name != "loss"], "a" * 20),
+        (100, [name for name in all_but_test if name != "id"], "a" * 20),
+        (90, [name for name in all_but_test if name not in ("id", "loss")], "a" * 20),
         (80, ["name", "when", "data", "val", "test AUROC (95%)", "state"], "a" * 20),
         (72, ["name", "when", "data", "val", "test", "state"], "a" * 20),
         (60, ["name", "when", "data", "val", "test", "state"], "a" * 14 + "…"),

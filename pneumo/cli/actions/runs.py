@@ -18,6 +18,7 @@ SHOWN = 30  # runs, unless another limit is given
 GAP = 2  # characters between two columns
 WITH_INTERVAL, WITHOUT_INTERVAL = "test AUROC (95%)", "test"
 SHORTEST_NAME = 12
+SHOWN_DIGITS = 8  # of a run id
 
 
 def list_runs(
@@ -63,6 +64,7 @@ def cells(row: ListedRun) -> dict[str, str]:
     low, high = (nan if end is None else end for end in ends)
     return {
         "name": row.name,
+        "id": row.run_id[:SHOWN_DIGITS],
         "when": when(row.started),
         "data": row.data or "-",
         "model": row.model or "-",
@@ -82,14 +84,14 @@ def when(started: datetime) -> str:
 
 
 def fitted(rows: Sequence[dict[str, str]], width: int) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows that fit into `width` characters: first without loss and model, then without the
-    interval, then with shorter names."""
+    """Columns and rows that fit into `width` characters: first without the id, loss and model, then without
+    the interval, then with shorter names."""
     columns = [name for name in rows[0] if name != WITHOUT_INTERVAL]
 
     def total() -> int:
         return sum(max(len(row[name]) for row in [*rows, {name: name}]) + GAP for name in columns) - GAP
 
-    for name in ("loss", "model"):
+    for name in ("id", "loss", "model"):
         if total() > width:
             columns.remove(name)
     if total() > width:
