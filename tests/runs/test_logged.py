@@ -23,7 +23,8 @@ def stored(one_run, monkeypatch):
 
 
 def test_a_finished_run_has_fewer_than_40_metrics_and_all_change_or_rank_runs(stored):
-    names = {name for name in stored.data.metrics if not name.startswith("system/")}
+    added_later = ("system/", "eval/")  # by MLflow, and where another test has evaluated the run
+    names = {name for name in stored.data.metrics if not name.startswith(added_later)}
     assert len(names) < 40
     assert {name.partition("/")[0] for name in names if "/" in name} == {"train", "val", "best", "test"}
     assert not {name for name in names if is_constant(name)}
