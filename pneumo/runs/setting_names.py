@@ -85,7 +85,8 @@ def unknown_setting(name: str, known: Collection[str] = ()) -> str:
         return f"{name} is not a setting of the chosen {group}, but of {others}"
     candidates = [*known, *names_in_conf(), *of_study()]
     parent = name.rpartition(".")[0]
-    meant = parent if parent in candidates and parent not in GROUPS else nearest(name, candidates)
+    has_settings = any(one.startswith(f"{parent}.") for one in candidates)
+    meant = parent if parent in candidates and not has_settings else nearest(name, candidates)
     return f"{name} is not a setting{f'. Did you mean {meant}?' if meant else ''}"
 
 

@@ -109,6 +109,7 @@ def test_an_experiment_can_be_changed_in_one_place(composed):
         (["+lr=1"], r"lr is not a setting. Did you mean optimizer.lr\?"),
         (["+tracking.nam=mine"], r"Did you mean tracking.name\?"),
         (["+zzz=1"], "zzz is not a setting$"),
+        (["study.name=mine"], r"study.name is not a setting. Did you mean study\?"),
         (["+fit.epochs=3"], "fit.epochs has a value already: write fit.epochs=..., once and without"),
         (["+loss=bce"], "loss has a value already"),
         (["+experiment=recommended"], "experiment has a value already"),
