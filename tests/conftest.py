@@ -1,6 +1,6 @@
 import os
 import shutil
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from pneumo.runs import config, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.run import run
+from pneumo.runs.tracker import Tracker
 from pneumo.training.device import Accelerator
 from pneumo.training.distributed import SINGLE_PROCESS
 from pneumo.training.ema import ModelEma
@@ -80,6 +81,26 @@ def composed():
 class Named(RunCallback):
     def on_start(self, run_id, split_hash, history):
         self.run_id = run_id
+
+
+@contextmanager
+def dying_in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int):
+    """Inside the block, a run dies after it has kept this epoch and before it logs it."""
+
+    class Died(BaseException):
+        pass
+
+    log = Tracker.log
+
+    def dying(self, metrics, step=0):
+        if step == epoch:
+            raise Died
+        log(self, metrics, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "log", dying)
+        with pytest.raises(Died):
+            yield
 
 
 @pytest.fixture(scope="session")

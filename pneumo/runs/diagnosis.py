@@ -108,6 +108,15 @@ def training_metrics(train_state: TrainState) -> dict[str, float]:
     }
 
 
+def with_advice(reason: Reason, experiment: Experiment, dataset: Dataset) -> Reason:
+    """A reason of `likely_reason` that also tells what to add to the run's command."""
+    if not reason.mendable or experiment.fit.few_images is not None:
+        return replace(reason, text=f"{reason.text}.")
+    changes = remedy(experiment, dataset, reason.rate == TOO_HIGH)
+    advice = f"try {changes}" if changes else "its settings are already those of experiment=auto"
+    return replace(reason, text=f"{reason.text}; {advice}.")
+
+
 def likely_reason(
     experiment: Experiment,
     trainer: Trainer,
@@ -116,25 +125,8 @@ def likely_reason(
     find_plateau: PlateauDetector,
     plateau: Plateau | None,
 ) -> Reason:
-    """Why a run collapsed or is on a plateau, and what to add to its command."""
-    reason = likely_cause(experiment, trainer, train_state, dataset, find_plateau, plateau)
-    if not reason.mendable or experiment.fit.few_images is not None:
-        return replace(reason, text=f"{reason.text}.")
-    changes = remedy(experiment, dataset, reason.rate == TOO_HIGH)
-    advice = f"try {changes}" if changes else "its settings are already those of experiment=auto"
-    return replace(reason, text=f"{reason.text}; {advice}.")
-
-
-def likely_cause(
-    experiment: Experiment,
-    trainer: Trainer,
-    train_state: TrainState,
-    dataset: Dataset,
-    find_plateau: PlateauDetector,
-    plateau: Plateau | None,
-) -> Reason:
-    """Looks for what can be checked: a frozen random network, a crop that loses lesions, few positives in
-    training, the learning rate, or nothing that generalises."""
+    """Why a run collapsed or is on a plateau, by what can be checked: a frozen random network, a crop that
+    loses lesions, few positives in training, the learning rate, or nothing that generalises."""
     model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
         return Reason("all layers but the last are frozen at random values")

@@ -217,9 +217,10 @@ class RunRecorder(Recorder):
         self._checkpoints.save_beginning(train_state)
 
     def _likely_reason(self, plateau: Plateau | None) -> Reason:
-        return diagnosis.likely_reason(
+        reason = diagnosis.likely_reason(
             self.experiment, self._trainer, self._train_state, self._dataset, self._find_plateau, plateau
         )
+        return diagnosis.with_advice(reason, self.experiment, self._dataset)
 
     def _rescue_tags(self) -> dict[str, object]:
         """The tags of a run in its second attempt."""

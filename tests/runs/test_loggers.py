@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import SMALL
+from conftest import SMALL, dying_in_epoch
 from matplotlib.figure import Figure
 
 from pneumo.errors import InputError
@@ -17,7 +17,6 @@ from pneumo.runs.loggers.csv import CsvLogger
 from pneumo.runs.loggers.wandb import is_logged_in
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
-from pneumo.runs.tracker import Tracker
 
 EPOCHS = [{"train/loss": 0.7, "val/auroc": 0.5}, {"train/loss": 0.6, "val/auroc": 0.625}]
 RESULTS = {"test/auroc": 0.75}
@@ -162,22 +161,10 @@ def test_a_logger_that_fails_is_left_out_with_one_warning_and_the_run_finishes(
 
 
 def test_a_run_that_is_resumed_continues_its_csv_in_its_own_folder(composed, workdir, monkeypatch):
-    class Stopped(BaseException):
-        pass
-
-    logging = Tracker.log
-
-    def dying(self, metrics, step=0):
-        if step == 2:
-            raise Stopped
-        logging(self, metrics, step)
-
-    monkeypatch.setattr(Tracker, "log", dying)
     words = [*SMALL, "fit.epochs=3", "tracking.also=[csv]"]
-    with pytest.raises(Stopped):
+    with dying_in_epoch(monkeypatch, 2):
         run(composed(*words), workdir / "out")
     assert [row[0] for row in table(workdir / "out" / "metrics.csv")] == ["epoch", "1"]
-    monkeypatch.setattr(Tracker, "log", logging)
     run(composed(*words, "resume=auto"), workdir / "again")
     rows = table(workdir / "out" / "metrics.csv")
     assert [row[0] for row in rows] == ["epoch", "1", "2", "3"]

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 import torch
 from changing import World
-from conftest import SMALL
+from conftest import SMALL, dying_in_epoch
 
 from pneumo.errors import InputError
 from pneumo.inference.model import load_model
 from pneumo.runs import query, tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
-from pneumo.runs.tracker import Tracker
 
 QUICK = [*SMALL, "fit.epochs=2"]
 
@@ -191,20 +190,8 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_what_differs(comp
 
 
 def test_epochs_that_were_kept_but_not_logged_are_logged_on_resume(composed, workdir, monkeypatch):
-    class Stopped(BaseException):
-        pass
-
-    logging = Tracker.log
-
-    def dying(self, metrics, step=0):
-        if step == 2:
-            raise Stopped
-        logging(self, metrics, step)
-
-    monkeypatch.setattr(Tracker, "log", dying)
-    with pytest.raises(Stopped):
+    with dying_in_epoch(monkeypatch, 2):
         run(composed(*SMALL, "fit.epochs=3"), workdir / "out")
-    monkeypatch.setattr(Tracker, "log", logging)
     run(composed(*SMALL, "fit.epochs=3", "resume=auto"), workdir / "again")
     logged = only_run()
     history = mlflow.MlflowClient().get_metric_history(logged.info.run_id, "val/auroc")
