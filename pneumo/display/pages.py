@@ -11,6 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from pneumo.display import charts
+from pneumo.display.charts import Chart
 from pneumo.display.console import Terminal
 
 VERDICTS = {  # first word of a cell -> CSS class
@@ -33,18 +35,22 @@ class Link:
 
 
 Cell = str | Link
+Plot = Figure | Chart | bytes  # bytes: a PNG file
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, one table, and plots by caption: several plots of a caption stand side by side
-    where the screen is wide enough."""
+    """A heading, paragraphs, plots by caption, and one table, in this order: several plots of a caption stand
+    side by side where the screen is wide enough. A folded section opens on a click. `controls` is HTML of
+    one's own between the paragraphs and the plots; it is not escaped."""
 
     title: str
     text: Sequence[str] = ()
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[Cell]] = field(default=())
-    plots: Mapping[str, Sequence[Figure]] = field(default_factory=dict)
+    plots: Mapping[str, Sequence[Plot]] = field(default_factory=dict)
+    folded: bool = False
+    controls: Markup = field(default_factory=Markup)
 
 
 def markdown(sections: Sequence[Section]) -> str:
@@ -56,13 +62,13 @@ def markdown(sections: Sequence[Section]) -> str:
         if section.rows:
             lines = [section.columns, ["---"] * len(section.columns), *section.rows]
             blocks.append("\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines))
-        blocks += [f"*In the HTML page: {_escaped(caption)}*" for caption in section.plots]
+        blocks += [f"*In the HTML page: {_escaped(caption or section.title)}*" for caption in section.plots]
     return "\n\n".join(blocks) + "\n"
 
 
-def html(sections: Sequence[Section], plots: Mapping[str, Figure | bytes]) -> str:
-    """One HTML page that loads no other file: style and images are inside. `plots`, or their PNG
-    files, follow the sections with their captions. Text is escaped."""
+def html(sections: Sequence[Section]) -> str:
+    """One HTML page that loads no other file: style, scripts and images are inside. The 5 MB of plotly.js are
+    there once, and only with a chart. Text is escaped."""
     environment = Environment(
         loader=PackageLoader("pneumo.display"),
         autoescape=True,
@@ -71,7 +77,15 @@ def html(sections: Sequence[Section], plots: Mapping[str, Figure | bytes]) -> st
         undefined=StrictUndefined,
     )
     environment.filters |= {"base64": _base64, "verdict": _verdict, "unbroken_intervals": _unbroken_intervals}
-    return environment.get_template("page.html").render(sections=sections, plots=plots)
+    environment.tests["chart"] = lambda plot: isinstance(plot, Chart)
+    plots = [plot for section in sections for row in section.plots.values() for plot in row]
+    script = charts.script() if any(isinstance(plot, Chart) for plot in plots) else ""
+    return environment.get_template("page.html").render(sections=sections, plotly=Markup(script))
+
+
+def plot_sections(plots: Mapping[str, Plot]) -> list[Section]:
+    """A section for each plot, with its name as the title."""
+    return [Section(title, plots={"": [plot]}) for title, plot in plots.items()]
 
 
 def print_sections(sections: Sequence[Section], terminal: Terminal) -> None:

@@ -39,7 +39,7 @@ def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
         sections = report_sections(collected, of_study, terminal)
     except tracking.MlflowError as error:
         raise tracking.unreachable(error) from None
-    texts = {"html": pages.html(sections, {}), "md": pages.markdown(sections)}
+    texts = {"html": pages.html(sections), "md": pages.markdown(sections)}
     for suffix, path in files.items():
         with atomic_path(path) as beside:
             beside.write_text(texts[suffix])

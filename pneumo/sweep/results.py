@@ -97,7 +97,7 @@ def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
         tracking.log_bytes(parent, image, f"plots/{caption.lower().replace(' ', '-')}.png")
     page = pages.markdown(sections)
     tracking.log_text(parent, page, "study.md")
-    tracking.log_text(parent, pages.html(sections, study_plots), "study.html")
+    tracking.log_text(parent, pages.html([*sections, *pages.plot_sections(study_plots)]), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
     note = ""
     if best:

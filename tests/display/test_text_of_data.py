@@ -102,8 +102,8 @@ def test_a_line_break_in_a_name_ends_no_row_of_a_table():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_html_page_says_the_name(name):
-    text = pages.html([Section(name, [name], [name], [[name], [Link(name, "http://at/x")]])], {})
-    assert text.count(html.escape(name)) == 6  # title, heading, paragraph, column, cell, link
+    text = pages.html([Section(name, [name], [name], [[name], [Link(name, "http://at/x")]])])
+    assert text.count(html.escape(name)) == 7  # title, heading, paragraph, table, column, cell, link
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -217,7 +217,7 @@ def test_a_link_in_a_table_survives_what_a_name_may_hold():
     link = Link("a|b]('<x>", "http://at/#/runs/1")
     sections = [Section("t", columns=["run"], rows=[[link]])]
     assert "| [a\\|b\\]('\\<x>](http://at/#/runs/1) |" in pages.markdown(sections)
-    assert '<a href="http://at/#/runs/1">a|b](&#39;&lt;x&gt;</a>' in pages.html(sections, {})
+    assert '<a href="http://at/#/runs/1">a|b](&#39;&lt;x&gt;</a>' in pages.html(sections)
 
 
 def test_runs_on_a_server_are_linked_there_without_a_password(monkeypatch):

@@ -135,7 +135,7 @@ def test_what_mattered_adds_up_and_waits_for_enough_trials():
 
 def test_a_page_is_whole_html_that_loads_nothing(tmp_path):
     study = searched()
-    text = pages.html(summary(study), dict(plots.of_study(study)))
+    text = pages.html([*summary(study), *pages.plot_sections(dict(plots.of_study(study)))])
 
     class Loads(HTMLParser):
         def __init__(self):

@@ -56,7 +56,7 @@ def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True)
     for caption, image in plots.items():
         tracking.log_bytes(run_id, image, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
-    tracking.log_text(run_id, pages.html(text, plots), f"{place}/evaluation.html")
+    tracking.log_text(run_id, pages.html([*text, *pages.plot_sections(plots)]), f"{place}/evaluation.html")
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(request.metric_prefix(cohort)))

@@ -47,9 +47,9 @@ def score(
         groups = subgroups(predictions, described)
     text = report.sections(evaluation, groups, f"{path.name}, {requested['score'] or 'score'}", notes)
     pages.print_sections(text, terminal)
-    plots = dict(report.plots_of(evaluation, groups, path.name))
+    plots = pages.plot_sections(dict(report.plots_of(evaluation, groups, path.name)))
     content = report.as_json(evaluation, groups)
-    files = {"md": pages.markdown(text), "html": pages.html(text, plots), "json": content}
+    files = {"md": pages.markdown(text), "html": pages.html([*text, *plots]), "json": content}
     for suffix, written in files.items():
         with atomic_path(Path(f"{path.stem}.evaluation.{suffix}")) as beside:
             beside.write_text(written)

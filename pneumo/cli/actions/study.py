@@ -26,7 +26,7 @@ def show_study(url: str, name: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "study.md": pages.markdown(sections),
-        "study.html": pages.html(sections, dict(plots.of_study(study))),
+        "study.html": pages.html([*sections, *pages.plot_sections(dict(plots.of_study(study)))]),
     }
     for file, text in texts.items():
         (folder / file).write_text(text)
