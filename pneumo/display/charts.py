@@ -38,11 +38,12 @@ CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False}
 @dataclass(frozen=True)
 class Chart:
     """A plotly figure, and what it shows in a sentence for those who cannot see it. `element` is its id on
-    the page, for a script that changes it."""
+    the page, for a script that changes it. It scrolls where a screen is narrower than `min_width` pixels."""
 
     figure: "Figure"
     description: str
     element: str = ""
+    min_width: int = 0
 
     @property
     def height(self) -> int:

@@ -1,6 +1,7 @@
 """Numbers as text, as tables and messages show them: decimals, durations, counts and intervals."""
 
 import math
+from collections.abc import Sequence
 
 Interval = tuple[float, float]
 
@@ -54,3 +55,9 @@ def compact(number: int) -> str:
 def counted(number: int, noun: str) -> str:
     """1 epoch or 1,200 epochs."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def enumeration(texts: Sequence[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last

@@ -5,14 +5,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from pneumo.data.dataset import Dataset
 from pneumo.display.format import counted
+from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import (
     Interval,
     bootstrap_intervals,
     compute_metrics,
     jumpiness,
+    log_odds,
 )
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.logged import WITH_INTERVAL
@@ -106,6 +109,20 @@ def training_metrics(train_state: TrainState) -> dict[str, float]:
         "findings/train_minus_val_accuracy": last["train/accuracy"] - last["val/accuracy"],
         "fit_seconds": sum(epoch["epoch_seconds"] for epoch in train_state.all_epochs),
     }
+
+
+def calibrated_brier(result: SplitResult) -> float:
+    """The Brier score of P whose log odds are divided by a temperature: that of one half of the patients is
+    chosen on the other, so that losses which give P on other scales can be compared. NaN if a half has one
+    class only."""
+    patient = np.unique(result.patients, return_inverse=True)[1]
+    half, labels = patient % 2 == 0, result.predictions.labels
+    if any(len(np.unique(labels[side])) < 2 for side in (half, ~half)):
+        return float("nan")
+    odds = log_odds(result.predictions.scores)
+    of_half, of_other = (temperature(odds[side], labels[side]) for side in (half, ~half))
+    scaled = odds / np.where(half, of_other, of_half)
+    return float(np.mean((expit(scaled) - labels) ** 2))
 
 
 def with_advice(reason: Reason, experiment: Experiment, dataset: Dataset) -> Reason:

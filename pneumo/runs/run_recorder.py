@@ -238,7 +238,8 @@ class RunRecorder(Recorder):
         terminal.table(*messages.result_table(last, split, dataset.patients_known))
         terminal.line(messages.operating_point(last))
 
-        metrics = diagnosis.training_metrics(train_state)
+        brier = {"best/val_calibrated_brier": diagnosis.calibrated_brier(results["val"])}
+        metrics = diagnosis.training_metrics(train_state) | brier
         shown = logged.summary_metrics(metrics, self._callback.objectives)
         shown |= last.named("test") if split == "test" else {}
         tracker.log(shown)

@@ -10,6 +10,7 @@ N_TRIALS = "n_trials"  # how many complete and pruned trials the study is to hav
 OBJECTIVE = "objective"  # list of the metrics that are optimized, e.g. ["val/auroc"]
 DESIGN = "design"  # the fields of an AblationDesign; None for a study that samples
 DATA = "data"  # hashes of images, labels, lesions and patients, by aspect
+CHOSEN_RATES = "chosen_rates"  # of a design: arm -> the learning rate that it is best at
 SPLIT_HASH = "split_hash"  # of the split into train, val and test
 PARENT_RUN = "parent_run"  # id of the MLflow run above those of the trials
 ABANDONED_RUNS = "given_up"  # ids of MLflow runs that were closed since their trial is not retried

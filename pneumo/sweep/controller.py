@@ -22,6 +22,7 @@ from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.launch import POLL_SECONDS, Job, TrialLauncher
 from pneumo.sweep.plan import StudyPlan
 from pneumo.sweep.progress import StudyProgress
+from pneumo.sweep.rates import with_rate
 from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import close_storages, load_settings
 from pneumo.sweep.storage import COUNTED, StudyStorage
@@ -126,7 +127,8 @@ class StudyRun:
         if not self._data_checked:
             with self.terminal.progress("data") as advance:
                 dataset = cached_dataset(self.plan.base.data, advance, reload=True)
-            self.storage.with_retries(lambda: refuse_other_data(self.storage, dataset))
+            style = self.plan.base_style
+            self.storage.with_retries(lambda: refuse_other_data(self.storage, dataset, style))
             self._data_checked = True
 
     def open_parent_run(self) -> None:
@@ -210,7 +212,7 @@ class StudyRun:
         storage, plan = self.storage, self.plan
         try:
             with heartbeats(storage, [trial.number]):
-                values = plan.search.suggest(trial)
+                values = with_rate(storage, plan.search.suggest(trial))
                 overrides, experiment = plan.search.overrides(values), plan.experiment(values)
                 key = config_hash(experiment)
                 if (duplicate := storage.find_duplicate(key)) is None:

@@ -17,7 +17,7 @@ from pneumo.runs.identity import PLACES
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
-from pneumo.sweep.ablation import AblationDesign, build_design
+from pneumo.sweep.ablation import LR, STYLE, AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
 from pneumo.sweep.settings import StudySettings
 
@@ -26,7 +26,8 @@ Search = SearchSpace | AblationDesign
 
 class StudyPlan:
     """The configuration of a sweep command: `settings` of the study, `search`, and `base`, the experiment
-    without anything searched. InputError, also of its methods: they do not compose."""
+    without anything searched, on data of `base_style`, the first of a design that has several. InputError,
+    also of its methods: they do not compose."""
 
     def __init__(
         self, context: HydraContext, composed: DictConfig, settings: StudySettings, arguments: Sequence[str]
@@ -34,7 +35,9 @@ class StudyPlan:
         self.settings = settings
         self.search = build_search(settings, composed, arguments)
         self._context, self._composed = context, composed
-        self.base = self._compose(self.search.fixed)
+        self.base_style = self.search.style_of(0) if isinstance(self.search, AblationDesign) else None
+        style = [override(STYLE, self.base_style)] if self.base_style else []
+        self.base = self._compose([*self.search.fixed, *style])
         if (n_trials := self.search.size or settings.n_trials) is None:
             raise InputError("n_trials must be given: n_trials=20")
         self.n_trials = n_trials
@@ -77,7 +80,9 @@ class StudyPlan:
     def searched(self) -> set[str]:
         """The names of the settings that differ between trials."""
         if isinstance(self.search, AblationDesign):
-            return {name for arm in self.search.arms.values() for name in arm} | {"seed"}
+            of_seeds = {"seed", STYLE} if self.search.styles else {"seed"}
+            of_rates = {LR} if self.search.tuned_arms else set()
+            return {name for arm in self.search.arms.values() for name in arm} | of_seeds | of_rates
         return {name.split(".")[0] if name in GROUPS else name for name in self.search.describe()}
 
     def identity(self) -> dict[str, dict[str, Any]]:
@@ -106,7 +111,7 @@ def build_search(settings: StudySettings, composed: DictConfig, arguments: Seque
     arguments = [line for line in arguments if config.override_key(line).split(".")[0] not in ignored]
     search, choices = settings.search, composed.hydra.runtime.choices
     if search["design"] is not None:
-        return build_design(search["design"], arguments, choices["data"])
+        return build_design(search["design"], arguments, choices["data"], search["exists_where"])
     always: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
     of_yaml = (search["conditional"], search["exists_where"], search["enqueue"])
     return build_space(always, *of_yaml, arguments, dict(choices))

@@ -17,6 +17,7 @@ from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs.config import STUDY, check_kinds
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
+from pneumo.sweep.rates import RatePruner
 from pneumo.sweep.storage import StudyStorage, open_study
 from pneumo.sweep.workers import AUTO
 
@@ -85,10 +86,12 @@ class StudySettings:
         return OPEN_STORAGES[key]
 
     def make_pruner(self) -> BasePruner:
-        """One that never prunes if there are several objectives, which Optuna cannot prune, or a design,
-        which needs every run whole."""
-        if len(self.objective) > 1 or self.search["design"] is not None:
+        """One that never prunes if there are several objectives, which Optuna cannot prune; of a design, one
+        that stops poor learning rates alone, as the runs that it judges by must be whole."""
+        if len(self.objective) > 1:
             return NopPruner()
+        if self.search["design"] is not None:
+            return RatePruner()
         pruner: BasePruner = instantiate_trusted("pruner", self.pruner, ("optuna.pruners.*",))
         return pruner
 

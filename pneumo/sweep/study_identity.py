@@ -56,20 +56,22 @@ def has_known_data(storage: StudyStorage) -> bool:
     return not {DATA, SPLIT_HASH}.isdisjoint(storage.study.user_attrs)
 
 
-def refuse_other_data(storage: StudyStorage, dataset: Dataset) -> None:
-    """Stores the identity of the data, if it is not known. InputError: images, labels, lesions, patients or
-    split differ from those of earlier trials. Studies of older versions know the split alone."""
+def refuse_other_data(storage: StudyStorage, dataset: Dataset, style: str | None = None) -> None:
+    """Stores the identity of the data, if it is not known. A design that has data of several styles knows
+    each. InputError: images, labels, lesions, patients or split differ from those of earlier trials. Studies
+    of older versions know the split alone."""
     aspects, split_hash = DatasetIdentity.of(dataset).aspects, dataset.split.hash
+    name = f"{DATA}: {style}" if style else DATA
     with storage.lock():
         known = storage.study.user_attrs
-        if data := known.get(DATA):
+        if data := known.get(name):
             differing = differing_aspects(data, aspects)
         elif known.get(SPLIT_HASH, split_hash) != split_hash:
             differing = ["the split"]
         else:
             differing = []
             storage.study.set_user_attr(SPLIT_HASH, split_hash)
-            storage.study.set_user_attr(DATA, aspects)
+            storage.study.set_user_attr(name, aspects)
     if differing:
         raise InputError(
             f"The data are not those the study {storage.study.study_name} began with: "

@@ -18,6 +18,7 @@ from pneumo.runs import query
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep import attributes
+from pneumo.sweep.ablation import stored_design
 from pneumo.sweep.attributes import STUDY_ID
 from pneumo.sweep.database import UNREACHABLE
 from pneumo.sweep.storage import REASON_LENGTH, StudyStorage
@@ -77,13 +78,15 @@ class TrialCallback(RunCallback):
         if attempts and self.run_id is None and self.parent:  # killed before its run's id was stored
             self.run_id = query.run_of_trial(self.parent, attempts[-1])
         arm = {"arm": frozen.params["arm"]} if "arm" in frozen.params else {}
+        design = stored_design(study)
+        self._style = design.style_of(frozen.params["seed"]) if design else None
         self.objectives = study.user_attrs.get(attributes.OBJECTIVE, ())
         self.tags = {**storage.tags, "trial": number, "state": "running", **arm, **tags}
 
     def dataset(self, source: Source, advance: Advance) -> Dataset:
         """The run's data set. InputError: it is not the study's; raised before anything is trained on it."""
         dataset = cached_dataset(source, advance)
-        self._storage.with_retries(lambda: refuse_other_data(self._storage, dataset))
+        self._storage.with_retries(lambda: refuse_other_data(self._storage, dataset, self._style))
         return dataset
 
     def take_over(self, process: str) -> None:
