@@ -17,7 +17,7 @@ from pneumo.report2024.rescored import rescore
 from pneumo.runs import query, tracking
 from pneumo.sweep.attributes import PARENT_RUN
 from pneumo.sweep.storage import open_study
-from pneumo.sweep.summary import summary
+from pneumo.sweep.summary import BEST_TRIALS, summary
 
 TITLE = "Pneumothorax in chest radiographs: a report of 2024 and its reproduction"
 
@@ -98,9 +98,9 @@ def link_note() -> str:
 
 
 def study_sections(url: str, name: str) -> list[Section]:
-    """The summary of a study without its last section, the list of trials; they lie under its own run."""
+    """The summary of a study without the list of its best trials; they lie under its own run."""
     study = open_study(url, name, directions=None).study
-    first, *rest, _ = summary(study)
+    first, *rest = (section for section in summary(study) if section.title != BEST_TRIALS)
     if (run_id := study.user_attrs.get(PARENT_RUN)) is None:
         return [first, *rest]
     run = query.run_record(query.find_run(run_id))

@@ -16,7 +16,8 @@ AUROC = OUTCOMES["auroc"]
 COLOURS = {AUROC.more: GREEN, AUROC.less: RED, EQUIVALENT: BLUE, NO_EVIDENCE: GREY, UNKNOWN: GREY}
 SYMBOLS = {SAME: "circle-open", OWN: "circle"}
 LABELS = {SAME: "at the same learning rate", OWN: "each side at its own best rate"}
-ROW = 34  # pixels
+ROW, AROUND = 34, 190  # pixels of a row, and of titles, legend and axis
+WIDEST = 0.6  # the AUROC's changes that are shown: an interval of two seeds may be wider than all there is
 OFFSET = {SAME: -0.14, OWN: 0.14}
 
 
@@ -44,8 +45,11 @@ def forest_plot(answers: Sequence[Answer]) -> Chart:
         figure.add_trace(_legend(verdict, "circle", COLOURS[verdict]), 1, 1)
     for rate in dict.fromkeys(answer.rate for answer in shown):
         figure.add_trace(_legend(LABELS[rate], SYMBOLS[rate], GREY), 1, 1)
-    styled(figure, 130 + ROW * len(names))
-    figure.update_xaxes(title_text="change of val AUROC", zeroline=False, tickformat="+.1f")
+    styled(figure, AROUND + ROW * len(names))
+    ends = [abs(end) for a in shown for end in (a.effect.low, a.effect.high) if not np.isnan(end)]
+    widest = min(1.05 * max(ends, default=WIDEST), WIDEST)
+    axis = {"title_text": "change of val AUROC", "zeroline": False, "tickformat": "+.1f"}
+    figure.update_xaxes(**axis, range=[-widest, widest])
     ticks = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.4, -0.6]}
     figure.update_yaxes(**ticks, showgrid=False, zeroline=False)
     figure.update_layout(legend_y=1 + 45 / (ROW * len(names)), margin_t=110)

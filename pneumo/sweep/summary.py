@@ -14,12 +14,12 @@ from pneumo.display.pages import Section
 from pneumo.sweep import attributes, conclusions_page, labels
 from pneumo.sweep.ablation import stored_design
 
-N_BEST = 10
+N_BEST, BEST_TRIALS = 10, "The ten best"
 MIN_COMPLETE = 5  # trials for the importance of parameters
 
 
 def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
-    """The first section is the state of the study, the last one its best trials."""
+    """The first section is the state of the study; of one that samples, the last one is its best trials."""
     trials = study.get_trials(deepcopy=False)
     design = stored_design(study)
     sections = [status(study, trials, n_trials or study.user_attrs.get(attributes.N_TRIALS))]
@@ -29,7 +29,7 @@ def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
         sections += [importances(study), pruning(trials)]
     if len(study.directions) > 1:
         sections.append(pareto_front(study))
-    return [*sections, best_trials(study, design is not None)]
+    return sections if design else [*sections, best_trials(study)]
 
 
 def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | None) -> Section:
@@ -110,11 +110,13 @@ def best_first(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(distinct, key=lambda trial: (sign * trial.values[0], trial.number))
 
 
-def best_trials(study: optuna.Study, is_design: bool) -> Section:
+def best_trials(study: optuna.Study) -> Section:
     rows = []
     for t in best_first(study)[:N_BEST]:
         time, run = duration(labels.seconds(t)), t.user_attrs.get(attributes.RUN_ID, "")[:8]
         rows.append([f"#{t.number}", labels.parameters(t.params), labels.value(t), time, run])
-    text = "By the best epoch on validation, which also chose them: expect a little less on other images"
-    text += "." if is_design else f"; pneumo confirm {study.study_name} measures how much less."
-    return Section("The ten best", [text], ["trial", "parameters", "objective", "time", "run"], rows)
+    text = (
+        "By the best epoch on validation, which also chose them: expect a little less on other images; "
+        f"pneumo confirm {study.study_name} measures how much less."
+    )
+    return Section(BEST_TRIALS, [text], ["trial", "parameters", "objective", "time", "run"], rows)
