@@ -13,7 +13,7 @@ from conftest import ROOT, SMALL
 from hydra import compose, initialize_config_dir
 from postgres import free_port
 from sklearn import metrics
-from test_summary import designed
+from test_conclusions import studied
 
 from pneumo.cli.app import invoke, main
 from pneumo.display import pages
@@ -127,17 +127,20 @@ def test_a_run_whose_files_are_gone_keeps_what_mlflow_logged(runs, store, monkey
 
 
 def test_a_study_s_conclusions_stand_on_the_page(runs, store):
-    study, url = designed(10, [0.7, 0.8, 0.9]), f"sqlite:///{store}/study.db"
-    parent = tracking.create_parent_run("pneumo", "designed", {})
+    study, url = studied(), f"sqlite:///{store}/study.db"
+    parent = tracking.create_parent_run("pneumo", "conclusions", {})
     study.set_user_attr("parent_run", parent)
     optuna.copy_study(
-        from_study_name="designed", from_storage=study._storage, to_storage=url, to_study_name="designed"
+        from_study_name="conclusions",
+        from_storage=study._storage,
+        to_storage=url,
+        to_study_name="conclusions",
     )
-    invoke(["report", "--study", "designed", "--out", "with"])
+    invoke(["report", "--study", "conclusions", "--out", "with"])
     text = (store / "with.md").read_text()
-    assert "| 1 lower | 1 -> 2 | +.200 (+.200, +.200) | helps |" in text
+    assert "| 5 larger batch | 6 → 48 | report | the same | .700 → .500 | -.200 (-.204, -.196) |" in text
     assert f"runs/{parent}" in text
-    with pytest.raises(InputError, match="has no study other; it has designed"):
+    with pytest.raises(InputError, match="has no study other; it has conclusions"):
         invoke(["report", "--study", "other"])
 
 

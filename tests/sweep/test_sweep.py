@@ -281,29 +281,38 @@ def test_the_stock_sweeper_sees_the_same_space_and_our_task(swept):
 
 
 def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkeypatch, capfd):
-    question = "{concluded: lower, tested: 1e-3 to 1e-4, before: {}, after: {optimizer.lr: 0.0001}}"
+    question = "{concluded: larger, tested: 8 to 16, before: {}, after: {fit.batch_size: 16}}"
     command = [
         "search=conclusions",
         "search.design.seeds=2",
+        "search.design.tuning_seeds=1",
+        "search.design.rates={sgd: [0.001, 0.01]}",
+        "search.design.recipes={report: {optimizer: sgd, fit.batch_size: 8}}",
         f"search.design.questions=[{question}]",
-        "~search.design.recipes.best",
+        "search.design.styles.phantom=[default,crisp]",
     ]
-    _, printed = swept(*command, "hours=0.0001", *LR_ALONE)
+    _, printed = swept(*command, "hours=0.0001")
     assert "stopped   hours=0.0001 are over" in printed
-    code, printed = swept(*command, *LR_ALONE)
+    code, printed = swept(*command)
     assert code == 0, printed
-    assert [trial.params["arm"] for trial in trials()] == ["report", "report: optimizer.lr=0.0001"] * 2
+    arms = ["report", "report: fit.batch_size=16"]
+    judged = [(t.params["arm"], t.params["rate"], t.params["seed"]) for t in trials()[4:]]
+    assert judged == [(arm, rate, seed) for seed in (0, 1) for rate in ("same", "own") for arm in arms]
+    own = [t.user_attrs["overrides"] for t in trials() if t.params["rate"] == "own"]
+    assert all("optimizer.lr=0.001" in words or "optimizer.lr=0.01" in words for words in own)
+    styles = [next(w for w in words if w.startswith("data.style")) for words in own]
+    assert styles == ["data.style=default"] * 2 + ["data.style=crisp"] * 2
     monkeypatch.setattr(sys, "argv", ["pneumo", "study", "s"])
     app.main()
     page = (folder() / "study.md").read_text()
-    assert "4 of 4 trials done" in page
+    assert "12 of 12 trials done" in page
     assert "UNFINISHED" not in page
     assert "The smallest effect it could have seen" in page
     assert "<table>" in (folder() / "study.html").read_text()
     capfd.readouterr()
     app.invoke(["study", "s", "--json"])
     found = json.loads(capfd.readouterr().out)
-    assert (found["study"], found["complete"], found["n_trials"]) == ("s", 4, 4)
+    assert (found["study"], found["complete"], found["n_trials"]) == ("s", 12, 12)
     assert any("helps" in str(table) or "no evidence" in str(table) for table in found["tables"].values())
 
 

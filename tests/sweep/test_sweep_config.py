@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from pneumo.errors import InputError
 from pneumo.sweep.plan import build_search
+from pneumo.sweep.rates import RatePruner
 from pneumo.sweep.settings import load_settings
 
 
@@ -71,12 +72,12 @@ def test_every_yaml_of_a_study_opens_with_its_command(group):
         assert command.startswith(f"# python sweep.py -m {group}={name}"), command
 
 
-def test_several_objectives_and_designs_are_not_pruned(load):
+def test_several_objectives_are_not_pruned_and_designs_only_where_they_choose_a_rate(load):
     settings, _ = load("objective=[val/auroc,fit_seconds]")
     assert isinstance(settings.make_pruner(), optuna.pruners.NopPruner)
     assert settings.directions == ["maximize", "minimize"]
     settings, _ = load("search=conclusions")
-    assert isinstance(settings.make_pruner(), optuna.pruners.NopPruner)
+    assert isinstance(settings.make_pruner(), RatePruner)
 
 
 def test_the_sampler_is_seeded_by_the_number_of_existing_trials(load):
