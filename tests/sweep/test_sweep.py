@@ -281,13 +281,14 @@ def test_the_stock_sweeper_sees_the_same_space_and_our_task(swept):
 
 
 def test_a_design_runs_its_arms_and_its_page_shows_what_is_missing(swept, monkeypatch, capfd):
-    question = "{concluded: larger, tested: 8 to 16, before: {}, after: {fit.batch_size: 16}}"
+    question = "{concluded: larger, tested: 6 to 16, before: {}, after: {fit.batch_size: 16}}"
     command = [
         "search=conclusions",
         "search.design.seeds=2",
         "search.design.tuning_seeds=1",
-        "search.design.rates={sgd: [0.001, 0.01]}",
-        "search.design.recipes={report: {optimizer: sgd, fit.batch_size: 8}}",
+        "search.design.rates.sgd=[0.001, 0.01]",
+        "~search.design.recipes.report_whole",
+        "~search.design.recipes.recommended",
         f"search.design.questions=[{question}]",
         "search.design.styles.phantom=[default,crisp]",
     ]
