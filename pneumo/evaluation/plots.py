@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pneumo.errors import one_line
 from pneumo.evaluation import metric_names, metrics
+from pneumo.evaluation.calibration import reliability_curve
 from pneumo.evaluation.metrics import Array, Confusion, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
@@ -174,13 +175,11 @@ def confusion(labels: Array, scores: Array, threshold: float, title: str) -> Fig
 def reliability(labels: Array, scores: Mapping[str, Array], title: str) -> Figure:
     """The share of positives against the mean score, in ten bins of equal mass; a curve for each of `scores`,
     which are P(pneumothorax) by the curve's name."""
-    from sklearn.calibration import calibration_curve  # half a second to import
-
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for colour, (name, one) in zip((NEGATIVE, POSITIVE), scores.items(), strict=False):
-        observed, predicted = calibration_curve(labels, one, n_bins=10, strategy="quantile")
+        predicted, observed = reliability_curve(labels, one)
         axis.plot(predicted, observed, "o-", color=colour, markersize=4, label=plain(name))
     if len(scores) > 1:
         axis.legend(frameon=False, fontsize=8)
