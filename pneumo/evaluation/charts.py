@@ -103,7 +103,7 @@ def score_distribution(labels: Array, p: Array, threshold: float) -> Chart:
     line = float(log_odds(threshold, FURTHEST))
     ends = (min(x.min(), line), max(x.max(), line))
     edges = np.linspace(*ends, BINS + 1) if ends[0] < ends[1] else np.array([line - 1, line + 1])
-    figure = _figure("", 300)
+    figure = figure_titled("", 300)
     for label, name, colour in ((0, "no pneumothorax", BLUE), (1, "pneumothorax", RED)):
         of_class = x[labels == label]
         figure.add_bar(
@@ -133,7 +133,7 @@ def score_distribution(labels: Array, p: Array, threshold: float) -> Chart:
 def forest(rows: Sequence[Subgroup], whole: float, interval: Interval) -> Chart:
     """The AUROC of each subgroup with its interval, in the colour and shape of its verdict; a line and a band
     where that of all images lies."""
-    figure = _figure("", 110 + 34 * len(rows))
+    figure = figure_titled("", 110 + 34 * len(rows))
     for verdict in dict.fromkeys(one.verdict.split(" ")[0] for one in rows):
         colour, symbol = VERDICTS.get(verdict, UNDECIDED)
         of = [(place, one) for place, one in enumerate(rows) if one.verdict.split(" ")[0] == verdict]
@@ -248,7 +248,7 @@ def confusions(matrices: Mapping[str, Array], title: str, height: int = 260) -> 
 
 
 def _unit_square(x: str, y: str, title: str) -> "Figure":
-    figure = _figure(title, 380)
+    figure = figure_titled(title, 380)
     ticks = {"range": [-0.02, 1.02], "dtick": 0.25, "zeroline": False}
     figure.update_xaxes(title=x, **ticks)
     figure.update_yaxes(title=y, **ticks)
@@ -256,7 +256,8 @@ def _unit_square(x: str, y: str, title: str) -> "Figure":
     return figure
 
 
-def _figure(title: str, height: int) -> "Figure":
+def figure_titled(title: str, height: int) -> "Figure":
+    """An empty figure in the style of the pages; `height` in pixels."""
     from plotly.graph_objects import Figure
 
     figure = styled(Figure(), height)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from pneumo.errors import one_line
 from pneumo.evaluation import metric_names, metrics
@@ -108,22 +107,6 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
         axis.xaxis.get_major_locator().set_params(integer=True)
         tidy(axis)
     figure.axes[0].legend(frameon=False, fontsize=8)
-    return figure
-
-
-def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str) -> Figure:
-    """One metric of a run (red) and its control (blue): run -> metric -> epoch -> value; training dotted."""
-    figure = Figure(figsize=(4.2, 3), layout="constrained")
-    axis = figure.subplots()
-    for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):
-        for split, line in (("train", ":"), ("val", "-")):
-            if values := history.get(f"{split}/{name}"):
-                label = plain(f"{run}, {split}")
-                axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
-    axis.set(xlabel="epoch", title=metric_names.title(name))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(frameon=False, fontsize=8)
-    tidy(axis)
     return figure
 
 

@@ -10,6 +10,7 @@ from pneumo.data.store import Store
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.errors import InputError
 from pneumo.report2024.collect import CONTROL
+from pneumo.report2024.crop_picture import picture
 from pneumo.runs import config
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.query import RunRecord, data_identity
@@ -30,7 +31,12 @@ def section(runs: Sequence[RunRecord], on_progress: Callable[[int, int], None]) 
         "positive. The report's augmentation crops 224 of 512 px."
     )
     columns = [*COLUMNS, f"augment={CONTROL}", "a run on them"]
-    return Section("Lesions lost by the report's crop", [text], columns, [*rows, ON_SIIM])
+    caption = (
+        "Four synthetic radiographs, one draw of the report's augmentation each: the lesion outlined in red, "
+        "and in yellow the frame of what the model sees"
+    )
+    plots = {caption: [picture(augment_of("report"))]}
+    return Section("Lesions lost by the report's crop", [text], columns, [*rows, ON_SIIM], plots)
 
 
 def lesions_lost(run: RunRecord, on_progress: Callable[[int, int], None]) -> list[Cell]:
