@@ -76,7 +76,7 @@ def _add_curve(
 def reliability(labels: Array, scores: Mapping[str, Array]) -> Chart:
     """The share of positives against the mean score in ten bins of equal mass; a curve for each of `scores`,
     which are P(pneumothorax) (N,) by the curve's name."""
-    figure = _unit_square("P, mean of a tenth of the images", "share with pneumothorax", "Reliability")
+    figure = _unit_square("mean P of a tenth of the images", "share with pneumothorax", "Reliability")
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=REFERENCE, hoverinfo="skip", showlegend=False)
     for (name, one), colour, symbol in zip(scores.items(), (BLUE, RED), ("circle", "diamond"), strict=False):
         predicted, observed = reliability_curve(labels, one)
@@ -241,6 +241,7 @@ def confusions(matrices: Mapping[str, Array], title: str, height: int = 260) -> 
         positives = f"{tp:,.0f} true and {fp:,.0f} false positives"
         said.append(f"{name}: {positives}, {fn:,.0f} false and {tn:,.0f} true negatives")
         figure.update_yaxes(autorange="reversed", showticklabels=column == 1, row=1, col=column)
+    figure.update_annotations(font_size=12)
     figure.update_yaxes(title="labelled", row=1, col=1)
     figure.update_xaxes(title="called")
     figure.update_layout(title=_title(title), margin={"t": 75})

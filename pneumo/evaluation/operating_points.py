@@ -93,10 +93,10 @@ def decimal_between(below: float, above: float) -> tuple[float, str] | None:
     if above <= below:
         return None
     small = above < SMALL
-    zeros = math.floor(-math.log10(above)) if small else 0
+    zeros = min(math.floor(-math.log10(above)), 290) if small else 0  # further down, floats end
     for digits in range(1 if small else DIGITS, MOST_DIGITS + 1):
         places = digits + zeros
         number = round(math.floor(above * 10**places) / 10**places, places)
         if below < number <= above:
-            return number, f"{number:.15g}" if small else decimal(number, digits)
+            return number, repr(number).replace("e-0", "e-") if small else decimal(number, digits)
     return None

@@ -61,7 +61,7 @@ def overview(
             hard[name][REPORT] = (float(row.roc_auc), NO_INTERVAL, f"on {matrix.split}")
     charts = [
         dumbbells(called, "Called positive at P = .5", "share of the images", PREVALENCE),
-        dumbbells(hard, "The report's “ROC-AUC”", "AUROC of the 0/1 predictions", 0.5),
+        dumbbells(hard, "The report's “ROC-AUC”", "hard AUROC", 0.5),
     ]
     if any(ranked.values()):
         charts.append(dumbbells(ranked, "AUROC", "not given by the report", 0.5))
@@ -135,7 +135,7 @@ def confusion_section(
         charts.append(confusions(matrices, pair.experiment))
     text = (
         "The report does not print its confusion matrices; these are computed from its metrics. PTX is a "
-        "pneumothorax: at the lower left are those that were missed, at the upper right the false alarms. Of a "
+        "pneumothorax: at the lower left are those that were missed, at the upper right false alarms. Of a "
         "model that calls nearly every image negative, the right column is all but empty."
     )
     return Section("Confusion matrices, the report's and those of the runs here", [text], plots={"": charts})
