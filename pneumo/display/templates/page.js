@@ -32,6 +32,8 @@ for (const details of document.querySelectorAll("details")) details.addEventList
 const drawn = () => document.querySelectorAll(".chart .main-svg");
 addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach(each => { each.open = true; });
-  for (const svg of drawn()) svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
+  drawn().forEach(svg => {
+    svg.setAttribute("viewBox", "0 0 " + svg.getAttribute("width") + " " + svg.getAttribute("height"));
+  });
 });
 addEventListener("afterprint", () => drawn().forEach(svg => svg.removeAttribute("viewBox")));

@@ -175,7 +175,7 @@ def test_the_page_fits_its_window_and_every_chart_is_drawn(opened, written, widt
         assert charts.nth(number).locator(".trace").count() >= 1
         assert charts.nth(number).get_attribute("aria-label")
     assert messages == []
-    assert {url for url in requests if not url.startswith("data:")} == {written.as_uri()}
+    assert all(url.startswith(("file:", "data:")) for url in requests)
     assert written.stat().st_size < 6e6
 
 
