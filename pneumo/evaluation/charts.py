@@ -242,6 +242,8 @@ def confusions(matrices: Mapping[str, Array], title: str, height: int = 260) -> 
         said.append(f"{name}: {positives}, {fn:,.0f} false and {tn:,.0f} true negatives")
         figure.update_yaxes(autorange="reversed", showticklabels=column == 1, row=1, col=column)
     figure.update_annotations(font_size=12)
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False)
     figure.update_yaxes(title="labelled", row=1, col=1)
     figure.update_xaxes(title="called")
     figure.update_layout(title=_title(title), margin={"t": 75})

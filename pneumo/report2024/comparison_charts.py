@@ -26,7 +26,7 @@ MARKERS = {  # of who trained it
 OFFSETS = {UNCHANGED: -0.15, WHOLE: 0.15}  # of rows, so that no interval hides another
 LEGEND = (
     f"✕ the report, on its own images. Runs here: ● the same recipe, ◆ augment={CONTROL} (the whole image), "
-    "■ the recommended recipe."
+    "■ the recommended recipe. Dotted: the share that is positive in SIIM-ACR, and .5, which is chance."
 )
 PREVALENCE = SIIM_POSITIVES / IMAGES
 
