@@ -87,7 +87,7 @@ class Augment:
 
     def share_seen(self, masks: Tensor, seen: Tensor, draws: Tensor) -> Tensor:
         """Returns the same as `surviving`, given these masks after `self.masks` as `seen` (B, 1, h, w)."""
-        magnified = self._affine(draws)[:, :, :2].det().abs()
+        magnified = self.affine(draws)[:, :, :2].det().abs()
         source_pixels = magnified * (masks.shape[-1] / seen.shape[-1]) ** 2  # in one pixel of the output
         area = masks.sum(dim=(1, 2, 3)) / 255
         return (seen.sum(dim=(1, 2, 3)) * source_pixels / area).clamp(max=1)
@@ -110,7 +110,7 @@ class Augment:
         """Returns the side of the image after the crop, in pixels."""
         return max(1, round(self.crop * side))
 
-    def _affine(self, draws: Tensor) -> Tensor:
+    def affine(self, draws: Tensor) -> Tensor:
         """Returns (B, 2, 3) maps from the output's coordinates to the input's, both -1 to 1: the window of
         the crop first, then the inverse of flip, rotation, shear, scale and shift."""
         signed = {name: 2 * draws[:, i] - 1 for i, name in enumerate(DRAWS)}
@@ -136,7 +136,7 @@ class Augment:
             flipped = draws[:, DRAWS.index("flip"), None, None, None] < self.flip
             return torch.where(flipped, pixels.flip(3), pixels) if self.flip else pixels
         side = self.output_side(pixels.shape[-1])
-        return F.grid_sample(pixels, _grid(self._affine(draws), side), align_corners=False)
+        return F.grid_sample(pixels, _grid(self.affine(draws), side), align_corners=False)
 
     def _erased(self, pixels: Tensor, draws: Tensor) -> Tensor:
         if not self.erase:

@@ -1,5 +1,7 @@
 """Interactive charts with plotly in the style of the pages, whose CSS gives them light or dark text."""
 
+import html
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +75,13 @@ def styled(figure: "Figure", height: int = 380) -> "Figure":
     figure.update_xaxes(**AXIS)
     figure.update_yaxes(**AXIS)
     return figure
+
+
+def plain(text: str, width: int = 30) -> str:
+    """Text made of data as plotly draws it as it stands: no tag, no entity, in lines of at most `width`
+    characters where it has spaces."""
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
 def script() -> str:

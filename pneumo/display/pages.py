@@ -5,11 +5,12 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pneumo.display import charts
 from pneumo.display.charts import Chart
@@ -20,6 +21,7 @@ VERDICTS = {  # first word of a cell -> CSS class
     **dict.fromkeys(("hurts", "costs", "collapsed"), "hurts"),
 }
 MARKDOWN_SYNTAX = re.compile(r"[\\`*<|$\[\]]|^>|(?<!\w)_|_(?!\w)|&(?=[\w#]+;)")
+LARGE = 200_000  # bytes
 INTERVAL = re.compile(r"\([-+,. \d]+\)")
 
 
@@ -69,18 +71,24 @@ def markdown(sections: Sequence[Section]) -> str:
 def html(sections: Sequence[Section]) -> str:
     """One HTML page that loads no other file: style, scripts and images are inside. The 5 MB of plotly.js are
     there once, and only with a chart. Text is escaped."""
-    environment = Environment(
-        loader=PackageLoader("pneumo.display"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"base64": _base64, "verdict": _verdict, "unbroken_intervals": _unbroken_intervals}
+    environment = _environment()
     environment.tests["chart"] = lambda plot: isinstance(plot, Chart)
     plots = [plot for section in sections for row in section.plots.values() for plot in row]
     script = charts.script() if any(isinstance(plot, Chart) for plot in plots) else ""
     return environment.get_template("page.html").render(sections=sections, plotly=Markup(script))
+
+
+def fragment(template: str, **values: object) -> Markup:
+    """A part of a page, of a file in templates, such as the `controls` of a section."""
+    return Markup(_environment().get_template(template).render(values))
+
+
+def pictures_first(sections: Sequence[Section]) -> list[Section]:
+    """The same for a page that begins with what is taken in at once: the first section, those that have
+    plots or controls, and below them every table, folded."""
+    first, *rest = sections
+    seen = [one for one in rest if one.plots or one.controls]
+    return [first, *(replace(one, columns=(), rows=()) for one in seen), *filter(None, map(_folded, rest))]
 
 
 def plot_sections(plots: Mapping[str, Plot]) -> list[Section]:
@@ -99,6 +107,31 @@ def print_sections(sections: Sequence[Section], terminal: Terminal) -> None:
         terminal.line()
 
 
+def _folded(section: Section) -> Section | None:
+    """The table of a section, with its text unless that stands by its plots; None without a table."""
+    if not (section.plots or section.controls):
+        return replace(section, folded=True)
+    if not section.rows:
+        return None
+    return Section(f"{section.title}: the numbers", (), section.columns, section.rows, folded=True)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pneumo.display"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "data_uri": _data_uri,
+        "verdict": _verdict,
+        "unbroken_intervals": _unbroken_intervals,
+    }
+    return environment
+
+
 def _markdown_cell(cell: Cell) -> str:
     return _escaped(cell) if isinstance(cell, str) else f"[{_escaped(cell.text)}]({cell.address})"
 
@@ -115,9 +148,15 @@ def png(plot: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _base64(plot: Figure | bytes) -> str:
-    """A plot, or its PNG file, in base64."""
-    return base64.b64encode(plot if isinstance(plot, bytes) else png(plot)).decode()
+def _data_uri(plot: Figure | bytes) -> str:
+    """A plot, or its PNG file, as an address that holds it: as WebP where the PNG is large, as one with
+    photographs is."""
+    image, kind = plot if isinstance(plot, bytes) else png(plot), "png"
+    if len(image) > LARGE:
+        smaller = io.BytesIO()
+        Image.open(io.BytesIO(image)).convert("RGB").save(smaller, "webp", quality=85, method=2)
+        image, kind = smaller.getvalue(), "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _verdict(cell: str) -> str:

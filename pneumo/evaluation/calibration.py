@@ -31,6 +31,14 @@ def temperature(log_odds: Array, labels: Array) -> float:
     return float(np.exp(found.x))
 
 
+def reliability_curve(labels: Array, p: Array) -> tuple[Array, Array]:
+    """The mean P and the share of positives in each of BINS bins of equal mass; labels and P (N,)."""
+    from sklearn.calibration import calibration_curve  # half a second to import
+
+    observed, predicted = calibration_curve(labels, p, n_bins=BINS, strategy="quantile")
+    return predicted, observed
+
+
 def calibration_metrics(log_odds: Array, labels: Array, weights: Floats | None = None) -> dict[str, Floats]:
     """(D,) each, of (N,) log odds and labels and weights (D, N) or None: `brier`; `ece` on BINS bins of equal
     mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`

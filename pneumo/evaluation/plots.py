@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from pneumo.errors import one_line
 from pneumo.evaluation import metric_names, metrics
+from pneumo.evaluation.calibration import reliability_curve
 from pneumo.evaluation.metrics import Array, Confusion, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
@@ -110,22 +110,6 @@ def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
     return figure
 
 
-def curve(histories: Mapping[str, Mapping[str, Mapping[int, float]]], name: str) -> Figure:
-    """One metric of a run (red) and its control (blue): run -> metric -> epoch -> value; training dotted."""
-    figure = Figure(figsize=(4.2, 3), layout="constrained")
-    axis = figure.subplots()
-    for (run, history), colour in zip(histories.items(), (POSITIVE, NEGATIVE), strict=False):
-        for split, line in (("train", ":"), ("val", "-")):
-            if values := history.get(f"{split}/{name}"):
-                label = plain(f"{run}, {split}")
-                axis.plot(list(values), list(values.values()), line, color=colour, linewidth=1.5, label=label)
-    axis.set(xlabel="epoch", title=metric_names.title(name))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(frameon=False, fontsize=8)
-    tidy(axis)
-    return figure
-
-
 def ranking(labels: Array, scores: Array, threshold: float, title: str) -> Figure:
     """ROC and precision-recall, with the operating point."""
     table = Ranking.of(labels, scores)
@@ -174,13 +158,11 @@ def confusion(labels: Array, scores: Array, threshold: float, title: str) -> Fig
 def reliability(labels: Array, scores: Mapping[str, Array], title: str) -> Figure:
     """The share of positives against the mean score, in ten bins of equal mass; a curve for each of `scores`,
     which are P(pneumothorax) by the curve's name."""
-    from sklearn.calibration import calibration_curve  # half a second to import
-
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for colour, (name, one) in zip((NEGATIVE, POSITIVE), scores.items(), strict=False):
-        observed, predicted = calibration_curve(labels, one, n_bins=10, strategy="quantile")
+        predicted, observed = reliability_curve(labels, one)
         axis.plot(predicted, observed, "o-", color=colour, markersize=4, label=plain(name))
     if len(scores) > 1:
         axis.legend(frameon=False, fontsize=8)

@@ -10,6 +10,7 @@ from pneumo.data.store import Store
 from pneumo.display.pages import Cell, Link, Section
 from pneumo.errors import InputError
 from pneumo.report2024.collect import CONTROL
+from pneumo.report2024.crop_picture import picture
 from pneumo.runs import config
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.query import RunRecord, data_identity
@@ -25,12 +26,19 @@ def section(runs: Sequence[RunRecord], on_progress: Callable[[int, int], None]) 
     """One row for each data set of the runs, whose images are loaded again for it."""
     by_data = {run.tags.get("data_key"): run for run in runs}
     rows = [[*lesions_lost(run, on_progress), Link(run.name, run.address)] for run in by_data.values()]
+    rows.append(ON_SIIM)
     text = (
-        "The share of positive draws in which nothing of the lesion is left although the label stays "
-        "positive. The report's augmentation crops 224 of 512 px."
+        "The report's augmentation crops 224 of 512 px. The share of positive draws in which nothing of the "
+        "lesion is left although the label stays positive, and of centre crops that have nothing of it: "
+        f"{'; '.join(f'{name}: {drawn}, {centre}' for name, _, drawn, centre, *_ in rows if drawn)}."
     )
     columns = [*COLUMNS, f"augment={CONTROL}", "a run on them"]
-    return Section("Lesions lost by the report's crop", [text], columns, [*rows, ON_SIIM])
+    caption = (
+        "Four synthetic radiographs, one draw of the report's augmentation each: the lesion outlined in red, "
+        "and in yellow the frame of what the model sees"
+    )
+    plots = {caption: [picture(augment_of("report"))]}
+    return Section("Lesions lost by the report's crop", [text], columns, rows, plots)
 
 
 def lesions_lost(run: RunRecord, on_progress: Callable[[int, int], None]) -> list[Cell]:

@@ -1,10 +1,15 @@
 """The section with the model card of the recommended run, and the facts that the checklist shares with it."""
 
+import numpy as np
+
+from pneumo.display.charts import Chart
 from pneumo.display.format import compact, decimal
 from pneumo.display.pages import Cell, Link, Section
-from pneumo.evaluation import plots
+from pneumo.evaluation import charts
 from pneumo.evaluation.metric_names import METRICS
+from pneumo.evaluation.operating_points import OperatingPoints
 from pneumo.report2024.comparison import commit, epochs_trained, leak, predictions_of, size
+from pneumo.report2024.comparison_charts import counts_at
 from pneumo.report2024.published import SPLITS
 from pneumo.report2024.rescored import RescoredRun, logged
 from pneumo.runs.query import RunRecord, with_results
@@ -50,17 +55,26 @@ def section(run: RunRecord | None, rescored: RescoredRun | None) -> Section:
     rows.append(["predicted positive at P = .5", predictions_of(run, rescored)])
     rows += [[what, value.format(**known)] for what, value in LIMITS]
     card_plots = {}
-    if len(rescored.scores):
-        labels, scores = rescored.labels, rescored.scores
-        card_plots[f"{run.name}: ranking on {split}"] = [plots.ranking(labels, scores, threshold, split)]
-        card_plots[f"{run.name}: reliability, and predictions {at} (the best F1 on validation)"] = [
-            plots.reliability(labels, {split: scores}, split),
-            plots.confusion(labels, scores, threshold, split),
-        ]
+    if len(np.unique(rescored.labels)) == 2:
+        card_plots[f"{run.name} on {split}, {at}, which has the best F1 on validation"] = charts_of(
+            rescored, threshold
+        )
     text = (
         "What is known of this model, and what is not. Results on synthetic images do not apply to patients."
     )
     return Section(TITLE, [text], ["property", "value"], rows, card_plots)
+
+
+def charts_of(rescored: RescoredRun, threshold: float) -> list[Chart]:
+    """ROC, precision-recall, reliability and confusion matrix of predictions of both classes."""
+    labels, scores, split = rescored.labels, rescored.scores, rescored.split
+    points = OperatingPoints.of(labels, scores, threshold)
+    return [
+        charts.roc(points, rescored.formatted("auroc")),
+        charts.precision_recall(points, rescored.formatted("auprc")),
+        charts.reliability(labels, {split: scores}),
+        charts.confusions({split: counts_at(rescored, threshold)}, "Confusion matrix"),
+    ]
 
 
 def facts(run: RunRecord) -> dict[str, str]:

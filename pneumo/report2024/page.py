@@ -11,7 +11,7 @@ from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
 from pneumo.errors import InputError
-from pneumo.report2024 import checklist, comparison, crop_loss, curves, decoded, model_card
+from pneumo.report2024 import checklist, comparison, comparison_charts, crop_loss, curves, decoded, model_card
 from pneumo.report2024.collect import CollectedRuns, collect_runs
 from pneumo.report2024.rescored import rescore
 from pneumo.runs import query, tracking
@@ -39,7 +39,7 @@ def report(out: str, study: str | None, url: str | None) -> dict[str, Any]:
         sections = report_sections(collected, of_study, terminal)
     except tracking.MlflowError as error:
         raise tracking.unreachable(error) from None
-    texts = {"html": pages.html(sections), "md": pages.markdown(sections)}
+    texts = {"html": pages.html(pages.pictures_first(sections)), "md": pages.markdown(sections)}
     for suffix, path in files.items():
         with atomic_path(path) as beside:
             beside.write_text(texts[suffix])
@@ -73,7 +73,12 @@ def report_sections(
     of_best = rescored[best.run_id] if best else None
     written = f"Written on {date.today()} from the runs in MLflow at {tracking.store_name()}. {link_note()}"
     return [
-        Section(TITLE, [written, *comparison.headline(collected, rescored, tables)]),
+        Section(
+            TITLE,
+            [written, *comparison.headline(collected, rescored, tables)],
+            plots=comparison_charts.overview(collected, rescored, tables),
+        ),
+        comparison_charts.confusion_section(collected, rescored, tables),
         decoded.table_section(),
         comparison.metrics_section(collected, rescored, tables),
         decoded.counts_section(tables),

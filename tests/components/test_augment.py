@@ -85,7 +85,7 @@ def test_a_rotation_is_pillows(degrees):
 
 @pytest.mark.parametrize("side", [1, 7, 224])
 def test_the_grid_is_torchs_affine_grid(side):
-    affine = STRONG._affine(seeded(STRONG, 5))
+    affine = STRONG.affine(seeded(STRONG, 5))
     torchs = torch.nn.functional.affine_grid(affine, [5, 1, side, side], align_corners=False)
     assert torch.allclose(_grid(affine, side), torchs, atol=1e-6)
 
@@ -177,7 +177,7 @@ def test_the_mask_goes_where_the_image_goes():
     plain = Augment(rotation_degrees=20, shear_degrees=8, shift=0.08, scale=0.2, flip=0.5)
     seen = plain(mask.expand(8, -1, -1, -1), draws)
     kept = plain.surviving(mask.expand(8, -1, -1, -1), draws)
-    determinant = plain._affine(draws)[:, :, :2].det().abs()
+    determinant = plain.affine(draws)[:, :, :2].det().abs()
     assert torch.allclose(kept, (seen.sum(dim=(1, 2, 3)) * determinant / 64).clamp(max=1), atol=1e-4)
 
 

@@ -55,11 +55,9 @@ def study_with(name):
 def plots_with(name):
     masks = np.zeros((2, 8, 8), np.uint8)
     tiles = Tiles(name, IMAGES, masks, IMAGES, [(name, name)] * 2, [True, False])
-    history = {name: {"train/loss": {1: 0.5, 2: 0.4}, "val/loss": {1: 0.6, 2: 0.5}}}
     return {
         "labelled": plots.labelled(IMAGES, masks, LABELS, [name, name]),
         "mapped": plots.saliency_grid(name, [tiles]),
-        "curve": plots.curve(history, "loss"),
         "ranking": plots.ranking(LABELS, SCORES, 0.5, name),
         "confusion": plots.confusion(LABELS, SCORES, 0.5, name),
         "reliability": plots.reliability(LABELS, {name: SCORES, "other": SCORES}, name),

@@ -9,13 +9,16 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT, SMALL
 from hydra import compose, initialize_config_dir
+from matplotlib.path import Path
 from postgres import free_port
 from sklearn import metrics
 from test_conclusions import studied
 
 from pneumo.cli.app import invoke, main
+from pneumo.components.augment import Augment
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
@@ -23,6 +26,9 @@ from pneumo.errors import AwayError, InputError
 from pneumo.report2024 import page
 from pneumo.report2024.checklist import ITEMS
 from pneumo.report2024.collect import collect_runs
+from pneumo.report2024.comparison_charts import confusion_section, counts_at, overview
+from pneumo.report2024.crop_picture import frames_of
+from pneumo.report2024.decoded import decode_tables
 from pneumo.report2024.rescored import rescore
 from pneumo.runs import config, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -193,21 +199,83 @@ def browsed(runs, store):
 
 def test_the_page_is_readable_at_both_widths_and_requests_no_other_file(browsed, store):
     browser, messages, requests = browsed
-    for width in (400, 1400):
+    wider = (
+        "[...document.querySelectorAll('.chart')]"
+        ".filter(chart => chart.querySelector('.main-svg').clientWidth > chart.clientWidth + 1)"
+    )
+    for width in (360, 1400):
         browser.set_viewport_size({"width": width, "height": 900})
+        browser.wait_for_function(f"{wider}.length === 0")
         assert browser.evaluate("document.documentElement.scrollWidth") == width
         shown = browser.evaluate("[...document.images].map(image => [image.naturalWidth, image.width])")
-        assert len(shown) == 6, "three panels of one figure, three of the model card"
+        assert len(shown) == 1, "of what the crop leaves"
         assert all(natural > 0 and drawn >= 300 for natural, drawn in shown)
         boxes = "[...document.querySelectorAll('.wide')].map(box => getComputedStyle(box).overflowX)"
         assert set(browser.evaluate(boxes)) == {"auto"}
         sizes = "[...document.querySelectorAll('td, p')].map(e => parseFloat(getComputedStyle(e).fontSize))"
         assert min(browser.evaluate(sizes)) >= 13
+    charts = browser.locator(".chart")
+    drawn = [charts.nth(number).locator(".trace, .hm").count() > 0 for number in range(charts.count())]
+    assert drawn == [True] * (3 + 5 + 3 + 4), "overview, confusion matrices, one figure, model card"
+    assert browser.locator("section table").count() == 0, "they are folded"
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [(store / "report.html").as_uri()]
+    assert (store / "report.html").stat().st_size < 6e6
     links = browser.evaluate("[...document.links].map(link => link.href)")
     assert links
     assert all("/#/experiments/" in link for link in links)
+
+
+def test_the_charts_show_the_values_of_the_tables(runs):
+    collected, tables = collect_runs(runs), decode_tables()
+    rescored = {each.run_id: rescore(each) for each in collected.runs}
+    ((called, hard, ranked),) = overview(collected, rescored, tables).values()
+    (pair,) = [pair for pair in collected.pairs if pair.unchanged]
+    for chart, name in ((hard, "hard_auroc"), (ranked, "auroc")):
+        points = {trace.name: trace for trace in chart.figure.data if trace.mode == "markers"}
+        for who, one in (
+            ("unchanged", pair.unchanged),
+            ("augment=safe", pair.control),
+            ("recommended", collected.recommended),
+        ):
+            assert list(points[who].x) == [rescored[one.run_id].metrics[name][0]]
+    points = {trace.name: trace for trace in hard.figure.data if trace.mode == "markers"}
+    assert list(points["the report"].x) == [0.5382, 0.5174, 0.5013, 0.5266, 0.5]
+    points = {trace.name: trace for trace in called.figure.data if trace.mode == "markers"}
+    assert points["the report"].x[2] == pytest.approx(5 / 8440)
+    one = rescored[collected.recommended.run_id]
+    assert list(points["recommended"].x) == [np.mean(one.scores >= 0.5)]
+
+
+def test_the_confusion_matrices_are_scikit_learn_s(runs):
+    collected, tables = collect_runs(runs), decode_tables()
+    rescored = {each.run_id: rescore(each) for each in collected.runs}
+    for one in rescored.values():
+        expected = metrics.confusion_matrix(one.labels, one.scores >= 0.5)
+        assert np.array_equal(counts_at(one, 0.5), expected)
+    (charts,) = confusion_section(collected, rescored, tables).plots.values()
+    normalised = charts[2].figure
+    assert [heading.text for heading in normalised.layout.annotations] == [
+        "the report,<br>train",
+        "unchanged",
+        "augment=safe",
+    ]
+    report_s = [text.split("<br>")[0] for row in normalised.data[0].text for text in row]
+    assert report_s == ["6,594", "0", "1,841", "5"]
+
+
+@pytest.mark.parametrize("side", [1.0, 0.4375])
+def test_the_frame_of_the_crop_holds_what_the_model_sees(side):
+    """Pixels of the mask whose centres lie in the frame, counted by matplotlib."""
+    augment = Augment(rotation_degrees=15, flip=0.5, crop=side)
+    masks = np.zeros((6, 128, 128), np.uint8)
+    masks[:, 20:70, 30:90] = 255
+    draws = augment.draw(6, torch.Generator().manual_seed(1))
+    seen = augment.surviving(torch.from_numpy(masks)[:, None], draws)
+    centres = np.argwhere(masks[0])[:, ::-1]
+    inside = [Path(frame).contains_points(centres).mean() for frame in frames_of(augment, draws, 128)]
+    assert seen.numpy() == pytest.approx(inside, abs=0.02)
+    assert side == 1 or min(inside) < 0.5
 
 
 def test_the_check_list_leaves_no_item_out():

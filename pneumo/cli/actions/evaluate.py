@@ -13,7 +13,7 @@ from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Section
 from pneumo.errors import InputError
-from pneumo.evaluation import report
+from pneumo.evaluation import page, report
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions, compare_auroc
 from pneumo.evaluation.subgroups import subgroups
 from pneumo.inference.dataset_predictions import EvalPredictions, EvalRequest, predict_dataset
@@ -56,7 +56,8 @@ def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True)
     for caption, image in plots.items():
         tracking.log_bytes(run_id, image, f"{place}/{caption.lower().replace(' ', '-')}.png")
     tracking.log_text(run_id, pages.markdown(text), f"{place}/evaluation.md")
-    tracking.log_text(run_id, pages.html([*text, *pages.plot_sections(plots)]), f"{place}/evaluation.html")
+    shown = page.sections(text, evaluation, groups, {caption: plots[caption] for caption in galleries})
+    tracking.log_text(run_id, pages.html(shown), f"{place}/evaluation.html")
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(request.metric_prefix(cohort)))

@@ -15,7 +15,7 @@ from pneumo.data.validate import LABELS
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, listed
-from pneumo.evaluation import metrics, report
+from pneumo.evaluation import metrics, page, report
 from pneumo.evaluation.calibration import temperature
 from pneumo.evaluation.metrics import Array, best_f1_threshold
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
@@ -47,9 +47,9 @@ def score(
         groups = subgroups(predictions, described)
     text = report.sections(evaluation, groups, f"{path.name}, {requested['score'] or 'score'}", notes)
     pages.print_sections(text, terminal)
-    plots = pages.plot_sections(dict(report.plots_of(evaluation, groups, path.name)))
     content = report.as_json(evaluation, groups)
-    files = {"md": pages.markdown(text), "html": pages.html([*text, *plots]), "json": content}
+    html = pages.html(page.sections(text, evaluation, groups))
+    files = {"md": pages.markdown(text), "html": html, "json": content}
     for suffix, written in files.items():
         with atomic_path(Path(f"{path.stem}.evaluation.{suffix}")) as beside:
             beside.write_text(written)

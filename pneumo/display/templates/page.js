@@ -28,4 +28,12 @@ const fit = part => part.querySelectorAll(".js-plotly-plot").forEach(chart => {
 });
 addEventListener("load", () => fit(document));
 for (const details of document.querySelectorAll("details")) details.addEventListener("toggle", () => fit(details));
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(each => { each.open = true; }));
+// On paper, a chart is scaled to its place.
+const drawn = () => document.querySelectorAll(".chart .main-svg");
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach(each => { each.open = true; });
+  drawn().forEach(svg => {
+    svg.setAttribute("viewBox", "0 0 " + svg.getAttribute("width") + " " + svg.getAttribute("height"));
+  });
+});
+addEventListener("afterprint", () => drawn().forEach(svg => svg.removeAttribute("viewBox")));
