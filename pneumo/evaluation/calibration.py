@@ -7,9 +7,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_array
 from scipy.special import expit
-from scipy.stats import rankdata
 
-from pneumo.evaluation.metrics import Array, Floats
+from pneumo.evaluation.metrics import Array, Floats, mean_ranks
 
 BINS = 10
 GROUPS = 256
@@ -68,7 +67,7 @@ def _of_groups(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
 
 def _groups_of(values: Floats, n: int) -> npt.NDArray[np.int64]:
     """(N,) 0 to n - 1, of equal size by rising value; equal values are in one."""
-    place = n * (rankdata(values) - 0.5) / len(values)
+    place = n * (mean_ranks(values) - 0.5) / len(values)
     group: npt.NDArray[np.int64] = np.minimum(place.astype(np.int64), n - 1)
     return group
 
