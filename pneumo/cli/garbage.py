@@ -1,5 +1,5 @@
-"""How often Python looks for garbage. Importing what a command needs makes half a million objects that stay, and
-by default Python looks through them again and again, which takes a quarter of the time."""
+"""How often Python looks for garbage. What a command imports makes half a million objects that stay; by
+default Python looks through them again and again, which takes a quarter of the time."""
 
 import gc
 
@@ -13,8 +13,8 @@ def collect_rarely() -> None:
 
 
 def collect_as_by_default() -> None:
-    """After `collect_rarely`, before the command does its work, during which garbage may hold images. What has
-    been imported is not looked through any more."""
+    """After `collect_rarely`, before the command does its work, whose garbage may hold images. What has been
+    imported is not looked through any more."""
     if gc.get_threshold() == RARELY:
         gc.freeze()
         gc.set_threshold(*AS_BY_DEFAULT)

@@ -47,8 +47,8 @@ def energy(map_: np.ndarray, lesion: np.ndarray) -> float:
 
 
 def pixel_auprc(map_: np.ndarray, lesion: np.ndarray) -> float:
-    """Average precision of the map's pixels as scores of the lesion's: the mean precision at the values of the
-    lesion's pixels."""
+    """Average precision of the map's pixels as scores of the lesion's: the mean precision at the values of
+    the lesion's pixels."""
     rising = np.sort(map_, axis=None)
     values = np.sort(map_[lesion])
     found = len(values) - np.searchsorted(values, values)  # pixels of the lesion at or above each value

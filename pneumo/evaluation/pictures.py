@@ -1,8 +1,8 @@
-"""Plots of images: augmented ones, a batch, and saliency maps; as matplotlib figures, none of which is shown or
-saved here."""
+"""Plots of images as matplotlib figures, which are neither shown nor saved here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from contourpy import contour_generator
@@ -21,8 +21,8 @@ HEADING = 0.34
 
 
 class Sheet:
-    """A figure in which each image has its place in inches from the upper left corner. There is one axes for all
-    of them: with an axes for each, matplotlib takes several times as long."""
+    """A figure in which each image has its place, in inches from the upper left corner. One axes has all of
+    them: with an axes for each, matplotlib takes several times as long."""
 
     def __init__(self, width: float, height: float):
         self.figure = Figure(figsize=(width, height))
@@ -38,11 +38,12 @@ class Sheet:
     def outline(self, left: float, top: float, mask: Array) -> None:
         """The outline of a lesion, mask (S, S) uint8, on the image at this place; none of an empty mask."""
         if mask.any():
+            side = SIDE / len(mask)  # of a pixel, whose centre the lines count from
             lines = contour_generator(z=mask).lines(mask.max() / 2)
-            scaled = [(left, top) + (line + 0.5) * SIDE / len(mask) for line in lines]
+            scaled = [np.asarray(line) * side + (left + side / 2, top + side / 2) for line in lines]
             self._axes.add_collection(LineCollection(scaled, colors=POSITIVE, linewidths=0.9), autolim=False)
 
-    def text(self, centre: float, bottom: float, text: str, colour: str = "black", **font: object) -> None:
+    def text(self, centre: float, bottom: float, text: str, colour: str = "black", **font: Any) -> None:
         self._axes.text(centre, bottom, text, color=colour, ha="center", va="bottom", **font)
 
 
