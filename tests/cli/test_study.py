@@ -85,4 +85,4 @@ def test_no_study_is_said_and_no_database_is_made(workdir, capsys):
     open_study(URL, "s", ["maximize"]).close()
     optuna.delete_study(study_name="s", storage=URL)
     invoke(["study"])
-    assert capsys.readouterr().out.startswith("There is no study in sqlite:///study.db")
+    assert capsys.readouterr().out == f"There is no study in sqlite:///{workdir}/study.db\n"
