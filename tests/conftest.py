@@ -92,10 +92,10 @@ def dying_in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int):
 
     log = Tracker.log
 
-    def dying(self, metrics, step=0):
+    def dying(self, metrics, step=0, of_run=None):
         if step == epoch:
             raise Died
-        log(self, metrics, step)
+        log(self, metrics, step, of_run)
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "log", dying)

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 import pneumo
+from pneumo.cli.garbage import collect_as_by_default, collect_rarely
 from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import STORAGE, hidden
 from pneumo.display.console import silence_stdout
@@ -112,6 +113,7 @@ def main() -> None:
     """Runs the command of sys.argv and exits: 0 done, 1 input error, 2 wrong usage, 130 Ctrl-C."""
     words = sys.argv[1:]
     repeat_lost_interrupts()
+    collect_rarely()
     try:
         if code := invoke(words):
             sys.exit(code)
@@ -147,6 +149,7 @@ def usage_message(error: typer.TyperException) -> str:
 def call(as_json: bool, verb: Callable[..., Mapping[str, Any]], *given: Any) -> Mapping[str, Any]:
     """The metrics that a verb returns. With `as_json` they are all that is printed on stdout, and what is not
     known is null."""
+    collect_as_by_default()
     if not as_json:
         return verb(*given)
     from pneumo.evaluation.report import nan_as_none

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from hydra.errors import HydraException
 
+from pneumo.cli.garbage import collect_rarely
 from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import hidden
 from pneumo.display.console import silence_stdout
@@ -18,6 +19,7 @@ def run(command: Callable[[], object]) -> None:
     """Calls what `hydra.main` decorates. Exits with code 1 where Hydra cannot compose the configuration, and
     with 130 where it is interrupted."""
     repeat_lost_interrupts()
+    collect_rarely()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its own message and exits
     try:
         command()

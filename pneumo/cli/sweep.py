@@ -9,6 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from pneumo.cli import hydra_command
+from pneumo.cli.garbage import collect_as_by_default
 from pneumo.display.address import refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs import config, search_path
@@ -39,6 +40,7 @@ def sweep(composed: DictConfig) -> float | list[float] | None:
     """One trial; Hydra's sweeper calls it for each."""
     from pneumo.sweep.job import job
 
+    collect_as_by_default()
     return job(composed)
 
 

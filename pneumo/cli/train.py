@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pneumo.cli import hydra_command
+from pneumo.cli.garbage import collect_as_by_default
 from pneumo.display.address import hidden, refuse_passwords
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
@@ -47,6 +48,7 @@ def train(composed: DictConfig) -> None:
             from pneumo.runs.callback import RunCallback
             from pneumo.runs.planner import planned
             from pneumo.runs.run import run  # the heaviest comes after what can be refused
+        collect_as_by_default()
 
         hydra = HydraConfig.get()
         experiment = planned(composed, hydra.overrides.task, Terminal(quiet=not IS_FIRST))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pneumo.data.cohort import need_both_classes
 from pneumo.data.decode.lesion_rle import NO_LESION
+from pneumo.data.reasons import by_reason
 from pneumo.data.tables import need_columns, of_images, read_patients
 from pneumo.errors import InputError, listed, one_line
 
@@ -58,13 +59,11 @@ def validate_draft(
 
 
 def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputError:
-    """Returns the error that lists the wrong rows (position in `where` -> problem) in order."""
+    """Returns the error that lists what is wrong with rows (position in `where` -> problem), by reason."""
     rows = sorted(problems)
     if not where.str.contains(r" row [\d,]+$").any():
-        lines = [
-            problems[row] if where.iloc[row] in problems[row] else f"{where.iloc[row]}: {problems[row]}"
-            for row in rows
-        ]
+        reasons = by_reason((where.iloc[row], problems[row]) for row in rows)
+        lines = [text if place in text else f"{place}: {text}" for place, text in reasons]
         text = listed(f"{root}: {len(rows):,} of {len(where):,} images cannot be used:", lines)
         return InputError(f"{text}\n{REMEDY}")
     files = where.str.replace(r" row [\d,]+$", "", regex=True)
@@ -76,8 +75,9 @@ def refusal(root: Path, where: pd.Series, problems: Mapping[int, str]) -> InputE
     else:
         places = where.iloc[rows].tolist()
         heading, total = str(root), len(where)
-    width = max(map(len, places[:10]))
-    lines = [f"{place:<{width}}  {problems[row]}" for place, row in zip(places, rows, strict=True)]
+    reasons = by_reason((place, problems[row]) for place, row in zip(places, rows, strict=True))
+    width = max(len(place) for place, _ in reasons[:10])
+    lines = [f"{place:<{width}}  {text}" for place, text in reasons]
     text = listed(f"{heading}: {len(rows):,} of {total:,} rows cannot be used:", lines)
     return InputError(f"{text}\n{REMEDY}")
 

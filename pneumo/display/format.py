@@ -1,7 +1,8 @@
-"""Numbers as text, as tables and messages show them: decimals, durations, counts and intervals."""
+"""Numbers as text, as tables and messages show them: decimals, durations, moments, counts and intervals."""
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 Interval = tuple[float, float]
 
@@ -13,6 +14,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{rest:02}"
     return f"{minutes}:{rest:02}" if minutes else f"{rest} s"
+
+
+def when(moment: datetime) -> str:
+    """26 Nov 08:38 of the local time; without the hour but with the year of another year."""
+    local = moment.astimezone()
+    is_of_this_year = local.year == datetime.now().year
+    return f"{local:%d %b %H:%M}" if is_of_this_year else f"{local:%d %b %Y}"
 
 
 def decimal(value: float, digits: int = 3) -> str:

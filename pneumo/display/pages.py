@@ -144,7 +144,7 @@ def _escaped(text: str) -> str:
 def png(plot: Figure) -> bytes:
     """The plot as a PNG file."""
     buffer = io.BytesIO()
-    plot.savefig(buffer, format="png", dpi=110)
+    plot.savefig(buffer, format="png", dpi=110, pil_kwargs={"compress_level": 3})  # 6 takes thrice as long
     return buffer.getvalue()
 
 

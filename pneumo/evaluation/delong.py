@@ -7,9 +7,9 @@ K scores of the same N images"""
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr, ndtri
 
-from pneumo.evaluation.metrics import Array, Floats, Interval
+from pneumo.evaluation.metrics import Array, Floats, Interval, mean_ranks
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ def aurocs(labels: Array, scores: Array) -> tuple[Floats, Floats]:
     positive = np.asarray(labels) == 1
     m, n = int(positive.sum()), int((~positive).sum())
     scores = np.atleast_2d(scores).astype(float)
-    ranks = rankdata(scores, axis=1)
-    own_positive = rankdata(scores[:, positive], axis=1)
-    own_negative = rankdata(scores[:, ~positive], axis=1)
+    ranks, own_positive, own_negative = (
+        np.array([mean_ranks(row) for row in rows])
+        for rows in (scores, scores[:, positive], scores[:, ~positive])
+    )
     of_positives = (ranks[:, positive] - own_positive) / n  # share of negatives each positive lies above
     of_negatives = 1 - (ranks[:, ~positive] - own_negative) / m
     if min(m, n) < 2:
@@ -44,7 +45,7 @@ def interval(labels: Array, scores: Array) -> Interval:
     (area,), ((variance,),) = aurocs(labels, scores)
     if not 0 < area < 1:
         return (float(area), float(area)) if np.isfinite(variance) else (np.nan, np.nan)
-    half = norm.ppf(0.975) * np.sqrt(variance) / (area * (1 - area))
+    half = ndtri(0.975) * np.sqrt(variance) / (area * (1 - area))
     low, high = 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))
     return (float(low), float(high))
 
@@ -54,6 +55,6 @@ def difference(labels: Array, first: Array, second: Array) -> Difference:
     areas, covariance = aurocs(labels, np.stack([first, second]))
     value = float(areas[1] - areas[0])
     deviation = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)))
-    half = float(norm.ppf(0.975)) * deviation
-    p = float(2 * norm.sf(abs(value) / deviation)) if deviation else float(value == 0)
+    half = float(ndtri(0.975)) * deviation
+    p = float(2 * ndtr(-abs(value) / deviation)) if deviation else float(value == 0)
     return Difference(value, (value - half, value + half), p)

@@ -240,6 +240,13 @@ def jumpiness(values: Floats) -> float:
     return float(np.abs(np.diff(values)).mean()) if len(values) > 1 else 0.0
 
 
+def mean_ranks(values: Array) -> Floats:
+    """(N,) from 1, of rising values; equal ones have the mean of their places."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (counts.cumsum() - (counts - 1) / 2)[place]
+    return ranks
+
+
 def _from_zero(counts: Floats) -> Floats:
     return np.concatenate([np.zeros((len(counts), 1)), counts], axis=1)
 

@@ -1,7 +1,6 @@
-"""Plots of predictions, images and training curves as matplotlib figures; none is shown or saved here."""
+"""Plots of predictions and training curves as matplotlib figures; none is shown or saved here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,83 +12,6 @@ from pneumo.evaluation.calibration import reliability_curve
 from pneumo.evaluation.metrics import Array, Confusion, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
-GLOW = (1.0, 0.85, 0.0)  # of a map over an image, transparent where it is 0
-IMAGES_PER_ROW = 4
-
-
-def augmented(originals: Array, variants: Array, labels: Array, captions: Sequence[Sequence[str]]) -> Figure:
-    """originals (n, H, W) uint8, variants (n, k, h, w) in [0, 1]: each image and its augmented variants.
-    captions: n rows of k."""
-    rows, columns = variants.shape[:2]
-    figure = Figure(figsize=(1.9 * (columns + 1), 2.1 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns + 1, squeeze=False)
-    for row in range(rows):
-        called = "pneumothorax" if labels[row] else "none"
-        show(axes[row, 0], originals[row] / 255, f"stored: {called}", POSITIVE if labels[row] else "black")
-        for column in range(columns):
-            show(axes[row, column + 1], variants[row, column], captions[row][column])
-    return figure
-
-
-def labelled(images: Array, masks: Array, labels: Array, ids: Sequence[str]) -> Figure:
-    """images (n, h, w) in [0, 1] and masks (n, h, w) uint8: a batch, lesions outlined."""
-    columns = min(8, len(images))
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.9 * columns, 2.15 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, image, mask, label, name in zip(axes, images, masks, labels, ids, strict=False):
-        title = f"{plain(shortened(name))}\n{'pneumothorax' if label else 'none'}"
-        show(axis, image, title, POSITIVE if label else "black")
-        if mask.any():
-            axis.contour(mask, levels=[127], colors=POSITIVE, linewidths=0.9)
-    return figure
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """images (n, H, W) in [0, 1], masks (n, H, W) uint8, maps (n, H, W) in [0, 1]; a caption and whether it
-    was called wrong of each."""
-
-    heading: str
-    images: Array
-    masks: Array
-    maps: Array
-    captions: Sequence[tuple[str, str]]
-    wrong: Sequence[bool]
-
-
-def saliency_grid(title: str, groups: Sequence[Tiles]) -> Figure:
-    """Each image twice: with its lesion outlined, and with its saliency map on top."""
-    heights = [-(-len(group.images) // IMAGES_PER_ROW) for group in groups]
-    figure = Figure(
-        figsize=(3.3 * IMAGES_PER_ROW, 1.85 * sum(heights) + 0.4 * len(groups) + 0.5), layout="constrained"
-    )
-    figure.suptitle(plain(title), fontsize=12)
-    for part, group, rows in zip(
-        figure.subfigures(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0],
-        groups,
-        heights,
-        strict=True,
-    ):
-        part.suptitle(plain(group.heading), fontsize=10, fontweight="bold")
-        axes = part.subplots(
-            rows, 3 * IMAGES_PER_ROW, squeeze=False, width_ratios=(1, 1, 0.08) * IMAGES_PER_ROW
-        ).reshape(-1, 3)
-        for axis in axes.ravel():
-            axis.set_axis_off()
-        for pair, image, mask, map_, (name, call), wrong in zip(
-            axes, group.images, group.masks, group.maps, group.captions, group.wrong, strict=False
-        ):
-            colour = POSITIVE if wrong else "black"
-            show(pair[0], image, plain(shortened(name)), colour)
-            show(pair[1], image, plain(call), colour)
-            pair[1].imshow(np.dstack([np.broadcast_to(GLOW, (*map_.shape, 3)), 0.8 * map_]))
-            if mask.any():
-                for axis in pair[:2]:
-                    axis.contour(mask, levels=[mask.max() / 2], colors=POSITIVE, linewidths=0.9)
-    return figure
 
 
 def curves(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
@@ -187,12 +109,6 @@ def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], whole: float,
     return figure
 
 
-def show(axis: Axes, image: Array, title: str, colour: str = "black") -> None:
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1)
-    axis.set_title(title, fontsize=8, color=colour)
-    axis.set_axis_off()
-
-
 def plain(text: str) -> str:
     """Text made of data, drawn as it stands: dollar signs begin no mathematics, line breaks no line."""
     return one_line(text).replace("$", "\\$")
@@ -201,8 +117,3 @@ def plain(text: str) -> str:
 def tidy(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25)
-
-
-def shortened(name: str, longest: int = 20) -> str:
-    """The end of a long name, where ids differ."""
-    return name if len(name) <= longest else "…" + name[-longest + 1 :]

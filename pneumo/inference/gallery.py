@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from pneumo.data.dataset import Dataset
 from pneumo.display.format import decimal
-from pneumo.evaluation import plots
-from pneumo.evaluation.plots import Tiles
+from pneumo.evaluation import pictures
+from pneumo.evaluation.pictures import Tiles
 from pneumo.inference.model import LoadedModel
 from pneumo.inference.saliency import MAPS, NAMES
 from pneumo.training.predict import Predictions
@@ -32,7 +32,7 @@ def gallery(loaded: LoadedModel, dataset: Dataset, predictions: Predictions) -> 
         if groups:
             caption = f"The {sum(map(len, classes.values()))} {name}"
             legend = f"{caption}: lesions outlined; {NAMES[MAP]} in yellow, each on its own scale"
-            found[caption] = plots.saliency_grid(legend, groups)
+            found[caption] = pictures.saliency_grid(legend, groups)
     return found
 
 

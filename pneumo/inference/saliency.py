@@ -75,12 +75,13 @@ def compute_maps(
 def evidence_of(loaded: LoadedModel, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
     """(b, 1, S, S), floats of 0 to 255 that have a gradient -> (b, 1, S, S) of each name, not scaled."""
     view = loaded.eval_transform.prepare(images)  # (b, 1, s, s) in [0, 1], as in evaluation
+    inputs = loaded.normalise(view).contiguous(memory_format=loaded.eval_transform.memory_format)
     lesions = None
     with last_feature_map(loaded.model.backbone) as seen:
         if "mask_head" in names:
-            logits, lesions = loaded.model(loaded.normalise(view), drawing=True)
+            logits, lesions = loaded.model(inputs, drawing=True)
         else:
-            logits = loaded.model(loaded.normalise(view))
+            logits = loaded.model(inputs)
     log_odds = logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
 
     cams = [name for name in CAMS if name in names]
@@ -104,7 +105,7 @@ def project_to_image(images: Tensor, view: Tensor, evidence: Tensor) -> Tensor:
     """A map (b, 1, h, h) of a view (b, 1, s, s) -> (b, 1, S, S) on the images that the view is a crop of."""
     over_view = F.interpolate(evidence, view.shape[2:], mode="bilinear", align_corners=False)
     # the transpose of the crop places the map back on the image
-    (over_image,) = torch.autograd.grad(view, images, over_view.detach(), retain_graph=True)
+    (over_image,) = torch.autograd.grad((view * over_view.detach()).sum(), images, retain_graph=True)
     return over_image
 
 

@@ -29,7 +29,9 @@ def picture(augment: Augment) -> Figure:
     ):
         lost = share < NOTHING_LEFT
         title = "lesion lost, label still positive" if lost else f"{share:.0%} of the lesion seen"
-        plots.show(axis, image / 255, title, plots.POSITIVE if lost else "black")
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(title, fontsize=8, color=plots.POSITIVE if lost else "black")
+        axis.set_axis_off()
         axis.contour(mask, levels=[127], colors=plots.POSITIVE, linewidths=1.2)
         axis.plot(*frame.T, color=FRAME, linewidth=2)
         axis.set(xlim=(-0.5, SIDE_PX - 0.5), ylim=(SIDE_PX - 0.5, -0.5))

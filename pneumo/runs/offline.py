@@ -23,11 +23,11 @@ class OfflineQueue:
 
     path: Path
 
-    def add(self, entry: QueuedMetrics) -> None:
-        """Appends a line."""
+    def add(self, *entries: QueuedMetrics) -> None:
+        """Appends a line for each."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
-            file.write(json.dumps(asdict(entry)) + "\n")
+            file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
 
     def entries(self) -> list[QueuedMetrics]:
         """The metrics that wait, oldest first. A last line that a full disk cut off is left out, as the

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pneumo.data.dataset import Dataset
-from pneumo.evaluation import plots
+from pneumo.evaluation import pictures, plots
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
@@ -37,7 +37,7 @@ def augmented(trainer: Trainer, dataset: Dataset) -> Figure:
     draws = trainer.augment.draw(SHOWN * VARIANTS, torch.Generator().manual_seed(trainer.seed))
     variants = trainer.augment(originals.repeat_interleave(VARIANTS, dim=0), draws)
     side = variants.shape[-1]
-    return plots.augmented(
+    return pictures.augmented(
         originals[:, 0].numpy(),
         variants.reshape(SHOWN, VARIANTS, side, side).numpy(),
         dataset.labels[rows],
@@ -62,7 +62,7 @@ def batch(trainer: Trainer, dataset: Dataset) -> Figure:
     rows = mixed(dataset, IN_BATCH)
     pixels = torch.from_numpy(dataset.store.pixels[rows])[:, None]
     masks = torch.from_numpy(dataset.store.masks(rows))[:, None]
-    return plots.labelled(
+    return pictures.labelled(
         trainer.augment.evaluation(pixels)[:, 0].numpy(),
         (trainer.augment.evaluation(masks)[:, 0] * 255).numpy(),
         dataset.labels[rows],

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pneumo.data.dataset import Dataset, first_images
 from pneumo.display.console import Advance
-from pneumo.errors import PrunedError
 from pneumo.runs import checkpoint, diagnosis, logged, loggers, messages, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
@@ -130,13 +129,8 @@ class RunRecorder(Recorder):
         try:
             with tracker:
                 self._log_start(folder)
-                try:
-                    self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
-                    yield
-                except PrunedError:
-                    metrics = diagnosis.training_metrics(self._train_state)
-                    tracker.log(logged.summary_metrics(metrics, self._callback.objectives))
-                    raise
+                self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
+                yield
         except KeyboardInterrupt:
             terminal.line()
             terminal.warn(messages.stopped_message(self._train_state, tracker.run_id))
@@ -191,7 +185,8 @@ class RunRecorder(Recorder):
             self.terminal.warn(messages.smaller_batch_message(self._trainer, self._micro_batch))
             self._tracker.tag(micro_batch=self._micro_batch)
         step = len(train_state.all_epochs)
-        self._tracker.log(report.metrics, step)
+        so_far = logged.summary_metrics(diagnosis.training_metrics(train_state), self._callback.objectives)
+        self._tracker.log(report.metrics, step, so_far)
         self._also.log_epoch(step, report.metrics)
         self.terminal.line(messages.epoch_line(report, epochs))
         is_last = train_state.stopped or report.epoch == epochs

@@ -94,20 +94,23 @@ class Tracker(AbstractContextManager["Tracker"]):
             raise unreachable(error) from None
         return cls(run.info.run_id, run.info.run_name, run.info.experiment_id, offline_queue, callback)
 
-    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Logs metrics, by name, after those that wait; while MLflow is away, adds them to those."""
+    def log(
+        self, metrics: Mapping[str, float], step: int = 0, of_run: Mapping[str, float] | None = None
+    ) -> None:
+        """Logs metrics, by name, after those that wait; while MLflow is away, adds them to those. `of_run`:
+        metrics of the whole run so far, which have no step."""
         self.callback.ensure_owned()
         new, waiting, warn = (
-            queued_now(metrics, step),
+            [queued_now(metrics, step), *([queued_now(of_run)] if of_run else [])],
             self.offline_queue.entries(),
             self.callback.terminal.warn,
         )
         path = self.offline_queue.path
         try:
             with short_timeouts():
-                log_queued(self.run_id, [*waiting, new])
+                log_queued(self.run_id, [*waiting, *new])
         except MlflowException as error:
-            self.offline_queue.add(new)
+            self.offline_queue.add(*new)
             if not waiting:
                 warn(f"{unreachable(error)}; the run goes on, its metrics wait in {path}")
             return

@@ -4,9 +4,10 @@ Several processes share a study. Whatever must not happen twice happens under `S
 named by their number, which counts from 0 in each study.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from typing import Literal
@@ -226,8 +227,7 @@ def open_study(
         names = {study.study_name for study in rdb.get_all_studies()}
         if name not in names and directions is None:
             database.close(rdb)
-            others = f"; it has {', '.join(sorted(names))}" if names else ""
-            raise InputError(f"{shown(url)} has no study {name}{others}")
+            raise InputError(f"{shown(url)} has no study {name}{nearest(name, names)}")
         study = optuna.create_study(
             study_name=name,
             storage=rdb,
@@ -238,3 +238,13 @@ def open_study(
         if attributes.STUDY_ID not in study.user_attrs:
             study.set_user_attr(attributes.STUDY_ID, new_study_id())
     return StudyStorage(study, rdb, retries, patience_seconds)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The names that are most like this one, to end a sentence with that says that there is no such study."""
+    names = sorted(names)
+    containing = [other for other in names if name.lower() in other.lower()]
+    like = list(dict.fromkeys([*containing, *get_close_matches(name, names, cutoff=0.5)]))[:3]
+    if like:
+        return f". Did you mean {' or '.join(like)}?"
+    return "; pneumo study lists those that there are" if names else ", and no other"

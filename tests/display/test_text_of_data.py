@@ -14,8 +14,8 @@ from optuna.trial import create_trial
 from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
-from pneumo.evaluation import plots
-from pneumo.evaluation.plots import Tiles
+from pneumo.evaluation import pictures, plots
+from pneumo.evaluation.pictures import Tiles
 from pneumo.sweep import plots as study_plots
 from pneumo.sweep.summary import summary
 
@@ -56,8 +56,8 @@ def plots_with(name):
     masks = np.zeros((2, 8, 8), np.uint8)
     tiles = Tiles(name, IMAGES, masks, IMAGES, [(name, name)] * 2, [True, False])
     return {
-        "labelled": plots.labelled(IMAGES, masks, LABELS, [name, name]),
-        "mapped": plots.saliency_grid(name, [tiles]),
+        "labelled": pictures.labelled(IMAGES, masks, LABELS[:2], [name, name]),
+        "mapped": pictures.saliency_grid(name, [tiles]),
         "ranking": plots.ranking(LABELS, SCORES, 0.5, name),
         "confusion": plots.confusion(LABELS, SCORES, 0.5, name),
         "reliability": plots.reliability(LABELS, {name: SCORES, "other": SCORES}, name),

@@ -10,6 +10,8 @@ import pytest
 import torch
 from conftest import ROOT, SMALL
 
+from pneumo.runs.listing import listing
+
 TRAIN = [sys.executable, str(ROOT / "train.py")]
 RUN = [*TRAIN, *SMALL, "model.width=4"]
 
@@ -83,6 +85,11 @@ def test_a_stopped_run_ends_cleanly_and_says_how_to_go_on(workdir, stores, stop)
     assert code == 130
     assert logged.info.status == "KILLED"
     assert f"the same command and resume={logged.info.run_id}" in said
+    epochs = mlflow.MlflowClient().get_metric_history(logged.info.run_id, "val/auroc")
+    best = logged.data.metrics["best/epoch"]
+    assert [logged.data.metrics["best/val_auroc"]] == [one.value for one in epochs if one.step == best]
+    (listed,) = listing().rows
+    assert (listed.state, listed.val_auroc) == ("stopped", logged.data.metrics["best/val_auroc"])
     kept = mlflow.MlflowClient().list_artifacts(logged.info.run_id, "checkpoints")
     assert {file.path for file in kept} == {"checkpoints/best.pt", "checkpoints/last.pt"}
     assert "Traceback" not in said

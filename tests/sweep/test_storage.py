@@ -1,5 +1,6 @@
 """Claiming, failing and retrying trials, on a real database."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -225,9 +226,20 @@ def test_a_saved_result_is_stored_at_the_next_start(storage, tmp_path):
     assert tell_saved_results(storage, tmp_path) == []
 
 
-def test_a_missing_study_is_reported_with_the_names_of_those_that_exist(storage, tmp_path):
-    with pytest.raises(InputError, match="has no study t; it has s"):
-        open_study(f"sqlite:///{tmp_path}/study.db", "t", directions=None)
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("fist", "has no study fist. Did you mean first?"),
+        ("RAW", "has no study RAW. Did you mean report_raw?"),
+        ("zzz", "has no study zzz; pneumo study lists those that there are"),
+    ],
+)
+def test_a_missing_study_is_refused_with_the_nearest_names(name, hint, tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    for other in ("first", "report_raw"):
+        open_study(url, other, ["maximize"]).close()
+    with pytest.raises(InputError, match=re.escape(hint)):
+        open_study(url, name, directions=None)
 
 
 @pytest.mark.parametrize(

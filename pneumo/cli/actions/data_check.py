@@ -15,6 +15,7 @@ from pneumo.data.audit import Audit, audit
 from pneumo.data.cohort import Cohort
 from pneumo.data.contents import contents
 from pneumo.data.dataset import Dataset
+from pneumo.data.reasons import by_reason
 from pneumo.data.sources.base import Source
 from pneumo.data.split import PARTS, Rows, Split, split_cohort
 from pneumo.data.store import Store, open_store
@@ -96,10 +97,11 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
 
 
 def refuse_unusable(result: Mapping[str, Any]) -> None:
-    """InputError: a check has found rows that cannot be used; it names all of them."""
-    if lines := result["unusable"]:
-        heading = f"{result['root']}: {len(lines):,} rows cannot be used:"
-        raise InputError(listed(heading, lines, shown=len(lines)))
+    """InputError: a check has found rows that cannot be used; it gives all reasons, and --json all rows."""
+    if rows := result["unusable"]:
+        parts = (row.partition(": ") for row in rows)
+        lines = [f"{place}: {text}" for place, text in by_reason((place, text) for place, _, text in parts)]
+        raise InputError(listed(f"{result['root']}: {len(rows):,} rows cannot be used:", lines, len(lines)))
 
 
 def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:

@@ -5,12 +5,11 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from math import nan
 from typing import Literal
 
 from pneumo.display.console import Terminal
-from pneumo.display.format import decimal, with_interval
+from pneumo.display.format import decimal, when, with_interval
 from pneumo.runs import tracking
 from pneumo.runs.listing import COLUMNS, ListedRun, Listing, Sort, listing
 
@@ -74,13 +73,6 @@ def cells(row: ListedRun) -> dict[str, str]:
         WITH_INTERVAL: "-" if row.test_auroc is None else with_interval(row.test_auroc, (low, high)),
         "state": (row.marks if row.state == "finished" else "") or row.state,
     }
-
-
-def when(started: datetime) -> str:
-    """26 Nov 08:38 of the local time; without the hour but with the year of another year."""
-    local = started.astimezone()
-    is_of_this_year = local.year == datetime.now().year
-    return f"{local:%d %b %H:%M}" if is_of_this_year else f"{local:%d %b %Y}"
 
 
 def fitted(rows: Sequence[dict[str, str]], width: int) -> tuple[list[str], list[list[str]]]:
