@@ -22,13 +22,18 @@ class StudyNeeds:
     def files(self) -> list[str]:
         """The addresses that are files of one machine, each with its setting."""
         settings = {"PNEUMO_STORAGE": self.storage, "MLFLOW_TRACKING_URI": self.tracking}
-        kinds = ("sqlite:", "file:", "/", ".")
-        return [f"{name}={shown(url)}" for name, url in settings.items() if url.startswith(kinds)]
+        return [f"{name}={shown(url)}" for name, url in settings.items() if is_file(url)]
 
     def refuse_launcher(self, pool: str) -> None:
         """InputError: trials would be launched by the workers, as jobs of yet another kind."""
         if self.launcher != "basic":
             raise InputError(f"pool={pool} trains in its workers: leave out hydra/launcher={self.launcher}")
+
+
+def is_file(address: str) -> bool:
+    """Whether a database or MLflow's store lies in a file or folder."""
+    is_path = "://" not in address and not address.startswith("databricks")
+    return is_path or address.startswith(("sqlite:", "file:"))
 
 
 @dataclass(frozen=True, kw_only=True)

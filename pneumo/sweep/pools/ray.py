@@ -1,10 +1,9 @@
-"""pool=ray: the workers are tasks of a Ray cluster. Ray starts them where there is room, and again where their
-process or node has died; which trials they take is as in any other worker decided by the database."""
+"""pool=ray: the workers are tasks of a Ray cluster. Ray starts them where there is room, and again when their
+process or node has died. Which trials they take is decided by the database, as for any other worker."""
 
+import logging
 import os
 import signal
-import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pneumo.display.address import parsed, shown
 from pneumo.errors import InputError, check_settings
 from pneumo.sweep import workers
 from pneumo.sweep.database import first_line
 from pneumo.sweep.pools import travel
 from pneumo.sweep.pools.base import Pool, StudyNeeds, Work
+from pneumo.sweep.pools.ray_node import Place, StoppedError, own_ip, unreachable, worker
 
 ADDRESS = "RAY_ADDRESS"
 # Ray's own names: no telemetry; what is started here listens on the loopback interface alone
@@ -25,54 +24,19 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 CARRIED = ("PNEUMO_", "MLFLOW_", "PG", "AWS_", "WANDB_")  # begin the environment variables that workers get
 POLL_SECONDS = 2
-CONNECT_SECONDS = 5
 PROBE_SECONDS = 180  # of a node that unpacks the code and imports it
 STOP_SECONDS = 30  # for workers to store their trials as stopped
-PORTS = {"postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
 GIB = 2**30
 
 
-class StoppedError(Exception):
-    """The worker was stopped, though not by its study: its node is taken away, for example."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a worker works, and with what it must be able to reach there."""
-
-    folder: str
-    needs: StudyNeeds
-    node_ip: str  # of the command
-
-    def refusal(self) -> str:
-        """Why the study cannot be trained on this node; empty if it can."""
-        import ray
-
-        ip = ray.util.get_node_ip_address()
-        node = f"node {socket.gethostname()} ({ip})"
-        if self.needs.files and ip != self.node_ip:
-            return f"{node} cannot share the file {self.needs.files[0]}: several machines need servers"
-        try:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
-            os.chdir(self.folder)
-        except OSError as error:
-            return f"{node} has no folder {self.folder}: {error.strerror}"
-        root = self.needs.data_root
-        if root is not None and not Path(root).expanduser().is_dir():
-            return f"{node} has no data.root={root}"
-        for address in (self.needs.storage, self.needs.tracking):
-            if cause := unreachable(address):
-                return f"{node} cannot reach {shown(address)}: {cause}"
-        return ""
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class RayPool(Pool):
     gpus: float | None = field(metadata={"at_least": 0})
     cpus: float = field(metadata={"above": 0})
     memory_gb: float = field(metadata={"above": 0})
     folder: str | None
     restarts: int = field(metadata={"at_least": 0})
+    place: Place = field(init=False, repr=False)  # once it is ready
 
     def __post_init__(self) -> None:
         check_settings("pool", self)
@@ -82,14 +46,11 @@ class RayPool(Pool):
         """InputError: there is no cluster, or none of its nodes has room for a worker, or one has not what a
         worker needs."""
         needs.refuse_launcher("ray")
-        place = Path(self.folder).expanduser() if self.folder else Path.cwd()
+        folder = Path(self.folder).expanduser() if self.folder else Path.cwd()
         with TemporaryDirectory(prefix="pneumo-ray-") as packed:
             travel.pack(Path(packed))
             with connection(packed):
-                import ray
-
-                node_ip = ray.util.get_node_ip_address()
-                object.__setattr__(self, "_place", Place(folder=str(place), needs=needs, node_ip=node_ip))
+                self.place = Place(folder=str(folder), needs=needs, node_ip=own_ip())
                 self._refuse_nodes()
                 yield
 
@@ -104,18 +65,18 @@ class RayPool(Pool):
         if work.is_over():
             return work.why_stopped()
         request = self._request()
-        task = ray.remote(
-            num_cpus=request["CPU"],
-            num_gpus=request["GPU"],
-            memory=request["memory"],
-            max_calls=1,  # a new process for each worker
-            max_retries=self.restarts,
-            retry_exceptions=[StoppedError],
-        )(worker)
+        settings: dict[str, Any] = {
+            "num_cpus": request["CPU"],
+            "num_gpus": request["GPU"],
+            "memory": request["memory"],
+            "max_calls": 1,  # a new process for each worker
+            "max_retries": self.restarts,
+            "retry_exceptions": [StoppedError],
+        }
+        task = ray.remote(**settings)(worker)
         environment = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
         words = without_config_dir(work.words)
-        place = self._place
-        running = {task.remote(n, words, environment, place): n for n in range(1, work.n_workers + 1)}
+        running = {task.remote(n, words, environment, self.place): n for n in range(1, work.n_workers + 1)}
         try:
             while running and not work.is_over():
                 ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
@@ -152,12 +113,12 @@ class RayPool(Pool):
                 f"they have {'; '.join(described(node['Resources']) for node in nodes)}"
             )
         probes = {
-            ray.remote(refusal)
+            ray.remote(Place.refusal)
             .options(
                 num_cpus=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
-            .remote(self._place): node["NodeManagerAddress"]
+            .remote(self.place): node["NodeManagerAddress"]
             for node in fit
         }
         for probe, ip in probes.items():
@@ -180,7 +141,7 @@ def connection(packed: str) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if address.startswith("ray://"):
         raise InputError(f"{ADDRESS}={address}: type the command on a node of the cluster, with HOST:6379")
-    if address and address != "auto" and (cause := unreachable(f"//{address}")):
+    if address and address != "auto" and (cause := unreachable(f"tcp://{address}")):
         raise InputError(f"{ADDRESS}={address}: {cause}")
     try:
         import ray
@@ -193,7 +154,7 @@ def connection(packed: str) -> Iterator[None]:
             address or "local",
             runtime_env={"working_dir": packed},
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             **of_own,
         )
     except (OSError, RuntimeError, ValueError) as error:
@@ -209,7 +170,8 @@ def connection(packed: str) -> Iterator[None]:
 def alive_nodes() -> list[dict[str, Any]]:
     import ray
 
-    return [node for node in ray.nodes() if node["Alive"]]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
 
 
 def fitting(resources: Mapping[str, float], request: Mapping[str, float]) -> int:
@@ -243,46 +205,3 @@ def outcome(reference: Any) -> str:
 def last_line(error: BaseException) -> str:
     """Of an error of Ray, which begins with where it happened."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-# ---- on any machine of the cluster
-
-
-def unreachable(address: str) -> str:
-    """Why nobody answers at the address of a server; empty if it answers, and for files."""
-    kind, _, rest = address.partition("//")
-    kind = kind.rstrip(":").split("+")[0]
-    if kind == "sqlite":
-        return ""
-    url = parsed(address if kind else f"tcp://{rest}")
-    if url.host is None:
-        return ""
-    try:
-        socket.create_connection((url.host, url.port or PORTS.get(kind, 0)), CONNECT_SECONDS).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
-
-
-def refusal(place: Place) -> str:
-    return place.refusal()
-
-
-def worker(number: int, words: Sequence[str], environment: Mapping[str, str], place: Place) -> str:
-    """Takes trials until there are none, as the worker of this number; returns what is to be said of it,
-    empty if it ended well. StoppedError: it was told to stop."""
-    os.environ.update(environment)
-    if message := place.refusal():
-        return f"a worker ended: {message}"
-    os.environ[workers.NUMBER] = str(number)
-    conf = travel.user_conf()
-    sys.argv = ["sweep.py", *words, *(["--config-dir", str(conf)] if conf.is_dir() else [])]
-    from pneumo.cli.sweep import main  # Hydra reads the words
-
-    try:
-        main()
-    except SystemExit as ended:
-        if ended.code == 130:
-            raise StoppedError("it was stopped") from None
-        return f"a worker on {socket.gethostname()} ended: {str(ended.code).strip()}" if ended.code else ""
-    return ""

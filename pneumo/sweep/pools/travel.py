@@ -29,11 +29,6 @@ def pack(folder: Path) -> None:
             shutil.copytree(users, folder / CONF, dirs_exist_ok=True)
 
 
-def user_conf() -> Path:
-    """The user's configuration files that have travelled with this code; the folder may not exist."""
-    return search_path.PACKAGE.parent / CONF
-
-
 def trusted_places() -> Iterator[Path]:
     """The files and packages of the modules in PNEUMO_TRUST that lie in no folder of installed packages."""
     names = (name.strip().split(".")[0] for name in os.environ.get("PNEUMO_TRUST", "").split(","))
