@@ -39,16 +39,19 @@ def test_a_node_that_dies_and_one_that_joins_neither_lose_nor_repeat_a_trial(
 ):
     monkeypatch.setenv("PNEUMO_STORAGE", database)
     staying, dying = cluster.add_node(**NODE), cluster.add_node(**NODE)
-    sweep = started(*SMALL_WORKERS, "workers=4", "n_trials=8", "fit.epochs=30")
+    sweep = started(*SMALL_WORKERS, "workers=4", "n_trials=6", "fit.epochs=8")
     storage = wait_until(lambda: find_study(database), sweep)
-    held = wait_until(lambda: running_trials(storage, epochs=2).keys() & processes_of(dying), sweep)
+    held = wait_until(lambda: running_trials(storage).keys() & processes_of(dying), sweep)
     assert not open_ports(processes_of(staying) | held)
     cluster.remove_node(dying, allow_graceful=False)
     added = cluster.add_node(**NODE)
-    wait_until(lambda: running_trials(storage).keys() & processes_of(added), sweep)
     assert sweep.wait(timeout=200) == 0, printed()
+    wait_until(lambda: not any(map(psutil.pid_exists, held)))
     cluster.remove_node(staying)
     cluster.remove_node(added)
+    assert printed().count("(127.0.0.1) has left the cluster") == 1
+    assert printed().count("(127.0.0.1) has joined the cluster") == 1
+    assert "raylet" not in printed()
 
     trials = storage.trials()
     finished = [trial for trial in trials if trial.state in COUNTED]

@@ -19,8 +19,13 @@ from pneumo.sweep.pools.base import Pool, StudyNeeds, Work
 from pneumo.sweep.pools.ray_node import Place, StoppedError, own_ip, unreachable, worker
 
 ADDRESS = "RAY_ADDRESS"
-# Ray's own names: no telemetry; what is started here listens on the loopback interface alone
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Ray's own names: no telemetry, and none of its pages of logs in the terminal when a node dies
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",
+}
+# a cluster that is started here listens on the loopback interface alone
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 CARRIED = ("PNEUMO_", "MLFLOW_", "PG", "AWS_", "WANDB_")  # begin the environment variables that workers get
 POLL_SECONDS = 2
@@ -77,6 +82,7 @@ class RayPool(Pool):
         environment = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
         words = without_config_dir(work.words)
         running = {task.remote(n, words, environment, self.place): n for n in range(1, work.n_workers + 1)}
+        nodes = alive_nodes()
         try:
             while running and not work.is_over():
                 ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
@@ -84,6 +90,8 @@ class RayPool(Pool):
                     del running[reference]
                     if message := outcome(reference):
                         work.say(message)
+                for message in changes(nodes, nodes := alive_nodes()):
+                    work.say(message)
                 work.show()
         except BaseException:
             for reference in running:
@@ -118,15 +126,15 @@ class RayPool(Pool):
                 num_cpus=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
-            .remote(self.place): node["NodeManagerAddress"]
+            .remote(self.place): name_of(node)
             for node in fit
         }
-        for probe, ip in probes.items():
+        for probe, name in probes.items():
             try:
                 if message := ray.get(probe, timeout=PROBE_SECONDS):
                     raise InputError(f"pool=ray: {message}")
             except ray.exceptions.RayError as error:
-                raise InputError(f"pool=ray: node {ip} cannot run pneumo: {last_line(error)}") from None
+                raise InputError(f"pool=ray: {name} cannot run pneumo: {last_line(error)}") from None
 
 
 # ---- on the machine of the command
@@ -172,6 +180,19 @@ def alive_nodes() -> list[dict[str, Any]]:
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in nodes if node["Alive"]]
+
+
+def changes(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each node that has left or joined the cluster."""
+    then, names = ({node["NodeID"]: name_of(node) for node in nodes} for nodes in (before, now))
+    for node in then.keys() - names.keys():
+        yield f"{then[node]} has left the cluster; its workers start again where there is room"
+    for node in names.keys() - then.keys():
+        yield f"{names[node]} has joined the cluster"
+
+
+def name_of(node: Mapping[str, Any]) -> str:
+    return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 def fitting(resources: Mapping[str, float], request: Mapping[str, float]) -> int:
