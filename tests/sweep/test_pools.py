@@ -31,7 +31,7 @@ SLURM = {
 
 def pool_of(*overrides):
     with initialize_config_dir(str(ROOT / "conf")):
-        composed = compose("sweep", list(overrides), return_hydra_config=True)
+        composed = compose("sweep", ["study=s", *overrides], return_hydra_config=True)
     return load_settings(composed).make_pool()
 
 
