@@ -18,7 +18,7 @@ from pneumo.sweep.pools import travel
 from pneumo.sweep.pools.base import Pool, StudyNeeds, Work
 from pneumo.sweep.pools.ray_node import Place, StoppedError, own_ip, unreachable, worker
 
-ADDRESS = "RAY_ADDRESS"
+ADDRESS, MODE = "RAY_ADDRESS", "RAY_AUTH_MODE"
 # Ray's own names: no telemetry, and none of its pages of logs in the terminal when a node dies
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -166,7 +166,8 @@ def connection(packed: str) -> Iterator[None]:
             **of_own,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"pool=ray: {first_line(error)}") from error
+        token = f"; if it asks for a token: {MODE}=token" if address and MODE not in os.environ else ""
+        raise InputError(f"pool=ray: {first_line(error)}{token}") from error
     try:
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray has set its own
