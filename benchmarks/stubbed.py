@@ -26,7 +26,10 @@ BY_LOSS = {"Bce": 0.02, "Focal": 0.01, "CrossEntropy": 0.0}
 
 
 def one_epoch(
-    trainer: Trainer, train_state: TrainState, on_batch: Callable[[int, int], None] = lambda done, total: None
+    trainer: Trainer,
+    train_state: TrainState,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    keep: Callable[[TrainState], None] = lambda train_state: None,
 ) -> Iterator[EpochReport]:
     """In place of Trainer.epochs."""
     seconds = float(os.environ.get(SECONDS, "0"))

@@ -31,7 +31,7 @@ def temperature(log_odds: Array, labels: Array) -> float:
 
 
 def reliability_curve(labels: Array, p: Array) -> tuple[Array, Array]:
-    """The mean P and the share of positives in each of BINS bins of equal mass; labels and P (N,). The same as
+    """The mean P and the share of positives in each of BINS bins of equal mass; labels and P (N,). As by
     scikit-learn's calibration_curve with strategy="quantile", which takes half a second to import."""
     bins = np.searchsorted(np.quantile(p, np.arange(1, BINS) / BINS), p)
     counts = np.bincount(bins)

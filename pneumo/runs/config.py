@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 QUICK_FIRST = ("data", "optimizer", "schedule", "loss", "augment", "model")  # torch takes seconds to import
 STUDY = (  # top-level keys of a study, which a run ignores
     *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
-    *("storage", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
+    *("storage", "pool", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
 )
 NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
 NUMBER = re.compile(r"\d+(e\d+)?")

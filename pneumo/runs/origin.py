@@ -1,5 +1,6 @@
 """Where a run comes from: the version of pneumo with its uncommitted changes, the host and the process."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,20 +12,36 @@ from pneumo.runs.search_path import OWN
 from pneumo.runs.tracking import process_mark
 
 PACKAGE = Path(__file__).parents[1]
+COPIED = PACKAGE / "origin.json"  # is there where `save` has put it, beside a copy of this code
 LONGEST_PATCH = 1_000_000  # characters
 
 
 def origin_tags() -> dict[str, str]:
     """The tags of a run that say where it comes from. Of git they say "unknown" where pneumo is not in a
     checkout, as in a virtual environment that lies within a repository of something else."""
-    commit = git("rev-parse", "HEAD").strip() if is_checkout() else ""
     return {
         "pneumo_version": pneumo.__version__,
-        "git_commit": commit or "unknown",
-        "git_dirty": str(bool(uncommitted_files())).lower() if commit else "unknown",
+        **git_tags(),
         "host": socket.gethostname(),
         "process": process_mark(os.getpid()),
     }
+
+
+def git_tags() -> dict[str, str]:
+    if COPIED.is_file():
+        tags: dict[str, str] = json.loads(COPIED.read_text())["tags"]
+        return tags
+    commit = git("rev-parse", "HEAD").strip() if is_checkout() else ""
+    return {
+        "git_commit": commit or "unknown",
+        "git_dirty": str(bool(uncommitted_files())).lower() if commit else "unknown",
+    }
+
+
+def save(package: Path) -> None:
+    """Writes what git says of this code into a copy of the package that git does not know."""
+    content = {"tags": git_tags(), "changes": uncommitted_changes()}
+    (package / COPIED.name).write_text(json.dumps(content))
 
 
 def is_checkout() -> bool:
@@ -48,6 +65,8 @@ def new_configuration_files() -> list[str]:
 def uncommitted_changes() -> str:
     """A patch, for `git apply`, of the `uncommitted_files`; empty where there are none. Passwords are hidden;
     a very long patch is cut, and says so."""
+    if COPIED.is_file():
+        return str(json.loads(COPIED.read_text())["changes"])
     if not is_checkout():
         return ""
     patch = git("diff", "HEAD", "--no-color", "--no-ext-diff")

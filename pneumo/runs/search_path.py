@@ -22,7 +22,7 @@ FOLDER = "conf"  # of the working directory, and of a plugin
 
 def folders() -> list[Path]:
     """Existing folders; of files with the same name, that of the earlier folder is used."""
-    candidates = [*_user_folders(), OWN, *_plugin_folders()]
+    candidates = [*user_folders(), OWN, *_plugin_folders()]
     return list(dict.fromkeys(folder.resolve() for folder in candidates if folder.is_dir()))
 
 
@@ -51,11 +51,16 @@ def register() -> None:
     Plugins.instance().register(ConfigFolders)
 
 
-def _user_folders() -> list[Path]:
-    """The folder of `--config-dir` on the command line, and `conf/` in the working directory."""
+def config_dir_parser() -> argparse.ArgumentParser:
+    """Finds `--config-dir` among the words of a command, and leaves the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
-    given = parser.parse_known_args(sys.argv[1:])[0].config_dir
+    return parser
+
+
+def user_folders() -> list[Path]:
+    """The folder of `--config-dir` on the command line, and `conf/` in the working directory."""
+    given = config_dir_parser().parse_known_args(sys.argv[1:])[0].config_dir
     return [*([given] if given else []), Path(FOLDER)]
 
 

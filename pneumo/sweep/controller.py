@@ -10,7 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, read_write
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pneumo.display.address import hidden
+from pneumo.display.address import TRACKING, hidden
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.runs import config, loggers, tracking
@@ -21,6 +21,8 @@ from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.launch import POLL_SECONDS, Job, TrialLauncher
 from pneumo.sweep.plan import StudyPlan
+from pneumo.sweep.pools.base import StudyNeeds, Work
+from pneumo.sweep.pools.local import LocalPool
 from pneumo.sweep.progress import StudyProgress
 from pneumo.sweep.rates import with_rate
 from pneumo.sweep.search_space import SearchSpace
@@ -29,6 +31,7 @@ from pneumo.sweep.storage import COUNTED, StudyStorage
 from pneumo.sweep.study_identity import begin_or_continue, has_known_data, refuse_other_data
 from pneumo.sweep.trial import cached_dataset, tell_saved_results
 
+ENDED = (*COUNTED, TrialState.FAIL)
 MIN_TRIALS_FOR_RATE = 4  # the failure rate is not judged before so many trials have ended
 TOO_MANY_FAILED = "too many trials failed:"
 
@@ -62,7 +65,8 @@ class StudyRun:
         self.settings = load_settings(composed)
         self.plan = StudyPlan(context, composed, self.settings, arguments)
         self.is_worker = workers.NUMBER in os.environ
-        self.is_local = composed.hydra.runtime.choices["hydra/launcher"] == "basic"
+        self.launcher = composed.hydra.runtime.choices["hydra/launcher"]
+        self.pool = LocalPool() if self.is_worker else self.settings.make_pool()
         self.started = time.monotonic()
         self._data_checked = False
 
@@ -75,8 +79,22 @@ class StudyRun:
             announce.print_samples(self.plan, self.terminal)
             return 0
         loggers.check(self.plan.base.also)
+        with self.pool.ready(self.needs()):
+            return self.work()
+
+    def needs(self) -> StudyNeeds:
+        return StudyNeeds(
+            storage=self.settings.url,
+            tracking=os.environ.get(TRACKING) or f"sqlite:///{Path.cwd() / 'mlflow.db'}",
+            data_root=getattr(self.plan.base.data, "root", None),
+            launcher=self.launcher,
+        )
+
+    def work(self) -> int:
+        """Trains once the pool is ready; returns the exit code."""
         self.open_study()
-        if self.trials_left() > 0 and (self.is_local or has_known_data(self.storage)):
+        is_local = self.launcher == "basic" or has_known_data(self.storage)
+        if self.trials_left() > 0 and self.pool.trains_here and is_local:
             self.check_data()
         self.open_parent_run()
         n_workers = self.n_workers()
@@ -84,18 +102,26 @@ class StudyRun:
             announce.print_study(self.storage.study, self.plan, self.trials_left(), n_workers, self.terminal)
         for number in tell_saved_results(self.storage, self.folder):
             self.terminal.say("stored", f"the saved result of #{number}")
+        self.printed = {trial.number for trial in self.storage.trials(*ENDED)}
+        work = Work(
+            study=self.settings.study,
+            n_workers=n_workers,
+            words=workers.command_words(),
+            train=self.train_trials,
+            show=self.print_ended,
+            is_over=lambda: self.storage.with_retries(self.is_over),
+            why_stopped=self.why_stopped,
+            say=self.terminal.line,
+        )
         progress = StudyProgress(self.storage, self.plan.n_trials, self.settings.objective[0])
         try:
-            with (
-                workers.beside(n_workers, self.terminal.line),
-                self.terminal.live_table(progress.columns, progress.rows),
-            ):
-                stopped = self.train_trials()
+            with self.terminal.live_table(progress.columns, progress.rows):
+                stopped = self.pool.run(work)
         except KeyboardInterrupt:
             if not self.is_worker:
                 announce.print_interrupted(self.storage.study, self.plan, self.trials_left(), self.terminal)
             raise
-        return 0 if self.is_worker else self.finish(stopped)
+        return 0 if self.is_worker or stopped is None else self.finish(stopped)
 
     # ---- before the first trial
 
@@ -112,7 +138,7 @@ class StudyRun:
             self.composed.hydra.sweep.dir = str(self.folder)
 
     def n_workers(self) -> int:
-        """How many processes of this command share the trials on this machine, this one included."""
+        """How many processes share the trials of this command."""
         left, wanted = self.trials_left(), self.settings.workers
         if self.is_worker or left <= 0:
             return 1
@@ -120,7 +146,8 @@ class StudyRun:
             return wanted
         is_tiny = self.plan.base.choices["model"] == "tiny" and "model" not in self.plan.searched()
         memory = workers.MEMORY_OF_TINY if is_tiny else workers.MEMORY_OF_OTHERS
-        return workers.count(left, self.is_local and not self.settings.is_in_memory, memory)
+        is_shared = self.launcher == "basic" and not self.settings.is_in_memory
+        return self.pool.auto(left, is_shared, memory)
 
     def check_data(self) -> None:
         """Loads the data set and compares it with the study's, once. InputError: it is another one."""
@@ -184,8 +211,17 @@ class StudyRun:
                 jobs.append((trial, overrides))
         if jobs or self.storage.trials(TrialState.RUNNING):
             return jobs
+        return self.why_stopped()
+
+    def why_stopped(self) -> str:
+        """Empty if all trials are done."""
         left = self.trials_left()
-        return f"{left} trials could not be run" if left > 0 else ""
+        return self.reason_to_stop() or (f"{left} trials could not be run" if left > 0 else "")
+
+    def is_over(self) -> bool:
+        """Whether no trial is running and none is to be."""
+        is_over = self.trials_left() <= 0 or bool(self.reason_to_stop())
+        return is_over and not self.storage.trials(TrialState.RUNNING)
 
     def reason_to_stop(self) -> str:
         """Which limit of the settings is reached, empty if none is."""
@@ -236,6 +272,13 @@ class StudyRun:
     def print_trial(self, number: int) -> None:
         frozen = self.storage.with_retries(lambda: self.storage.trial(number))
         self.terminal.line(labels.trial_line(frozen, self.remark(frozen)))
+
+    def print_ended(self) -> None:
+        """Prints the trials that have ended elsewhere and are not printed yet."""
+        for trial in self.storage.with_retries(lambda: self.storage.trials(*ENDED)):
+            if trial.number not in self.printed:
+                self.printed.add(trial.number)
+                self.print_trial(trial.number)
 
     def remark(self, trial: FrozenTrial) -> str:
         """Why a trial has its parameters, if they were not sampled."""

@@ -107,7 +107,7 @@ class StudyPlan:
 
 def build_search(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Search:
     """InputError: the search is not valid."""
-    ignored = ("workers", "dry_run")
+    ignored = ("pool", "workers", "dry_run")
     arguments = [line for line in arguments if config.override_key(line).split(".")[0] not in ignored]
     search, choices = settings.search, composed.hydra.runtime.choices
     if search["design"] is not None:

@@ -17,11 +17,13 @@ from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs.config import STUDY, check_kinds
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
+from pneumo.sweep.pools.base import Pool
 from pneumo.sweep.rates import RatePruner
 from pneumo.sweep.storage import StudyStorage, open_study
 from pneumo.sweep.workers import AUTO
 
 OPEN_STORAGES: dict[str, StudyStorage] = {}
+POOLS = ("pneumo.sweep.pools.*",)
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
 
@@ -33,6 +35,7 @@ class StudySettings:
     hours: int | float | None
     patience: int | None
     storage: str | None
+    pool: Mapping[str, Any]
     workers: int | str
     jobs: int
     retries: int
@@ -94,6 +97,11 @@ class StudySettings:
             return RatePruner()
         pruner: BasePruner = instantiate_trusted("pruner", self.pruner, ("optuna.pruners.*",))
         return pruner
+
+    def make_pool(self) -> Pool:
+        """InputError: its settings are not valid."""
+        pool: Pool = instantiate_trusted("pool", self.pool, POOLS)
+        return pool
 
     def make_sampler(self, n_existing: int) -> BaseSampler:
         """Seeded by its own seed and the number of trials in the study, so that a continued study does not

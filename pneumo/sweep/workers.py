@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from signal import SIGINT, SIGTERM, signal
 from threading import Event, Thread
@@ -39,6 +39,11 @@ def count(n_trials: int, is_local: bool, memory_each: int) -> int:
     return max(1, min(here, MOST, n_trials))
 
 
+def command_words() -> list[str]:
+    """The words of this command that each of its workers is given."""
+    return [word for word in sys.argv[1:] if not word.startswith("workers=")]
+
+
 def threads_each(n_workers: int) -> int:
     """The threads of each of so many processes: OMP_NUM_THREADS if it is set, else its share of the cores."""
     given = os.environ.get(THREADS, "")
@@ -46,8 +51,9 @@ def threads_each(n_workers: int) -> int:
 
 
 @contextmanager
-def beside(n_workers: int, say: Callable[[str], None]) -> Iterator[None]:
-    """Inside the block, n_workers - 1 other processes run the same command; at its end they are waited for.
+def beside(n_workers: int, words: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
+    """Inside the block, n_workers - 1 other processes run the command of these words; at its end they are
+    waited for.
 
     What they print is passed to `say`, equal lines once. If the block raises, they are told to stop, which
     they do as soon as their trials are stored as stopped, or at once if another interrupt comes."""
@@ -55,8 +61,7 @@ def beside(n_workers: int, say: Callable[[str], None]) -> Iterator[None]:
         import torch
 
         torch.set_num_threads(threads_each(n_workers))
-    overrides = [word for word in sys.argv[1:] if not word.startswith("workers=")]
-    command = [sys.executable, "-m", "pneumo.cli.sweep", *overrides]
+    command = [sys.executable, "-m", "pneumo.cli.sweep", *words]
     pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     processes = [
         subprocess.Popen(command, env=environment(number, n_workers), **pipe)

@@ -1,0 +1,103 @@
+"""python benchmarks/ray_workers.py: trials a minute of four workers of pool=ray against one, on PostgreSQL.
+
+As sweep_workers.py, with workers that are tasks on a Ray cluster of two nodes on loopback. A training is a
+sleep (stubbed.py), so that four have four times the time of one even on few cores.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+from rich.table import Table
+from runs import ROOT, surroundings
+from stubbed import SECONDS, SMALL
+from sweep_workers import AT_LEAST, trials_a_minute
+
+from pneumo.sweep.storage import open_study
+
+sys.path.insert(0, str(ROOT / "tests"))
+import ray_cluster
+from postgres import NotInstalledError, Server, running
+
+CHILD = "STUB_RAY_CHILD"  # set in the environment of the command that is measured
+
+
+def stubbed_worker(number, words, environment, place):  # type: ignore[no-untyped-def]
+    """In place of pneumo's worker; travels by value."""
+    import stubbed  # replaces Trainer.epochs
+
+    from pneumo.sweep.pools import ray_node
+
+    assert stubbed.Trainer.epochs is stubbed.one_epoch
+    return ray_node.worker(number, words, environment, place)
+
+
+def command() -> None:
+    """`pneumo sweep` whose workers are stubbed; they find this folder in the environment of the nodes."""
+    from pneumo.cli.sweep import main
+    from pneumo.sweep.pools import ray
+
+    ray.worker = stubbed_worker
+    ray.CARRIED = (*ray.CARRIED, "STUB_")
+    main()
+
+
+def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna.Study:
+    """Carried out, in a folder of its own."""
+    name = f"ray_{workers}"
+    server.create(name)
+    pool = ["pool=ray", f"workers={workers}", "pool.memory_gb=.5"]
+    words = ["-m", *pool, f"n_trials={n_trials}", f"study={name}", "pruner=none", *SMALL]
+    environment = surroundings(PNEUMO_STORAGE=server.url(name), **{SECONDS: str(seconds), CHILD: "1"})
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).resolve()), *words],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        sys.exit((done.stdout + done.stderr)[-4000:])
+    return open_study(server.url(name), name, directions=None).study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trials", type=int, default=48)
+    parser.add_argument("--alone", type=int, help="trials of the one worker, if fewer than --trials")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2.0, help="that a training sleeps")
+    given = parser.parse_args()
+    table = Table("workers", "trials", "trials a minute", box=None, padding=(0, 3, 0, 0))
+    rates = []
+    os.environ["PYTHONPATH"] = f"{ROOT / 'benchmarks'}:{os.environ.get('PYTHONPATH', ROOT)}"  # of the nodes
+    with running() as server, ray_cluster.running() as cluster:
+        for _ in range(2):
+            cluster.add_node(**{**ray_cluster.NODE, "num_cpus": (given.workers + 1) // 2})
+        for workers, n_trials in ((1, given.alone or given.trials), (given.workers, given.trials)):
+            rates.append(trials_a_minute(study(server, workers, n_trials, given.seconds), workers))
+            table.add_row(str(workers), str(n_trials), f"{rates[-1]:.1f}")
+    ratio = rates[1] / rates[0]
+    console = Console(highlight=False)
+    console.print(f"trainings that sleep {given.seconds:g} s, on {os.cpu_count()} cores")
+    console.print(table)
+    console.print(f"ratio {ratio:.2f}")
+    sys.exit(0 if ratio >= AT_LEAST else f"at least {AT_LEAST:g} is asked for")
+
+
+if __name__ == "__main__":
+    if CHILD in os.environ:
+        command()
+        sys.exit()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers end with it
+    try:
+        main()
+    except NotInstalledError as error:
+        sys.exit(str(error))
