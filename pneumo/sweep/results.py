@@ -1,6 +1,7 @@
 """The results of a study once its last trial has ended: on the terminal, in result.yaml, and in MLflow."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from pneumo.display.console import Terminal
 from pneumo.display.format import decimal, duration
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
-from pneumo.sweep import attributes, labels, plots, private_api
+from pneumo.sweep import attributes, labels, page, private_api, static_plots
+from pneumo.sweep.importance import importance
 from pneumo.sweep.storage import COUNTED, StudyStorage
-from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
+from pneumo.sweep.summary import best_first, saved_seconds
 
 RESULT = "result.yaml"
 NOTE_LENGTH = 4000  # characters that MLflow shows of a run's description
@@ -91,13 +93,13 @@ def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
     """Best values, plots and pages; the run is FINISHED if all trials are done, else KILLED."""
     parent = study.user_attrs[attributes.PARENT_RUN]
     best = best_first(study)
-    sections = summary(study)
-    study_plots = {caption: pages.png(figure) for caption, figure in plots.of_study(study)}
-    for caption, image in study_plots.items():
+    address = partial(tracking.run_url, query.find_run(parent).info.experiment_id)
+    sections = page.sections(study, address)
+    for caption, image in static_plots.of_study(study):
         tracking.log_bytes(parent, image, f"plots/{caption.lower().replace(' ', '-')}.png")
-    page = pages.markdown(sections)
-    tracking.log_text(parent, page, "study.md")
-    tracking.log_text(parent, pages.html([*sections, *pages.plot_sections(study_plots)]), "study.html")
+    text = pages.markdown(sections)
+    tracking.log_text(parent, text, "study.md")
+    tracking.log_text(parent, pages.html(sections), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
     note = ""
     if best:
@@ -107,7 +109,7 @@ def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
         overrides = " ".join(best[0].user_attrs.get(attributes.OVERRIDES, []))
         note = f"Best: [{study.study_name}-{best[0].number}]({query.run_link(run_id)})\n\n`{overrides}`\n\n"
-    tags = {"mlflow.note.content": note + page[:NOTE_LENGTH]}
+    tags = {"mlflow.note.content": note + text[:NOTE_LENGTH]}
     tracking.tag_run(parent, state="stopped" if stopped else "complete", **tags)
     tracking.end_run(parent, "KILLED" if stopped else "FINISHED")
 
