@@ -23,7 +23,9 @@ def sections(study: optuna.Study, address: Address | None = None) -> list[Sectio
     if study.user_attrs.get(attributes.DESIGN):
         return [first, *others, *drawn]
     if best := best_first(study):
-        first = replace(first, text=[*first.text, best_text(study, best[0])], command=command(best[0]))
+        first = replace(
+            first, text=[*first.text, f"Best: {best_text(study, best[0])}"], command=command(best[0])
+        )
     course, rest = drawn[:1], drawn[1:]
     folded = [replace(section, folded=True) for section in [*others, all_trials(study, address)]]
     return [first, *course, *surface_page.sections(study), *rest, *folded]
@@ -31,7 +33,7 @@ def sections(study: optuna.Study, address: Address | None = None) -> list[Sectio
 
 def best_text(study: optuna.Study, best: FrozenTrial) -> str:
     objective = ", ".join(study.user_attrs.get(attributes.OBJECTIVE, ["objective"]))
-    return f"Best: #{best.number}, {labels.parameters(best.params)}: {objective} {labels.value(best)}"
+    return f"#{best.number}, {labels.parameters(best.params)}: {objective} {labels.value(best)}"
 
 
 def command(best: FrozenTrial) -> str:

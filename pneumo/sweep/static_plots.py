@@ -11,7 +11,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pneumo.display import pages
-from pneumo.errors import one_line
+from pneumo.display.charts import GREY, ORANGE
+from pneumo.evaluation.plots import plain
 from pneumo.sweep import labels
 from pneumo.sweep.attributes import DUPLICATE_OF, OBJECTIVE
 from pneumo.sweep.importance import importance, study_of
@@ -31,16 +32,17 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, bytes]]:
     objectives = study.user_attrs.get(OBJECTIVE, ["objective"])
     shown = readable(study)
     several = len(objectives) > 1
-    target: dict[str, Any] = {"target_name": objectives[0], "target": first_value if several else None}
+    target: dict[str, Any] = {"target_name": plain(objectives[0]), "target": first_value if several else None}
     drawn: dict[str, Callable[[], Any]] = {
         "History": lambda: plots.plot_optimization_history(shown, **target)
     }
     if any(trial.intermediate_values for trial in complete):
-        drawn["Learning curves"] = lambda: plots.plot_intermediate_values(shown)
+        drawn["Learning curves"] = lambda: learning_curves(shown, complete[0])
     if "arm" not in complete[0].params:
-        names = [labels.name(name) for name in varied_distributions(complete)]
+        names = [plain(labels.name(name)) for name in varied_distributions(complete)]
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         if importance(study):
-            drawn["Importances"] = lambda: plots.plot_param_importances(shown, **target)
+            drawn["Importances"] = lambda: plots.plot_param_importances(shown, evaluator, **target)
         if names:
             drawn["Slices"] = lambda: plots.plot_slice(shown, params=names, **target)
         if len(complete) > 1 and len(names) > 1:
@@ -48,8 +50,10 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, bytes]]:
                 shown, params=names, **target
             )
         if len(objectives) in (2, 3):
-            drawn["Pareto front"] = lambda: plots.plot_pareto_front(shown, target_names=list(objectives))
-    style: Any = {"text.parse_math": False, "figure.figsize": (8, 4.5), "figure.constrained_layout.use": True}
+            drawn["Pareto front"] = lambda: plots.plot_pareto_front(
+                shown, target_names=list(map(plain, objectives))
+            )
+    style: Any = {"figure.figsize": (8, 4.5), "figure.constrained_layout.use": True}
     for caption, draw in drawn.items():
         with plt.rc_context(style), warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -59,6 +63,17 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, bytes]]:
                 yield caption, pages.png(figure)
             finally:
                 plt.close(figure)
+
+
+def learning_curves(shown: optuna.Study, best: FrozenTrial) -> None:
+    """Optuna's plot with the best trial in orange and the others grey, instead of a colour for each."""
+    from optuna.visualization import matplotlib as plots
+
+    axis = plots.plot_intermediate_values(shown)
+    for line in axis.lines:
+        is_best = line.get_label() == f"Trial{best.number}"
+        line.set(color=ORANGE if is_best else GREY, zorder=3 if is_best else 2, marker="")
+    axis.legend([line for line in axis.lines if line.get_zorder() == 3], [f"best, #{best.number}"])
 
 
 def first_value(trial: FrozenTrial) -> float:
@@ -77,8 +92,10 @@ def readable(study: optuna.Study) -> optuna.Study:
             create_trial(
                 state=trial.state if is_counted else TrialState.FAIL,
                 values=trial.values if is_counted else None,
-                params={labels.name(name): value for name, (value, _) in pairs.items()},
-                distributions={labels.name(name): distribution for name, (_, distribution) in pairs.items()},
+                params={plain(labels.name(name)): value for name, (value, _) in pairs.items()},
+                distributions={
+                    plain(labels.name(name)): distribution for name, (_, distribution) in pairs.items()
+                },
                 intermediate_values=trial.intermediate_values if is_counted else {},
             )
         )
@@ -86,9 +103,9 @@ def readable(study: optuna.Study) -> optuna.Study:
 
 
 def shown(trial: FrozenTrial, name: str) -> tuple[Any, Any]:
-    """A parameter's value and distribution, text without line breaks."""
+    """A parameter's value and distribution, text as it is to be drawn."""
     distribution, value = trial.distributions[name], trial.params[name]
     if not isinstance(distribution, CategoricalDistribution) or not isinstance(value, str):
         return value, distribution
-    choices = [one_line(each) if isinstance(each, str) else each for each in distribution.choices]
-    return one_line(value), CategoricalDistribution(choices)
+    choices = [plain(each) if isinstance(each, str) else each for each in distribution.choices]
+    return plain(value), CategoricalDistribution(choices)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 
-from pneumo.display.charts import PALETTE, RED, Chart, styled
+from pneumo.display.charts import BLUE, ORANGE, PALETTE, RED, Chart, styled
 from pneumo.display.format import decimal, scientific
 from pneumo.display.pages import Section
 from pneumo.sweep import surrogate
 from pneumo.sweep.attributes import OBJECTIVE
-from pneumo.sweep.charts import WORSE_TO_BETTER, described
+from pneumo.sweep.charts import described
 from pneumo.sweep.scales import decades
 from pneumo.sweep.surrogate import MIN_TRIALS, UNKNOWN_SD, Surface
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REPORT_RATE, REPORT_BATCH, REPORT_LOSS = 1e-3, 6, "ce"  # of the report of 2024, without accumulation
 REPORT_NAME = "the 2024 report"
+WORSE_TO_BETTER = [[0.0, "#d6e8f5"], [0.6, BLUE], [1.0, ORANGE]]  # no grey, which means unknown
 UNKNOWN_FILL = "rgba(138,143,152,.35)"
 N_COLUMNS = 4  # effective batches in the table
 TITLE = "Response surface"
@@ -40,8 +41,10 @@ def sections(study: optuna.Study) -> Iterator[Section]:
         return
     objective = study.user_attrs.get(OBJECTIVE, ["objective"])[0]
     maps = [surface_of(surface, number, objective) for number in range(len(surface.losses))]
+    worst, best = ends(surface)
     caption = (
-        f"{objective} as predicted; grey where it is not known; dots are trials, the line is the best rate"
+        f"{objective} as predicted, from {decimal(worst)} (pale) to {decimal(best)} (orange), grey where it "
+        "is not known; dots are trials, the line is the best rate"
     )
     text = [about(surface), *unknown(surface), *against_report(surface)]
     yield Section(TITLE, text, plots={"": [best_rates(surface)], caption: maps})
@@ -51,9 +54,9 @@ def sections(study: optuna.Study) -> Iterator[Section]:
 def about(surface: Surface) -> str:
     return (
         f"A Gaussian process over learning rate, effective batch and loss, fitted to {len(surface.points)} "
-        f"trials; a single trial scatters around it with an sd of {decimal(surface.noise_sd)}. A pruned trial "
+        f"trials; a single trial scatters around it by {decimal(surface.noise_sd)} (sd). A pruned trial "
         "counts with its last value and the median rise of complete trials after that epoch. Intervals hold "
-        "80% of what is possible given its fitted smoothness: with few trials they are rather too narrow."
+        "80% of what is possible if its fitted smoothness is right."
     )
 
 
@@ -136,6 +139,13 @@ def best_rates(surface: Surface) -> Chart:
     return Chart(figure, "The best learning rate by effective batch, for each loss")
 
 
+def ends(surface: Surface) -> tuple[float, float]:
+    """The worst and the best value that is predicted where it is known."""
+    shown = surface.mean[surface.is_known] if surface.is_known.any() else surface.mean
+    low, high = float(shown.min()), float(shown.max())
+    return (high, low) if surface.is_minimised else (low, high)
+
+
 def surface_of(surface: Surface, number: int, objective: str) -> Chart:
     """The objective predicted for one loss over effective batch and learning rate, with its trials."""
     from plotly.graph_objects import Figure
@@ -143,7 +153,6 @@ def surface_of(surface: Surface, number: int, objective: str) -> Chart:
     loss = surface.losses[number]
     figure = Figure()
     mean, sd, known = surface.mean[number].T, surface.sd[number].T, surface.is_known[number].T
-    ends = surface.mean[surface.is_known] if surface.is_known.any() else surface.mean
     texts = [
         [
             f"effective batch {batch:.0f}, lr {scientific(rate)}<br>"
@@ -156,9 +165,10 @@ def surface_of(surface: Surface, number: int, objective: str) -> Chart:
         x=surface.batches,
         y=surface.rates,
         z=np.where(known, mean, np.nan),
-        zmin=ends.min(),
-        zmax=ends.max(),
+        zmin=min(ends(surface)),
+        zmax=max(ends(surface)),
         colorscale=WORSE_TO_BETTER,
+        reversescale=surface.is_minimised,
         showscale=False,
         hoverongaps=True,
         text=texts,

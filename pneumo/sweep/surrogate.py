@@ -62,6 +62,7 @@ class Surface:
     noise_sd: float
     best_rates: Array
     exponents: Array
+    is_minimised: bool
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -158,6 +159,7 @@ def fitted(study: optuna.Study) -> Surface | None:
         unit * noise**0.5,
         np.array(best),
         np.array(exponents),
+        sign < 0,
     )
 
 

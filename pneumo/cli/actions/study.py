@@ -11,6 +11,7 @@ from pneumo.runs import query, tracking
 from pneumo.runs.run_name import check_runs_are_here
 from pneumo.sweep import page
 from pneumo.sweep.attributes import PARENT_RUN
+from pneumo.sweep.dashboard import write_notes
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.importance import importance
 from pneumo.sweep.results import result
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def show_study(url: str, name: str) -> dict[str, Any]:
     """Prints the results, writes study.md and study.html, and returns the results. InputError: no such study.
     The files are written even if MLflow cannot be reached."""
-    study = open_study(url, name, directions=None).study
+    storage = open_study(url, name, directions=None)
+    study = storage.study
     terminal = Terminal()
     parent, missing = parent_run(study)
     address = partial(tracking.run_url, parent.info.experiment_id) if parent else None
@@ -42,6 +44,8 @@ def show_study(url: str, name: str) -> dict[str, Any]:
                 tracking.log_text(parent.info.run_id, text, file)
     except (OSError, tracking.MlflowError) as error:
         missing = str(error).splitlines()[0]
+    if address:
+        write_notes(storage, address)
     if missing:
         terminal.warn(f"not in MLflow: {missing}")
     metrics = result(study, "")
