@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pneumo.display import pages
@@ -56,7 +55,7 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, bytes]]:
     style: Any = {"figure.figsize": (8, 4.5), "figure.constrained_layout.use": True}
     for caption, draw in drawn.items():
         with plt.rc_context(style), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.simplefilter("ignore", UserWarning)  # experimental, or an axis with a single value
             draw()
             figure = plt.gcf()
             try:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -83,11 +82,9 @@ class Surface:
 
 
 def is_searched(study: optuna.Study) -> bool:
-    """Whether the study samples the learning rate, over a range, and the batch size or the accumulation."""
-    trials = [t for t in study.get_trials(deepcopy=False) if t.params]
-    names = {name for trial in trials for name in trial.params}
-    has_range = any(isinstance(t.distributions.get(RATE), FloatDistribution) for t in trials)
-    return has_range and not names.isdisjoint({BATCH, STEPS})
+    """Whether the study searches the learning rate, and the batch size or the accumulation."""
+    names = {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+    return RATE in names and not names.isdisjoint({BATCH, STEPS})
 
 
 def observations(study: optuna.Study) -> list[Point]:
@@ -109,7 +106,9 @@ def observations(study: optuna.Study) -> list[Point]:
             value += float(np.median(rises)) if rises else 0.0
         product = trial.params.get(BATCH, 1) * trial.params.get(STEPS, 1)
         batch = float(known.get(EFFECTIVE_BATCH, product))
-        found.append(Point(trial, trial.params[RATE], batch, str(trial.params.get(LOSS, "")), value))
+        rate = float(trial.params[RATE])
+        if rate > 0 and np.isfinite(value):
+            found.append(Point(trial, rate, batch, str(trial.params.get(LOSS, "")), value))
     return found
 
 
