@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WORSE_TO_BETTER = [[0.0, GREY], [0.6, BLUE], [1.0, ORANGE]]
 STATE_COLORS = {"complete": BLUE, "pruned": GREY, "failed": RED, "running": GREEN}
 SMALL = 280  # pixels high
+CROWDED = 20  # letters of ticks, which a telephone has no room for side by side
 Trials = Sequence[FrozenTrial]
 
 
@@ -178,6 +179,7 @@ def slice_of(name: str, complete: Trials, objective: str) -> Chart:
         title=title,
         tickvals=places,
         ticktext=list(map(html.escape, texts)),
+        tickangle=-40 if sum(map(len, texts)) > CROWDED else 0,
         range=[-0.06, 1.06],
         zeroline=False,
     )
@@ -235,7 +237,7 @@ def add_scale(figure: "Figure", y: float, name: str, places: Sequence[float], te
     note = {"showarrow": False, "y": y}
     bold = f"<b>{html.escape(name)}</b>"
     figure.add_annotation(x=0, text=bold, xanchor="left", yshift=18, font_size=12, **note)
-    is_crowded = sum(map(len, texts)) > 30
+    is_crowded = sum(map(len, texts)) > CROWDED
     for number, (place, text) in enumerate(zip(places, texts, strict=True)):
         anchor = "left" if place < 0.02 else "right" if place > 0.98 else "center"
         lower = 13 if is_crowded and number % 2 else 0
@@ -288,7 +290,7 @@ def timeline(trials: Trials) -> Chart | None:
                 hovertemplate="%{text}<extra></extra>",
             )
     styled(figure, 120 + 30 * len(shown)).update_layout(barmode="overlay", hovermode="closest", bargap=0.3)
-    figure.update_xaxes(type="date", nticks=5)
+    figure.update_xaxes(type="date", nticks=4, tickangle=0, tickformat="%H:%M\n%b %-d")
     figure.update_yaxes(categoryorder="array", categoryarray=shown[::-1], ticksuffix=" ")
     return Chart(figure, "When each worker trained which trial")
 
