@@ -16,7 +16,7 @@ from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
 from pneumo.evaluation import plots
 from pneumo.evaluation.plots import Tiles
-from pneumo.sweep import charts, static_plots
+from pneumo.sweep import charts, labels, static_plots
 from pneumo.sweep.summary import summary
 
 NAMES = [
@@ -86,7 +86,7 @@ def test_every_picture_of_a_study_is_drawn_whatever_a_name_holds(name):
 def test_an_interactive_chart_says_the_name_and_not_what_it_would_be_as_html(name):
     (slices,) = [section for section in charts.of_study(study_with(name)) if section.title == "Slices"]
     titles = [chart.figure.layout.xaxis.title.text for chart in slices.plots[""]]
-    assert html.escape(name) in titles
+    assert html.escape(labels.name(name)) in titles
 
 
 @pytest.mark.parametrize("name", NAMES[:4])
