@@ -105,7 +105,7 @@ def log_to_parent_run(storage: StudyStorage, stopped: str) -> None:
     tracking.log_text(parent, text, "study.md")
     tracking.log_text(parent, pages.html(sections), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
-    note = f"{mlflow_view.links(study, experiment_id)}\n\n"
+    note = f"{mlflow_view.links(study, experiment_id)}\n\n"  # first: MLflow covers what is below three lines
     if best:
         run_id = best[0].user_attrs[attributes.RUN_ID]
         names = [f"best/{name.replace('/', '_')}" for name in study.user_attrs[attributes.OBJECTIVE]]
@@ -113,7 +113,7 @@ def log_to_parent_run(storage: StudyStorage, stopped: str) -> None:
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
         link = f"[{study.study_name}-{best[0].number}]({query.run_link(run_id)})"
         history = mlflow_view.picture(parent, "plots/history.png", "History")
-        note = f"Best: {link}\n\n`{page.command(best[0])}`\n\n{note}{history}\n\n"
+        note = f"Best: {link} · {note}`{page.command(best[0])}`\n\n{history}\n\n"
     tags = {"mlflow.note.content": note + text[:NOTE_LENGTH]}
     tracking.tag_run(parent, state="stopped" if stopped else "complete", **tags)
     tracking.end_run(parent, "KILLED" if stopped else "FINISHED")

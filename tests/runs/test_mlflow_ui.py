@@ -14,6 +14,8 @@ from pneumo.runs.mlflow_pages import run_path
 sys.path.insert(0, str(ROOT / "docs"))
 screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")
 
+PICTURE = "[...document.images].some(each => each.src.includes('history.png') && each.naturalWidth)"
+
 __all__ = ["swept"]  # a fixture
 
 
@@ -71,10 +73,10 @@ def test_a_study_is_pleasant_to_compare(swept, server):
             search_all_experiments=True, filter_string="tags.best_trial != ''", output_format="list"
         )
         page.goto(f"{server}/#{run_path(parent.info.experiment_id, parent.info.run_id)}")
-        page.get_by_role("img", name="History").wait_for()
-        page.wait_for_function("[...document.images].some(i => i.alt == 'History' && i.naturalWidth)")
-        page.get_by_role("link", name="parallel coordinates and learning curves").click()
-        page.get_by_text("Parallel Coordinates").first.wait_for()
+        page.wait_for_function(PICTURE)
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="parallel coordinates and learning curves").click()
+        opened.value.get_by_text("Parallel Coordinates").first.wait_for()
         screenshots.compare(page, server, runs)
         page.locator("text=best/val_auroc >> visible=true").first.wait_for()
         screenshots.curves(page, server, runs[0])
