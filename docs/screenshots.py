@@ -22,9 +22,6 @@ from playwright.sync_api import Page, sync_playwright
 from pneumo.runs.mlflow_pages import runs_path
 
 SIZE = {"width": 1560, "height": 860}
-COLUMNS = ["best/val_auroc", "val/auroc", "fit_seconds", "optimizer.lr", "fit.batch_size"]
-COLUMNS += ["fit.accumulation_steps", "loss", "state"]
-NOT_WANTED = ["Dataset", "Source", "Models"]  # shown unless they are clicked away
 PARAMETERS = ["optimizer.lr", "fit.batch_size", "fit.accumulation_steps", "loss"]
 QUIET = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
@@ -59,29 +56,12 @@ def at(address: str, path: str, **query: str) -> str:
 
 
 def table(page: Page, address: str, study: str, runs: list[Run]) -> list[str]:
-    """Opens the runs of a study, sorted; returns their names as they stand there."""
-    page.goto(
-        at(
-            address,
-            f"/experiments/{runs[0].info.experiment_id}/runs",
-            workflowType="machine_learning",
-            searchFilter=f"tags.study = '{study}' and tags.trial != ''",
-            orderByKey="metrics.`best/val_auroc`",
-            orderByAsc="false",
-        )
-    )
+    """Opens the runs of a study in the view that its description links to; returns their names as they stand
+    there."""
+    view = f"study-{runs[0].data.tags['study_id'][:8]}"
+    page.goto(f"{address}/#{runs_path(runs[0].info.experiment_id, view)}")
     page.get_by_text(runs[0].info.run_name, exact=True).first.wait_for()
     close_assistant(page)
-    page.get_by_role("button", name="Columns", exact=True).click()
-    search = page.get_by_placeholder("Search columns")
-    for name in [*NOT_WANTED, *COLUMNS]:
-        search.fill(name)
-        whole = re.compile(f"^{re.escape(name)}$")
-        page.locator("[class*=tree-treenode]").filter(has_text=whole).locator(
-            "[class$=tree-title]"
-        ).first.click()
-    page.keyboard.press("Escape")
-    page.get_by_text("matching runs").click()
     return page.get_by_role("link").filter(has_text=f"{study}-").all_inner_texts()
 
 

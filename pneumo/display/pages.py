@@ -53,6 +53,7 @@ class Section:
     plots: Mapping[str, Sequence[Plot]] = field(default_factory=dict)
     folded: bool = False
     controls: Markup = field(default_factory=Markup)
+    command: str = ""  # after the paragraphs, to be copied
 
 
 def markdown(sections: Sequence[Section]) -> str:
@@ -61,6 +62,8 @@ def markdown(sections: Sequence[Section]) -> str:
     for number, section in enumerate(sections):
         blocks.append(f"{'#' if number == 0 else '##'} {_escaped(section.title)}")
         blocks += map(_escaped, section.text)
+        if section.command:
+            blocks.append(f"    {section.command}")  # a block of code
         if section.rows:
             lines = [section.columns, ["---"] * len(section.columns), *section.rows]
             blocks.append("\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines))
@@ -102,6 +105,8 @@ def print_sections(sections: Sequence[Section], terminal: Terminal) -> None:
         terminal.line(section.title)
         for text in section.text:
             terminal.line(f"  {text}")
+        if section.command:
+            terminal.line(f"  {section.command}")
         if section.rows:
             terminal.table(section.columns, [list(map(str, row)) for row in section.rows])
         terminal.line()

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pneumo.errors import one_line
 from pneumo.evaluation import metric_names, metrics
 from pneumo.evaluation.calibration import reliability_curve
-from pneumo.evaluation.metrics import Array, Confusion, Ranking
+from pneumo.evaluation.metrics import Array, Confusion, Interval, Ranking
 
 POSITIVE, NEGATIVE, GREY = "#c0392b", "#2c6fbb", "#888888"
 
@@ -94,17 +94,19 @@ def reliability(labels: Array, scores: Mapping[str, Array], title: str) -> Figur
     return figure
 
 
-def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], whole: float, title: str) -> Figure:
-    """A value with its interval a row, and a line where that of all lies."""
+def forest(
+    rows: Sequence[tuple[str, float, Interval]], reference: float, title: str, axis_title: str
+) -> Figure:
+    """A value with its interval a row, and a dotted line at the reference."""
     figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(rows)), layout="constrained")
     axis = figure.subplots()
     for place, (_, value, (low, high)) in enumerate(rows):
         axis.plot([low, high], [place, place], color=NEGATIVE, linewidth=1.2)
         axis.plot(value, place, "o", color=NEGATIVE, markersize=5)
-    axis.axvline(whole, color=POSITIVE, linewidth=0.8, linestyle=":")
+    axis.axvline(reference, color=POSITIVE, linewidth=0.8, linestyle=":")
     axis.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
     axis.invert_yaxis()
-    axis.set(xlabel="AUROC, 95% interval; dotted: all images", title=plain(title))
+    axis.set(xlabel=axis_title, title=plain(title))
     tidy(axis)
     return figure
 

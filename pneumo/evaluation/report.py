@@ -17,6 +17,7 @@ from pneumo.evaluation.results import Comparison, Evaluation
 from pneumo.evaluation.subgroups import SHOWN, Subgroup
 
 INTERVAL = "95% interval"
+OF_SUBGROUPS = "AUROC, 95% interval; dotted: all images"
 
 
 def sections(
@@ -142,7 +143,7 @@ def plots_of(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> 
             for one in groups
             if np.isfinite(one.metrics["auroc"])
         ]
-        yield "Subgroups", plots.forest(rows, evaluation.metrics["auroc"], title)
+        yield "Subgroups", plots.forest(rows, evaluation.metrics["auroc"], title, OF_SUBGROUPS)
 
 
 def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:

@@ -2,8 +2,9 @@
 
 import json
 import shlex
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pneumo.display.format import decimal, with_interval
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 DESCRIPTION = "mlflow.note.content"  # the tag of a run or an experiment whose Markdown MLflow shows
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # not one of generative AI
 VIEW = "pneumo"  # the name of the shared view
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+SHARED_VIEW = "mlflow.sharedViewState."  # and the name of the view: a tag of an experiment
+VIEW_TAG = f"{SHARED_VIEW}{VIEW}"
 MODEL_TRAINING = "workflowType=machine_learning"  # else MLflow opens its pages for generative AI
 RUN_NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"  # of MLflow's table
 COLUMNS = {  # of the table of runs -> width in pixels
@@ -32,41 +34,62 @@ CURVES = {"AUROC": ("val/auroc",), "loss": ("train/loss", "val/loss"), "learning
 
 
 def view_state() -> str:
-    """The shared view as JSON, in the form in which MLflow stores those of its Share button."""
+    """The shared view of an experiment."""
+    charts = {f"curves-{title}": line_chart(title, metrics) for title, metrics in CURVES.items()}
+    return state_of(COLUMNS, charts, orderByKey="attributes.start_time", orderByAsc=False)
+
+
+def study_view_state(runs: str, metric: str, is_minimised: bool, parameters: Sequence[str]) -> str:
+    """The shared view of a study: its `runs`, as a filter of MLflow, the best first, with the parameters that
+    it searches, and their parallel coordinates above the learning curves."""
+    parallel = {
+        "type": "PARALLEL",
+        "displayName": "parallel coordinates",
+        "selectedParams": list(parameters),
+        "selectedMetrics": [metric],
+        "showAllRuns": True,
+    }
+    charts = {f"curves-{title}": line_chart(title, metrics) for title, metrics in CURVES.items()}
+    columns = {f"metrics.`{metric}`": 125, **{f"params.`{name}`": 120 for name in parameters}}
+    columns["tags.`state`"] = 100
+    order = {"orderByKey": f"metrics.`{metric}`", "orderByAsc": is_minimised}
+    return state_of(columns, {"parallel": parallel, **charts}, searchFilter=runs, **order)
+
+
+def line_chart(title: str, metrics: Sequence[str]) -> dict[str, Any]:
+    """Metrics by epoch, in MLflow's terms."""
+    return {
+        "type": "LINE",
+        "metricKey": metrics[0],
+        "selectedMetricKeys": list(metrics),
+        "displayName": title,
+        "xAxisKey": "step",
+        "useGlobalXaxisKey": True,
+        "lineSmoothness": 0,
+        "useGlobalLineSmoothing": True,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "selectedYAxisMetricKey": "",
+        "yAxisExpressions": [],
+        "displayPoints": True,
+        "range": {},
+    }
+
+
+def state_of(columns: Mapping[str, int], charts: Mapping[str, dict[str, Any]], **facets: Any) -> str:
+    """A shared view as JSON, in the form in which MLflow stores those of its Share button. `columns` maps to
+    widths in pixels, `charts` are by their ids, `facets` say which runs there are and in which order."""
     section = {"uuid": "curves", "name": "curves", "display": True, "isReordered": True, "deleted": False}
-    charts = [
-        {
-            "type": "LINE",
-            "uuid": f"curves-{title}",
-            "metricSectionId": "curves",
-            "isGenerated": False,
-            "deleted": False,
-            "metricKey": metrics[0],
-            "selectedMetricKeys": list(metrics),
-            "displayName": title,
-            "xAxisKey": "step",
-            "useGlobalXaxisKey": True,
-            "lineSmoothness": 0,
-            "useGlobalLineSmoothing": True,
-            "xAxisScaleType": "linear",
-            "scaleType": "linear",
-            "selectedXAxisMetricKey": "",
-            "yAxisKey": "metric",
-            "selectedYAxisMetricKey": "",
-            "yAxisExpressions": [],
-            "displayPoints": True,
-            "range": {},
-        }
-        for title, metrics in CURVES.items()
-    ]
+    placed = {"metricSectionId": "curves", "isGenerated": False, "deleted": False}
     return json.dumps(
         {
-            "orderByKey": "attributes.start_time",
-            "orderByAsc": False,
-            "selectedColumns": list(COLUMNS),
-            "columnOrder": [RUN_NAME, CREATED, *COLUMNS, DURATION],
-            "columnWidths": COLUMNS,
-            "compareRunCharts": charts,
+            **facets,
+            "selectedColumns": list(columns),
+            "columnOrder": [RUN_NAME, CREATED, *columns, DURATION],
+            "columnWidths": columns,
+            "compareRunCharts": [{**chart, "uuid": uuid, **placed} for uuid, chart in charts.items()],
             "compareRunSections": [{**section, "isGenerated": False}],
             "isAccordionReordered": True,
         }
@@ -80,13 +103,23 @@ def experiment_tags(experiment_id: str) -> dict[str, str]:
         VIEW_TAG: view_state(),
         DESCRIPTION: "Trainings of pneumothorax detectors by pneumo. "
         f"[Table of runs with their AUROCs](#{runs_path(experiment_id)}) · "
-        f"[learning curves](#{runs_path(experiment_id)}&compareRunsMode=CHART)",
+        f"[learning curves](#{charts_path(experiment_id)})",
     }
 
 
-def runs_path(experiment_id: str) -> str:
-    """The path of the table of runs with its columns, after the # of MLflow's address."""
-    return f"/experiments/{experiment_id}/runs?{MODEL_TRAINING}&viewStateShareKey={VIEW}"
+def runs_path(experiment_id: str, view: str = VIEW) -> str:
+    """The path of the table of runs in a shared view, after the # of MLflow's address."""
+    return f"/experiments/{experiment_id}/runs?{MODEL_TRAINING}&viewStateShareKey={view}"
+
+
+def charts_path(experiment_id: str, view: str = VIEW) -> str:
+    """The path of the charts of a shared view, after the # of MLflow's address."""
+    return f"{runs_path(experiment_id, view)}&compareRunsMode=CHART"
+
+
+def file_link(run_id: str, path: str) -> str:
+    """Where MLflow serves a file among a run's artifacts, from within its pages."""
+    return f"get-artifact?path={quote(path)}&run_uuid={run_id}"
 
 
 def run_path(experiment_id: str, run_id: str) -> str:

@@ -23,7 +23,7 @@ from pneumo.display.address import LOCAL_DATABASES, TRACKING, hidden, parsed, sh
 from pneumo.errors import AwayError, InputError
 from pneumo.runs import mlflow_pages
 from pneumo.runs.artifacts import place_of
-from pneumo.runs.mlflow_pages import DESCRIPTION, VIEW_TAG, run_path, runs_path
+from pneumo.runs.mlflow_pages import DESCRIPTION, SHARED_VIEW, VIEW_TAG, run_path, runs_path
 from pneumo.runs.offline import QueuedMetrics
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ def tag_experiment(experiment: Experiment) -> None:
             mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, name, value)
 
 
+def share_view(experiment_id: str, name: str, state: str) -> None:
+    """Stores a view of an experiment's runs, of `mlflow_pages`, so that addresses can name it."""
+    mlflow.MlflowClient().set_experiment_tag(experiment_id, f"{SHARED_VIEW}{name}", state)
+
+
 def without_credentials(address: str | None) -> str | None:
     """The address without user and password. They move to environment variables that MLflow reads too, so
     that none of its messages contains them. InputError: the address is ambiguous about where a password
@@ -119,11 +124,16 @@ def unreachable(error: MlflowException) -> AwayError:
     return AwayError(f"MLflow at {store_name()} cannot be used: {causes[-1] if causes else line[:300]}")
 
 
+def experiment_id(experiment: str) -> str:
+    """The id of the experiment of this name, which new runs belong to from now on."""
+    return str(mlflow.set_experiment(experiment).experiment_id)
+
+
 def create_parent_run(experiment: str, name: str, tags: Mapping[str, object], description: str = "") -> str:
     """Creates a run that can be the parent of others, and returns its id. `description` is Markdown."""
     tags = {**tags, **({DESCRIPTION: description} if description else {})}
     run = mlflow.MlflowClient().create_run(
-        mlflow.set_experiment(experiment).experiment_id,
+        experiment_id(experiment),
         run_name=name,
         tags={key: str(value) for key, value in tags.items()},
     )

@@ -15,8 +15,9 @@ from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.runs import config, loggers, tracking
 from pneumo.runs.resume import config_hash
-from pneumo.sweep import announce, attributes, labels, results, workers
+from pneumo.sweep import announce, attributes, labels, mlflow_view, results, workers
 from pneumo.sweep.ablation import AblationDesign
+from pneumo.sweep.dashboard import name_objectives
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.launch import POLL_SECONDS, Job, TrialLauncher
@@ -133,6 +134,7 @@ class StudyRun:
         defaults = config.default_parameters(self.plan.base)
         identity, of_study = self.plan.identity(), self.plan.study_attributes()
         begin_or_continue(self.storage, self.plan.search.queue, identity, of_study, defaults)
+        name_objectives(self.storage.study, self.settings.objective)
         self.folder = folder_of(self.storage.study, Path(str(self.composed.hydra.sweep.dir)))
         with read_write(self.composed.hydra):
             self.composed.hydra.sweep.dir = str(self.folder)
@@ -163,15 +165,17 @@ class StudyRun:
         study = self.storage.study
         search = self.composed.hydra.runtime.choices.get("search", "own")
         tags = {**self.storage.tags, "search": search, "state": "running"}
+        experiment = self.plan.base.mlflow_experiment
+        experiment_id = tracking.experiment_id(experiment)
+        mlflow_view.store(study, experiment_id, self.plan.searched())
         with self.storage.lock():
             if attributes.PARENT_RUN not in study.user_attrs:
                 about = (
                     f"A study of {self.plan.n_trials} trials on {self.plan.base.choices['data']}, ranked by "
-                    f"{', '.join(self.settings.objective)}. Its trials are the runs below it."
+                    f"{', '.join(self.settings.objective)}. Its trials are the runs below it. "
+                    f"{mlflow_view.links(study, experiment_id)}"
                 )
-                run_id = tracking.create_parent_run(
-                    self.plan.base.mlflow_experiment, study.study_name, tags, about
-                )
+                run_id = tracking.create_parent_run(experiment, study.study_name, tags, about)
                 study.set_user_attr(attributes.PARENT_RUN, run_id)
             elif self.trials_left() > 0:
                 tracking.reopen_run(study.user_attrs[attributes.PARENT_RUN])

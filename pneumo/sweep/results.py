@@ -1,6 +1,7 @@
 """The results of a study once its last trial has ended: on the terminal, in result.yaml, and in MLflow."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from pneumo.display.console import Terminal
 from pneumo.display.format import decimal, duration
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
-from pneumo.sweep import attributes, labels, plots, private_api
+from pneumo.sweep import attributes, labels, mlflow_view, page, private_api, static_plots
+from pneumo.sweep.dashboard import write_notes
+from pneumo.sweep.importance import importance
 from pneumo.sweep.storage import COUNTED, StudyStorage
-from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
+from pneumo.sweep.summary import best_first, saved_seconds
 
 RESULT = "result.yaml"
 NOTE_LENGTH = 4000  # characters that MLflow shows of a run's description
@@ -65,7 +68,7 @@ def save(storage: StudyStorage, stopped: str, folder: Path) -> None:
         if study.user_attrs.get(attributes.SAVED_TRIALS) == n_ended:
             return
         study.set_user_attr(attributes.SAVED_TRIALS, n_ended)
-    log_to_parent_run(study, stopped)
+    log_to_parent_run(storage, stopped)
 
 
 def result(study: optuna.Study, stopped: str) -> dict[str, Any]:
@@ -87,27 +90,31 @@ def result(study: optuna.Study, stopped: str) -> dict[str, Any]:
     return content | {"stopped": stopped or "all trials are done"}
 
 
-def log_to_parent_run(study: optuna.Study, stopped: str) -> None:
+def log_to_parent_run(storage: StudyStorage, stopped: str) -> None:
     """Best values, plots and pages; the run is FINISHED if all trials are done, else KILLED."""
+    study = storage.study
     parent = study.user_attrs[attributes.PARENT_RUN]
     best = best_first(study)
-    sections = summary(study)
-    study_plots = {caption: pages.png(figure) for caption, figure in plots.of_study(study)}
-    for caption, image in study_plots.items():
+    experiment_id = query.find_run(parent).info.experiment_id
+    address = partial(tracking.run_url, experiment_id)
+    sections = page.sections(study, address)
+    for caption, image in static_plots.of_study(study):
         tracking.log_bytes(parent, image, f"plots/{caption.lower().replace(' ', '-')}.png")
-    page = pages.markdown(sections)
-    tracking.log_text(parent, page, "study.md")
-    tracking.log_text(parent, pages.html([*sections, *pages.plot_sections(study_plots)]), "study.html")
+    write_notes(storage, address)
+    text = pages.markdown(sections)
+    tracking.log_text(parent, text, "study.md")
+    tracking.log_text(parent, pages.html(sections), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
-    note = ""
+    note = f"{mlflow_view.links(study, experiment_id)}\n\n"  # first: MLflow covers what is below three lines
     if best:
         run_id = best[0].user_attrs[attributes.RUN_ID]
         names = [f"best/{name.replace('/', '_')}" for name in study.user_attrs[attributes.OBJECTIVE]]
         tracking.log_run(parent, dict(zip(names, best[0].values, strict=True)))
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
-        overrides = " ".join(best[0].user_attrs.get(attributes.OVERRIDES, []))
-        note = f"Best: [{study.study_name}-{best[0].number}]({query.run_link(run_id)})\n\n`{overrides}`\n\n"
-    tags = {"mlflow.note.content": note + page[:NOTE_LENGTH]}
+        link = f"[{study.study_name}-{best[0].number}]({query.run_link(run_id)})"
+        history = mlflow_view.picture(parent, "plots/history.png", "History")
+        note = f"Best: {link} · {note}`{page.command(best[0])}`\n\n{history}\n\n"
+    tags = {"mlflow.note.content": note + text[:NOTE_LENGTH]}
     tracking.tag_run(parent, state="stopped" if stopped else "complete", **tags)
     tracking.end_run(parent, "KILLED" if stopped else "FINISHED")
 

@@ -4,22 +4,26 @@ A study that samples: its best trials, which parameters mattered, and what pruni
 verdict on each question.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display.format import duration
-from pneumo.display.pages import Section
+from pneumo.display.pages import Cell, Link, Section
 from pneumo.sweep import attributes, conclusions_page, labels
 from pneumo.sweep.ablation import stored_design
+from pneumo.sweep.importance import MIN_COMPLETE, importance, importance_spread
 
+Address = Callable[[str], str]  # id of an MLflow run -> where its page is
 N_BEST, BEST_TRIALS = 10, "The ten best"
-MIN_COMPLETE = 5  # trials for the importance of parameters
 
 
-def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
-    """The first section is the state of the study; of one that samples, the last one is its best trials."""
+def summary(
+    study: optuna.Study, n_trials: int | None = None, address: Address | None = None
+) -> list[Section]:
+    """The first section is the state of the study; the last one of a study that samples is its best
+    trials, which link to their runs where `address` is given."""
     trials = study.get_trials(deepcopy=False)
     design = stored_design(study)
     sections = [status(study, trials, n_trials or study.user_attrs.get(attributes.N_TRIALS))]
@@ -29,7 +33,7 @@ def summary(study: optuna.Study, n_trials: int | None = None) -> list[Section]:
         sections += [importances(study), pruning(trials)]
     if len(study.directions) > 1:
         sections.append(pareto_front(study))
-    return sections if design else [*sections, best_trials(study)]
+    return sections if design else [*sections, best_trials(study, address)]
 
 
 def status(study: optuna.Study, trials: Sequence[FrozenTrial], n_trials: int | None) -> Section:
@@ -49,20 +53,13 @@ def importances(study: optuna.Study) -> Section:
     title, shares = "What mattered", importance(study)
     if not shares:
         return Section(title, [f"Not known before {MIN_COMPLETE} complete trials."])
-    rows = [[labels.name(name), f"{share:.0%}"] for name, share in shares.items()]
     text = "Share of the objective's variance over the complete trials (fANOVA); rough with few trials."
-    return Section(title, [text], ["parameter", "share"], rows)
-
-
-def importance(study: optuna.Study) -> dict[str, float]:
-    """Parameter -> share of the first objective's variance, largest first; empty if there are too few
-    trials."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < MIN_COMPLETE or len({t.values[0] for t in complete}) < 2:
-        return {}
-    target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, target=target))
+    if not (spread := importance_spread(study)):
+        rows = [[labels.name(name), f"{share:.0%}"] for name, share in shares.items()]
+        return Section(title, [text], ["parameter", "share"], rows)
+    of_halves = {name: f"{low:.0%} to {high:.0%}" for name, (low, high) in spread.items()}
+    rows = [[labels.name(name), f"{share:.0%}", of_halves[name]] for name, share in shares.items()]
+    return Section(title, [text], ["parameter", "share", "80% of random halves"], rows)
 
 
 def pruning(trials: Sequence[FrozenTrial]) -> Section:
@@ -110,11 +107,19 @@ def best_first(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(distinct, key=lambda trial: (sign * trial.values[0], trial.number))
 
 
-def best_trials(study: optuna.Study) -> Section:
-    rows = []
+def run_cell(trial: FrozenTrial, address: Address | None) -> Cell:
+    """The first digits of the id of a trial's run, a link where there is an address."""
+    run_id = trial.user_attrs.get(attributes.RUN_ID, "")
+    return Link(run_id[:8], address(run_id)) if run_id and address else run_id[:8]
+
+
+def best_trials(study: optuna.Study, address: Address | None) -> Section:
+    rows: list[list[Cell]] = []
     for t in best_first(study)[:N_BEST]:
-        time, run = duration(labels.seconds(t)), t.user_attrs.get(attributes.RUN_ID, "")[:8]
-        rows.append([f"#{t.number}", labels.parameters(t.params), labels.value(t), time, run])
+        time = duration(labels.seconds(t))
+        rows.append(
+            [f"#{t.number}", labels.parameters(t.params), labels.value(t), time, run_cell(t, address)]
+        )
     text = (
         "By the best epoch on validation, which also chose them: expect a little less on other images; "
         f"pneumo confirm {study.study_name} measures how much less."

@@ -16,7 +16,7 @@ from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
 from pneumo.evaluation import pictures, plots
 from pneumo.evaluation.pictures import Tiles
-from pneumo.sweep import plots as study_plots
+from pneumo.sweep import charts, labels, static_plots
 from pneumo.sweep.summary import summary
 
 NAMES = [
@@ -61,8 +61,7 @@ def plots_with(name):
         "ranking": plots.ranking(LABELS, SCORES, 0.5, name),
         "confusion": plots.confusion(LABELS, SCORES, 0.5, name),
         "reliability": plots.reliability(LABELS, {name: SCORES, "other": SCORES}, name),
-        "forest": plots.forest([(name, 0.5, (0.4, 0.6))], 0.5, name),
-        **dict(study_plots.of_study(study_with(name))),
+        "forest": plots.forest([(name, 0.5, (0.4, 0.6))], 0.5, name, name),
     }
 
 
@@ -70,6 +69,22 @@ def plots_with(name):
 def test_every_picture_is_drawn_whatever_a_name_holds(name):
     for kind, figure in plots_with(name).items():
         assert drawn(figure), kind
+
+
+@pytest.mark.parametrize("name", [*NAMES, "two\nlines\x00"])
+def test_every_picture_of_a_study_is_drawn_whatever_a_name_holds(name):
+    study = study_with(name)
+    assert len(dict(static_plots.of_study(study))) == 4
+    drawn = [chart for section in charts.of_study(study) for row in section.plots.values() for chart in row]
+    assert len(drawn) == 5
+    assert all(chart.html for chart in drawn)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interactive_chart_says_the_name_and_not_what_it_would_be_as_html(name):
+    (slices,) = [section for section in charts.of_study(study_with(name)) if section.title == "Slices"]
+    titles = [chart.figure.layout.xaxis.title.text for chart in slices.plots[""]]
+    assert html.escape(labels.name(name)) in titles
 
 
 @pytest.mark.parametrize("name", NAMES[:4])

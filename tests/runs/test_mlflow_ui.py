@@ -9,8 +9,12 @@ from mlflow_server import serving
 from postgres import free_port
 from test_sweep import LR_ALONE, swept, trials
 
+from pneumo.runs.mlflow_pages import run_path
+
 sys.path.insert(0, str(ROOT / "docs"))
 screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")
+
+PICTURE = "[...document.images].some(each => each.src.includes('history.png') && each.naturalWidth)"
 
 __all__ = ["swept"]  # a fixture
 
@@ -59,8 +63,20 @@ def test_a_study_is_pleasant_to_compare(swept, server):
     with screenshots.a_page() as page:
         listed = screenshots.table(page, server, "s", runs)
         assert listed == [run.info.run_name for run in runs]
-        for column in ("best/val_auroc", "optimizer.lr", "state"):
+        for column in (
+            "best/val_auroc",
+            "optimizer.lr",
+            "state",
+        ):
             page.get_by_role("columnheader", name=column).first.wait_for()
+        (parent,) = mlflow.search_runs(
+            search_all_experiments=True, filter_string="tags.best_trial != ''", output_format="list"
+        )
+        page.goto(f"{server}/#{run_path(parent.info.experiment_id, parent.info.run_id)}")
+        page.wait_for_function(PICTURE)
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="parallel coordinates and learning curves").click()
+        opened.value.get_by_text("Parallel Coordinates").first.wait_for()
         screenshots.compare(page, server, runs)
         page.locator("text=best/val_auroc >> visible=true").first.wait_for()
         screenshots.curves(page, server, runs[0])

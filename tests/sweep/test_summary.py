@@ -1,15 +1,15 @@
 """The report on a study, from trials made by hand."""
 
-from html.parser import HTMLParser
-
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
+from sampled_studies import on_known_surface
 
 from pneumo.display import pages
-from pneumo.sweep import labels, plots
-from pneumo.sweep.summary import best_first, importance, saved_seconds, summary
+from pneumo.sweep import labels
+from pneumo.sweep.importance import importance, importance_spread
+from pneumo.sweep.summary import best_first, saved_seconds, summary
 
 
 def searched():
@@ -56,23 +56,12 @@ def test_what_mattered_adds_up_and_waits_for_enough_trials():
     assert importance(optuna.create_study()) == {}
 
 
-def test_a_page_is_whole_html_that_loads_nothing(tmp_path):
-    study = searched()
-    text = pages.html([*summary(study), *pages.plot_sections(dict(plots.of_study(study)))])
-
-    class Loads(HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.seen = []
-
-        def handle_starttag(self, tag, attributes):
-            self.seen += [value for name, value in attributes if name in ("src", "href")]
-
-    reader = Loads()
-    reader.feed(text)
-    assert len(reader.seen) == 5
-    assert all(source.startswith("data:image/png;base64,") for source in reader.seen)
-    assert "9 trials done" in text
+def test_the_spread_of_what_mattered_is_of_halves_and_waits_for_enough_trials():
+    assert importance_spread(searched()) == {}  # 7 complete trials
+    spread = importance_spread(on_known_surface(30))
+    assert spread["optimizer.lr"][0] > spread["fit.accumulation_steps"][1], "the rate matters most"
+    assert all(0 <= low < high <= 1 for low, high in spread.values())
+    assert importance_spread(on_known_surface(30)) == spread, "the halves are the same each time"
 
 
 def test_markdown_keeps_a_table_a_table():
