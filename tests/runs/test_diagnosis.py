@@ -1,0 +1,38 @@
+"""Metrics of a finished run."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from pneumo.runs.diagnosis import SplitResult, calibrated_brier
+from pneumo.training.predict import Predictions
+
+
+def split_result(log_odds, labels, patients):
+    scores = expit(log_odds)
+    predictions = Predictions(np.arange(len(labels)), labels, log_odds[:, None], scores, 0.0)
+    return SplitResult(predictions, patients, 0.5, {}, {})
+
+
+def test_the_brier_score_after_calibration_is_the_same_on_any_scale_of_the_log_odds():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 400)
+    odds = generator.normal(2 * labels - 1.0, 1.5)
+    patients = np.repeat(np.arange(200), 2)
+    found = [calibrated_brier(split_result(scale * odds, labels, patients)) for scale in (1.0, 0.3, 3.0)]
+    assert found[1:] == pytest.approx([found[0]] * 2, abs=1e-6)
+    assert found[0] < np.mean((expit(3 * odds) - labels) ** 2)
+
+
+def test_each_half_of_the_patients_is_scaled_as_suits_the_other():
+    # patient 0 is right and gives patient 1 a temperature of 1/20, who is wrong and gives one of 20
+    labels, patients = np.array([1, 0, 0, 1]), np.array([0, 0, 1, 1])
+    odds = np.array([4.0, -4.0, 4.0, -4.0])
+    of_right, of_wrong = (1 - expit(4 / 20)) ** 2, expit(4 * 20) ** 2
+    found = calibrated_brier(split_result(odds, labels, patients))
+    assert found == pytest.approx((of_right + of_wrong) / 2, abs=1e-4)
+
+
+def test_the_brier_score_after_calibration_is_not_known_where_a_half_has_one_class():
+    labels, patients = np.array([1, 0, 1, 0]), np.array([0, 1, 2, 3])
+    assert np.isnan(calibrated_brier(split_result(np.array([4.0, 4.0, -4.0, -4.0]), labels, patients)))
