@@ -188,7 +188,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def table(found: Sequence[Outcome], recipes: Sequence[str]) -> Table:
-    from pneumo.sweep.paired_effects import paired
+    from pneumo.sweep.design.paired_effects import paired
 
     of = {recipe: [outcome for outcome in found if outcome.recipe == recipe] for recipe in recipes}
     first = {(outcome.cell, outcome.seed): outcome.test for outcome in of[recipes[0]]}

@@ -8,7 +8,7 @@ from pneumo.display.address import shown
 from pneumo.display.console import Terminal
 from pneumo.runs import config
 from pneumo.sweep import attributes, labels
-from pneumo.sweep.ablation import AblationDesign
+from pneumo.sweep.design.ablation import AblationDesign
 from pneumo.sweep.plan import StudyPlan
 
 N_SAMPLES = 5

@@ -15,17 +15,18 @@ from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.runs import config, loggers, tracking
 from pneumo.runs.resume import config_hash
-from pneumo.sweep import announce, attributes, labels, mlflow_view, results, workers
-from pneumo.sweep.ablation import AblationDesign
-from pneumo.sweep.dashboard import name_objectives
+from pneumo.sweep import announce, attributes, labels, results, workers
+from pneumo.sweep.design.ablation import AblationDesign
+from pneumo.sweep.design.rates import with_rate
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.launch import POLL_SECONDS, Job, TrialLauncher
+from pneumo.sweep.pages import mlflow_view
+from pneumo.sweep.pages.dashboard import name_objectives
 from pneumo.sweep.plan import StudyPlan
 from pneumo.sweep.pools.base import StudyNeeds, Work
 from pneumo.sweep.pools.local import LocalPool
 from pneumo.sweep.progress import StudyProgress
-from pneumo.sweep.rates import with_rate
 from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import close_storages, load_settings
 from pneumo.sweep.storage import COUNTED, StudyStorage

@@ -17,7 +17,7 @@ from pneumo.runs.identity import PLACES
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
-from pneumo.sweep.ablation import LR, STYLE, AblationDesign, build_design
+from pneumo.sweep.design.ablation import LR, STYLE, AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
 from pneumo.sweep.settings import StudySettings
 

@@ -15,9 +15,10 @@ from pneumo.display.console import Terminal
 from pneumo.display.format import decimal, duration
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
-from pneumo.sweep import attributes, labels, mlflow_view, page, private_api, static_plots
-from pneumo.sweep.dashboard import write_notes
-from pneumo.sweep.importance import importance
+from pneumo.sweep import attributes, labels, private_api
+from pneumo.sweep.pages import mlflow_view, page, static_plots
+from pneumo.sweep.pages.dashboard import write_notes
+from pneumo.sweep.pages.importance import importance
 from pneumo.sweep.storage import COUNTED, StudyStorage
 from pneumo.sweep.summary import best_first, saved_seconds
 

@@ -16,9 +16,9 @@ from optuna.samplers import BaseSampler, QMCSampler
 from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs.config import STUDY, check_kinds
+from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.pools.base import Pool
-from pneumo.sweep.rates import RatePruner
 from pneumo.sweep.storage import StudyStorage, open_study
 from pneumo.sweep.workers import AUTO
 

@@ -11,9 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display.format import duration
 from pneumo.display.pages import Cell, Link, Section
-from pneumo.sweep import attributes, conclusions_page, labels
-from pneumo.sweep.ablation import stored_design
-from pneumo.sweep.importance import MIN_COMPLETE, importance, importance_spread
+from pneumo.sweep import attributes, labels
+from pneumo.sweep.design import page as conclusions_page
+from pneumo.sweep.design.ablation import stored_design
+from pneumo.sweep.pages.importance import MIN_COMPLETE, importance, importance_spread
 
 Address = Callable[[str], str]  # id of an MLflow run -> where its page is
 N_BEST, BEST_TRIALS = 10, "The ten best"

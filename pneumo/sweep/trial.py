@@ -18,9 +18,9 @@ from pneumo.runs import query
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep import attributes
-from pneumo.sweep.ablation import stored_design
 from pneumo.sweep.attributes import STUDY_ID
 from pneumo.sweep.database import UNREACHABLE
+from pneumo.sweep.design.ablation import stored_design
 from pneumo.sweep.storage import REASON_LENGTH, StudyStorage
 from pneumo.sweep.study_identity import refuse_other_data
 from pneumo.training.device import is_out_of_memory

@@ -16,7 +16,8 @@ from pneumo.display.console import Terminal
 from pneumo.display.pages import Link, Section
 from pneumo.evaluation import pictures, plots
 from pneumo.evaluation.pictures import Tiles
-from pneumo.sweep import charts, labels, static_plots
+from pneumo.sweep import labels
+from pneumo.sweep.pages import charts, static_plots
 from pneumo.sweep.summary import summary
 
 NAMES = [

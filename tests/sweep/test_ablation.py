@@ -3,7 +3,7 @@
 import pytest
 
 from pneumo.errors import InputError
-from pneumo.sweep.ablation import build_design
+from pneumo.sweep.design.ablation import build_design
 
 SPEC = {
     "seeds": 3,

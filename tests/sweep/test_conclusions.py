@@ -7,9 +7,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
 from pneumo.display import pages
-from pneumo.sweep.ablation import stored_design
-from pneumo.sweep.conclusions import answers
-from pneumo.sweep.findings import sentences
+from pneumo.sweep.design.ablation import stored_design
+from pneumo.sweep.design.conclusions import answers
+from pneumo.sweep.design.findings import sentences
 from pneumo.sweep.summary import summary
 
 QUESTIONS = [

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pneumo.sweep.paired_effects import holm, paired, ratio
+from pneumo.sweep.design.paired_effects import holm, paired, ratio
 
 values = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=12)
 

@@ -6,8 +6,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from pneumo.errors import InputError
-from pneumo.sweep.ablation import build_design
-from pneumo.sweep.rates import RatePruner, best_rate, tried_rates, with_rate
+from pneumo.sweep.design.ablation import build_design
+from pneumo.sweep.design.rates import RatePruner, best_rate, tried_rates, with_rate
 from pneumo.sweep.storage import open_study
 
 SPEC = {

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from pneumo.errors import InputError
-from pneumo.sweep.ablation import build_design
+from pneumo.sweep.design.ablation import build_design
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.storage import open_study
 from pneumo.sweep.study_identity import begin_or_continue, differences

@@ -13,7 +13,7 @@ from test_conclusions import studied
 
 from pneumo.display import pages
 from pneumo.display.pages import Link
-from pneumo.sweep import charts, page, scales, static_plots
+from pneumo.sweep.pages import charts, page, scales, static_plots
 
 sys.path.insert(0, str(ROOT / "docs"))
 screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")

@@ -8,7 +8,7 @@ from sampled_studies import on_known_surface
 
 from pneumo.display import pages
 from pneumo.sweep import labels
-from pneumo.sweep.importance import importance, importance_spread
+from pneumo.sweep.pages.importance import importance, importance_spread
 from pneumo.sweep.summary import best_first, saved_seconds, summary
 
 

@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 from sampled_studies import add, best_rate, on_known_surface, study_in_memory, with_duplicate
 
-from pneumo.sweep import surface_page, surrogate
+from pneumo.sweep.pages import surface_page, surrogate
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from pneumo.errors import InputError
+from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.plan import build_search
-from pneumo.sweep.rates import RatePruner
 from pneumo.sweep.settings import load_settings
 
 

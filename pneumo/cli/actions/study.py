@@ -9,11 +9,11 @@ from pneumo.display.pages import Section
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
 from pneumo.runs.run_name import check_runs_are_here
-from pneumo.sweep import page
 from pneumo.sweep.attributes import PARENT_RUN
-from pneumo.sweep.dashboard import write_notes
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.importance import importance
+from pneumo.sweep.pages import page
+from pneumo.sweep.pages.dashboard import write_notes
+from pneumo.sweep.pages.importance import importance
 from pneumo.sweep.results import result
 from pneumo.sweep.storage import open_study
 

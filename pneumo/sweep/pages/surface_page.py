@@ -10,11 +10,11 @@ import optuna
 from pneumo.display.charts import BLUE, ORANGE, PALETTE, RED, Chart, styled
 from pneumo.display.format import decimal, scientific
 from pneumo.display.pages import Section
-from pneumo.sweep import surrogate
 from pneumo.sweep.attributes import OBJECTIVE
-from pneumo.sweep.charts import described
-from pneumo.sweep.scales import decades
-from pneumo.sweep.surrogate import MIN_TRIALS, UNKNOWN_SD, Surface
+from pneumo.sweep.pages import surrogate
+from pneumo.sweep.pages.charts import described
+from pneumo.sweep.pages.scales import decades
+from pneumo.sweep.pages.surrogate import MIN_TRIALS, UNKNOWN_SD, Surface
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -8,8 +8,8 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.errors import InputError
-from pneumo.sweep.ablation import LR, OWN, SAME, AblationDesign
 from pneumo.sweep.attributes import CHOSEN_RATES, EPOCHS, METRICS
+from pneumo.sweep.design.ablation import LR, OWN, SAME, AblationDesign
 from pneumo.sweep.search_space import Value
 from pneumo.sweep.storage import StudyStorage
 

@@ -8,8 +8,9 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, Trial
 
-from pneumo.sweep import labels, page
+from pneumo.sweep import labels
 from pneumo.sweep.attributes import RUN_ID
+from pneumo.sweep.pages import page
 from pneumo.sweep.storage import StudyStorage
 from pneumo.sweep.summary import Address, best_first
 

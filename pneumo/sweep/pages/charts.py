@@ -15,8 +15,8 @@ from pneumo.display.format import Interval, decimal
 from pneumo.display.pages import Section
 from pneumo.sweep import labels
 from pneumo.sweep.attributes import DUPLICATE_OF, OBJECTIVE, PROCESS
-from pneumo.sweep.importance import importance, importance_spread
-from pneumo.sweep.scales import position, ticks, varied_distributions
+from pneumo.sweep.pages.importance import importance, importance_spread
+from pneumo.sweep.pages.scales import position, ticks, varied_distributions
 from pneumo.sweep.summary import best_first
 
 if TYPE_CHECKING:

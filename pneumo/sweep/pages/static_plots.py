@@ -14,11 +14,11 @@ from pneumo.display import pages
 from pneumo.display.charts import GREY, ORANGE
 from pneumo.evaluation.plots import forest, plain
 from pneumo.sweep import labels
-from pneumo.sweep.ablation import AblationDesign, stored_design
 from pneumo.sweep.attributes import DUPLICATE_OF, OBJECTIVE
-from pneumo.sweep.conclusions import OUTCOMES, answers
-from pneumo.sweep.importance import importance, study_of
-from pneumo.sweep.scales import varied_distributions
+from pneumo.sweep.design.ablation import AblationDesign, stored_design
+from pneumo.sweep.design.conclusions import OUTCOMES, answers
+from pneumo.sweep.pages.importance import importance, study_of
+from pneumo.sweep.pages.scales import varied_distributions
 from pneumo.sweep.summary import best_first
 
 

@@ -8,9 +8,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display.charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, styled
 from pneumo.display.format import scientific, signed_decimal
-from pneumo.sweep.ablation import OWN, SAME, AblationDesign
-from pneumo.sweep.conclusions import EQUIVALENT, OUTCOMES, Answer
-from pneumo.sweep.paired_effects import NO_EVIDENCE, UNKNOWN
+from pneumo.sweep.design.ablation import OWN, SAME, AblationDesign
+from pneumo.sweep.design.conclusions import EQUIVALENT, OUTCOMES, Answer
+from pneumo.sweep.design.paired_effects import NO_EVIDENCE, UNKNOWN
 
 AUROC = OUTCOMES["auroc"]
 COLOURS = {AUROC.more: GREEN, AUROC.less: RED, EQUIVALENT: BLUE, NO_EVIDENCE: GREY, UNKNOWN: GREY}

@@ -9,9 +9,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.sweep import attributes
-from pneumo.sweep.ablation import OWN, SAME, AblationDesign, Question
-from pneumo.sweep.paired_effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio
-from pneumo.sweep.rates import chosen_rate
+from pneumo.sweep.design.ablation import OWN, SAME, AblationDesign, Question
+from pneumo.sweep.design.paired_effects import LEVEL, NO_EVIDENCE, UNKNOWN, Effect, holm, paired, ratio
+from pneumo.sweep.design.rates import chosen_rate
 
 EQUIVALENT = "equivalent"
 

@@ -9,13 +9,13 @@ from optuna.trial import FrozenTrial
 
 from pneumo.display.format import decimal, decimal_or_dash, scientific, signed_decimal
 from pneumo.display.pages import Section
-from pneumo.sweep import forest
-from pneumo.sweep.ablation import OWN, SAME, AblationDesign
 from pneumo.sweep.attributes import CHOSEN_RATES
-from pneumo.sweep.conclusions import OUTCOMES, Answer, Results, answers
-from pneumo.sweep.findings import sentences
-from pneumo.sweep.paired_effects import LEVEL, UNKNOWN, Effect, paired, ratio
-from pneumo.sweep.rates import tried_rates
+from pneumo.sweep.design import forest
+from pneumo.sweep.design.ablation import OWN, SAME, AblationDesign
+from pneumo.sweep.design.conclusions import OUTCOMES, Answer, Results, answers
+from pneumo.sweep.design.findings import sentences
+from pneumo.sweep.design.paired_effects import LEVEL, UNKNOWN, Effect, paired, ratio
+from pneumo.sweep.design.rates import tried_rates
 
 AUROC, BRIER, SECONDS = OUTCOMES["auroc"], OUTCOMES["brier"], OUTCOMES["seconds"]
 OTHER_METRICS = {  # metric -> its column

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from pneumo.display.format import decimal, enumeration, scientific, signed_decimal
-from pneumo.sweep.ablation import OWN, SAME
-from pneumo.sweep.conclusions import EQUIVALENT, OUTCOMES, Answer
-from pneumo.sweep.paired_effects import NO_EVIDENCE, UNKNOWN
+from pneumo.sweep.design.ablation import OWN, SAME
+from pneumo.sweep.design.conclusions import EQUIVALENT, OUTCOMES, Answer
+from pneumo.sweep.design.paired_effects import NO_EVIDENCE, UNKNOWN
 
 AUROC = OUTCOMES["auroc"]
 

@@ -9,7 +9,8 @@ from optuna.trial import FrozenTrial
 
 from pneumo.display.format import duration
 from pneumo.display.pages import Section
-from pneumo.sweep import attributes, charts, labels, surface_page
+from pneumo.sweep import attributes, labels
+from pneumo.sweep.pages import charts, surface_page
 from pneumo.sweep.summary import Address, best_first, run_cell, summary
 
 ALL_TRIALS = "All trials"
