@@ -62,7 +62,7 @@ def plots_with(name):
         "ranking": plots.ranking(LABELS, SCORES, 0.5, name),
         "confusion": plots.confusion(LABELS, SCORES, 0.5, name),
         "reliability": plots.reliability(LABELS, {name: SCORES, "other": SCORES}, name),
-        "forest": plots.forest([(name, 0.5, (0.4, 0.6))], 0.5, name, name),
+        "forest": plots.forest([(name, 0.5, (0.4, 0.6))], 0.5, name, "AUROC"),
     }
 
 

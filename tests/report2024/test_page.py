@@ -146,7 +146,7 @@ def test_a_study_s_conclusions_stand_on_the_page(runs, store):
     text = (store / "with.md").read_text()
     assert "| 5 larger batch | 6 → 48 | report | the same | .700 → .500 | -.200 (-.204, -.196) |" in text
     assert f"runs/{parent}" in text
-    with pytest.raises(InputError, match="has no study other; it has conclusions"):
+    with pytest.raises(InputError, match="has no study other; pneumo study lists"):
         invoke(["report", "--study", "other"])
 
 

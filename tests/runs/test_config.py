@@ -11,7 +11,7 @@ from pneumo.sweep.settings import instantiate_trusted
 CHOICES = [
     f"{path.parent.name}={path.stem}"
     for path in sorted((ROOT / "conf").glob("*/*.yaml"))
-    if not path.stem.startswith("_") and path.parent.name not in ("search", "pruner", "pool")
+    if not path.stem.startswith("_") and path.parent.name not in ("search", "pruner", "pool", "size")
 ]
 NEEDED = {
     "data=siim_png": ["data.root=somewhere"],

@@ -64,12 +64,21 @@ def test_every_pruner_is_made(load, pruner):
     assert type(settings.make_pruner()).__name__ == expected
 
 
-@pytest.mark.parametrize("group", ["search", "pruner"])
+@pytest.mark.parametrize("group", ["search", "pruner", "search=conclusions size"])
 def test_every_yaml_of_a_study_opens_with_its_command(group):
-    for name in choices(group):
-        lines = (ROOT / "conf" / group / f"{name}.yaml").read_text().splitlines()
+    folder = group.split()[-1]
+    for name in choices(folder):
+        lines = (ROOT / "conf" / folder / f"{name}.yaml").read_text().splitlines()
         command = next(line for line in lines if not line.startswith("# @package"))
         assert command.startswith(f"# python sweep.py -m {group}={name}"), command
+
+
+@pytest.mark.parametrize("size", choices("size"))
+def test_every_size_of_a_design_has_as_many_seeds_in_each_style(load, size):
+    _, design = load("search=conclusions", f"size={size}")
+    assert design.seeds % len(design.styles) == 0
+    assert design.tuned_arms
+    assert any(words.startswith("data.image_side_px=") for words in design.fixed)
 
 
 def test_several_objectives_are_not_pruned_and_designs_only_where_they_choose_a_rate(load):
