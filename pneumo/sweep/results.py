@@ -41,7 +41,7 @@ def print_results(study: optuna.Study, stopped: str, terminal: Terminal) -> None
     seconds = saved_seconds([t for t in trials if t.state == TrialState.PRUNED])
     saved = f"; pruning saved {duration(seconds)}" if seconds >= 1 else ""
     terminal.say("trials", labels.counts(trials) + saved)
-    if not is_design and (shares := importance(study)):
+    if shares := importance(study):
         terminal.say("mattered", ", ".join(f"{labels.name(n)} {share:.0%}" for n, share in shares.items()))
     confirm = "" if is_design else f" · pneumo confirm {name}"
     terminal.say("next", f"pneumo study {name}{confirm} · mlflow ui")

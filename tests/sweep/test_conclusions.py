@@ -10,6 +10,7 @@ from pneumo.display import pages
 from pneumo.sweep.design.ablation import stored_design
 from pneumo.sweep.design.conclusions import answers
 from pneumo.sweep.design.findings import sentences
+from pneumo.sweep.pages.importance import importance
 from pneumo.sweep.summary import summary
 
 QUESTIONS = [
@@ -215,3 +216,7 @@ def test_a_design_of_an_older_version_is_still_shown():
                 )
             )
     assert [answer.verdict for answer in answers(study, stored_design(study))] == ["hurts", "equivalent"]
+
+
+def test_the_importance_of_arms_is_not_computed():
+    assert importance(studied()) == {}

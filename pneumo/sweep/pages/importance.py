@@ -8,6 +8,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display.format import Interval
+from pneumo.sweep.attributes import DESIGN
 
 MIN_COMPLETE = 5  # trials
 N_HALVES = 20  # random halves of the trials
@@ -16,7 +17,9 @@ TREES_OF_A_HALF = 16  # a fourth of the trees of the share itself: only the spre
 
 def importance(study: optuna.Study) -> dict[str, float]:
     """Parameter -> share of the first objective's variance over the complete trials, by fANOVA (Hutter et
-    al., 2014), largest first; empty if there are too few trials."""
+    al., 2014), largest first; empty if there are too few trials, and of a design, whose arms are chosen."""
+    if study.user_attrs.get(DESIGN):
+        return {}
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < MIN_COMPLETE or len({t.values[0] for t in complete}) < 2:
         return {}
