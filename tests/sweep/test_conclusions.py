@@ -220,3 +220,12 @@ def test_a_design_of_an_older_version_is_still_shown():
 
 def test_the_importance_of_arms_is_not_computed():
     assert importance(studied()) == {}
+
+
+def test_before_two_pairs_there_is_no_answer():
+    study = optuna.create_study(direction="maximize", study_name="conclusions")
+    study.set_user_attr("design", DESIGN)
+    found = answers(study, stored_design(study))
+    assert {answer.verdict for answer in found} == {"not known yet"}
+    assert sentences(found) == ["Nothing can be said before two pairs of runs are complete."]
+    assert pages.html(summary(study))

@@ -14,11 +14,11 @@ AUROC = OUTCOMES["auroc"]
 
 
 def sentences(answers: Sequence[Answer]) -> list[str]:
-    """One for each recipe, one on learning rates, one on what the study could not see; [] before there are
-    answers."""
+    """One for each recipe, one on learning rates, one on what the study could not see; or that there is no
+    answer yet."""
     ranked = [a for a in answers if a.outcome is AUROC and a.verdict != UNKNOWN]
     if not ranked:
-        return []
+        return ["Nothing can be said before two pairs of runs are complete."]
     recipes = list(dict.fromkeys(answer.recipe for answer in ranked))
     of_recipes = [of_recipe(recipe, [a for a in ranked if a.recipe == recipe]) for recipe in recipes]
     return [*of_recipes, of_rates(ranked), of_power(ranked)]
