@@ -137,7 +137,7 @@ def test_a_design_has_its_forest_plot_alone():
     assert [section.title for section in page.sections(study)[:2]] == ["Study conclusions", "What helps"]
     assert not any("History" in section.title for section in page.sections(study))
     ((caption, content),) = static_plots.of_study(study)
-    assert caption == "What helps"
+    assert caption == "What helps report"
     assert content.startswith(b"\x89PNG")
 
 

@@ -1,6 +1,7 @@
 """What a reader takes away from a designed study, in five sentences. Each says only what an interval carries:
 rules make them from the answers."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,8 +27,9 @@ def sentences(answers: Sequence[Answer]) -> list[str]:
 
 def of_recipe(recipe: str, answers: Sequence[Answer]) -> str:
     """What helps and what hurts a recipe. A question that has both answers is judged at each side's own rate,
-    which is the fairer comparison."""
-    judged = list({answer.name: answer for answer in [*at(SAME, answers), *at(OWN, answers)]}.values())
+    which is the fairer comparison. An interaction is no change that one could make."""
+    changes = [answer for answer in answers if "interacts_with" not in answer.question]
+    judged = list({answer.name: answer for answer in [*at(SAME, changes), *at(OWN, changes)]}.values())
     by_size = sorted(judged, key=lambda answer: -abs(answer.effect.mean))
     helps, hurts = ([a for a in by_size if a.verdict == word] for word in (AUROC.more, AUROC.less))
     same = sum(answer.verdict == EQUIVALENT for answer in judged)
@@ -40,7 +42,7 @@ def of_recipe(recipe: str, answers: Sequence[Answer]) -> str:
             else []
         ),
     ]
-    return f"On the {recipe} recipe {enumeration(parts)}."
+    return f"On the {recipe} recipe {'; '.join(parts)}."
 
 
 def named(answers: Sequence[Answer], shown: int = 3) -> str:
@@ -51,17 +53,19 @@ def named(answers: Sequence[Answer], shown: int = 3) -> str:
 
 
 def short(answer: Answer) -> str:
-    """The change without its number in the report: `larger batch`."""
-    return answer.name.split(" ", 1)[1] if answer.name[0].isdigit() else answer.name
+    """The change without where it is from: `larger batch` of `5 larger batch`."""
+    return re.sub(r"^(\d+ |never suspected, )", "", answer.name)
 
 
 def of_rates(answers: Sequence[Answer]) -> str:
-    """What is good or bad only because it needs another rate."""
+    """What helps or hurts only at one rate, because it needs another."""
     own = {(answer.name, answer.recipe): answer for answer in at(OWN, answers)}
     found = []
     for answer in at(SAME, answers):
         other = own.get((answer.name, answer.recipe))
-        if other and other.needs_other_rate and other.verdict != answer.verdict:
+        verdicts = [answer.verdict, other.verdict] if other else []
+        matters = {AUROC.more, AUROC.less}.intersection(verdicts)
+        if other and other.needs_other_rate and matters and other.verdict != answer.verdict:
             before, after = (scientific(rate) for rate in other.rates if rate is not None)
             change = f"{signed_decimal(answer.effect.mean)} becomes {signed_decimal(other.effect.mean)}"
             found.append(
@@ -78,9 +82,7 @@ def of_power(answers: Sequence[Answer]) -> str:
     smallest = [answer.effect.smallest for answer in answers if answer.effect.smallest > 0]
     open_ = sum(answer.verdict == NO_EVIDENCE for answer in answers)
     seen = (
-        f"smaller effects than {decimal(float(np.median(smallest)), 2)} would mostly be missed"
-        if smallest
-        else ""
+        f"effects below {decimal(float(np.median(smallest)), 2)} would mostly be missed" if smallest else ""
     )
     return (
         f"On {open_} of {len(answers)} comparisons there is no evidence either way{'; ' * bool(seen)}{seen}."

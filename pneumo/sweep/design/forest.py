@@ -34,13 +34,14 @@ def forest_plot(answers: Sequence[Answer]) -> Chart:
         1, len(recipes), shared_yaxes=True, horizontal_spacing=0.02, subplot_titles=recipes
     )
     for column, recipe in enumerate(recipes, start=1):
-        figure.add_vrect(
-            -AUROC.margin, AUROC.margin, fillcolor=GREY, opacity=0.18, line_width=0, col=column, row=1
-        )
-        figure.add_vline(0, line_color=GREY, line_width=1, col=column, row=1)
         for answer in shown:
             if answer.recipe == recipe and not np.isnan(answer.effect.low):
                 figure.add_trace(_mark(answer, names.index(answer.name)), 1, column)
+    for column in range(1, len(recipes) + 1):  # a subplot takes no lines before it has marks
+        figure.add_vrect(
+            -AUROC.margin, AUROC.margin, fillcolor=GREY, opacity=0.2, line_width=0, col=column, row=1
+        )
+        figure.add_vline(0, line_color=GREY, line_width=1, col=column, row=1)
     for verdict in (AUROC.more, AUROC.less, EQUIVALENT, NO_EVIDENCE):
         figure.add_trace(_legend(verdict, "circle", COLOURS[verdict]), 1, 1)
     for rate in dict.fromkeys(answer.rate for answer in shown):

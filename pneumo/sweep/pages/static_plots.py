@@ -67,15 +67,17 @@ def of_study(study: optuna.Study) -> Iterator[tuple[str, bytes]]:
 
 
 def of_design(study: optuna.Study, design: AblationDesign) -> Iterator[tuple[str, bytes]]:
-    """The effects on the AUROC: a row for each question, recipe and rate."""
-    rows = [
-        (f"{a.name}, {a.recipe}, {a.rate} rate", a.effect.mean, (a.effect.low, a.effect.high))
-        for a in answers(study, design)
-        if a.outcome is OUTCOMES["auroc"] and not np.isnan(a.effect.low)
-    ]
-    if rows:
-        what = "change of val AUROC, 95% interval; dotted: none"
-        yield "What helps", pages.png(forest(rows, 0.0, study.study_name, what))
+    """The effects on the AUROC, a file for each recipe: a row for each question and rate."""
+    found = [a for a in answers(study, design) if a.outcome is OUTCOMES["auroc"]]
+    for recipe in design.recipes:
+        rows = [
+            (f"{a.name}, {a.rate} rate", a.effect.mean, (a.effect.low, a.effect.high))
+            for a in found
+            if a.recipe == recipe and not np.isnan(a.effect.low)
+        ]
+        if rows:
+            what = "change of val AUROC, 95% interval"
+            yield f"What helps {recipe}", pages.png(forest(rows, 0.0, recipe, what))
 
 
 def learning_curves(shown: optuna.Study, best: FrozenTrial) -> None:
