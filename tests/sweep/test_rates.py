@@ -124,6 +124,7 @@ def test_the_first_trial_that_needs_an_arms_own_rate_decides_for_all(tmp_path):
     ("arm", "seed", "rate", "values", "stopped"),
     [
         ("report", 100, "0.01", [0.5, 0.5, 0.5], True),  # .6 was reached by then with the other rate
+        ("report", 100, "0.01", [0.5, 0.5, 0.56], False),  # not clearly behind
         ("report", 100, "0.01", [0.5, 0.5, 0.7], False),
         ("report", 100, "0.01", [0.5, 0.5], False),  # before a third of the epochs
         ("report", 101, "0.01", [0.5, 0.5, 0.5], False),  # another seed
