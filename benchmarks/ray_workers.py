@@ -4,7 +4,6 @@ As sweep_workers.py, with workers that are tasks on a Ray cluster of two nodes o
 sleep (stubbed.py), so that four have four times the time of one even on few cores.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -13,11 +12,9 @@ import tempfile
 from pathlib import Path
 
 import optuna
-from rich.console import Console
-from rich.table import Table
 from runs import ROOT, surroundings
 from stubbed import SECONDS, SMALL
-from sweep_workers import AT_LEAST, trials_a_minute
+from sweep_workers import arguments, compare
 
 from pneumo.sweep.storage import open_study
 
@@ -69,27 +66,12 @@ def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trials", type=int, default=48)
-    parser.add_argument("--alone", type=int, help="trials of the one worker, if fewer than --trials")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=2.0, help="that a training sleeps")
-    given = parser.parse_args()
-    table = Table("workers", "trials", "trials a minute", box=None, padding=(0, 3, 0, 0))
-    rates = []
+    given = arguments(__doc__)
     os.environ["PYTHONPATH"] = f"{ROOT / 'benchmarks'}:{os.environ.get('PYTHONPATH', ROOT)}"  # of the nodes
     with running() as server, ray_cluster.running() as cluster:
         for _ in range(2):
             cluster.add_node(**{**ray_cluster.NODE, "num_cpus": (given.workers + 1) // 2})
-        for workers, n_trials in ((1, given.alone or given.trials), (given.workers, given.trials)):
-            rates.append(trials_a_minute(study(server, workers, n_trials, given.seconds), workers))
-            table.add_row(str(workers), str(n_trials), f"{rates[-1]:.1f}")
-    ratio = rates[1] / rates[0]
-    console = Console(highlight=False)
-    console.print(f"trainings that sleep {given.seconds:g} s, on {os.cpu_count()} cores")
-    console.print(table)
-    console.print(f"ratio {ratio:.2f}")
-    sys.exit(0 if ratio >= AT_LEAST else f"at least {AT_LEAST:g} is asked for")
+        compare(server, study, given)
 
 
 if __name__ == "__main__":

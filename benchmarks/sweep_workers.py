@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 import optuna
 from optuna.trial import TrialState
@@ -28,6 +29,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from postgres import NotInstalledError, Server, running
 
 AT_LEAST = 3.5
+Study = Callable[[Server, int, int, float], optuna.Study]  # of so many workers, trials and seconds a training
 
 
 def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna.Study:
@@ -65,26 +67,36 @@ def trials_a_minute(study: optuna.Study, workers: int) -> float:
     return 60 * done / (max(end for _, end in spans) - began)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments(about: str) -> argparse.Namespace:
+    """Of the command line; `about` is the benchmark's docstring."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--trials", type=int, default=48)
     parser.add_argument("--alone", type=int, help="trials of the one worker, if fewer than --trials")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=2.0, help="that a training sleeps")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def compare(server: Server, study: Study, given: argparse.Namespace) -> None:
+    """Prints trials a minute of one worker and of all. Exits with a message where the ratio is below
+    AT_LEAST."""
     table = Table("workers", "trials", "trials a minute", box=None, padding=(0, 3, 0, 0))
     rates = []
-    with running() as server:
-        for workers, n_trials in ((1, options.alone or options.trials), (options.workers, options.trials)):
-            rate = trials_a_minute(study(server, workers, n_trials, options.seconds), workers)
-            rates.append(rate)
-            table.add_row(str(workers), str(n_trials), f"{rate:.1f}")
+    for workers, n_trials in ((1, given.alone or given.trials), (given.workers, given.trials)):
+        rates.append(trials_a_minute(study(server, workers, n_trials, given.seconds), workers))
+        table.add_row(str(workers), str(n_trials), f"{rates[-1]:.1f}")
     ratio = rates[1] / rates[0]
     console = Console(highlight=False)
-    console.print(f"trainings that sleep {options.seconds:g} s, on {os.cpu_count()} cores")
+    console.print(f"trainings that sleep {given.seconds:g} s, on {os.cpu_count()} cores")
     console.print(table)
     console.print(f"ratio {ratio:.2f}")
     sys.exit(0 if ratio >= AT_LEAST else f"at least {AT_LEAST:g} is asked for")
+
+
+def main() -> None:
+    given = arguments(__doc__)
+    with running() as server:
+        compare(server, study, given)
 
 
 if __name__ == "__main__":
