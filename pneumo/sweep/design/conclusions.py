@@ -77,6 +77,11 @@ class Answer:
         return self.rate == OWN and None not in self.rates and self.rates[0] != self.rates[1]
 
 
+def mean(values: Sequence[float]) -> float:
+    """NaN of no values."""
+    return float(np.mean(values)) if values else np.nan
+
+
 class Results:
     """The metrics of a design's complete trials by arm, seed and rate, without those that chose a rate."""
 
@@ -122,7 +127,7 @@ class Results:
             outcome,
             effect,
             (None, None),
-            tuple(float(np.mean(side)) if side else np.nan for side in (before, after)),  # type: ignore[arg-type]
+            (mean(before), mean(after)),
             {style: float(np.mean(changes)) for style, changes in by_style.items() if style},
         )
 
