@@ -1,12 +1,17 @@
-"""A table of pictures that tests change between two commands."""
+"""A table of pictures that tests change between two commands, and runs on it."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+from conftest import Named
 from PIL import Image
 
 from pneumo.data import phantom
+from pneumo.runs import query
+from pneumo.runs.run import run
 
 SIDE_PX = 64
 
@@ -51,3 +56,36 @@ class World:
             *("model.width=4", "fit.epochs=1", "fit.pictures=false", "fit.batch_size=32"),
             *more,
         ]
+
+
+@pytest.fixture
+def world(workdir):
+    return World(workdir / "data")
+
+
+@pytest.fixture
+def train(world, composed, workdir):
+    """Overrides -> the id of a run on the world's data."""
+
+    def make(*overrides, data=None):
+        callback = Named()
+        given = overrides if data else world.overrides(*overrides)
+        folder = workdir / f"out-{len(list(workdir.glob('out-*')))}"
+        run(composed(*given), folder, callback)
+        return callback.run_id
+
+    return make
+
+
+def csv_of(run_id, path):
+    return pd.read_csv(io.StringIO(query.read_text(run_id, path)))
+
+
+def predictions_of(run_id, part):
+    return csv_of(run_id, "predictions.csv").query("split == @part")
+
+
+def images_of_split(world, run_id, part):
+    """Ids of a run's training images: all that it neither validated nor tested on."""
+    assert part == "train"
+    return set(world.table["image"]) - set(csv_of(run_id, "predictions.csv")["image_id"])

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 import pytest
 
@@ -37,7 +36,5 @@ def running():
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
-    if find_spec("ray") is None:  # it must not be imported yet
-        pytest.skip("Ray is not installed: pip install 'pneumo[ray]'")
     with running() as started:
         yield started

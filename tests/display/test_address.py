@@ -139,7 +139,6 @@ def written(done):
 
 @pytest.mark.parametrize("address", [*ADDRESSES[1:4], MALFORMED[0], MALFORMED[3]])
 def test_a_storage_that_is_away_or_malformed_leaves_no_secret_anywhere(workdir, monkeypatch, address):
-    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
     monkeypatch.setenv("PNEUMO_STORAGE", address)
     done = typed(*SWEEP, "n_trials=1", AWAY)
     assert done.returncode == 1
@@ -167,7 +166,6 @@ def test_a_password_on_the_command_line_is_refused_before_hydra_writes_it_down(w
     ],
 )
 def test_no_verb_repeats_the_password_of_a_storage_that_is_typed(workdir, words):
-    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
     done = typed(sys.executable, "-c", "from pneumo.cli.app import main; main()", *words)
     assert done.returncode in (1, 2)
     assert b"s3c" not in written(done)

@@ -50,7 +50,8 @@ def written(evaluation, tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(written):
     """(page, messages, requests) of a browser that shows it."""
-    screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")
+    import screenshots
+
     if screenshots.browser() is None:
         pytest.skip("no chromium here: apt-get install chromium")
     with screenshots.a_page() as browser:

@@ -9,6 +9,7 @@ import mlflow
 import pytest
 from conftest import SMALL, dying_in_epoch
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pneumo.errors import InputError
 from pneumo.runs import loggers
@@ -58,9 +59,8 @@ def test_csv_has_a_row_an_epoch_also_of_a_resumed_run(tmp_path):
 
 
 def test_tensorboard_has_each_epoch_once_a_picture_and_the_parameters(tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     stopped_and_resumed("tensorboard", tmp_path)
-    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("val/auroc")] == [(1, 0.5), (2, 0.625), (3, 0.5)]
     assert [event.value for event in events.Scalars("test/auroc")] == [0.75]
@@ -69,7 +69,6 @@ def test_tensorboard_has_each_epoch_once_a_picture_and_the_parameters(tmp_path):
 
 
 def test_wandb_without_a_login_keeps_each_epoch_once_in_its_folder(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))

@@ -12,7 +12,7 @@ from test_sweep import LR_ALONE, swept, trials
 from pneumo.runs.mlflow_pages import run_path
 
 sys.path.insert(0, str(ROOT / "docs"))
-screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")
+import screenshots
 
 PICTURE = "[...document.images].some(each => each.src.includes('history.png') && each.naturalWidth)"
 

@@ -3,7 +3,6 @@
 import os
 import signal
 
-import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from optuna.trial import TrialState
@@ -20,7 +19,6 @@ from test_workers import (
 from pneumo.sweep.attributes import PROCESS
 from pneumo.sweep.folders import folder_of
 
-pytest.importorskip("submitit", reason="the launcher is not installed: pip install 'pneumo[slurm]'")
 __all__ = ["started"]  # a fixture
 LOCAL = ["hydra/launcher=submitit_local", "jobs=2", "pruner=none"]
 

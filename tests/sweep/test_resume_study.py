@@ -3,7 +3,6 @@
 import signal
 import subprocess
 
-import pytest
 from mlflow_server import serving
 from optuna.trial import TrialState
 from postgres import free_port
@@ -100,7 +99,6 @@ def test_a_password_among_the_overrides_is_refused_before_anything_is_written(wo
 
 
 def test_an_unreachable_storage_is_reported_in_one_line(workdir, monkeypatch):
-    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
     port = free_port()
     monkeypatch.setenv("PNEUMO_STORAGE", f"postgresql://me:secret@127.0.0.1:{port}/x")
     done = typed("n_trials=1")

@@ -16,7 +16,8 @@ from pneumo.display.pages import Link
 from pneumo.sweep.pages import charts, page, scales, static_plots
 
 sys.path.insert(0, str(ROOT / "docs"))
-screenshots = pytest.importorskip("screenshots", reason="playwright is not installed")
+import screenshots
+
 needs_a_browser = pytest.mark.skipif(
     screenshots.browser() is None, reason="no chromium here: apt-get install chromium"
 )

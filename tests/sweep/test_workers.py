@@ -95,6 +95,16 @@ def logged_epochs(trial):
     return [value.step for value in sorted(history, key=lambda value: value.timestamp)]
 
 
+def finished_once(trials, n_trials):
+    """Those that were finished, after checking that each was once and none is left over."""
+    finished = [trial for trial in trials if trial.state in COUNTED]
+    assert len(finished) == n_trials
+    assert {trial.state for trial in trials} <= {*COUNTED, TrialState.FAIL}
+    first_attempts = [trial.user_attrs.get("attempts", [trial.number])[0] for trial in finished]
+    assert sorted(first_attempts) == sorted(t.number for t in trials if "attempts" not in t.user_attrs)
+    return finished
+
+
 def test_killed_workers_neither_lose_nor_repeat_a_trial(started, workdir, database, monkeypatch):
     monkeypatch.setenv("PNEUMO_STORAGE", database)
     moments = random.Random(0)
@@ -117,11 +127,7 @@ def test_killed_workers_neither_lose_nor_repeat_a_trial(started, workdir, databa
         assert process.wait(timeout=300) == 0, printed()
 
     trials = storage.trials()
-    finished = [trial for trial in trials if trial.state in COUNTED]
-    assert len(finished) == 24
-    assert {trial.state for trial in trials} <= {*COUNTED, TrialState.FAIL}
-    first_attempts = [trial.user_attrs.get("attempts", [trial.number])[0] for trial in finished]
-    assert sorted(first_attempts) == sorted(t.number for t in trials if "attempts" not in t.user_attrs)
+    finished = finished_once(trials, 24)
 
     runs = runs_of_trials()
     for trial in finished:
