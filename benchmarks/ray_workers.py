@@ -70,7 +70,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = f"{ROOT / 'benchmarks'}:{os.environ.get('PYTHONPATH', ROOT)}"  # of the nodes
     with running() as server, ray_cluster.running() as cluster:
         for _ in range(2):
-            cluster.add_node(**{**ray_cluster.NODE, "num_cpus": (given.workers + 1) // 2})
+            ray_cluster.add_node(cluster, num_cpus=(given.workers + 1) // 2)
         compare(server, study, given)
 
 

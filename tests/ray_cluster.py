@@ -34,6 +34,12 @@ def running():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def add_node(cluster, **settings):
+    """A node with a folder of its own, as one on another machine has."""
+    folder = tempfile.mkdtemp(prefix="n", dir=os.environ["RAY_TMPDIR"])
+    return cluster.add_node(**{**NODE, "temp_dir": folder, **settings})
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
     with running() as started:

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 from postgres import PASSWORD
-from ray_cluster import NODE, cluster
+from ray_cluster import add_node, cluster
 from test_workers import (
     find_study,
     finished_once,
@@ -45,13 +45,13 @@ def test_a_node_that_dies_and_one_that_joins_neither_lose_nor_repeat_a_trial(
     started, workdir, database, cluster, monkeypatch
 ):
     monkeypatch.setenv("PNEUMO_STORAGE", database)
-    staying, dying = cluster.add_node(**NODE), cluster.add_node(**NODE)
+    staying, dying = add_node(cluster), add_node(cluster)
     sweep = started(*SMALL_WORKERS, "workers=4", "n_trials=6", "fit.epochs=8")
     storage = wait_until(lambda: find_study(database), sweep)
     held = wait_until(lambda: running_trials(storage).keys() & processes_of(dying), sweep)
     assert not open_ports(processes_of(staying) | held)
     cluster.remove_node(dying, allow_graceful=False)
-    added = cluster.add_node(**NODE)
+    added = add_node(cluster)
     assert sweep.wait(timeout=200) == 0, printed()
     wait_until(lambda: not any(map(psutil.pid_exists, held)))
     cluster.remove_node(staying)
@@ -84,7 +84,7 @@ def open_ports(pids):
 
 
 def test_an_interrupt_ends_the_workers_and_queues_their_trials_again(started, cluster):
-    node = cluster.add_node(**NODE)
+    node = add_node(cluster)
     sweep = started(*SMALL_WORKERS, "workers=2", "n_trials=4", "fit.epochs=200")
     storage = wait_until(lambda: find_study("sqlite:///study.db"), sweep)
     held = wait_until(lambda: len(held := running_trials(storage, epochs=1)) == 2 and held, sweep)
@@ -106,7 +106,7 @@ def test_a_node_that_lacks_the_data_and_a_cluster_without_room_are_refused(clust
         return str(raised.value)
 
     needs = StudyNeeds(**{**NEEDS, "data_root": "/nowhere"})
-    node = cluster.add_node(**NODE)
+    node = add_node(cluster)
     assert f"node {socket.gethostname()} (127.0.0.1) has no data.root=/nowhere" in refusal()
     assert "no node has 2 GPU, 1 CPU, 0.5 GB; they have 0 GPU" in refusal(gpus=2)
     cluster.remove_node(node)

@@ -101,7 +101,8 @@ def finished_once(trials, n_trials):
     assert len(finished) == n_trials
     assert {trial.state for trial in trials} <= {*COUNTED, TrialState.FAIL}
     first_attempts = [trial.user_attrs.get("attempts", [trial.number])[0] for trial in finished]
-    assert sorted(first_attempts) == sorted(t.number for t in trials if "attempts" not in t.user_attrs)
+    begun = sorted(trial.number for trial in trials if "attempts" not in trial.user_attrs)
+    assert sorted(first_attempts) == begun, [(trial.number, trial.user_attrs) for trial in trials]
     return finished
 
 
