@@ -10,6 +10,7 @@ from pneumo.display import pages
 from pneumo.sweep.design.ablation import stored_design
 from pneumo.sweep.design.conclusions import answers
 from pneumo.sweep.design.findings import sentences
+from pneumo.sweep.design.page import rate_cell
 from pneumo.sweep.pages.importance import importance
 from pneumo.sweep.summary import summary
 
@@ -168,6 +169,25 @@ def test_sentences_claim_nothing_that_no_interval_carries():
         add(study, BATCH, "same", seed, value)
     texts = " ".join(sentences(answers(study, stored_design(study))))
     assert "larger batch (" not in texts
+
+
+def test_intervals_without_0_that_fail_the_adjustment_are_counted_not_claimed():
+    study = studied(same=0.0)
+    for seed, change in enumerate((0.02, 0.06, 0.05, 0.09)):
+        add(study, BATCH, "own", seed, 0.8 + NOISE[seed] + change)
+    texts = sentences(answers(study, stored_design(study)))
+    assert "nothing is shown to help" in texts[0]
+    assert texts[2].startswith(
+        "On 1 of 3 comparisons there is no evidence either way; 1 of these has an interval without 0, as 0.2 "
+        "would by chance"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "cell"), [([0.9, 0.95], ".925"), ([0.957], ".957 (1 of 2)"), ([], "stopped")]
+)
+def test_a_rate_that_was_stopped_with_a_seed_says_so(values, cell):
+    assert rate_cell(values, 2) == cell
 
 
 def test_the_page_has_a_forest_plot_and_says_all_in_tables_too():

@@ -9,7 +9,7 @@ from pneumo.display.pages import Section
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
 from pneumo.runs.run_name import check_runs_are_here
-from pneumo.sweep.attributes import PARENT_RUN
+from pneumo.sweep.attributes import DESIGN, PARENT_RUN
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.pages import page
 from pneumo.sweep.pages.dashboard import write_notes
@@ -31,7 +31,8 @@ def show_study(url: str, name: str) -> dict[str, Any]:
     parent, missing = parent_run(study)
     address = partial(tracking.run_url, parent.info.experiment_id) if parent else None
     sections = page.sections(study, address)
-    pages.print_sections([each for each in sections if is_printed(each)], terminal)
+    is_design = study.user_attrs.get(DESIGN) is not None
+    pages.print_sections([each for each in sections if is_printed(each, is_design)], terminal)
     folder = folder_of(study)
     folder.mkdir(parents=True, exist_ok=True)
     texts = {"study.md": pages.markdown(sections), "study.html": pages.html(sections)}
@@ -66,6 +67,8 @@ def parent_run(study: "optuna.Study") -> tuple["Run | None", str]:
         return None, str(error).splitlines()[0]
 
 
-def is_printed(section: Section) -> bool:
-    """Whether a section goes to the terminal: it has more than plots, and is not the list of all trials."""
-    return section.title != page.ALL_TRIALS and bool(section.text or section.rows)
+def is_printed(section: Section, is_design: bool) -> bool:
+    """Whether a section goes to the terminal: it has more than plots, and is neither the list of all trials
+    nor one of a design's wide tables."""
+    is_long = section.title == page.ALL_TRIALS or (is_design and section.folded)
+    return not is_long and bool(section.text or section.rows)

@@ -9,7 +9,7 @@ import numpy as np
 from pneumo.display.format import decimal, enumeration, scientific, signed_decimal
 from pneumo.sweep.design.ablation import OWN, SAME
 from pneumo.sweep.design.conclusions import EQUIVALENT, OUTCOMES, Answer
-from pneumo.sweep.design.paired_effects import NO_EVIDENCE, UNKNOWN
+from pneumo.sweep.design.paired_effects import LEVEL, NO_EVIDENCE, UNKNOWN
 
 AUROC = OUTCOMES["auroc"]
 
@@ -80,13 +80,18 @@ def of_rates(answers: Sequence[Answer]) -> str:
 def of_power(answers: Sequence[Answer]) -> str:
     """How small an effect the study could have seen, and how much it leaves open."""
     smallest = [answer.effect.smallest for answer in answers if answer.effect.smallest > 0]
-    open_ = sum(answer.verdict == NO_EVIDENCE for answer in answers)
-    seen = (
-        f"effects below {decimal(float(np.median(smallest)), 2)} would mostly be missed" if smallest else ""
-    )
-    return (
-        f"On {open_} of {len(answers)} comparisons there is no evidence either way{'; ' * bool(seen)}{seen}."
-    )
+    open_ = [answer for answer in answers if answer.verdict == NO_EVIDENCE]
+    alone = sum(answer.effect.low > 0 or answer.effect.high < 0 for answer in open_)
+    by_chance = (1 - LEVEL) * len(answers)
+    parts = [f"On {len(open_)} of {len(answers)} comparisons there is no evidence either way"]
+    if alone:
+        parts.append(
+            f"{alone} of these {'has an interval' if alone == 1 else 'have intervals'} without 0, as "
+            f"{by_chance:.1f} would by chance"
+        )
+    if smallest:
+        parts.append(f"effects below {decimal(float(np.median(smallest)), 2)} would mostly be missed")
+    return f"{'; '.join(parts)}."
 
 
 def at(rate: str, answers: Sequence[Answer]) -> list[Answer]:

@@ -111,22 +111,28 @@ def what_else_changed(design: AblationDesign, results: Results, found: Sequence[
 
 def learning_rates(study: optuna.Study, design: AblationDesign, trials: Sequence[FrozenTrial]) -> Section:
     """What each arm reached with each rate, and the one that was chosen."""
-    tried = {arm: tried_rates(trials, arm) for arm in design.tuned_arms}
     grid = sorted({rate for arm in design.tuned_arms for rate in design.rates_of(arm)})
     chosen = study.user_attrs.get(CHOSEN_RATES, {})
     rows = []
-    for arm, values in tried.items():
+    for arm in design.tuned_arms:
+        tried, of_arm = tried_rates(trials, arm), design.rates_of(arm)
         cells = [
-            decimal(float(np.mean(values[rate])))
-            if rate in values
-            else "stopped"
-            if rate in design.rates_of(arm) and values
-            else ""
+            rate_cell(tried.get(rate, []), design.tuning_seeds) if tried and rate in of_arm else ""
             for rate in grid
         ]
         rows.append([arm, scientific(chosen[arm]) if arm in chosen else "-", *cells])
-    text = "Mean val AUROC of the last epoch over the seeds that choose; others judge the chosen rate."
+    text = (
+        f"Mean val AUROC of the last epoch over the {design.tuning_seeds} seeds that choose; others judge the "
+        "chosen rate. A rate that was stopped early with any of them is not chosen."
+    )
     return Section("Learning rates", [text], ["arm", "chosen", *map(scientific, grid)], rows, folded=True)
+
+
+def rate_cell(values: Sequence[float], seeds: int) -> str:
+    """E.g. `.957`; `.957 (1 of 2)` where a rate was stopped with a seed, `stopped` where with all."""
+    if not values:
+        return "stopped"
+    return decimal(float(np.mean(values))) + (f" ({len(values)} of {seeds})" if len(values) < seeds else "")
 
 
 def with_seed_count(text: str, n: int, seeds: int) -> str:
