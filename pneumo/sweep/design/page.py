@@ -122,8 +122,8 @@ def learning_rates(study: optuna.Study, design: AblationDesign, trials: Sequence
         ]
         rows.append([arm, scientific(chosen[arm]) if arm in chosen else "-", *cells])
     text = (
-        f"Mean val AUROC of the last epoch over the {design.tuning_seeds} seeds that choose; others judge the "
-        "chosen rate. A rate that was stopped early with any of them is not chosen."
+        f"Mean val AUROC of the last epoch over the {design.tuning_seeds} seeds that choose; others judge "
+        "the chosen rate. A rate that was stopped early with any of them is not chosen."
     )
     return Section("Learning rates", [text], ["arm", "chosen", *map(scientific, grid)], rows, folded=True)
 

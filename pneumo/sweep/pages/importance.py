@@ -1,6 +1,9 @@
 """Which searched parameters the objective depends on, by fANOVA, and how sure that is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import optuna
@@ -13,8 +16,25 @@ from pneumo.sweep.attributes import DESIGN
 MIN_COMPLETE = 5  # trials
 N_HALVES = 20  # random halves of the trials
 TREES_OF_A_HALF = 16  # a fourth of the trees of the share itself: only the spread is wanted
+Found = TypeVar("Found")
 
 
+def kept(compute: Callable[[optuna.Study], Found]) -> Callable[[optuna.Study], Found]:
+    """The same function, which computes anew only where the study has other complete trials: a page needs
+    its result several times, and with 300 trials it takes ten seconds."""
+    known: WeakKeyDictionary[optuna.Study, tuple[list[int], Found]] = WeakKeyDictionary()
+
+    @wraps(compute)
+    def of_study(study: optuna.Study) -> Found:
+        numbers = [t.number for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        if study not in known or known[study][0] != numbers:
+            known[study] = numbers, compute(study)
+        return known[study][1]
+
+    return of_study
+
+
+@kept
 def importance(study: optuna.Study) -> dict[str, float]:
     """Parameter -> share of the first objective's variance over the complete trials, by fANOVA (Hutter et
     al., 2014), largest first; empty if there are too few trials, and of a design, whose arms are chosen."""
@@ -26,6 +46,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
     return fanova(study, seed=0)
 
 
+@kept
 def importance_spread(study: optuna.Study) -> dict[str, Interval]:
     """Parameter -> the 10% and 90% quantiles of its share over `N_HALVES` random halves of the complete
     trials: how much it depends on which trials there happen to be. An estimate from half of the data varies
