@@ -154,11 +154,12 @@ def test_each_style_has_its_own_mean():
 def test_sentences_say_what_hurts_and_that_it_wants_another_rate():
     texts = sentences(answers(studied(interaction=0.0), stored_design(studied())))
     assert texts[0] == (
-        "On the report recipe nothing is shown to help; 1 of 1 changes make no difference (within ± .02)."
+        "On the report recipe (AUROC .700) nothing is shown to help; 1 of 1 changes makes no difference "
+        "(within ± .02)."
     )
     assert texts[1] == (
-        "A verdict may be about the learning rate: larger batch on the report recipe wants 1e-2 instead of "
-        "1e-3: -.200 becomes +.000, hurts becomes equivalent."
+        "A verdict may be about the learning rate: larger batch on the report recipe needs 1e-2 instead of "
+        "1e-3 (-.200 becomes +.000, hurts becomes equivalent)."
     )
     assert texts[2].startswith("On 0 of 3 comparisons there is no evidence either way")
 

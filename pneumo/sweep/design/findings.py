@@ -33,16 +33,21 @@ def of_recipe(recipe: str, answers: Sequence[Answer]) -> str:
     by_size = sorted(judged, key=lambda answer: -abs(answer.effect.mean))
     helps, hurts = ([a for a in by_size if a.verdict == word] for word in (AUROC.more, AUROC.less))
     same = sum(answer.verdict == EQUIVALENT for answer in judged)
+    level = next((a.levels[0] for a in at(SAME, changes) if not a.question["before"]), np.nan)
+    where = "" if np.isnan(level) else f" (AUROC {decimal(level)})"
     parts = [
         f"{named(helps)} {'helps' if len(helps) == 1 else 'help'}" if helps else "nothing is shown to help",
         *([f"{named(hurts)} {'hurts' if len(hurts) == 1 else 'hurt'}"] if hurts else []),
         *(
-            [f"{same} of {len(judged)} changes make no difference (within ± {decimal(AUROC.margin, 2)})"]
+            [
+                f"{same} of {len(judged)} changes {'makes' if same == 1 else 'make'} no difference (within ± "
+                f"{decimal(AUROC.margin, 2)})"
+            ]
             if same
             else []
         ),
     ]
-    return f"On the {recipe} recipe {'; '.join(parts)}."
+    return f"On the {recipe} recipe{where} {'; '.join(parts)}."
 
 
 def named(answers: Sequence[Answer], shown: int = 3) -> str:
@@ -58,23 +63,29 @@ def short(answer: Answer) -> str:
 
 
 def of_rates(answers: Sequence[Answer]) -> str:
-    """What helps or hurts only at one rate, because it needs another."""
+    """What has another verdict once each side has its own rate, because it needs another one. What is
+    known then comes first."""
     own = {(answer.name, answer.recipe): answer for answer in at(OWN, answers)}
-    found = []
-    for answer in at(SAME, answers):
-        other = own.get((answer.name, answer.recipe))
-        verdicts = [answer.verdict, other.verdict] if other else []
-        matters = {AUROC.more, AUROC.less}.intersection(verdicts)
-        if other and other.needs_other_rate and matters and other.verdict != answer.verdict:
-            before, after = (scientific(rate) for rate in other.rates if rate is not None)
-            change = f"{signed_decimal(answer.effect.mean)} becomes {signed_decimal(other.effect.mean)}"
-            found.append(
-                f"{short(answer)} on the {answer.recipe} recipe wants {after} instead of {before}: {change}, "
-                f"{answer.verdict} becomes {other.verdict}"
-            )
-    if not found:
+    claims = {AUROC.more, AUROC.less, EQUIVALENT}
+    pairs = [
+        (same, other)
+        for same in at(SAME, answers)
+        if (other := own.get((same.name, same.recipe))) is not None
+        and other.needs_other_rate
+        and other.verdict != same.verdict
+        and (other.verdict in claims or same.verdict in {AUROC.more, AUROC.less})
+    ]
+    if not pairs:
         return "No verdict changes when each side has its own best learning rate."
-    return f"A verdict may be about the learning rate: {'; '.join(found[:3])}."
+    found = []
+    for same, other in sorted(pairs, key=lambda pair: pair[1].verdict not in claims)[:3]:
+        before, after = (scientific(rate) for rate in other.rates if rate is not None)
+        change = f"{signed_decimal(same.effect.mean)} becomes {signed_decimal(other.effect.mean)}"
+        found.append(
+            f"{short(same)} on the {same.recipe} recipe needs {after} instead of {before} ({change}, "
+            f"{same.verdict} becomes {other.verdict})"
+        )
+    return f"A verdict may be about the learning rate: {'; '.join(found)}."
 
 
 def of_power(answers: Sequence[Answer]) -> str:
