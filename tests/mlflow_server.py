@@ -1,26 +1,38 @@
 """An MLflow server on loopback, over the runs of a folder."""
 
+import os
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
+NO_SETTINGS: Mapping[str, str] = {}
+
 
 @contextmanager
-def serving(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Of the working directory, once it answers."""
+def serving(
+    port: int, *options: str, environment: Mapping[str, str] = NO_SETTINGS, prefix: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Of the working directory, once it answers. `options`: more of them; `environment`: what it has beside
+    that of the tests; `prefix`: of the paths of its pages."""
     store = ["--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *store]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    under = ["--static-prefix", prefix] if prefix else []
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    said = Path("server.log")
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *store, *under, *options], stdout=log, stderr=log, env={**os.environ, **environment}
+        )
     try:
-        until = time.monotonic() + 90
-        while not answers(port):
-            assert process.poll() is None
+        until = time.monotonic() + 240  # a busy machine is no failure
+        while not answers(port, prefix):
+            assert process.poll() is None, said.read_text()
             assert time.monotonic() < until
             time.sleep(0.2)
         yield process
@@ -39,9 +51,9 @@ def kill(server: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def answers(port: int) -> bool:
+def answers(port: int, prefix: str = "") -> bool:
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+        urllib.request.urlopen(f"http://127.0.0.1:{port}{prefix}/health").close()
     except (urllib.error.URLError, ConnectionError):
         return False
     return True

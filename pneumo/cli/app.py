@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 import pneumo
+from pneumo.cli import mlflow_errors
 from pneumo.cli.garbage import collect_as_by_default, collect_rarely
 from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import STORAGE, hidden
@@ -126,6 +127,10 @@ def main() -> None:
         sys.exit(hidden(str(error), words))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if (away := mlflow_errors.explained(error)) is None:
+            raise
+        sys.exit(hidden(str(away), words))
 
 
 def invoke(words: Sequence[str]) -> int:

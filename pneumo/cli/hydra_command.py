@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from hydra.errors import HydraException
 
+from pneumo.cli import mlflow_errors
 from pneumo.cli.garbage import collect_rarely
 from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import hidden
@@ -33,3 +34,7 @@ def run(command: Callable[[], object]) -> None:
         if "Config group override" not in str(error):
             raise
         sys.exit(hidden(f"\n{error}"))
+    except Exception as error:
+        if (away := mlflow_errors.explained(error)) is None:
+            raise
+        sys.exit(hidden(f"\n{away}"))

@@ -4,7 +4,7 @@ import gc
 import socket
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pneumo.errors import InputError
 from pneumo.runs.artifacts import place_of
 from pneumo.runs.identity import configuration_hash
 from pneumo.runs.logged import RESULTS, metrics_in, values_of
+from pneumo.runs.server_errors import files_reached, passing_over_absent
 from pneumo.runs.tracking import CHECKPOINTS, process_mark, run_url, store_name
 
 
@@ -161,9 +162,10 @@ def metric_history(run_id: str, metric: str) -> dict[int, float]:
 
 
 def read_text(run_id: str, path: str) -> str:
-    """The content of a text file among a run's artifacts. InputError: the run has no such file."""
+    """The content of a text file among a run's artifacts. InputError: the run has no such file.
+    FilesError: it cannot be read now."""
     for place in dict.fromkeys((place_of(path), path)):  # older versions had no folders
-        with suppress(MlflowException, OSError):
+        with passing_over_absent():
             text: str = mlflow.artifacts.load_text(f"runs:/{run_id}/{place}")
             return text
     raise InputError(f"Run {run_id} has no {path}: its files are gone, or pneumo did not write it")
@@ -171,7 +173,8 @@ def read_text(run_id: str, path: str) -> str:
 
 def has_file(run_id: str, path: str) -> bool:
     """Whether a run has this file at the top of its artifacts."""
-    return any(file.path == path for file in mlflow.MlflowClient().list_artifacts(run_id))
+    with files_reached():
+        return any(file.path == path for file in mlflow.MlflowClient().list_artifacts(run_id))
 
 
 def run_link(run_id: str) -> str:
@@ -225,17 +228,16 @@ def is_process_running(mark: str) -> bool:
 
 def find_checkpoint(run: Run, file: str) -> Path | None:
     """The path of a run's checkpoint: where it was written or, if it is not there, downloaded from its
-    artifacts; None if neither has it."""
+    artifacts; None if neither has it. FilesError: they cannot be read now."""
     written = Path(run.data.tags.get("checkpoints", "")) / file
     if written.is_file():
         return written
-    try:
+    with passing_over_absent():
         path = mlflow.artifacts.download_artifacts(
             run_id=run.info.run_id, artifact_path=f"{CHECKPOINTS}/{file}", dst_path=tempfile.mkdtemp()
         )
-    except (MlflowException, OSError):
-        return None
-    return Path(path)
+        return Path(path)
+    return None
 
 
 def checkpoint_file(run_id: str, name: str) -> Path:

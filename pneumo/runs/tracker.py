@@ -22,6 +22,7 @@ from pneumo.runs.tracking import (
     CHECKPOINTS,
     log_dataset,
     log_figure,
+    log_file,
     log_queued,
     log_text,
     queued_now,
@@ -142,7 +143,7 @@ class Tracker(AbstractContextManager["Tracker"]):
         log_dataset(self.owned_id(), dataset.cohort.name, data_identity, of_split)
 
     def log_artifact(self, file: Path, folder: str) -> None:
-        mlflow.MlflowClient().log_artifact(self.owned_id(), str(file), folder)
+        log_file(self.owned_id(), file, folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None

@@ -25,6 +25,7 @@ from pneumo.runs import mlflow_pages
 from pneumo.runs.artifacts import place_of
 from pneumo.runs.mlflow_pages import DESCRIPTION, SHARED_VIEW, VIEW_TAG, run_path, runs_path
 from pneumo.runs.offline import QueuedMetrics
+from pneumo.runs.server_errors import cause_of, files_reached
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ MlflowError = MlflowException  # what a call raises when MLflow cannot be reache
 def connect(experiment: str | None = None) -> None:
     """Connects to MLFLOW_TRACKING_URI or, by default, to mlflow.db in the working directory, and makes
     `experiment` the one that new runs belong to. Both are created if they do not exist.
-    InputError: MLflow cannot be reached."""
+    AwayError: MLflow cannot be reached, or does not permit its user to train in that experiment."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault(RETRIES, "5")  # a server that is away is waited for about a minute
@@ -70,10 +71,12 @@ def connect(experiment: str | None = None) -> None:
 
 
 def tag_experiment(experiment: Experiment) -> None:
-    """Sets the tags that its pages need. Those that somebody has changed stay, but for pneumo's own view."""
+    """Sets the tags that its pages need. Those that somebody has changed stay, but for pneumo's own view. A
+    server is told that in any case, so that a user who must not write is refused before the data are read."""
     wanted = mlflow_pages.experiment_tags(experiment.experiment_id)
     for name, value in wanted.items():
-        if name not in experiment.tags or (name == VIEW_TAG and experiment.tags[name] != value):
+        is_changed = experiment.tags.get(name) != value
+        if name not in experiment.tags or (name == VIEW_TAG and (is_changed or uses_server())):
             mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, name, value)
 
 
@@ -116,12 +119,9 @@ def short_timeouts() -> Iterator[None]:
 
 
 def unreachable(error: MlflowException) -> AwayError:
-    """An error whose message names the last cause in the long line of causes that MLflow gives."""
-    line = hidden(str(error).splitlines()[0])
-    causes: list[str] = re.findall(
-        r"(?i:connection refused|timed out|name or service not known|unreachable)", line
-    )
-    return AwayError(f"MLflow at {store_name()} cannot be used: {causes[-1] if causes else line[:300]}")
+    """The error as one line that names the store and the cause."""
+    cause = cause_of(error) or hidden(str(error).splitlines()[0])[:300]
+    return AwayError(f"MLflow at {store_name()} cannot be used: {cause}")
 
 
 def experiment_id(experiment: str) -> str:
@@ -178,12 +178,14 @@ def log_dataset(run_id: str, name: str, digest: str, splits: Mapping[str, Mappin
 
 def log_text(run_id: str, text: str, path: str) -> None:
     """Writes a text to a file among the run's artifacts, in the folder of files of this name."""
-    mlflow.MlflowClient().log_text(run_id, text, place_of(path))
+    with files_reached():
+        mlflow.MlflowClient().log_text(run_id, text, place_of(path))
 
 
 def log_figure(run_id: str, figure: "Figure", path: str) -> None:
     """Writes a plot to an image file, `path`, among the run's artifacts."""
-    mlflow.MlflowClient().log_figure(run_id, figure, path)
+    with files_reached():
+        mlflow.MlflowClient().log_figure(run_id, figure, path)
 
 
 def log_bytes(run_id: str, content: bytes, path: str) -> None:
@@ -192,7 +194,13 @@ def log_bytes(run_id: str, content: bytes, path: str) -> None:
     with TemporaryDirectory() as temporary:
         file = Path(temporary) / name
         file.write_bytes(content)
-        mlflow.MlflowClient().log_artifact(run_id, str(file), folder or None)
+        log_file(run_id, file, folder or None)
+
+
+def log_file(run_id: str, file: Path, folder: str | None) -> None:
+    """Copies a file to a folder of the run's artifacts, or to their top."""
+    with files_reached():
+        mlflow.MlflowClient().log_artifact(run_id, str(file), folder)
 
 
 def reopen_run(run_id: str) -> None:
