@@ -61,7 +61,7 @@ def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictCon
     try:
         with initialize_config_dir(str(search_path.OWN)):
             return compose("train", quoted_run_names(overrides), return_hydra_config=with_hydra)
-    except HydraException as error:
+    except Exception as error:  # see setting_names.explained
         raise InputError(setting_names.explained(error)) from None
     finally:
         GlobalHydra.instance().hydra = running

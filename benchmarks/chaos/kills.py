@@ -1,4 +1,4 @@
-"""python benchmarks/chaos.py: training runs killed with SIGKILL, again and again, until they have ended.
+"""python benchmarks/chaos/kills.py: training runs killed with SIGKILL, again and again, until they have ended.
 
 A kill falls at a random moment of a store's building, an epoch, a checkpoint's writing or logging; the same
 command with resume=auto goes on. Weights and metrics, all but clock times, must be bit-equal to those of a
@@ -31,7 +31,7 @@ from mlflow.entities import Run
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=4", "fit.pictures=false"]
 COMMAND = [sys.executable, __file__, "--marked", *SMALL, "resume=auto", "hydra.run.dir=out"]
 MARKS = "CHAOS_MARKS"
