@@ -1,8 +1,9 @@
 """python benchmarks/chaos/clocks.py: two workers whose clocks are 90 s apart share a study.
 
-The clock of one is set by libfaketime (Debian's package faketime), 90 s ahead in even rounds and behind in odd
-ones; the database is SQLite in the first half of the rounds and PostgreSQL in the second. A heartbeat is taken
-for dead after 6 s. No trial may be taken from the worker that trains it, and every epoch is logged once.
+The clock of one is set by libfaketime (Debian's package faketime), 90 s ahead in even rounds and behind in
+odd ones; the database is SQLite in the first half of the rounds and PostgreSQL in the second. A heartbeat
+is taken for dead after 6 s. No trial may be taken from the worker that trains it, and every epoch is logged
+once.
 """
 
 import signal

@@ -1,9 +1,10 @@
 """python benchmarks/chaos/disk_full.py: the disk is full at one write after the other.
 
-A training run, or in every third round a study of two trials, has its working directory and its temporary files on a
-small tmpfs, in which only k more bytes fit, for growing k. The command must end with a clear line, and what it
-wrote before must be whole: once there is room again, the same command goes on from the last good state to
-weights that are bit-equal to those of a run that had room. It needs root, to mount the tmpfs.
+A training run, or in every third round a study of two trials, has its working directory and its temporary
+files on a small tmpfs, in which only k more bytes fit, for growing k. The command must end with a clear
+line, and what it wrote before must be whole: once there is room again, the same command goes on from the
+last good state to weights that are bit-equal to those of a run that had room. It needs root, to mount the
+tmpfs.
 """
 
 import re

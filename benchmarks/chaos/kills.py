@@ -1,4 +1,4 @@
-"""python benchmarks/chaos/kills.py: training runs killed with SIGKILL, again and again, until they have ended.
+"""python benchmarks/chaos/kills.py: training runs are killed with SIGKILL until they have ended.
 
 A kill falls at a random moment of a store's building, an epoch, a checkpoint's writing or logging; the same
 command with resume=auto goes on. Weights and metrics, all but clock times, must be bit-equal to those of a

@@ -1,8 +1,8 @@
-"""python benchmarks/chaos/mlflow_away.py: MLflow's server goes away for 60 s in the middle of a run or of a study.
+"""python benchmarks/chaos/mlflow_away.py: MLflow's server goes away for 60 s in the middle of a run or study.
 
 In even rounds of each kind it comes back with what it had: nothing may be lost. In odd rounds it comes back
-with an empty disk: the command must tell so, end with one line, and lose no checkpoint; the same command again
-(resume=auto for a run) must end well, or say in one line why it cannot.
+with an empty disk: the command must tell so, end with one line, and lose no checkpoint; the same command
+again (resume=auto for a run) must end well, or say in one line why it cannot.
 """
 
 import random

@@ -2,8 +2,8 @@
 
 It is stopped at a random moment of its trial, on PostgreSQL, and another worker goes on with the trial; the
 sleeper is woken while its successor trains, or after that has ended. The successor must win: one trial, one
-run, every epoch logged once, checkpoints of the successor alone. A sleeper that holds a lock of a database takes
-all others with it until it wakes; such a moment is waited out.
+run, every epoch logged once, checkpoints of the successor alone. A sleeper that holds a lock of a database
+takes all others with it until it wakes; such a moment is waited out.
 """
 
 import random

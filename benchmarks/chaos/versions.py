@@ -1,9 +1,9 @@
 """python benchmarks/chaos/versions.py: two commands on one study, one of an older version of pneumo.
 
-The older version is an earlier commit of this repository, unpacked into a folder of its own. In the first round
-of each commit it begins the study and this version goes on, in the second it is the other way round, in the third
-both work at the same time. Either both work together, to exactly the trials that were asked for, or one is
-refused in one line.
+The older version is an earlier commit of this repository, unpacked into a folder of its own. In the first
+round of each commit it begins the study and this version goes on, in the second it is the other way round,
+in the third both work at the same time. Either both work together, to exactly the trials that were asked
+for, or one is refused in one line.
 """
 
 import subprocess

@@ -1,9 +1,9 @@
 """python benchmarks/chaos/workers.py: four workers share 24 trials on PostgreSQL while they are killed.
 
 In every round six workers are killed with SIGKILL at random moments and replaced; in every other round the
-database goes down with them, as if its machine had lost its power, and comes back after some seconds. In the
-end there must be exactly 24 trials, none lost and none done twice, each with its whole MLflow run, and no run
-that is still RUNNING. The server is a throw-away one on loopback, from Debian's package.
+database goes down with them, as if its machine had lost its power, and comes back after some seconds. In
+the end there must be exactly 24 trials, none lost and none done twice, each with its whole MLflow run, and
+no run that is still RUNNING. The server is a throw-away one on loopback, from Debian's package.
 """
 
 import random
@@ -71,8 +71,8 @@ def main() -> int:
             findings.add(f"round {number}", faults, folder)
     restarts = given.rounds // 2
     return findings.finish(
-        f"{given.rounds} rounds of {N_WORKERS} workers on {N_TRIALS} trials, {KILLS} killed in each, the database "
-        f"restarted in {restarts}"
+        f"{given.rounds} rounds of {N_WORKERS} workers on {N_TRIALS} trials, {KILLS} killed in each, the "
+        f"database restarted in {restarts}"
     )
 
 

@@ -115,8 +115,28 @@ def short_timeouts() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def known_run(run_id: str | None) -> str | None:
+    """The id of a run if MLflow has it; None if it does not, as after its store was emptied."""
+    try:
+        return mlflow.MlflowClient().get_run(run_id) and run_id if run_id else None
+    except MlflowException as error:
+        if is_lost(error):
+            return None
+        raise
+
+
+def is_lost(error: MlflowException) -> bool:
+    """Whether MLflow answers, but does not have the run or experiment that it was asked for."""
+    return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+
+
 def unreachable(error: MlflowException) -> AwayError:
-    """An error whose message names the last cause in the long line of causes that MLflow gives."""
+    """An error whose message says that MLflow has lost the run, or names the last cause in the long line of
+    causes that MLflow gives."""
+    if is_lost(error):
+        return AwayError(
+            f"MLflow at {store_name()} does not have this run any more: its store was emptied or replaced"
+        )
     line = hidden(str(error).splitlines()[0])
     causes: list[str] = re.findall(
         r"(?i:connection refused|timed out|name or service not known|unreachable)", line

@@ -10,6 +10,7 @@ import time
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import text
 
 from pneumo.errors import InputError
 from pneumo.sweep.design.ablation import build_design
@@ -284,3 +285,26 @@ def test_a_worse_trial_is_pruned_unless_it_was_its_last_epoch(tmp_path, is_last)
     tell_locked(storage, worse.number, result)
     assert states(storage) == ["COMPLETE", "COMPLETE" if is_last else "PRUNED"]
     assert (result.values == [0.1]) == is_last
+
+
+def beat_by_a_clock_behind(storage, trial, seconds):
+    """A heartbeat of a process whose clock is so many seconds behind that of this one."""
+    storage.record_heartbeat(trial.number)
+    with storage.rdb.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, :by)"),
+            {"by": f"{-seconds} seconds"},
+        )
+
+
+@pytest.mark.parametrize("seconds", [90, -90])
+def test_a_trial_is_kept_by_its_heartbeats_whatever_the_clock_of_its_process(storage, seconds):
+    trial = claim(storage)
+    until = time.monotonic() + 5  # longer than three heartbeats
+    while time.monotonic() < until:
+        beat_by_a_clock_behind(storage, trial, seconds)
+        assert storage.new_abandoned_runs() == []
+        assert states(storage) == ["RUNNING"]
+        time.sleep(0.5)
+    wait_until_failed(storage)
+    assert states(storage) == ["FAIL", "WAITING"], "once no heartbeat comes any more"
