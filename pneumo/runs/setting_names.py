@@ -16,7 +16,7 @@ from pneumo.errors import InputError, one_line
 from pneumo.runs.search_path import OWN
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
-RESERVED = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
+RESERVED = ("_target_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
 
 
 @cache

@@ -110,8 +110,16 @@ def build_search(settings: StudySettings, composed: DictConfig, arguments: Seque
     ignored = ("pool", "workers", "dry_run")
     arguments = [line for line in arguments if config.override_key(line).split(".")[0] not in ignored]
     search, choices = settings.search, composed.hydra.runtime.choices
-    if search["design"] is not None:
-        return build_design(search["design"], arguments, choices["data"], search["exists_where"])
-    always: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
+    always: Any = OmegaConf.to_container(composed.hydra.sweeper.params or OmegaConf.create({}))
     of_yaml = (search["conditional"], search["exists_where"], search["enqueue"])
-    return build_space(always, *of_yaml, arguments, dict(choices))
+    try:
+        if search["design"] is not None:
+            return build_design(search["design"], arguments, choices["data"], search["exists_where"])
+        return build_space(always, *of_yaml, arguments, dict(choices))
+    except InputError:
+        raise
+    except Exception as error:  # a file of conf/search may hold anything in place of names and lists
+        text = " ".join(str(error).split())
+        raise InputError(
+            f"search={choices.get('search')} is not valid: {type(error).__name__}: {text}"
+        ) from error
