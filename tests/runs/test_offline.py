@@ -224,3 +224,14 @@ def test_a_run_that_mlflow_has_lost_is_told_and_is_logged_as_a_new_one_on_resume
     assert [step for step, _ in history_of(logged.info.run_id)] == list(range(1, epochs + 1))
     files = {file.path for file in mlflow.MlflowClient().list_artifacts(logged.info.run_id)}
     assert "checkpoints" in files
+
+
+def test_an_mlflow_database_that_cannot_be_made_whole_is_not_made(workdir):
+    connect = "from pneumo.runs import tracking; tracking.connect('x')"
+    small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); {connect}"
+    done = subprocess.run([sys.executable, "-c", small], capture_output=True, text=True, cwd=workdir)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("pneumo.errors.InputError: MLflow's database ")
+    assert [path.name for path in workdir.glob("mlflow.db*")] == ["mlflow.db.lock"]
+    subprocess.run([sys.executable, "-c", connect], check=True, cwd=workdir)
+    assert sorted(path.name for path in workdir.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
