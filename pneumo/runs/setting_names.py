@@ -2,9 +2,10 @@
 
 import inspect
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException
@@ -13,7 +14,7 @@ from yaml import YAMLError
 from yaml.reader import ReaderError
 
 from pneumo.errors import InputError, one_line
-from pneumo.runs.search_path import OWN
+from pneumo.runs.search_path import OWN, folders
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
 RESERVED = ("_target_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
@@ -143,11 +144,22 @@ def explained(error: Exception) -> str:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = sorted(option for option in error.options if not option.startswith("_"))
         return f"{group}={choice} is not a choice; there are {', '.join(options)}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{next(files_not_in_utf8(), 'A file of the configuration')} is not UTF-8: {text}"
     if isinstance(error, YAMLError):
         return f"{place_in_yaml(error)} is not valid YAML: {text}"
     if type(error).__module__.startswith(("hydra.", "omegaconf.")) or "Config group override" in text:
         return text or f"The configuration cannot be composed: {type(error).__name__}"
     return f"The configuration cannot be composed: {type(error).__name__}{f': {text}' if text else ''}"
+
+
+def files_not_in_utf8() -> Iterator[Path]:
+    """The files of the configuration that cannot be read as text."""
+    for path in (path for folder in folders() for path in sorted(folder.rglob("*.yaml"))):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            yield path
 
 
 def place_in_yaml(error: YAMLError) -> str:
