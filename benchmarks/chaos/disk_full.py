@@ -24,6 +24,7 @@ SIZE = 64 * 2**20
 EPOCHS, N_TRIALS = 2, 2
 TRAIN = [sys.executable, str(ROOT / "train.py"), *SMALL, f"fit.epochs={EPOCHS}", "hydra.run.dir=out"]
 LIMIT_SECONDS = 600
+WAITS = "hydra.sweeper.storage_minutes"  # for a database that cannot be written, before it gives up
 
 
 @contextmanager
@@ -72,7 +73,8 @@ def faults_of_round(
     with small_disk(place / str(number)) as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(SIZE - used(disk) - room))
-        command = sweep(f"n_trials={N_TRIALS}", f"fit.epochs={EPOCHS}", "study=s") if study else TRAIN
+        of_study = [f"n_trials={N_TRIALS}", f"fit.epochs={EPOCHS}", "study=s", f"{WAITS}=.2"]
+        command = sweep(*of_study) if study else TRAIN
         first = said(command, disk)
         ballast.unlink()
         faults = faults_of_words(first)

@@ -1,10 +1,10 @@
 """python benchmarks/chaos/kills.py: training runs are killed with SIGKILL until they have ended.
 
-A kill falls at a random moment of a store's building, an epoch, a checkpoint's writing, logging or resuming;
-the same command with resume=auto goes on. Weights and metrics, all but clock times, must be bit-equal to those
-of a run that nobody touched, every epoch logged once, and nothing half-written left behind. What stays by
-design: the lock files of the store and of MLflow's database, MLflow's temporary folders outside, and MLflow runs
-that were killed before their first checkpoint. --rounds is the number of kills.
+A kill falls at a random moment of a store's building, an epoch, a checkpoint's writing, logging or
+resuming; the same command with resume=auto goes on. Weights and metrics, all but clock times, must be bit-
+equal to those of a run that nobody touched, every epoch logged once, and nothing half-written left behind.
+What stays by design: the lock files of the store and of MLflow's database, MLflow's temporary folders
+outside, and MLflow runs that were killed before their first checkpoint. --rounds is the number of kills.
 """
 
 import os
