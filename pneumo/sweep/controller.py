@@ -45,8 +45,10 @@ def run_study(
     the study, with 130 if it was interrupted."""
     try:
         code = StudyRun(context, task, composed, arguments).run()
-    except InputError as error:
+    except (InputError, OSError) as error:  # a disk may be full
         sys.exit(hidden(f"\n{error}"))
+    except tracking.MlflowError as error:
+        sys.exit(hidden(f"\n{tracking.unreachable(error)}"))
     except KeyboardInterrupt:
         sys.exit(130)
     if code:

@@ -1,5 +1,6 @@
 """Claiming, failing and retrying trials, on a real database."""
 
+import errno
 import re
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from pneumo.errors import InputError
+from pneumo.data.atomic import atomic_path
+from pneumo.errors import AwayError, InputError
 from pneumo.sweep.design.ablation import build_design
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.storage import open_study
@@ -308,3 +310,13 @@ def test_a_trial_is_kept_by_its_heartbeats_whatever_the_clock_of_its_process(sto
         time.sleep(0.5)
     wait_until_failed(storage)
     assert states(storage) == ["FAIL", "WAITING"], "once no heartbeat comes any more"
+
+
+def test_a_full_disk_stops_the_study_and_is_no_crash_of_the_trial(storage, tmp_path):
+    def train(callback):
+        with atomic_path(tmp_path / "last.pt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    callback = TrialCallback(storage, claim(storage).number, "val/auroc", {})
+    with pytest.raises(AwayError, match=r"The disk is full: .*last.pt cannot be written \(No space left"):
+        callback.run(train, list)
