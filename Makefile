@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := uv==0.13.9
+CHAOS := kills workers mlflow_away disk_full versions clocks sleeper
 
 .PHONY: train test check bench bench-sweep fuzz chaos lock clean
 
@@ -24,11 +25,11 @@ bench-sweep: .venv/installed  ## a study's overhead, its workers, and how soon i
 	$(BIN)/python benchmarks/sweep_workers.py
 	$(BIN)/python benchmarks/sweep_quality.py
 
-fuzz: .venv/installed         ## 10,000 broken tables, codes, PNG and DICOM files: minutes
-	PNEUMO_FUZZ=10000 $(BIN)/pytest tests/data/test_fuzz.py
+fuzz: .venv/installed         ## 30,000 broken files and random configurations: an hour
+	PNEUMO_FUZZ=30000 $(BIN)/pytest tests/data/test_fuzz.py tests/runs/test_config_fuzz.py
 
-chaos: .venv/installed        ## 20 runs killed at random moments, then compared with one nobody touched: minutes
-	$(BIN)/python benchmarks/chaos.py
+chaos: .venv/installed        ## faults at random moments, a table line for each campaign: hours
+	@for one in $(CHAOS); do $(BIN)/python benchmarks/chaos/$$one.py || failed=1; done; exit $${failed:-0}
 
 .venv/installed: pyproject.toml requirements.lock
 	@echo "installing into .venv"

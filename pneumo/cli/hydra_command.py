@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from hydra.errors import HydraException
@@ -28,13 +29,16 @@ def run(command: Callable[[], object]) -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # as in pneumo train --help | head
         silence_stdout()
-    except HydraException as error:
-        sys.exit(hidden(f"\n{explained(error)}"))
-    except ValueError as error:
-        if "Config group override" not in str(error):
-            raise
-        sys.exit(hidden(f"\n{error}"))
     except Exception as error:
-        if (away := mlflow_errors.explained(error)) is None:
+        if (away := mlflow_errors.explained(error)) is not None:
+            sys.exit(hidden(f"\n{away}"))
+        if is_of_pneumo(error) and not isinstance(error, HydraException):
             raise
-        sys.exit(hidden(f"\n{away}"))
+        sys.exit(hidden(f"\n{explained(error)}"))
+
+
+def is_of_pneumo(error: Exception) -> bool:
+    """Whether the error was raised after Hydra had composed the configuration and called a function of
+    pneumo's. Hydra itself raises whatever its parts do: of YAML, OmegaConf or Python."""
+    _, *inner = traceback.walk_tb(error.__traceback__)
+    return any(str(frame.f_globals.get("__name__")).startswith("pneumo.") for frame, _ in inner)

@@ -1,5 +1,6 @@
 """Files that are whole or not there: each is written beside its place and moved there in one step."""
 
+import errno
 import glob
 import os
 from collections.abc import Callable, Iterator
@@ -19,9 +20,16 @@ def atomic_path(path: Path, before_replace: Callable[[], None] = lambda: None) -
         before_replace()
         beside.replace(path)
     except OSError as error:
-        raise OSError(f"{path} cannot be written ({error.strerror}); the one before is whole") from None
+        said = OSError(f"{path} cannot be written ({error.strerror}); the one before is whole")
+        said.errno = error.errno
+        raise said from None
     finally:
         beside.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether something could not be written since a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from hydra.utils import execution_whitelist, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from pneumo.errors import AwayError, InputError
+from pneumo.errors import AwayError, InputError, one_line
 from pneumo.runs import search_path, setting_names
 from pneumo.runs.identity import ADDED, COLUMNS, PLACES, class_name
 from pneumo.runs.run_name import RUN_ID, check_run_name, is_path
@@ -40,7 +40,25 @@ STUDY = (  # top-level keys of a study, which a run ignores
 NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
 NUMBER = re.compile(r"\d+(e\d+)?")
 NOT_RUNS = {"model.pretrained": ("imagenet",), "resume": ("auto",)}  # values beside files and names of runs
+LARGEST_SEED = 2**32 - 1  # products of it fit into torch's 64 bits
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
+
+
+@dataclass
+class OfRun:
+    """The kinds of a run's settings outside of groups."""
+
+    seed: int
+    tta: str
+    resume: str | None
+
+
+@dataclass
+class OfTracking:
+    """The kinds of the settings under `tracking`; `also` is read by `names_of_loggers`."""
+
+    experiment: str
+    name: str | None
 
 
 def trusted_targets() -> list[str]:
@@ -61,7 +79,7 @@ def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictCon
     try:
         with initialize_config_dir(str(search_path.OWN)):
             return compose("train", quoted_run_names(overrides), return_hydra_config=with_hydra)
-    except HydraException as error:
+    except Exception as error:  # see setting_names.explained
         raise InputError(setting_names.explained(error)) from None
     finally:
         GlobalHydra.instance().hydra = running
@@ -112,15 +130,17 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         name = error.full_key or "a value"
         raise InputError(f"{name} must be given: {name}=...") from None
     except OmegaConfBaseException as error:
-        raise InputError(str(error).splitlines()[0]) from None
+        raise InputError(one_line(str(error).splitlines()[0])) from None
 
     if choices is None:  # a stored configuration may have been written by another version
         setting_names.check_top_level(plain)
+    check_kinds("", OfRun, plain)
+    check_kinds("tracking", OfTracking, plain["tracking"])
     setting_names.check_arguments("fit", TrainerSettings, plain["fit"])
     check_kinds("fit", TrainerSettings, plain["fit"])
     fit = TrainerSettings(**plain["fit"])
-    if not isinstance(plain["seed"], int) or plain["seed"] < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {plain['seed']!r}")
+    if not 0 <= plain["seed"] <= LARGEST_SEED:
+        raise InputError(f"seed must be from 0 to {LARGEST_SEED}, got {plain['seed']}")
     components = {group: instantiate_component(group, plain[group]) for group in QUICK_FIRST}
     from pneumo.runs.experiment import Experiment  # imports torch
 
@@ -258,9 +278,11 @@ def override_value(override: str) -> Any:
         raise InputError(" ".join(str(error).split())) from None
 
 
-def instantiate_component(group: str, settings: Mapping[str, Any]) -> Any:
-    """The component of a config group. InputError: its class is not trusted or does not exist, or a value is
-    not valid; a class that is not trusted is not imported."""
+def instantiate_component(group: str, settings: Any) -> Any:
+    """The component of a config group. InputError: its class is not trusted or does not exist, is no class of
+    components, or a value is not valid; a class that is not trusted is not imported."""
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{group} must hold settings, got {settings!r}")
     target = settings.get("_target_")
     if not isinstance(target, str):
         raise InputError(f"{group}._target_ must name a class, got {target!r}")
@@ -269,11 +291,21 @@ def instantiate_component(group: str, settings: Mapping[str, Any]) -> Any:
             cls = instantiate({"_target_": target, "_partial_": True}).func
             setting_names.check_arguments(group, cls, settings)
             check_kinds(group, cls, settings)
-            return instantiate(dict(settings), _convert_="all")
+            component = instantiate(dict(settings), _convert_="all")
     except InputError:
         raise
-    except (InstantiationException, ImportError, TypeError, ValueError) as error:
-        raise InputError(f"{group}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever a class raises that is given values of the wrong kind
+        raise InputError(refusal(group, error)) from error
+    if not callable(component):
+        raise InputError(f"{group}._target_ must name the class of a component, got {target!r}")
+    return component
+
+
+def refusal(group: str, error: Exception) -> str:
+    """One line that says why a class does not take its settings."""
+    text = one_line(" ".join(str(error).split()))
+    is_plain = isinstance(error, InstantiationException | ImportError | TypeError | ValueError)
+    return f"{group}: {text}" if text and is_plain else f"{group}: {type(error).__name__} {text}".rstrip()
 
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
@@ -288,7 +320,7 @@ def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
         accepted = {*kinds, int} if float in kinds else {*kinds}
         if KINDS.keys() >= accepted and type(value) not in accepted:
             expected = " or ".join(KINDS[kind] for kind in kinds)
-            raise InputError(f"{group}.{name} must be {expected}, got {value!r}")
+            raise InputError(f"{group}{'.' if group else ''}{name} must be {expected}, got {value!r}")
 
 
 def class_label(settings: Mapping[str, Any]) -> str:

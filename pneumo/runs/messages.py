@@ -141,13 +141,21 @@ def stopped_message(train_state: TrainState, run_id: str) -> str:
     )
 
 
-def unfinished_message(train_state: TrainState, run_id: str, folder: Path) -> str:
-    """How to send a run that MLflow, which is away, has only in part."""
+def lost_run(run_id: str) -> str:
+    """Of a checkpoint whose run is not in MLflow."""
+    return (
+        f"MLflow does not have the run {run_id} of this checkpoint: it is logged as a new one, from epoch 1"
+    )
+
+
+def unfinished_message(train_state: TrainState, source: str | Path, folder: Path) -> str:
+    """How to send a run that MLflow, which is away or has lost it, has only in part. `source` is what resumes
+    it, its id or its last checkpoint."""
     if not train_state.all_epochs:
         return "MLflow went away before the first epoch ended: there is nothing to resume."
     return (
         f"MLflow has only a part of the run; all of it is in {folder}.\n"
-        f"To send it once MLflow is back: the same command and resume={run_id}"
+        f"To send it once MLflow is back: the same command and resume={source}"
     )
 
 

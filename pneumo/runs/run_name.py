@@ -36,7 +36,7 @@ def check_runs_are_here(otherwise: str) -> None:
 
 def is_path(text: str) -> bool:
     """Whether a text that may name a run or a file is the path of a file, there or not."""
-    return os.sep in text or Path(text).suffix in WEIGHTS or Path(text).is_file()
+    return os.sep in text or Path(text).suffix in WEIGHTS or os.path.isfile(text)  # noqa: PTH113, is_file raises where no file can have that name
 
 
 def is_best(name: str) -> bool:

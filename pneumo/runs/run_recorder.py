@@ -126,6 +126,9 @@ class RunRecorder(Recorder):
         )
         if before:
             terminal.say("resumed", messages.resumed_line(before.state))
+        self._is_new = before is None or before.state["run_id"] != tracker.run_id
+        if before and self._is_new:
+            terminal.warn(f"{INDENT}{messages.lost_run(before.state['run_id'])}")
         try:
             with tracker:
                 self._log_start(folder)
@@ -137,7 +140,8 @@ class RunRecorder(Recorder):
             raise
         except MlflowError as error:
             terminal.line()
-            terminal.warn(messages.unfinished_message(self._train_state, tracker.run_id, folder))
+            where = folder / checkpoint.LAST if tracking.is_lost(error) else tracker.run_id
+            terminal.warn(messages.unfinished_message(self._train_state, where, folder))
             raise tracking.unreachable(error) from None
         finally:
             self._also.close()
@@ -274,7 +278,7 @@ class RunRecorder(Recorder):
     def _log_start(self, folder: Path) -> None:
         """Logs what is known before the first epoch, and opens the folder of checkpoints."""
         experiment, dataset, tracker = self.experiment, self._dataset, self._tracker
-        if not self._before:
+        if self._is_new:
             tracker.log_dataset(self._images.data_identity, dataset)
             tracker.log_text(experiment.yaml, "config.yaml")
             if experiment.plan:

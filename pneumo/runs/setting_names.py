@@ -2,19 +2,22 @@
 
 import inspect
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
+from yaml import YAMLError
+from yaml.reader import ReaderError
 
-from pneumo.errors import InputError
-from pneumo.runs.search_path import OWN
+from pneumo.errors import InputError, one_line
+from pneumo.runs.search_path import OWN, folders
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
-RESERVED = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
+RESERVED = ("_target_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
 
 
 @cache
@@ -126,10 +129,10 @@ def _dotted(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def explained(error: HydraException) -> str:
+def explained(error: Exception) -> str:
     """One line that says why Hydra cannot compose a configuration, without the advice to add an unknown
-    setting by +, which pneumo would refuse."""
-    text = " ".join(str(error).split())
+    setting by +, which pneumo would refuse. Hydra lets through whatever its parts raise."""
+    text = one_line(" ".join(str(error).split()))
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_setting(match[1])
     if match := re.search(
@@ -141,4 +144,27 @@ def explained(error: HydraException) -> str:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = sorted(option for option in error.options if not option.startswith("_"))
         return f"{group}={choice} is not a choice; there are {', '.join(options)}"
-    return text
+    if isinstance(error, UnicodeDecodeError):
+        return f"{next(files_not_in_utf8(), 'A file of the configuration')} is not UTF-8: {text}"
+    if isinstance(error, YAMLError):
+        return f"{place_in_yaml(error)} is not valid YAML: {text}"
+    if type(error).__module__.startswith(("hydra.", "omegaconf.")) or "Config group override" in text:
+        return text or f"The configuration cannot be composed: {type(error).__name__}"
+    return f"The configuration cannot be composed: {type(error).__name__}{f': {text}' if text else ''}"
+
+
+def files_not_in_utf8() -> Iterator[Path]:
+    """The files of the configuration that cannot be read as text."""
+    for path in (path for folder in folders() for path in sorted(folder.rglob("*.yaml"))):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            yield path
+
+
+def place_in_yaml(error: YAMLError) -> str:
+    """The file, and where it is known the line, at which a YAML file cannot be read."""
+    if isinstance(error, ReaderError):
+        return str(error.name)
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    return f"{mark.name}, line {mark.line + 1}," if mark else "A file of the configuration"

@@ -20,6 +20,7 @@ from pneumo.runs.offline import OfflineQueue
 from pneumo.runs.origin import origin_tags
 from pneumo.runs.tracking import (
     CHECKPOINTS,
+    known_run,
     log_dataset,
     log_figure,
     log_file,
@@ -65,16 +66,16 @@ class Tracker(AbstractContextManager["Tracker"]):
         resumed_id: str | None = None,
         constants: Mapping[str, float] | None = None,
     ) -> "Tracker":
-        """Starts a new run, or continues the run of `resumed_id` or of the callback, and logs the metrics in
-        `offline_queue`; a new run has the configuration and `constants` as parameters.
+        """Starts a new run, or continues the one of `resumed_id` or of the callback if MLflow has it, and
+        logs the metrics in `offline_queue`; a new run has the configuration and `constants` as parameters.
         AwayError: MLflow cannot be reached."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
-        run_id = resumed_id or callback.run_id
         tags = {**tags, **callback.tags, **origin_tags()}
-        parameters = (
-            {} if resumed_id else {**experiment.choices, **experiment.parameters, **(constants or {})}
-        )
         try:
+            run_id = known_run(resumed_id or callback.run_id)
+            is_new = resumed_id is None or run_id is None
+            settings = {**experiment.choices, **experiment.parameters, **(constants or {})}
+            parameters = settings if is_new else {}
             run = mlflow.start_run(
                 run_id=run_id,
                 run_name=callback.run_name or experiment.run_name,

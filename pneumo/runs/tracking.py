@@ -57,6 +57,7 @@ def connect(experiment: str | None = None) -> None:
     with lock:  # two first migrations at once break the database
         if local:
             LOCAL_DATABASES.add(f"sqlite:///{here / 'mlflow.db'}")
+            create_database(here / "mlflow.db")
         mlflow.set_tracking_uri(given or f"sqlite:///{here / 'mlflow.db'}")
         try:
             with short_timeouts():
@@ -68,6 +69,23 @@ def connect(experiment: str | None = None) -> None:
             tag_experiment(mlflow.set_experiment(experiment))
         except MlflowException as error:
             raise unreachable(error) from None
+
+
+def create_database(path: Path) -> None:
+    """Makes a local MLflow database where there is none. It is made beside its place, since MLflow cannot use
+    one of which a kill or a full disk has left a part. Needs the lock. InputError: it cannot be made."""
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        mlflow.MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+        partial.replace(path)
+    except Exception as error:  # MLflow lets through what its database raises here
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"MLflow's database {path} cannot be made: {cause}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def tag_experiment(experiment: Experiment) -> None:
@@ -118,8 +136,30 @@ def short_timeouts() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def known_run(run_id: str | None) -> str | None:
+    """The id of a run if MLflow has it; None if it does not, as after its store was emptied."""
+    if run_id is None:
+        return None
+    try:
+        mlflow.MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if not is_lost(error):
+            raise
+        return None
+    return run_id
+
+
+def is_lost(error: MlflowException) -> bool:
+    """Whether MLflow answers, but does not have the run or experiment that it was asked for."""
+    return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+
+
 def unreachable(error: MlflowException) -> AwayError:
-    """The error as one line that names the store and the cause."""
+    """The error as one line that names the store and the cause, which may be that it has lost the run."""
+    if is_lost(error):
+        return AwayError(
+            f"MLflow at {store_name()} does not have this run any more: its store was emptied or replaced"
+        )
     cause = cause_of(error) or hidden(str(error).splitlines()[0])[:300]
     return AwayError(f"MLflow at {store_name()} cannot be used: {cause}")
 

@@ -6,7 +6,7 @@ import optuna
 
 from pneumo.display.address import shown
 from pneumo.display.console import Terminal
-from pneumo.runs import config
+from pneumo.runs import config, tracking
 from pneumo.sweep import attributes, labels
 from pneumo.sweep.design.ablation import AblationDesign
 from pneumo.sweep.plan import StudyPlan
@@ -43,6 +43,16 @@ def print_interrupted(study: optuna.Study, plan: StudyPlan, left: int, terminal:
     terminal.say("stopped", f"{plan.n_trials - left} of {plan.n_trials} trials are done and stored")
     go_on = "the same command continues, each stopped trial from its last epoch"
     terminal.say("next", f"{go_on} · pneumo study {study.study_name}")
+
+
+def print_lost_runs(parent: str, terminal: Terminal) -> None:
+    """That MLflow's store was emptied or replaced since the study began."""
+    terminal.warn(
+        f"lost      MLflow at {tracking.store_name()} has no run {parent}, which the study began with:"
+    )
+    terminal.warn(
+        "          what is done stays in the study without its runs, and a new run is above new ones"
+    )
 
 
 def print_samples(plan: StudyPlan, terminal: Terminal) -> None:

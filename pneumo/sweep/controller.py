@@ -45,8 +45,10 @@ def run_study(
     the study, with 130 if it was interrupted."""
     try:
         code = StudyRun(context, task, composed, arguments).run()
-    except InputError as error:
+    except (InputError, OSError) as error:  # a disk may be full
         sys.exit(hidden(f"\n{error}"))
+    except tracking.MlflowError as error:
+        sys.exit(hidden(f"\n{tracking.unreachable(error)}"))
     except KeyboardInterrupt:
         sys.exit(130)
     if code:
@@ -170,7 +172,10 @@ class StudyRun:
         experiment_id = tracking.experiment_id(experiment)
         mlflow_view.store(study, experiment_id, self.plan.searched())
         with self.storage.lock():
-            if attributes.PARENT_RUN not in study.user_attrs:
+            parent = study.user_attrs.get(attributes.PARENT_RUN)
+            if (known := tracking.known_run(parent)) is None:
+                if parent is not None:
+                    announce.print_lost_runs(parent, self.terminal)
                 about = (
                     f"A study of {self.plan.n_trials} trials on {self.plan.base.choices['data']}, ranked by "
                     f"{', '.join(self.settings.objective)}. Its trials are the runs below it. "
@@ -179,7 +184,7 @@ class StudyRun:
                 run_id = tracking.create_parent_run(experiment, study.study_name, tags, about)
                 study.set_user_attr(attributes.PARENT_RUN, run_id)
             elif self.trials_left() > 0:
-                tracking.reopen_run(study.user_attrs[attributes.PARENT_RUN])
+                tracking.reopen_run(known)
 
     def trials_left(self) -> int:
         return self.plan.n_trials - len(self.storage.trials(*COUNTED))

@@ -87,9 +87,10 @@ def run_trial(
 
 
 def resumed(experiment: Experiment, run_id: str | None) -> Experiment:
-    """The experiment, to be resumed from the last checkpoint of an attempt that died, if that left one and no
-    other run has overwritten it."""
-    path = query.find_checkpoint(query.find_run(run_id), checkpoint.LAST) if run_id else None
+    """The experiment, to be resumed from the last checkpoint of an attempt that died, if that left one, no
+    other run has overwritten it and MLflow still has the run."""
+    known = tracking.known_run(run_id)
+    path = query.find_checkpoint(query.find_run(known), checkpoint.LAST) if known else None
     if path and checkpoint.read(path)["run_id"] == run_id:
         return replace(experiment, resume=run_id)
     return experiment

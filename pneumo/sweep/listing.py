@@ -48,7 +48,7 @@ def listed(rdb: RDBStorage, name: str) -> ListedStudy:
     study = optuna.load_study(study_name=name, storage=rdb)
     trials, known = study.get_trials(deepcopy=False), study.user_attrs
     row_id = rdb.get_study_id_from_name(name)
-    alive = private_api.trial_ids_with_heartbeat(rdb, row_id) - private_api.stale_trial_ids(rdb, row_id)
+    alive = private_api.last_heartbeats(rdb, row_id).keys() - private_api.stale_trial_ids(rdb, row_id)
     running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
     has_best = len(study.directions) == 1 and known.get(attributes.DESIGN) is None
     best = best_first(study)[:1] if has_best else []

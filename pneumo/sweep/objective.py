@@ -24,8 +24,8 @@ OBJECTIVES: dict[str, Direction] = {
 
 def check_objectives(names: Sequence[str]) -> None:
     """InputError: a name is no objective, or none of them says how good a model is."""
-    if not names:
-        raise InputError("objective must name a metric, e.g. val/auroc")
+    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"objective must name a metric, e.g. val/auroc, or a list of some, got {names!r}")
     for name in names:
         if name == "val/loss":
             raise InputError(

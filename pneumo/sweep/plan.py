@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import optuna
 from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
@@ -48,10 +49,22 @@ class StudyPlan:
         if places := sorted(self.searched().intersection(PLACES)):
             raise InputError(f"{places[0]} cannot be searched: all trials of a study are on the same data")
         self._refuse_changing_runs()
-        self.settings.make_sampler(0)
+        self._try_sampler()
         self.settings.make_pruner()
         for values in self.search.extremes():
             self.experiment(values)
+
+    def _try_sampler(self) -> None:
+        """InputError: the sampler cannot be made, or draws nothing, as where its settings are of the wrong
+        kind or it needs a package that is not there."""
+        study = optuna.create_study(
+            directions=self.settings.directions, sampler=self.settings.make_sampler(0)
+        )
+        if isinstance(self.search, SearchSpace):
+            try:
+                self.search.suggest(study.ask())
+            except Exception as error:
+                raise InputError(config.refusal("hydra.sweeper.sampler", error)) from error
 
     def _refuse_changing_runs(self) -> None:
         """InputError: a run is named by `best` or `latest`, which a trial may change when it ends."""
@@ -110,8 +123,16 @@ def build_search(settings: StudySettings, composed: DictConfig, arguments: Seque
     ignored = ("pool", "workers", "dry_run")
     arguments = [line for line in arguments if config.override_key(line).split(".")[0] not in ignored]
     search, choices = settings.search, composed.hydra.runtime.choices
-    if search["design"] is not None:
-        return build_design(search["design"], arguments, choices["data"], search["exists_where"])
-    always: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
+    always: Any = OmegaConf.to_container(composed.hydra.sweeper.params or OmegaConf.create({}))
     of_yaml = (search["conditional"], search["exists_where"], search["enqueue"])
-    return build_space(always, *of_yaml, arguments, dict(choices))
+    try:
+        if search["design"] is not None:
+            return build_design(search["design"], arguments, choices["data"], search["exists_where"])
+        return build_space(always, *of_yaml, arguments, dict(choices))
+    except InputError:
+        raise
+    except Exception as error:  # a file of conf/search may hold anything in place of names and lists
+        text = " ".join(str(error).split())
+        raise InputError(
+            f"search={choices.get('search')} is not valid: {type(error).__name__}: {text}"
+        ) from error

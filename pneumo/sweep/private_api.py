@@ -30,14 +30,16 @@ def stale_trial_ids(rdb: RDBStorage, study_id: int) -> set[int]:
     return set(rdb._get_stale_trial_ids(study_id))
 
 
-def trial_ids_with_heartbeat(rdb: RDBStorage, study_id: int) -> set[int]:
-    """The trials that have had any heartbeat; Optuna has no function for them."""
+def last_heartbeats(rdb: RDBStorage, study_id: int) -> dict[int, object]:
+    """The time of the last heartbeat of each trial that has had any; Optuna has no function for them."""
     query = text(
-        "SELECT h.trial_id FROM trial_heartbeats h JOIN trials t ON t.trial_id = h.trial_id "
+        "SELECT h.trial_id, h.heartbeat FROM trial_heartbeats h JOIN trials t ON t.trial_id = h.trial_id "
         "WHERE t.study_id = :study"
     )
     with rdb.engine.connect() as connection:
-        return set(connection.execute(query, {"study": study_id}).scalars())
+        return {
+            int(trial_id): heartbeat for trial_id, heartbeat in connection.execute(query, {"study": study_id})
+        }
 
 
 def server_uptime_seconds(engine: Engine) -> float:

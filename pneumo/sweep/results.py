@@ -57,16 +57,17 @@ def gain_on_given(trials: Sequence[FrozenTrial], best: FrozenTrial) -> str:
 
 
 def save(storage: StudyStorage, stopped: str, folder: Path) -> None:
-    """Writes result.yaml into the study's folder; logs to the parent run unless it has these trials
-    already."""
+    """Writes result.yaml into the study's folder; logs to the parent run unless it has these trials already.
+    A process that was killed while it logged them has left the parent run open."""
     study = storage.study
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(result(study, stopped), sort_keys=False)
     with atomic_path(folder / RESULT) as beside:
         beside.write_text(text)
+    is_open = query.find_run(study.user_attrs[attributes.PARENT_RUN]).info.status == "RUNNING"
     with storage.lock():
         n_ended = len(storage.trials(*COUNTED, TrialState.FAIL))
-        if study.user_attrs.get(attributes.SAVED_TRIALS) == n_ended:
+        if study.user_attrs.get(attributes.SAVED_TRIALS) == n_ended and not is_open:
             return
         study.set_user_attr(attributes.SAVED_TRIALS, n_ended)
     log_to_parent_run(storage, stopped)
@@ -107,8 +108,7 @@ def log_to_parent_run(storage: StudyStorage, stopped: str) -> None:
     tracking.log_text(parent, pages.html(sections), "study.html")
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
     note = f"{mlflow_view.links(study, experiment_id)}\n\n"  # first: MLflow covers what is below three lines
-    if best:
-        run_id = best[0].user_attrs[attributes.RUN_ID]
+    if best and (run_id := tracking.known_run(best[0].user_attrs[attributes.RUN_ID])):
         names = [f"best/{name.replace('/', '_')}" for name in study.user_attrs[attributes.OBJECTIVE]]
         tracking.log_run(parent, dict(zip(names, best[0].values, strict=True)))
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
@@ -128,9 +128,9 @@ def plot_best(study: optuna.Study, terminal: Terminal) -> None:
     from pneumo.runs.restore import restore
 
     run_id = best[0].user_attrs[attributes.RUN_ID]
-    if query.has_file(run_id, "pictures"):
-        return
     try:
+        if query.has_file(query.find_run(run_id).info.run_id, "pictures"):
+            return
         with terminal.waiting("plots of the best trial"):
             restore(run_id).illustrate()
     except InputError as error:

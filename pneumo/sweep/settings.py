@@ -1,12 +1,12 @@
 """The settings of a study, from conf/sweep.yaml and the command line, checked."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,8 +14,9 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, QMCSampler
 
 from pneumo.display.address import STORAGE, refuse_passwords
-from pneumo.errors import InputError
-from pneumo.runs.config import STUDY, check_kinds
+from pneumo.errors import InputError, one_line
+from pneumo.runs import setting_names
+from pneumo.runs.config import STUDY, check_kinds, refusal
 from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.pools.base import Pool
@@ -23,6 +24,7 @@ from pneumo.sweep.storage import StudyStorage, open_study
 from pneumo.sweep.workers import AUTO
 
 OPEN_STORAGES: dict[str, StudyStorage] = {}
+SEARCH = ("enqueue", "conditional", "design", "exists_where")  # the settings of conf/search
 POOLS = ("pneumo.sweep.pools.*",)
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
@@ -49,7 +51,12 @@ class StudySettings:
     storage_minutes: int | float = 10
 
     def __post_init__(self) -> None:
-        for name, least in (("n_trials", 1), ("patience", 1), ("jobs", 1), ("retries", 0)):
+        for name in ("pool", "search", "pruner", "sampler"):
+            if not isinstance(value := getattr(self, name), Mapping):
+                raise InputError(f"{name} must hold settings, got {value!r}")
+        setting_names.check(self.search, SEARCH, required=SEARCH, group="search")
+        at_least = (("n_trials", 1), ("patience", 1), ("jobs", 1), ("retries", 0), ("heartbeat_seconds", 1))
+        for name, least in at_least:
             if (value := getattr(self, name)) is not None and value < least:
                 raise InputError(f"{name} must be at least {least}, got {value}")
         if self.workers != AUTO and not (isinstance(self.workers, int) and self.workers >= 1):
@@ -58,6 +65,8 @@ class StudySettings:
             raise InputError(f"max_failure_rate must be from 0 to 1, got {self.max_failure_rate}")
         if self.hours is not None and not self.hours > 0:
             raise InputError(f"hours must be above 0, got {self.hours}")
+        if not 0 <= self.storage_minutes < math.inf:
+            raise InputError(f"storage_minutes must be a number of at least 0, got {self.storage_minutes}")
         check_objectives(self.objective)
         refuse_passwords([f"storage={self.storage}"])
 
@@ -95,22 +104,32 @@ class StudySettings:
             return NopPruner()
         if self.search["design"] is not None:
             return RatePruner()
-        pruner: BasePruner = instantiate_trusted("pruner", self.pruner, ("optuna.pruners.*",))
+        pruner = instantiate_trusted("pruner", self.pruner, ("optuna.pruners.*",))
+        if not isinstance(pruner, BasePruner):
+            raise InputError(f"pruner._target_ must name a pruner, got {self.pruner['_target_']!r}")
         return pruner
 
     def make_pool(self) -> Pool:
         """InputError: its settings are not valid."""
-        pool: Pool = instantiate_trusted("pool", self.pool, POOLS)
+        pool = instantiate_trusted("pool", self.pool, POOLS)
+        if not isinstance(pool, Pool):
+            raise InputError(f"pool._target_ must name a pool, got {self.pool['_target_']!r}")
         return pool
 
     def make_sampler(self, n_existing: int) -> BaseSampler:
         """Seeded by its own seed and the number of trials in the study, so that a continued study does not
         repeat itself. A quasi-random sequence keeps its seed, as it continues by itself."""
         settings = dict(self.sampler)
-        if (seed := settings.get("seed")) is not None and "QMC" not in settings["_target_"]:
-            settings["seed"] = int(seed) * 1_000_003 + n_existing
-        sampler: BaseSampler = instantiate_trusted("hydra/sweeper/sampler", settings, SAMPLERS)
-        assert not isinstance(sampler, QMCSampler) or settings["seed"] == seed
+        if (seed := settings.get("seed")) is not None and "QMC" not in str(settings.get("_target_")):
+            if type(seed) is not int:
+                raise InputError(f"hydra.sweeper.sampler.seed must be a whole number or null, got {seed!r}")
+            settings["seed"] = (seed * 1_000_003 + n_existing) % 2**32  # NumPy's limit
+        sampler = instantiate_trusted("hydra/sweeper/sampler", settings, SAMPLERS)
+        if not isinstance(sampler, BaseSampler):
+            raise InputError(
+                f"hydra.sweeper.sampler._target_ must name a sampler, got {settings['_target_']!r}"
+            )
+        assert not isinstance(sampler, QMCSampler) or settings.get("seed") == seed
         return sampler
 
 
@@ -122,12 +141,14 @@ def close_storages() -> None:
 
 
 def instantiate_trusted(group: str, settings: Mapping[str, Any], trusted: tuple[str, ...]) -> Any:
-    """The object of a `_target_` that matches one of the patterns. InputError: it does not, or it refuses its
-    settings."""
+    """The object of a `_target_` that matches one of the patterns. InputError: it does not, there is none, or
+    it refuses its settings."""
+    if "_target_" not in settings:
+        raise InputError(f"{group}._target_ must be given: {group}._target_=...")
     try:
         return instantiate(dict(settings), _convert_="all", _execution_whitelist_=trusted)
-    except (InstantiationException, ImportError, TypeError, ValueError) as error:
-        raise InputError(f"{group}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever a class raises that is given values of the wrong kind
+        raise InputError(refusal(group, error)) from error
 
 
 def load_settings(config: DictConfig) -> StudySettings:
@@ -140,7 +161,7 @@ def load_settings(config: DictConfig) -> StudySettings:
         }
         sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     except OmegaConfBaseException as error:
-        raise InputError(str(error).splitlines()[0]) from None
+        raise InputError(one_line(str(error).splitlines()[0])) from None
     if isinstance(values["objective"], str):
         values["objective"] = [values["objective"]]
     names = ("sampler", "heartbeat_seconds", "storage_minutes")

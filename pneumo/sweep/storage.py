@@ -6,7 +6,7 @@ named by their number, which counts from 0 in each study.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
@@ -24,6 +24,7 @@ from pneumo.errors import AwayError, InputError
 from pneumo.runs.identity import new_study_id
 from pneumo.sweep import attributes, database, private_api
 from pneumo.sweep.database import UNREACHABLE, Result
+from pneumo.sweep.heartbeat_watch import HeartbeatWatch
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # what n_trials counts
 PROCESS_DIED = "its process died"
@@ -39,6 +40,7 @@ class StudyStorage:
     rdb: RDBStorage
     retries: int  # of a trial that crashed
     patience_seconds: float  # how long a call is repeated while the database cannot be reached
+    _watch: HeartbeatWatch = field(default_factory=HeartbeatWatch, compare=False, repr=False)
 
     @property
     def study_id(self) -> str:
@@ -118,7 +120,7 @@ class StudyStorage:
         """Fails the trials whose process died, and queues retries. Needs the lock: then a running trial
         without any heartbeat is of a process that died between claiming it and recording one. A trial
         whose job had not begun counts as stopped, not as crashed."""
-        alive = private_api.trial_ids_with_heartbeat(self.rdb, self._row_id) - self._stale_trial_ids()
+        alive = self.trial_ids_alive()
         for trial in self.trials(TrialState.RUNNING):
             if self.trial_id(trial.number) not in alive:
                 began = attributes.PROCESS in trial.user_attrs
@@ -126,12 +128,19 @@ class StudyStorage:
                 self.fail_locked(trial.number, *failure)
         self._enqueue_retries()
 
-    def _stale_trial_ids(self) -> set[int]:
-        """None shortly after a PostgreSQL server started: no process could record a heartbeat before."""
-        is_server, grace_period = self.rdb.engine.name == "postgresql", self.rdb.grace_period or 0
-        if is_server and private_api.server_uptime_seconds(self.rdb.engine) < grace_period:
-            return set()
-        return private_api.stale_trial_ids(self.rdb, self._row_id)
+    def trial_ids_alive(self) -> set[int]:
+        """The running trials with recent heartbeats. A PostgreSQL server writes them by its own clock; none
+        is old shortly after it started, as no process could record one before. In an SQLite file they are by
+        the clock of each process: there they are old once this process has seen them unchanged for so long,
+        which is why it has to look now and then."""
+        grace_period = self.rdb.grace_period or 0
+        heartbeats = private_api.last_heartbeats(self.rdb, self._row_id)
+        if self.rdb.engine.name == "sqlite":
+            silent = self._watch.silent_seconds(heartbeats)
+            return {trial_id for trial_id, seconds in silent.items() if seconds <= grace_period}
+        if private_api.server_uptime_seconds(self.rdb.engine) < grace_period:
+            return set(heartbeats)
+        return heartbeats.keys() - private_api.stale_trial_ids(self.rdb, self._row_id)
 
     def fail_trial(self, number: int, kind: str, reason: str) -> None:
         """Fails a trial and queues its retry, if it is to have one. A trial that has ended stays as it is."""

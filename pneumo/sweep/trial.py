@@ -3,12 +3,14 @@
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from pneumo.data.atomic import atomic_path, is_disk_full
 from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.address import hidden
@@ -139,7 +141,8 @@ class TrialCallback(RunCallback):
         select_objectives: Callable[[Mapping[str, float]], list[float]],
     ) -> TrialResult:
         """The result of training; `train` returns the run's metrics, of which some are the objectives.
-        AwayError, MlflowError: a server cannot be reached. SupersededError: see `ensure_owned`."""
+        AwayError, MlflowError: a server cannot be reached, or a disk is full. SupersededError: see
+        `ensure_owned`."""
         try:
             metrics = train(self)
             return TrialResult("COMPLETE", select_objectives(metrics), metrics=metrics)
@@ -152,6 +155,8 @@ class TrialCallback(RunCallback):
         except InputError as error:
             return TrialResult("FAIL", kind="configuration", reason=str(error))
         except Exception as error:
+            if is_disk_full(error):  # another trial would end no better
+                raise AwayError(f"The disk is full: {error}") from error
             if is_out_of_memory(error):
                 return TrialResult("PRUNED", kind=OUT_OF_MEMORY, reason=str(error).splitlines()[0])
             return TrialResult("FAIL", kind="crash", reason=traceback.format_exc(limit=-3))
@@ -168,9 +173,11 @@ class TrialCallback(RunCallback):
         try:
             return self._storage.with_retries(tell)
         except InputError:
-            folder.mkdir(parents=True, exist_ok=True)
             of = {STUDY_ID: self._storage.study_id, "trial": self.number}
-            (folder / UNTOLD).write_text(json.dumps({**of, **asdict(result)}))
+            with suppress(OSError):  # of a disk that is full
+                folder.mkdir(parents=True, exist_ok=True)
+                with atomic_path(folder / UNTOLD) as beside:
+                    beside.write_text(json.dumps({**of, **asdict(result)}))
             raise
 
 

@@ -91,7 +91,15 @@ def test_an_experiment_can_be_changed_in_one_place(composed):
         (["data=nih"], r"data.root must be given: data.root=\.\.\."),
         (["fit.batch_size=0"], "fit.batch_size must be at least 1, got 0"),
         (["fit.batch_size=many"], "fit.batch_size must be a whole number, got 'many'"),
-        (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
+        (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
+        (["seed=5000000000"], "seed must be from 0 to 4294967295, got 5000000000"),
+        (["seed=true"], "seed must be a whole number, got True"),
+        (["tta=[hflip]"], r"tta must be a text, got \['hflip'\]"),
+        (["tracking.name=[1]"], r"tracking.name must be a text or null, got \[1\]"),
+        (["tracking.experiment=null"], "tracking.experiment must be a text, got None"),
+        (["+loss._partial_=true"], "loss._partial_ is not a setting"),
+        (["loss._target_=pneumo.components.losses.InputError"], "loss"),
+        (["resume=" + "9" * 400], "is no file, and no run"),
         (["optimizer.lr=fast"], "optimizer.lr must be a number, got 'fast'"),
         (["augment.relabel=maybe"], "augment.relabel must be true or false, got 'maybe'"),
         (
@@ -208,3 +216,26 @@ def test_flat_names_nested_settings_with_dots():
         ("a.c.d", None),
         ("e", "[1, 2]"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "content", "message"),
+    [
+        ("loss", "- a\n", "loss"),
+        ("loss", "a: [\n", r"random.yaml, line 2, is not valid YAML: "),
+        ("loss", "a: \x00\n", "random.yaml is not valid YAML: "),
+        ("loss", "a: \xff\n", "conf/loss/random.yaml is not UTF-8: "),
+        ("loss", "_target_: pneumo.components.losses.math.pi\n", "loss"),
+        ("experiment", "# @package _global_\noptimizer: [1]\n", "In 'experiment/random'"),
+        ("experiment", "# @package _global_\noptimizer: 1\n", "optimizer must hold settings, got 1"),
+        ("experiment", "# @package _global_\nfit: null\n", "fit"),
+        ("experiment", "defaults: {a: b}\n", ""),
+    ],
+)
+def test_a_file_that_is_no_choice_is_refused_in_one_line(group, content, message, workdir):
+    path = workdir / "conf" / group / "random.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=message) as refused:
+        config.load(config.compose_train([f"{group}=random"]))
+    assert "\n" not in str(refused.value)

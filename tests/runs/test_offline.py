@@ -197,3 +197,41 @@ def test_a_run_whose_mlflow_stays_away_is_trained_kept_and_sent_on_resume(
     assert not kept.exists()
     now = torch.load(kept.parent / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(now[name], value) for name, value in last.items()), "nothing was trained again"
+
+
+def test_a_run_that_mlflow_has_lost_is_told_and_is_logged_as_a_new_one_on_resume(
+    workdir, address, stores, monkeypatch
+):
+    epochs = 8
+    with serving(address) as server:
+        run = Run(f"fit.epochs={epochs}")
+        run.until(" 2/8")
+        kill(server)
+        run.until("its metrics wait in")
+    for file in workdir.glob("mlflow.db*"):
+        file.unlink()
+    with serving(address):
+        assert run.ended() == 1
+        assert "does not have this run any more: its store was emptied or replaced" in run.said
+        assert "Traceback" not in run.said
+        (last,) = re.findall(r"To send it .*: the same command and resume=(.*)", run.said)
+        again = Run(f"fit.epochs={epochs}", f"resume={last}")
+        assert again.ended() == 0, again.said
+    assert "does not have the run" in again.said
+    logged = only_run()
+    assert logged.info.status == "FINISHED"
+    assert logged.data.params["fit.epochs"] == str(epochs)
+    assert [step for step, _ in history_of(logged.info.run_id)] == list(range(1, epochs + 1))
+    files = {file.path for file in mlflow.MlflowClient().list_artifacts(logged.info.run_id)}
+    assert "checkpoints" in files
+
+
+def test_an_mlflow_database_that_cannot_be_made_whole_is_not_made(workdir):
+    connect = "from pneumo.runs import tracking; tracking.connect('x')"
+    small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); {connect}"
+    done = subprocess.run([sys.executable, "-c", small], capture_output=True, text=True, cwd=workdir)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("pneumo.errors.InputError: MLflow's database ")
+    assert [path.name for path in workdir.glob("mlflow.db*")] == ["mlflow.db.lock"]
+    subprocess.run([sys.executable, "-c", connect], check=True, cwd=workdir)
+    assert sorted(path.name for path in workdir.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]

@@ -62,7 +62,7 @@ def test_heartbeats_are_in_the_table_and_old_ones_are_stale(storage):
             text("UPDATE trial_heartbeats SET heartbeat = :then WHERE trial_id = :trial"),
             {"then": str(datetime.now() - timedelta(days=2)), "trial": stale},
         )
-    assert private_api.trial_ids_with_heartbeat(storage.rdb, study_id) == {stale, alive}
+    assert private_api.last_heartbeats(storage.rdb, study_id).keys() == {stale, alive}
     assert private_api.stale_trial_ids(storage.rdb, study_id) == {stale}
     assert silent not in (stale, alive)
 

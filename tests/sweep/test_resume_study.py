@@ -3,6 +3,7 @@
 import signal
 import subprocess
 
+import mlflow
 from mlflow_server import serving
 from optuna.trial import TrialState
 from postgres import free_port
@@ -16,6 +17,8 @@ from test_workers import (
     started,
     wait_until,
 )
+
+from pneumo.runs import tracking
 
 __all__ = ["started"]  # a fixture
 SQLITE = "sqlite:///study.db"
@@ -144,3 +147,32 @@ def test_an_mlflow_that_goes_away_stops_the_study_and_loses_nothing(started, wor
         finished = storage.trials()[1]
         assert finished.state == TrialState.COMPLETE
         assert logged_epochs(finished) == list(range(1, 26))
+
+
+def test_a_study_whose_runs_mlflow_has_lost_says_so_and_goes_on_below_a_new_run(started, workdir):
+    short = ["fit.epochs=2", "pruner=none"]
+    assert started("n_trials=1", *short).wait(timeout=300) == 0, printed()
+    (lost,) = find_study(SQLITE).trials()
+    for file in workdir.glob("mlflow.db*"):
+        file.unlink()
+
+    assert started("n_trials=2", *short).wait(timeout=300) == 0, printed()
+    assert "Traceback" not in printed()
+    assert "lost      MLflow at mlflow.db has no run " in printed()
+    storage = find_study(SQLITE)
+    assert [trial.state for trial in storage.trials()] == [TrialState.COMPLETE] * 2
+    (kept,) = runs_of_trials().values()
+    assert kept.info.run_id != lost.user_attrs["run_id"]
+    parent = kept.data.tags["mlflow.parentRunId"]
+    assert parent == storage.study.user_attrs["parent_run"]
+    assert mlflow.get_run(parent).info.status == "FINISHED"
+
+
+def test_a_study_whose_process_was_killed_while_it_logged_the_results_logs_them_the_next_time(started):
+    command = ["n_trials=1", "fit.epochs=1", "pruner=none"]
+    assert started(*command).wait(timeout=300) == 0, printed()
+    parent = find_study(SQLITE).study.user_attrs["parent_run"]
+    runs_of_trials()  # connects
+    tracking.reopen_run(parent)  # as it is until the results are logged, after they were noted as saved
+    assert started(*command).wait(timeout=300) == 0, printed()
+    assert mlflow.get_run(parent).info.status == "FINISHED"

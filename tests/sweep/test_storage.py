@@ -1,5 +1,6 @@
 """Claiming, failing and retrying trials, on a real database."""
 
+import errno
 import re
 import signal
 import subprocess
@@ -10,8 +11,10 @@ import time
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import text
 
-from pneumo.errors import InputError
+from pneumo.data.atomic import atomic_path
+from pneumo.errors import AwayError, InputError
 from pneumo.sweep.design.ablation import build_design
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.storage import open_study
@@ -284,3 +287,36 @@ def test_a_worse_trial_is_pruned_unless_it_was_its_last_epoch(tmp_path, is_last)
     tell_locked(storage, worse.number, result)
     assert states(storage) == ["COMPLETE", "COMPLETE" if is_last else "PRUNED"]
     assert (result.values == [0.1]) == is_last
+
+
+def beat_by_a_clock_behind(storage, trial, seconds):
+    """A heartbeat of a process whose clock is so many seconds behind that of this one."""
+    storage.record_heartbeat(trial.number)
+    with storage.rdb.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, :by)"),
+            {"by": f"{-seconds} seconds"},
+        )
+
+
+@pytest.mark.parametrize("seconds", [90, -90])
+def test_a_trial_is_kept_by_its_heartbeats_whatever_the_clock_of_its_process(storage, seconds):
+    trial = claim(storage)
+    until = time.monotonic() + 5  # longer than three heartbeats
+    while time.monotonic() < until:
+        beat_by_a_clock_behind(storage, trial, seconds)
+        assert storage.new_abandoned_runs() == []
+        assert states(storage) == ["RUNNING"]
+        time.sleep(0.5)
+    wait_until_failed(storage)
+    assert states(storage) == ["FAIL", "WAITING"], "once no heartbeat comes any more"
+
+
+def test_a_full_disk_stops_the_study_and_is_no_crash_of_the_trial(storage, tmp_path):
+    def train(callback):
+        with atomic_path(tmp_path / "last.pt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    callback = TrialCallback(storage, claim(storage).number, "val/auroc", {})
+    with pytest.raises(AwayError, match=r"The disk is full: .*last.pt cannot be written \(No space left"):
+        callback.run(train, list)

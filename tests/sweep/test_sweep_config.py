@@ -106,6 +106,13 @@ def test_the_sampler_is_seeded_by_the_number_of_existing_trials(load):
         ("objective=val/aurocc", "objective must be one of val/"),
         ("objective=fit_seconds", "the fastest model learns nothing"),
         ("objective=[]", "objective must name a metric"),
+        ("objective=[[1]]", "objective must name a metric"),
+        ("hydra.sweeper.heartbeat_seconds=0", "heartbeat_seconds must be at least 1, got 0"),
+        ("hydra.sweeper.storage_minutes=nan", "storage_minutes must be a number of at least 0, got nan"),
+        ("~search.design", "search.design must be given"),
+        ("search.conditional=5", "search=report is not valid: TypeError"),
+        ("search.enqueue=5", "search=report is not valid: TypeError"),
+        ("search.design=5", "search=report is not valid: "),
         ("n_trials=0", "n_trials must be at least 1, got 0"),
         ("workers=two", "workers must be auto, or at least 1, got 'two'"),
         ("workers=0", "workers must be auto, or at least 1, got 0"),
@@ -119,3 +126,29 @@ def test_invalid_settings_are_refused(load, override, message):
         load(override)
     assert message in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "make", "message"),
+    [
+        ("~pruner._target_", "make_pruner", "pruner._target_ must be given"),
+        ("pruner._target_=optuna.pruners.warnings.warn", "make_pruner", "pruner"),
+        ("pool._target_=pneumo.sweep.pools.local.Work", "make_pool", "pool"),
+        (
+            "hydra.sweeper.sampler.seed=x",
+            "make_sampler",
+            "sampler.seed must be a whole number or null, got 'x'",
+        ),
+        ("~hydra.sweeper.sampler._target_", "make_sampler", "_target_ must be given"),
+    ],
+)
+def test_what_makes_no_pruner_pool_or_sampler_is_refused(load, override, make, message):
+    settings, _ = load(override)
+    with pytest.raises(InputError, match=message) as refused:
+        getattr(settings, make)(*([0] if make == "make_sampler" else []))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_large_seed_of_the_sampler_stays_within_numpys(load):
+    settings, _ = load("hydra.sweeper.sampler.seed=123456789012")
+    assert 0 <= optuna.create_study(sampler=settings.make_sampler(3)).ask().suggest_float("x", 0, 1) <= 1

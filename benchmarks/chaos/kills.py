@@ -1,13 +1,12 @@
-"""python benchmarks/chaos.py: training runs killed with SIGKILL, again and again, until they have ended.
+"""python benchmarks/chaos/kills.py: training runs are killed with SIGKILL until they have ended.
 
-A kill falls at a random moment of a store's building, an epoch, a checkpoint's writing or logging; the same
-command with resume=auto goes on. Weights and metrics, all but clock times, must be bit-equal to those of a
-run that nobody touched, every epoch logged once, and nothing half-written left behind. What stays by design:
-the lock files of the store and of MLflow's database, MLflow's temporary folders outside, and MLflow runs that
-were killed before their first checkpoint.
+A kill falls at a random moment of a store's building, an epoch, a checkpoint's writing, logging or
+resuming; the same command with resume=auto goes on. Weights and metrics, all but clock times, must be bit-
+equal to those of a run that nobody touched, every epoch logged once, and nothing half-written left behind.
+What stays by design: the lock files of the store and of MLflow's database, MLflow's temporary folders
+outside, and MLflow runs that were killed before their first checkpoint. --rounds is the number of kills.
 """
 
-import argparse
 import os
 import random
 import runpy
@@ -27,15 +26,12 @@ from typing import IO, Any
 
 import mlflow
 import torch
+from commands import ROOT, SAID, SMALL, Findings, arguments, environment
 from mlflow.entities import Run
-from rich.console import Console
-from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["data.n_images=160", "data.image_side_px=64", "model.width=4", "fit.epochs=4", "fit.pictures=false"]
-COMMAND = [sys.executable, __file__, "--marked", *SMALL, "resume=auto", "hydra.run.dir=out"]
+COMMAND = [sys.executable, __file__, "--marked", *SMALL, "fit.epochs=4", "resume=auto", "hydra.run.dir=out"]
 MARKS = "CHAOS_MARKS"
-PHASES = ("store build", "training", "checkpoint", "logging")
+PHASES = ("store build", "training", "checkpoint", "logging", "resume")
 CLOCK = ("images_per_second", "epoch_seconds", "fit_seconds", "system/")  # differ from run to run
 HALF_WRITTEN = ("*.partial", ".*.pt.*", "*.tmp", "*-journal", "unsent.jsonl")
 
@@ -43,7 +39,7 @@ HALF_WRITTEN = ("*.partial", ".*.pt.*", "*.tmp", "*-journal", "unsent.jsonl")
 def marked() -> None:
     """train.py, telling when it enters and leaves a phase."""
     from pneumo.data import store
-    from pneumo.runs import checkpoint
+    from pneumo.runs import checkpoint, run_recorder
     from pneumo.runs.tracker import Tracker
     from pneumo.training.trainer import Trainer
 
@@ -65,6 +61,7 @@ def marked() -> None:
     tells("training", Trainer, "train_epoch")
     tells("checkpoint", checkpoint, "write")
     tells("logging", Tracker, "log")
+    tells("resume", run_recorder, "resume_latest")
     sys.argv = [str(ROOT / "train.py"), *sys.argv[2:]]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
@@ -73,12 +70,10 @@ def marked() -> None:
 def under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """The process and what it tells."""
     reading, writing = os.pipe()
-    ours = ("PNEUMO_", "MLFLOW_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    settled = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", MARKS: str(writing)}
-    with (folder / "said.txt").open("a") as said:
+    env = environment(**{MARKS: str(writing)})
+    with (folder / SAID).open("a") as said:
         process = subprocess.Popen(
-            COMMAND, cwd=folder, env=kept | settled, pass_fds=[writing], stdout=said, stderr=said, text=True
+            COMMAND, cwd=folder, env=env, pass_fds=[writing], stdout=said, stderr=said, text=True
         )
     os.close(writing)
     with os.fdopen(reading) as marks:
@@ -101,7 +96,7 @@ def untouched(folder: Path) -> dict[str, float]:
             else:
                 seconds[phase].append(time.perf_counter() - entered[phase])
         if process.wait() != 0:
-            sys.exit((folder / "said.txt").read_text())
+            sys.exit((folder / SAID).read_text())
     return {phase: mean(taken) for phase, taken in seconds.items()}
 
 
@@ -169,50 +164,45 @@ def equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) 
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def campaign(n_kills: int, seed: int) -> int:
-    moments, console = random.Random(seed), Console()
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for column in ("run", "killed in", "starts", "weights", "metrics", "left behind"):
-        table.add_column(column)
-    done = 0
-    wrong = False
+def main() -> int:
+    given = arguments(__doc__, rounds=100)
+    moments, findings, done, number = random.Random(given.seed), Findings("kills"), 0, 0
     with tempfile.TemporaryDirectory() as place:
         whole = Path(place, "untouched")
         whole.mkdir()
         seconds = untouched(whole)
         expected = weights(whole), metrics(whole)
-        console.print(", ".join(f"{phase} {taken:.3f} s" for phase, taken in seconds.items()))
-        number = 0
-        while done < n_kills:
+        while done < given.rounds:
             number += 1
             folder = Path(place, str(number))
             folder.mkdir()
             run = Killed()
             for phase in (PHASES[0], *moments.sample(PHASES[1:], 3)):
-                occurrence = 1 if phase == PHASES[0] else moments.choice((1, 2))
-                if done < n_kills and run.kill(folder, phase, occurrence, moments.random() * seconds[phase]):
-                    done += 1
+                occurrence = moments.choice((1, 2)) if phase in PHASES[1:4] else 1
+                delay = moments.random() * seconds[phase]
+                done += done < given.rounds and run.kill(folder, phase, occurrence, delay)
             run.finish(folder)
-            if run.exit_code:
-                sys.exit((folder / "said.txt").read_text())
-            same = equal_weights(weights(folder), expected[0]), metrics(folder) == expected[1]
-            left = [str(path.relative_to(folder)) for end in HALF_WRITTEN for path in folder.rglob(end)]
-            wrong |= not all(same) or bool(left)
-            words = ["bit-equal" if one else "DIFFER" for one in same]
-            table.add_row(
-                str(number), ", ".join(run.kills), str(run.starts), *words, ", ".join(left) or "nothing"
+            findings.add(
+                f"run {number}, killed in {', '.join(run.kills)}", faults_of(run, folder, expected), folder
             )
-    console.print(table)
-    console.print(f"{done} kills, {number} runs, seed {seed}")
-    return int(wrong)
+    return findings.finish(f"{done} kills of {number} runs, which end bit-equal to one that nobody touched")
+
+
+def faults_of(
+    run: Killed, folder: Path, expected: tuple[dict[str, torch.Tensor], dict[str, list[tuple[int, float]]]]
+) -> list[str]:
+    """What is wrong with a run that has ended at last."""
+    if run.exit_code:
+        return [f"exit code {run.exit_code}"]
+    left = [str(path.relative_to(folder)) for end in HALF_WRITTEN for path in folder.rglob(end)]
+    faults = [f"left behind: {', '.join(left)}"] if left else []
+    if not equal_weights(weights(folder), expected[0]):
+        faults.append("other weights")
+    return faults + ([] if metrics(folder) == expected[1] else ["other metrics"])
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--marked"]:
         marked()
     else:
-        parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-        parser.add_argument("--kills", type=int, default=20)
-        parser.add_argument("--seed", type=int, default=0)
-        options = parser.parse_args()
-        sys.exit(campaign(options.kills, options.seed))
+        sys.exit(main())
