@@ -32,8 +32,8 @@ TABLES = {
 
 
 def fill(url: str, n_trials: int) -> None:
-    """Makes a study of so many trials in an empty database. Three of each hundred are the attempts of one that
-    crashed each time."""
+    """Makes a study of so many trials in an empty database. Three of each hundred are the attempts of one
+    that crashed each time."""
     open_study(url, STUDY, ["maximize"]).close()
     rows = [row for number in range(n_trials) for row in of_trial(number)]
     with psycopg.connect(url, autocommit=True) as connection:

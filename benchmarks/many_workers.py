@@ -1,11 +1,11 @@
 """python benchmarks/many_workers.py: how long a trial waits for its study, in a large study of many workers.
 
-Each worker is a process, forked from this one, that takes trials by `StudyRun.claim_jobs`, samples them, reports
-twelve epochs with heartbeats and ends them as a trial's job does: all that a worker asks of the database.
-Composing, data, training and MLflow are left out; a training is a sleep, of a minute with 60 workers or more and
-of as many seconds as there are workers with fewer, so that about as many trials begin a minute. Nothing is
-computed from a model of queues. The server is a throw-away one on loopback, from Debian's package, with its
-own 100 connections, but without fsync.
+Each worker is a process, forked from this one, that takes trials by `StudyRun.claim_jobs`, samples them,
+reports twelve epochs with heartbeats and ends them as a trial's job does: all that a worker asks of the
+database. Composing, data, training and MLflow are left out; a training is a sleep, of a minute with 60
+workers or more and of as many seconds as there are workers with fewer, so that about as many trials begin.
+Each figure is measured. The server is a throw-away one on loopback, from Debian's package, with its own 100
+connections, but without fsync.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import psycopg
 import psutil
+import psycopg
 from filled import EPOCHS, METRICS, SPACE, STUDY, fill
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf

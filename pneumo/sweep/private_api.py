@@ -4,7 +4,8 @@ Each function says why nothing public does. When a new version of a library brea
 tests/sweep/test_private_api.py names it.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +13,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
-from sqlalchemy import text
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Row, text
 from sqlalchemy.engine import Engine
 
 FIXED_PARAMS = "fixed_params"  # Optuna's own attribute of a trial that was enqueued
@@ -30,14 +31,37 @@ def stale_trial_ids(rdb: RDBStorage, study_id: int) -> set[int]:
     return set(rdb._get_stale_trial_ids(study_id))
 
 
-def trial_ids_with_heartbeat(rdb: RDBStorage, study_id: int) -> set[int]:
-    """The trials that have had any heartbeat; Optuna has no function for them."""
-    query = text(
-        "SELECT h.trial_id FROM trial_heartbeats h JOIN trials t ON t.trial_id = h.trial_id "
-        "WHERE t.study_id = :study"
+def running_without_heartbeat(rdb: RDBStorage, study_id: int) -> set[int]:
+    """The ids of the running trials that never had a heartbeat; Optuna has no function for them."""
+    query = (
+        "SELECT t.trial_id FROM trials t LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
+        "WHERE t.study_id = :study AND t.state = 'RUNNING' AND h.trial_id IS NULL"
     )
+    return {row.trial_id for row in rows(rdb, query, study=study_id)}
+
+
+def trial_numbers(rdb: RDBStorage, study_id: int, state: TrialState) -> set[int]:
+    """The numbers of the trials in a state. What is public reads everything that they have reported."""
+    query = "SELECT number FROM trials WHERE study_id = :study AND state = :state"
+    return {row.number for row in rows(rdb, query, study=study_id, state=state.name)}
+
+
+def trial_counts(rdb: RDBStorage, study_id: int) -> Counter[TrialState]:
+    """How many trials are in each state. What is public counts them in one state a call."""
+    query = "SELECT state, count(*) AS trials FROM trials WHERE study_id = :study GROUP BY state"
+    return Counter({TrialState[row.state]: row.trials for row in rows(rdb, query, study=study_id)})
+
+
+def trial_state(rdb: RDBStorage, trial_id: int) -> TrialState:
+    """The state of a trial. What is public reads everything that it has reported."""
+    (row,) = rows(rdb, "SELECT state FROM trials WHERE trial_id = :trial", trial=trial_id)
+    return TrialState[row.state]
+
+
+def rows(rdb: RDBStorage, query: str, **values: object) -> Sequence[Row[Any]]:
+    """What a query of Optuna's tables finds."""
     with rdb.engine.connect() as connection:
-        return set(connection.execute(query, {"study": study_id}).scalars())
+        return connection.execute(text(query), values).all()
 
 
 def server_uptime_seconds(engine: Engine) -> float:
