@@ -4,8 +4,9 @@ Each function says why nothing public does. When a new version of a library brea
 tests/sweep/test_private_api.py names it.
 """
 
+import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +14,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Row, text
+from sqlalchemy import BindParameter, Row, bindparam, text
 from sqlalchemy.engine import Engine
 
 FIXED_PARAMS = "fixed_params"  # Optuna's own attribute of a trial that was enqueued
@@ -59,9 +61,12 @@ def trial_state(rdb: RDBStorage, trial_id: int) -> TrialState:
 
 
 def rows(rdb: RDBStorage, query: str, **values: object) -> Sequence[Row[Any]]:
-    """What a query of Optuna's tables finds."""
+    """What a query of Optuna's tables finds. A value that is a list stands behind IN."""
+    lists: list[BindParameter[Any]] = [
+        bindparam(name, expanding=True) for name, value in values.items() if isinstance(value, list)
+    ]
     with rdb.engine.connect() as connection:
-        return connection.execute(text(query), values).all()
+        return connection.execute(text(query).bindparams(*lists), values).all()
 
 
 def server_uptime_seconds(engine: Engine) -> float:
@@ -69,6 +74,53 @@ def server_uptime_seconds(engine: Engine) -> float:
     query = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
     with engine.connect() as connection:
         return float(connection.execute(query).scalar_one())
+
+
+class TrialCache(_CachedStorage):
+    """Optuna's cache of the trials that have ended. At each look it reads all that running trials have
+    reported; this one does so only where running trials are asked for. Else it reads the trials that have
+    ended or been queued since. A worker looks at every epoch and several times a trial."""
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        known = self._studies.get(study_id)
+        if (
+            known is None
+            or known.last_finished_trial_id < 0
+            or states is None
+            or TrialState.RUNNING in states
+        ):
+            return super().get_all_trials(study_id, deepcopy, states)
+        with self._lock:
+            now = self._read_unfinished(study_id, known, states)
+            found = [t for t in known.trials.values() if now.get(t._trial_id, t.state) in states]
+        found.sort(key=lambda trial: trial.number)
+        return copy.deepcopy(found) if deepcopy else found
+
+    def _read_unfinished(
+        self, study_id: int, study: _StudyInfo, states: Container[TrialState]
+    ) -> dict[int, TrialState]:
+        """The states of the trials that had not ended at the last look, by id; those that have ended or are
+        in `states` are read into the cache."""
+        query = (
+            "SELECT trial_id, state FROM trials WHERE study_id = :study AND (trial_id > :last"
+            " OR trial_id IN :unfinished)"
+        )
+        of_query = {"study": study_id, "last": study.last_finished_trial_id}
+        unfinished = sorted(study.unfinished_trial_ids)
+        found = rows(self._backend, query, unfinished=unfinished, **of_query)
+        now = {row.trial_id: TrialState[row.state] for row in found}
+        wanted = {key for key, state in now.items() if state.is_finished() or state in states}
+        if wanted:
+            read = self._backend._get_trials(study_id, None, wanted, max(now))
+            self._add_trials_to_cache(study_id, read)
+            now |= {trial._trial_id: trial.state for trial in read}
+        ended = {key for key, state in now.items() if state.is_finished()}
+        study.unfinished_trial_ids |= now.keys()
+        study.unfinished_trial_ids -= ended
+        study.last_finished_trial_id = max(study.last_finished_trial_id, *ended, -1)
+        return now
 
 
 @contextmanager

@@ -258,7 +258,7 @@ def open_study(
             raise InputError(f"{shown(url)} has no study {name}{nearest(name, names)}")
         study = optuna.create_study(
             study_name=name,
-            storage=rdb,
+            storage=private_api.TrialCache(rdb),
             directions=list(directions or ["maximize"]),
             pruner=pruner,
             load_if_exists=True,
