@@ -246,6 +246,7 @@ def test_a_missing_study_is_refused_with_the_nearest_names(name, hint, tmp_path)
     ("url", "message"),
     [
         ("mysql://127.0.0.1/x", "storage must begin with sqlite:/// or postgresql://"),
+        ("grpc://head:13000", "gRPC proxy passes on neither heartbeats nor locks"),
         ("sqlite:////nowhere/at/all/study.db", "the folder /nowhere/at/all does not exist"),
         ("postgresql://me:secret@127.0.0.1:9/x", "cannot be reached"),
     ],
