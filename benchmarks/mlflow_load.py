@@ -1,8 +1,8 @@
-"""python benchmarks/mlflow_load.py: how many epochs a second an MLflow server on PostgreSQL takes from 64 trainings.
+"""python benchmarks/mlflow_load.py: how many epochs a second an MLflow server takes from up to 64 trainings.
 
-Each client is a process, forked from this one, that logs an epoch's metrics as `Tracker.log` does, first once a
-second, then as quickly as it can. Server, database and clients share this machine's cores and loopback; the
-database is without fsync.
+Each client is a process, forked from this one, that logs an epoch's metrics as `Tracker.log` does, first once
+a second, then as quickly as it can. Server, PostgreSQL and clients share this machine's cores and loopback;
+PostgreSQL is without fsync.
 """
 
 import argparse
