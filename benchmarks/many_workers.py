@@ -1,8 +1,8 @@
 """python benchmarks/many_workers.py: how long a trial waits for its study, in a large study of many workers.
 
-Each worker is a process, forked from this one, that takes trials by `StudyRun.claim_jobs`, samples them,
-reports twelve epochs with heartbeats and ends them as a trial's job does: all that a worker asks of the
-database. Composing, data, training and MLflow are left out; a training is a sleep, of a minute with 60
+Each worker is a process, forked from one that has read all trials. It takes trials by `StudyRun.claim_jobs`,
+samples them, reports twelve epochs with heartbeats and ends them as a job does: all that a worker asks
+of the database. Composing, data, training and MLflow are left out; a training is a sleep, of a minute with 60
 workers or more and of as many seconds as there are workers with fewer, so that about as many trials begin.
 Each figure is measured. The server is a throw-away one on loopback, from Debian's package, with its own 100
 connections, but without fsync.
@@ -23,7 +23,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import psutil
 import psycopg
 from filled import EPOCHS, METRICS, SPACE, STUDY, fill
 from hydra.core.config_store import ConfigStore
@@ -70,19 +69,17 @@ class Spent:
 class Worker:
     """One process."""
 
-    url: str
+    run: "LeanRun"
     training: float  # seconds
     spent: list[Spent] = field(default_factory=list)
 
-    def open(self) -> float:
-        """Seconds until all trials that there are have been read."""
-        os.environ[STORAGE] = self.url
-        began = time.perf_counter()
-        self.run = LeanRun(settings(), self)
-        self.run.storage.trials()
-        took = time.perf_counter() - began
-        event.listen(self.run.storage.rdb.engine, "before_cursor_execute", self.count)
-        return took
+    def connect(self) -> None:
+        """In the process: connections of its own, and what it needs to measure."""
+        engine = self.run.storage.rdb.engine
+        engine.dispose(close=False)  # those of the process that it was forked from
+        event.listen(engine, "before_cursor_execute", self.count)
+        StudyStorage.lock = lambda storage: self.timed_lock()  # type: ignore[method-assign]
+        self.run.worker = self
 
     @property
     def now(self) -> Spent:
@@ -153,12 +150,15 @@ LOCK = StudyStorage.lock
 class LeanRun(StudyRun):
     """A worker's part in the study, without the configuration of its trials."""
 
-    def __init__(self, settings: StudySettings, worker: Worker):
-        self.settings, self.worker = settings, worker
+    worker: Worker
+
+    def __init__(self, settings: StudySettings):
+        self.settings = settings
         space = SearchSpace({name: Parameter(one) for name, one in SPACE.items()}, defaults={}, fixed=())
         self.plan: Any = SimpleNamespace(n_trials=10**9, search=space)
         self.started = time.monotonic()
         self.storage = settings.open_storage()
+        self.storage.new_abandoned_runs()  # reads all trials
 
     def prepare_trial(self, trial: Trial) -> list[str]:
         """What `StudyRun.prepare_trial` asks of the database."""
@@ -197,29 +197,31 @@ def settings() -> StudySettings:
     )
 
 
-def carry_out(worker: Worker, seconds: float, barrier: Any, ended: Any) -> None:
-    """In a process of its own. None instead of the worker: it failed."""
+def carry_out(worker: Worker, seconds: float, ended: Any) -> None:
+    """In a process of its own. None instead of what it spent: it failed."""
     try:
         random.seed()
-        StudyStorage.lock = lambda storage: worker.timed_lock()  # type: ignore[method-assign]
-        opening = worker.open()
-        barrier.wait()
+        worker.connect()
         worker.work(time.time() + seconds)
-        ended.put((opening, psutil.Process().memory_info().rss, worker.spent))
+        ended.put(worker.spent)
     except BaseException:
-        barrier.abort()
         ended.put(None)
         raise
 
 
-def measured(url: str, n_workers: int, seconds: float) -> list[Any]:
-    """What each of so many workers spent."""
+def measured(url: str, n_workers: int, seconds: float) -> tuple[float, list[Spent]]:
+    """Seconds in which one process has read all trials, and what each trial cost so many workers."""
+    os.environ[STORAGE] = url
+    began = time.perf_counter()
+    run = LeanRun(settings())
+    opening = time.perf_counter() - began
+    run.storage.close()
+    gc.collect()
+    gc.freeze()  # the workers share what has been read
     context = multiprocessing.get_context("fork")
-    barrier, ended = context.Barrier(n_workers), context.Queue()
-    workers = [Worker(url, min(MINUTE, n_workers)) for _ in range(n_workers)]
-    processes = [
-        context.Process(target=carry_out, args=(worker, seconds, barrier, ended)) for worker in workers
-    ]
+    ended = context.Queue()
+    workers = [Worker(run, min(MINUTE, n_workers)) for _ in range(n_workers)]
+    processes = [context.Process(target=carry_out, args=(worker, seconds, ended)) for worker in workers]
     for process in processes:
         process.start()
     found = [ended.get() for _ in processes]
@@ -227,25 +229,27 @@ def measured(url: str, n_workers: int, seconds: float) -> list[Any]:
         process.join()
     if None in found:
         sys.exit("a worker failed")
-    return found
+    return opening, [one for of_worker in found for one in of_worker]
 
 
-def row(n_trials: int, n_workers: int, found: list[Any]) -> tuple[float, list[str]]:
+def row(n_trials: int, n_workers: int, opening: float, spent: list[Spent]) -> tuple[float, list[str]]:
     """The share of a minute that a trial waits for the study, and the line of the table."""
-    spent = [one for _, _, of_worker in found for one in of_worker]
 
     def both(name: str) -> str:
         values = [getattr(one, name) for one in spent]
-        return f"{np.median(values):.3f} {np.percentile(values, 95):.3f}"
+        return f"{np.median(values):.2f} {np.percentile(values, 95):.2f}"
 
     total = [one.claiming + one.reporting + one.ending for one in spent]
     share = float(np.mean(total)) / MINUTE
     cells = [f"{n_trials:,}", str(n_workers), str(len(spent))]
     cells += [both(name) for name in ("claiming", "sampling", "waiting", "holding", "reporting", "ending")]
     cells += [f"{np.median([one.computing for one in spent]):.2f}"]
-    cells += [f"{np.median([one.statements for one in spent]):.0f}", f"{share:.1%}"]
-    opening, memory = (np.median(values) for values in zip(*((a, b) for a, b, _ in found), strict=True))
-    return share, [*cells, f"{opening:.1f}", f"{memory / 2**20:.0f}"]
+    return share, [
+        *cells,
+        f"{np.median([one.statements for one in spent]):.0f}",
+        f"{share:.1%}",
+        f"{opening:.1f}",
+    ]
 
 
 def run() -> None:
@@ -255,17 +259,15 @@ def run() -> None:
     parser.add_argument("--seconds", type=float, default=90, help="in which trials are begun")
     options = parser.parse_args()
     names = ("trials", "workers", "taken", "claim", "sample", "wait", "hold", "report", "end")
-    table = Table(*names, "CPU", "SQL", "share", "open", "MB", box=None, padding=(0, 2, 0, 0))
+    table = Table(*names, "CPU", "SQL", "share", "open", box=None, padding=(0, 2, 0, 0))
     goal = 0.0
-    gc.collect()
-    gc.freeze()  # shared by all workers
     with running() as server:
         for n_trials in options.trials:
             server.create(f"of_{n_trials}")
             fill(server.url(f"of_{n_trials}"), n_trials)
             for n_workers in options.workers:
                 url = copied(server, f"of_{n_trials}", f"of_{n_trials}_{n_workers}")
-                share, cells = row(n_trials, n_workers, measured(url, n_workers, options.seconds))
+                share, cells = row(n_trials, n_workers, *measured(url, n_workers, options.seconds))
                 table.add_row(*cells)
                 print(*cells, sep=" | ", file=sys.stderr)
                 if (n_trials, n_workers) == (5000, 64):
