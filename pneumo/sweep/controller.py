@@ -168,8 +168,8 @@ class StudyRun:
         tags = {**self.storage.tags, "search": search, "state": "running"}
         experiment = self.plan.base.mlflow_experiment
         experiment_id = tracking.experiment_id(experiment)
-        mlflow_view.store(study, experiment_id, self.plan.searched())
         with self.storage.lock():
+            mlflow_view.store(study, experiment_id, self.plan.searched())
             if attributes.PARENT_RUN not in study.user_attrs:
                 about = (
                     f"A study of {self.plan.n_trials} trials on {self.plan.base.choices['data']}, ranked by "
