@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-BRIEF = {RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds
+BRIEF = {
+    RETRIES: "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # which may ask for an hour
+}
 LOCAL_PAGES = "http://127.0.0.1:5000"  # where a bare `mlflow ui` serves
 METRICS_A_CALL = 1000  # MLflow's limit
 MlflowError = MlflowException  # what a call raises when MLflow cannot be reached any more

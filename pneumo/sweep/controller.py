@@ -170,8 +170,8 @@ class StudyRun:
         tags = {**self.storage.tags, "search": search, "state": "running"}
         experiment = self.plan.base.mlflow_experiment
         experiment_id = tracking.experiment_id(experiment)
-        mlflow_view.store(study, experiment_id, self.plan.searched())
         with self.storage.lock():
+            mlflow_view.store(study, experiment_id, self.plan.searched())
             parent = study.user_attrs.get(attributes.PARENT_RUN)
             if (known := tracking.known_run(parent)) is None:
                 if parent is not None:
@@ -187,7 +187,8 @@ class StudyRun:
                 tracking.reopen_run(known)
 
     def trials_left(self) -> int:
-        return self.plan.n_trials - len(self.storage.trials(*COUNTED))
+        counts = self.storage.counts()
+        return self.plan.n_trials - sum(counts[state] for state in COUNTED)
 
     # ---- trials
 
@@ -219,7 +220,7 @@ class StudyRun:
                 break
             if (overrides := self.prepare_trial(trial)) is not None:
                 jobs.append((trial, overrides))
-        if jobs or self.storage.trials(TrialState.RUNNING):
+        if jobs or self.storage.counts()[TrialState.RUNNING]:
             return jobs
         return self.why_stopped()
 
@@ -231,14 +232,15 @@ class StudyRun:
     def is_over(self) -> bool:
         """Whether no trial is running and none is to be."""
         is_over = self.trials_left() <= 0 or bool(self.reason_to_stop())
-        return is_over and not self.storage.trials(TrialState.RUNNING)
+        return is_over and not self.storage.counts()[TrialState.RUNNING]
 
     def reason_to_stop(self) -> str:
         """Which limit of the settings is reached, empty if none is."""
-        settings, storage = self.settings, self.storage
-        failures = (trial.user_attrs.get(attributes.FAILURE) for trial in storage.trials(TrialState.FAIL))
+        settings, trials = self.settings, self.storage.trials(*ENDED)
+        counted = [trial for trial in trials if trial.state in COUNTED]
+        failures = (t.user_attrs.get(attributes.FAILURE) for t in trials if t.state == TrialState.FAIL)
         failed = sum(kind != "stopped" for kind in failures)
-        ended = len(storage.trials(*COUNTED)) + failed
+        ended = len(counted) + failed
         if ended >= MIN_TRIALS_FOR_RATE and failed > settings.max_failure_rate * ended:
             return (
                 f"{TOO_MANY_FAILED} {failed} of {ended}, above max_failure_rate={settings.max_failure_rate}"
@@ -246,9 +248,10 @@ class StudyRun:
         if settings.hours is not None and time.monotonic() - self.started > 3600 * settings.hours:
             return f"hours={settings.hours} are over"
         patience = settings.patience if len(settings.objective) == 1 else None
-        if patience is not None and (complete := storage.trials(TrialState.COMPLETE)):
+        complete = [trial for trial in counted if trial.state == TrialState.COMPLETE]
+        if patience is not None and complete:
             best = max(complete, key=lambda trial: (trial.value, -trial.number))
-            since = sum(trial.number > best.number for trial in storage.trials(*COUNTED))
+            since = sum(trial.number > best.number for trial in counted)
             if since >= patience:
                 return f"no better trial in {since}"
         return ""

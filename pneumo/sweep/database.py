@@ -24,6 +24,9 @@ from pneumo.sweep.private_api import advisory_lock
 MISSED_HEARTBEATS = 3  # after so many a trial's process is taken for dead
 CREATION_LOCK = 7236  # the same number in all versions, or two of them could create the tables at once
 MAX_PAUSE_SECONDS = 30
+KEPT_CONNECTIONS = (
+    1  # of each process between calls: PostgreSQL's default is 100 in all; a claim opens a second
+)
 UNREACHABLE = (StorageInternalError, OperationalError, ConnectionError, AwayError)
 Result = TypeVar("Result")
 
@@ -44,7 +47,7 @@ def connect(url: str, heartbeat_seconds: int) -> Iterator[RDBStorage]:
                 address.render_as_string(hide_password=False),
                 engine_kwargs={"connect_args": {"timeout": 60, **secret}}
                 if address.drivername == "sqlite"
-                else {"connect_args": secret, "pool_pre_ping": True},
+                else {"connect_args": secret, "pool_pre_ping": True, "pool_size": KEPT_CONNECTIONS},
                 heartbeat_interval=heartbeat_seconds,
                 grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
             )
@@ -80,6 +83,11 @@ def check_address(address: str) -> URL:
         if not folder.is_dir():
             raise InputError(f"storage={shown(address)}: the folder {folder} does not exist")
         return url
+    if kind == "grpc":
+        raise InputError(
+            f"storage={shown(address)}: Optuna's gRPC proxy passes on neither heartbeats nor locks, so that "
+            "a killed trial would stay running; use the database behind it, postgresql://USER@HOST/DATABASE"
+        )
     if kind.split("+")[0] not in ("postgresql", "postgres"):
         raise InputError(f"storage must begin with sqlite:/// or postgresql://, got {shown(address)!r}")
     try:

@@ -23,7 +23,7 @@ def heartbeats(
                 remaining[:] = [number for number in remaining if not handed_over(number)]
                 for number in remaining:
                     storage.record_heartbeat(number)
-                storage.trial_ids_alive()  # looks at those of others too
+                storage.dead_trial_ids()  # looks at those of others too
             except UNREACHABLE:
                 storage.rdb.remove_session()  # the next beat tries again
 

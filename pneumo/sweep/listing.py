@@ -48,8 +48,8 @@ def listed(rdb: RDBStorage, name: str) -> ListedStudy:
     study = optuna.load_study(study_name=name, storage=rdb)
     trials, known = study.get_trials(deepcopy=False), study.user_attrs
     row_id = rdb.get_study_id_from_name(name)
-    alive = private_api.last_heartbeats(rdb, row_id).keys() - private_api.stale_trial_ids(rdb, row_id)
-    running = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+    dead = private_api.running_without_heartbeat(rdb, row_id) | private_api.stale_trial_ids(rdb, row_id)
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
     has_best = len(study.directions) == 1 and known.get(attributes.DESIGN) is None
     best = best_first(study)[:1] if has_best else []
     starts = [trial.datetime_start for trial in trials if trial.datetime_start]
@@ -58,9 +58,7 @@ def listed(rdb: RDBStorage, name: str) -> ListedStudy:
         started=min(starts).astimezone() if starts else None,
         done=sum(trial.state in COUNTED for trial in trials),
         n_trials=known.get(attributes.N_TRIALS),
-        running=sum(
-            rdb.get_trial_id_from_study_id_trial_number(row_id, number) in alive for number in running
-        ),
+        running=running - len(dead),
         objective=tuple(known.get(attributes.OBJECTIVE, [])),
         best=best[0].value if best else None,
     )

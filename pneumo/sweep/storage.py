@@ -4,6 +4,7 @@ Several processes share a study. Whatever must not happen twice happens under `S
 named by their number, which counts from 0 in each study.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,11 @@ class StudyStorage:
     rdb: RDBStorage
     retries: int  # of a trial that crashed
     patience_seconds: float  # how long a call is repeated while the database cannot be reached
+    # numbers of failed trials, which never change again: those that are queued again or are not to be, and
+    # those whose runs are not abandoned or have been returned
+    _settled: set[int] = field(default_factory=set, init=False, repr=False)
+    _examined: set[int] = field(default_factory=set, init=False, repr=False)
+    _trial_ids: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _watch: HeartbeatWatch = field(default_factory=HeartbeatWatch, compare=False, repr=False)
 
     @property
@@ -57,7 +63,10 @@ class StudyStorage:
 
     def trial_id(self, number: int) -> int:
         """The key of a trial in the database, by its number in the study."""
-        return int(self.rdb.get_trial_id_from_study_id_trial_number(self._row_id, number))
+        if number not in self._trial_ids:
+            trial_id = self.rdb.get_trial_id_from_study_id_trial_number(self._row_id, number)
+            self._trial_ids[number] = int(trial_id)
+        return self._trial_ids[number]
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """All trials, or those in one of the states. They are not copied: they must not be changed."""
@@ -66,6 +75,18 @@ class StudyStorage:
     def trial(self, number: int) -> FrozenTrial:
         """A trial as it is in the database now."""
         return self.rdb.get_trial(self.trial_id(number))
+
+    def state(self, number: int) -> TrialState:
+        """The state of a trial in the database now."""
+        return private_api.trial_state(self.rdb, self.trial_id(number))
+
+    def numbers(self, state: TrialState) -> set[int]:
+        """The numbers of the trials in a state. Unlike `trials`, it does not read what they have reported."""
+        return private_api.trial_numbers(self.rdb, self._row_id, state)
+
+    def counts(self) -> Counter[TrialState]:
+        """How many trials are in each state; read as `numbers`."""
+        return private_api.trial_counts(self.rdb, self._row_id)
 
     # ---- sharing the database
 
@@ -101,10 +122,11 @@ class StudyStorage:
         the number of trials in the study."""
         with self.lock():
             self.fail_stale_trials()
-            claimed = len(self.trials(*COUNTED, TrialState.RUNNING))
-            if claimed >= n_trials or (queued_only and not self.trials(TrialState.WAITING)):
+            count = self.counts()
+            claimed = sum(count[state] for state in (*COUNTED, TrialState.RUNNING))
+            if claimed >= n_trials or (queued_only and not count[TrialState.WAITING]):
                 return None
-            self.study.sampler = make_sampler(len(self.trials()))
+            self.study.sampler = make_sampler(count.total())
             trial = self.study.ask()
             self.record_heartbeat(trial.number)
             return trial
@@ -120,27 +142,26 @@ class StudyStorage:
         """Fails the trials whose process died, and queues retries. Needs the lock: then a running trial
         without any heartbeat is of a process that died between claiming it and recording one. A trial
         whose job had not begun counts as stopped, not as crashed."""
-        alive = self.trial_ids_alive()
-        for trial in self.trials(TrialState.RUNNING):
-            if self.trial_id(trial.number) not in alive:
-                began = attributes.PROCESS in trial.user_attrs
-                failure = ("crash", PROCESS_DIED) if began else ("stopped", PROCESS_DIED_EARLY)
-                self.fail_locked(trial.number, *failure)
+        for trial_id in sorted(self.dead_trial_ids()):
+            trial = self.rdb.get_trial(trial_id)
+            began = attributes.PROCESS in trial.user_attrs
+            failure = ("crash", PROCESS_DIED) if began else ("stopped", PROCESS_DIED_EARLY)
+            self.fail_locked(trial.number, *failure)
         self._enqueue_retries()
 
-    def trial_ids_alive(self) -> set[int]:
-        """The running trials with recent heartbeats. A PostgreSQL server writes them by its own clock; none
-        is old shortly after it started, as no process could record one before. In an SQLite file they are by
-        the clock of each process: there they are old once this process has seen them unchanged for so long,
-        which is why it has to look now and then."""
-        grace_period = self.rdb.grace_period or 0
-        heartbeats = private_api.last_heartbeats(self.rdb, self._row_id)
-        if self.rdb.engine.name == "sqlite":
-            silent = self._watch.silent_seconds(heartbeats)
-            return {trial_id for trial_id, seconds in silent.items() if seconds <= grace_period}
-        if private_api.server_uptime_seconds(self.rdb.engine) < grace_period:
-            return set(heartbeats)
-        return heartbeats.keys() - private_api.stale_trial_ids(self.rdb, self._row_id)
+    def dead_trial_ids(self) -> set[int]:
+        """The running trials without any heartbeat or with an old one. A PostgreSQL server writes them by its
+        own clock; none is old shortly after it started, as no process could record one before. In an SQLite
+        file they are by the clock of each process: there they are old once this process has seen them
+        unchanged for so long, which is why it has to look now and then."""
+        rdb, grace_period = self.rdb, self.rdb.grace_period or 0
+        without = private_api.running_without_heartbeat(rdb, self._row_id)
+        if rdb.engine.name == "sqlite":
+            silent = self._watch.silent_seconds(private_api.last_heartbeats(rdb, self._row_id))
+            return without | {trial_id for trial_id, seconds in silent.items() if seconds > grace_period}
+        if private_api.server_uptime_seconds(rdb.engine) < grace_period:
+            return without
+        return without | private_api.stale_trial_ids(rdb, self._row_id)
 
     def fail_trial(self, number: int, kind: str, reason: str) -> None:
         """Fails a trial and queues its retry, if it is to have one. A trial that has ended stays as it is."""
@@ -164,24 +185,26 @@ class StudyStorage:
         """Queues failed trials that are to be retried and are not queued yet; needs the lock. A process may
         have died between failing a trial and this. Parameters that a trial was enqueued with are kept even if
         it died before they were suggested."""
+        if not (new := self.numbers(TrialState.FAIL) - self._settled):
+            return
         trials = self.trials()
         attempts = [trial.user_attrs.get(attributes.ATTEMPTS) for trial in trials]
         retried = {numbers[-1] for numbers in attempts if numbers}
-        for trial in trials:
-            if trial.state != TrialState.FAIL or trial.number in retried or not self._is_retried(trial):
+        for trial in (trials[number] for number in sorted(new - retried)):
+            if not self._is_retried(trial, trials):
                 continue
             known, parameters = trial.user_attrs, {**(private_api.fixed_params(trial) or {}), **trial.params}
             kept = {name: known[name] for name in known if name == attributes.RUN_ID}
             kept[attributes.ATTEMPTS] = [*known.get(attributes.ATTEMPTS, []), trial.number]
             self.study.enqueue_trial(parameters, user_attrs=kept)
+        self._settled.update(new)
 
-    def _is_retried(self, failed: FrozenTrial) -> bool:
+    def _is_retried(self, failed: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
         """A trial that was stopped always is, one that crashed while fewer than `retries` attempts before it
-        crashed. Other failures would only fail again."""
+        crashed. Other failures would only fail again. `trials`: all of the study."""
         kind = failed.user_attrs.get(attributes.FAILURE)
         if kind != "crash":
             return bool(kind == "stopped")
-        trials = self.trials()
         attempts = [trials[number] for number in failed.user_attrs.get(attributes.ATTEMPTS, [])]
         crashes = [trial for trial in attempts if trial.user_attrs.get(attributes.FAILURE) == "crash"]
         return len(crashes) < self.retries
@@ -190,12 +213,16 @@ class StudyStorage:
         """MLflow runs of trials whose process died and that are not retried; each is returned once."""
         with self.lock():
             self.fail_stale_trials()
-            returned = self.study.user_attrs.get(attributes.ABANDONED_RUNS, [])
-            failed = [trial for trial in self.trials(TrialState.FAIL) if not self._is_retried(trial)]
+            if not (numbers := self.numbers(TrialState.FAIL) - self._examined):
+                return []
+            trials = self.trials()
+            failed = [trials[n] for n in sorted(numbers) if not self._is_retried(trials[n], trials)]
             died = [t.user_attrs for t in failed if t.user_attrs.get(attributes.REASON) == PROCESS_DIED]
             runs = [known[attributes.RUN_ID] for known in died if attributes.RUN_ID in known]
+            returned = self.study.user_attrs.get(attributes.ABANDONED_RUNS, [])
             if new := [run_id for run_id in runs if run_id not in returned]:
                 self.study.set_user_attr(attributes.ABANDONED_RUNS, [*returned, *new])
+            self._examined.update(numbers)
         return new
 
     # ---- duplicates
@@ -239,7 +266,7 @@ def open_study(
             raise InputError(f"{shown(url)} has no study {name}{nearest(name, names)}")
         study = optuna.create_study(
             study_name=name,
-            storage=rdb,
+            storage=private_api.TrialCache(rdb),
             directions=list(directions or ["maximize"]),
             pruner=pruner,
             load_if_exists=True,

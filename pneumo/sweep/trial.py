@@ -105,7 +105,7 @@ class TrialCallback(RunCallback):
         """SupersededError: the trial is not this process's any more. While the storage cannot be reached, no
         other process can have claimed it."""
         try:
-            state = self._storage.trial(self.number).state
+            state = self._storage.state(self.number)
         except UNREACHABLE:
             self._storage.rdb.remove_session()
             return

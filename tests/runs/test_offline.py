@@ -1,11 +1,16 @@
 """What is logged while MLflow is away waits in a file and is sent in order: real servers, killed for real."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import mlflow
 import pytest
@@ -81,6 +86,53 @@ def only_run():
     mlflow.set_tracking_uri(f"sqlite:///{Path.cwd()}/mlflow.db")
     (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     return found
+
+
+class Overloaded(BaseHTTPRequestHandler):
+    """An MLflow server that refuses all metrics until it has recovered, and keeps those that it takes."""
+
+    status = 200
+    taken: ClassVar[list[int]] = []  # steps
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.status == 200:
+            self.taken.extend(one["step"] for one in body["metrics"])
+        self.send_response(self.status)
+        self.send_header("Retry-After", "3600")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *given):
+        """Nothing."""
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_an_overloaded_server_refuses_is_kept_and_sent_in_order_once_it_takes_it(
+    workdir, address, capsys, monkeypatch, status
+):
+    monkeypatch.setattr(Overloaded, "status", status)
+    monkeypatch.setattr(Overloaded, "taken", [])
+    server = ThreadingHTTPServer(("127.0.0.1", address), Overloaded)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{address}")
+    queue = OfflineQueue(workdir / UNSENT)
+    tracker = Tracker("0" * 32, "run", "0", queue, RunCallback())
+    began = time.monotonic()
+    tracker.log({"a": 0.1}, 1)
+    tracker.log({"a": 0.2}, 2)
+    assert time.monotonic() - began < 60, "not the hour that the server asks for"
+    assert [entry.step for entry in queue.entries()] == [1, 2]
+    Overloaded.status = 200
+    tracker.log({"a": 0.3}, 3)
+    server.shutdown()
+    server.server_close()
+    assert Overloaded.taken == [1, 2, 3]
+    assert queue.entries() == []
+    said = "".join(capsys.readouterr())
+    assert said.count("its metrics wait in") == 1
+    assert said.count("has been sent what waited in") == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])

@@ -11,7 +11,7 @@ import time
 import optuna
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from pneumo.data.atomic import atomic_path
 from pneumo.errors import AwayError, InputError
@@ -119,6 +119,22 @@ def test_a_trial_is_retried_once_if_its_process_died_between_failing_and_queuein
     assert claim(storage).params == {"x": 0.25}
     assert claim(storage).params != {"x": 0.25}
     assert states(storage) == ["FAIL", "RUNNING", "RUNNING"]
+
+
+def test_a_claim_asks_the_database_no_more_when_many_trials_have_crashed_for_good(storage):
+    asked = []
+    event.listen(storage.rdb.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    costs = []
+    for n_crashing in (1, 8):
+        for _ in range(3 * n_crashing):  # each trial three times, then it is left
+            storage.fail_trial(claim(storage).number, "crash", "boom")
+        storage.new_abandoned_runs()
+        asked.clear()
+        trial = claim(storage)
+        storage.new_abandoned_runs()
+        costs.append(len(asked))
+        tell_locked(storage, trial.number, TrialResult("COMPLETE", values=[0.5]))
+    assert costs[0] == costs[1]
 
 
 DYING_PROCESS = """
@@ -249,6 +265,7 @@ def test_a_missing_study_is_refused_with_the_nearest_names(name, hint, tmp_path)
     ("url", "message"),
     [
         ("mysql://127.0.0.1/x", "storage must begin with sqlite:/// or postgresql://"),
+        ("grpc://head:13000", "gRPC proxy passes on neither heartbeats nor locks"),
         ("sqlite:////nowhere/at/all/study.db", "the folder /nowhere/at/all does not exist"),
         ("postgresql://me:secret@127.0.0.1:9/x", "cannot be reached"),
     ],
