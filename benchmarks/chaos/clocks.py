@@ -1,9 +1,9 @@
 """python benchmarks/chaos/clocks.py: two workers whose clocks are 90 s apart share a study.
 
 The clock of one is 90 s ahead in even rounds and behind in odd ones: clock_ahead.c, which cc compiles,
-changes the time of day of its process. The database is SQLite in the first half of the rounds and PostgreSQL in
-the second. A heartbeat is taken for dead after 6 s. No trial may be taken from the worker that trains it, and
-every epoch is logged once.
+changes the time of day of its process. The database is SQLite in the first half of the rounds and PostgreSQL
+in the second. A heartbeat is taken for dead after 6 s. No trial may be taken from the worker that trains it,
+and every epoch is logged once.
 """
 
 import signal
