@@ -8,6 +8,7 @@ tmpfs.
 """
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,4 +110,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the disk is unmounted
     sys.exit(main())
