@@ -137,6 +137,15 @@ def test_a_claim_asks_the_database_no_more_when_many_trials_have_crashed_for_goo
     assert costs[0] == costs[1]
 
 
+def test_a_worker_keeps_one_connection_of_the_server_between_claims(database):
+    shared = open_study(database, "s", ["maximize"])
+    trial = claim(shared)
+    with heartbeats(shared, [trial.number]):
+        tell_locked(shared, trial.number, TrialResult("COMPLETE", values=[0.5]))
+    assert shared.rdb.engine.pool.checkedin() == 1
+    shared.close()
+
+
 DYING_PROCESS = """
 import os, signal, sys
 import optuna
