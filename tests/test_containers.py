@@ -4,8 +4,10 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 import yaml
@@ -93,7 +95,7 @@ def test_the_entry_sets_secrets_from_files_and_becomes_the_command(tmp_path):
 
 def test_the_image_s_own_command_runs():
     (command,) = steps("CMD")
-    done = entered(yaml.safe_load(command), os.environ)
+    done = entered(yaml.safe_load(command), of_this_python())
     assert done.returncode == 0
     assert "Train pneumothorax detectors" in done.stdout
 
@@ -101,6 +103,11 @@ def test_the_image_s_own_command_runs():
 def entered(command, environment, **options):
     entry = ROOT / "container-entry.sh"
     return subprocess.run([entry, *command], env=environment, capture_output=True, text=True, **options)
+
+
+def of_this_python():
+    """The environment in which the commands of the packages are found, as they are in the image."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture
@@ -129,7 +136,7 @@ def outside(postgres, tmp_path, workdir):
     def service(name, **given):
         made = SERVICES[name]
         settings = {key: moved(value) for key, value in made["environment"].items()}
-        return [moved(word) for word in made["command"]], {**os.environ, **settings, **given}
+        return [moved(word) for word in made["command"]], {**of_this_python(), **settings, **given}
 
     return port, service
 

@@ -67,8 +67,8 @@ class Tracker(AbstractContextManager["Tracker"]):
         constants: Mapping[str, float] | None = None,
     ) -> "Tracker":
         """Starts a new run, or continues the one of `resumed_id` or of the callback if MLflow has it, and
-        logs the metrics in `offline_queue`; a new run has the configuration and `constants` as parameters.
-        AwayError: MLflow cannot be reached."""
+        logs the metrics that wait in `offline_queue` for that; a new run has the configuration and
+        `constants` as parameters. AwayError: MLflow cannot be reached."""
         mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)  # type: ignore[no-untyped-call]
         tags = {**tags, **callback.tags, **origin_tags()}
         try:
@@ -89,7 +89,8 @@ class Tracker(AbstractContextManager["Tracker"]):
                 mlflow.MlflowClient().log_batch(
                     run.info.run_id, params=params[start : start + PARAMETERS_A_CALL]
                 )
-            log_queued(run.info.run_id, offline_queue.entries())
+            if run_id:  # of a new run all epochs are logged, from the first one
+                log_queued(run.info.run_id, offline_queue.entries())
             offline_queue.clear()
         except MlflowException as error:
             abandon()

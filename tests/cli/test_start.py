@@ -36,7 +36,7 @@ def ended(folder: Path, start: str, *words: str) -> subprocess.CompletedProcess[
         (TRAIN, ["loss=bcee"], 1, "loss=bcee is not a choice"),
         (TRAIN, ["fit.epoch=2"], 1, "Did you mean fit.epochs?"),
         (TRAIN, ["fit.epochs=0"], 1, "fit.epochs must be at least 1, got 0"),
-        (TRAIN, ["seed=-1"], 1, "seed must be a whole number of at least 0, got -1"),
+        (TRAIN, ["seed=-1"], 1, "seed must be from 0 to 4294967295, got -1"),
         (VERB, ["--help"], 0, "Train pneumothorax detectors"),
         (VERB, ["evaluate", "--help"], 0, "--hard-negatives"),
         (VERB, ["evaluate", "nosuchrun"], 1, "There is no mlflow.db in "),

@@ -254,27 +254,30 @@ def test_a_run_whose_mlflow_stays_away_is_trained_kept_and_sent_on_resume(
 def test_a_run_that_mlflow_has_lost_is_told_and_is_logged_as_a_new_one_on_resume(
     workdir, address, stores, monkeypatch
 ):
-    epochs = 8
+    epochs = 100
     with serving(address) as server:
         run = Run(f"fit.epochs={epochs}")
-        run.until(" 2/8")
+        run.until(" 2/100")
         kill(server)
         run.until("its metrics wait in")
+        run.process.send_signal(signal.SIGSTOP)  # it would end before the next server answers
     for file in workdir.glob("mlflow.db*"):
         file.unlink()
     with serving(address):
+        run.process.send_signal(signal.SIGCONT)
         assert run.ended() == 1
         assert "does not have this run any more: its store was emptied or replaced" in run.said
         assert "Traceback" not in run.said
         (last,) = re.findall(r"To send it .*: the same command and resume=(.*)", run.said)
         again = Run(f"fit.epochs={epochs}", f"resume={last}")
         assert again.ended() == 0, again.said
+        logged = only_run()
+        server = mlflow.MlflowClient(f"http://127.0.0.1:{address}")
+        files = {file.path for file in server.list_artifacts(logged.info.run_id)}
     assert "does not have the run" in again.said
-    logged = only_run()
     assert logged.info.status == "FINISHED"
     assert logged.data.params["fit.epochs"] == str(epochs)
     assert [step for step, _ in history_of(logged.info.run_id)] == list(range(1, epochs + 1))
-    files = {file.path for file in mlflow.MlflowClient().list_artifacts(logged.info.run_id)}
     assert "checkpoints" in files
 
 
