@@ -191,7 +191,7 @@ def settings() -> StudySettings:
         max_failure_rate=0.5,
         dry_run=False,
         trial=None,
-        search={"design": None},
+        search=dict.fromkeys(("enqueue", "conditional", "design", "exists_where")),
         pruner={"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 5, "n_warmup_steps": 4},
         sampler=OmegaConf.to_container(sampler),
     )
