@@ -229,7 +229,7 @@ def test_flat_names_nested_settings_with_dots():
         ("experiment", "# @package _global_\noptimizer: [1]\n", "In 'experiment/random'"),
         ("experiment", "# @package _global_\noptimizer: 1\n", "optimizer must hold settings, got 1"),
         ("experiment", "# @package _global_\nfit: null\n", "fit"),
-        ("experiment", "defaults: {a: b}\n", ""),
+        ("experiment", "defaults: {a: b}\n", "defaults must be a list"),
     ],
 )
 def test_a_file_that_is_no_choice_is_refused_in_one_line(group, content, message, workdir):
