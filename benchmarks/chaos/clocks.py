@@ -6,16 +6,24 @@ in the second. A heartbeat is taken for dead after 6 s. No trial may be taken fr
 and every epoch is logged once.
 """
 
-import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from commands import Findings, arguments, ended, environment, faults_of_study, runs_in, start, sweep
+from commands import (
+    Findings,
+    arguments,
+    carry_out,
+    ended,
+    environment,
+    faults_of_study,
+    runs_in,
+    start,
+    sweep,
+)
 from optuna.trial import TrialState
-from postgres import NotInstalledError, running
+from postgres import running
 
 from pneumo.sweep.storage import open_study
 
@@ -71,8 +79,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with it
-    try:
-        sys.exit(main())
-    except NotInstalledError as error:
-        sys.exit(str(error))
+    carry_out(main)

@@ -3,10 +3,11 @@ each ends with."""
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,3 +140,14 @@ class Findings:
         found = f"{len(self.faults)} faults" if self.faults else "no fault"
         print(f"{self.name:<10} {done} · {found} · {minutes:.1f} min", flush=True)
         return int(bool(self.faults))
+
+
+def carry_out(campaign: Callable[[], int]) -> None:
+    """Exits with the code of the campaign. On SIGTERM its servers and disks end with it."""
+    from postgres import NotInstalledError  # among the tests, see above
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(campaign())
+    except NotInstalledError as error:
+        sys.exit(str(error))

@@ -8,7 +8,6 @@ tmpfs.
 """
 
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from commands import ROOT, SMALL, Findings, arguments, environment, faults_of_study, runs_in, sweep
+from commands import ROOT, SMALL, Findings, arguments, carry_out, environment, faults_of_study, runs_in, sweep
 from kills import equal_weights, weights
 
 from pneumo.sweep.storage import open_study
@@ -110,5 +109,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the disk is unmounted
-    sys.exit(main())
+    carry_out(main)

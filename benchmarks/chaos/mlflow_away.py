@@ -6,7 +6,6 @@ again (resume=auto for a run) must end well, or say in one line why it cannot.
 """
 
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from commands import (
     SMALL,
     Findings,
     arguments,
+    carry_out,
     ended,
     environment,
     faults_of_study,
@@ -120,5 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with it
-    sys.exit(main())
+    carry_out(main)

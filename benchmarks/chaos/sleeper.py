@@ -8,14 +8,24 @@ takes all others with it until it wakes; such a moment is waited out.
 
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from commands import Findings, arguments, ended, environment, faults_of_study, runs_in, start, sweep
-from postgres import NotInstalledError, Server, running
+from commands import (
+    Findings,
+    arguments,
+    carry_out,
+    ended,
+    environment,
+    faults_of_study,
+    runs_in,
+    start,
+    sweep,
+)
+from mlflow.entities import Run
+from postgres import Server, running
 
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
@@ -80,7 +90,7 @@ def trials(url: str) -> StudyStorage:
     return open_study(url, "s", directions=None)
 
 
-def faults_of_checkpoint(runs: list) -> list[str]:  # type: ignore[type-arg]
+def faults_of_checkpoint(runs: list[Run]) -> list[str]:
     """Whether the last checkpoint is one of all epochs."""
     folders = [run.data.tags["checkpoints"] for run in runs if "checkpoints" in run.data.tags]
     lengths = [len(checkpoint.read(Path(folder, checkpoint.LAST))["history"]) for folder in folders]
@@ -101,8 +111,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with it
-    try:
-        sys.exit(main())
-    except NotInstalledError as error:
-        sys.exit(str(error))
+    carry_out(main)

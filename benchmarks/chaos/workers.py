@@ -8,13 +8,24 @@ no run that is still RUNNING. The server is a throw-away one on loopback, from D
 
 import random
 import signal
-import sys
+import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from commands import Findings, arguments, ended, environment, faults_of_study, runs_in, start, sweep
-from postgres import NotInstalledError, Server, running
+from commands import (
+    Findings,
+    arguments,
+    carry_out,
+    ended,
+    environment,
+    faults_of_study,
+    runs_in,
+    start,
+    sweep,
+)
+from postgres import Server, running
 
 from pneumo.sweep.storage import open_study
 
@@ -44,7 +55,13 @@ def faults_of_round(
     return faults + faults_of_study(storage.trials(), runs, N_TRIALS, EPOCHS)
 
 
-def kill_at_random(workers, replacement, server, moments, restart) -> None:  # type: ignore[no-untyped-def]
+def kill_at_random(
+    workers: "list[subprocess.Popen[bytes]]",
+    replacement: "Callable[[], subprocess.Popen[bytes]]",
+    server: Server,
+    moments: random.Random,
+    restart: bool,
+) -> None:
     """Kills six of the workers one after the other, and starts one for each."""
     goes_down = moments.randrange(KILLS) if restart else None
     for number in range(KILLS):
@@ -77,8 +94,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server ends with it
-    try:
-        sys.exit(main())
-    except NotInstalledError as error:
-        sys.exit(str(error))
+    carry_out(main)
