@@ -26,7 +26,7 @@ from typing import IO, Any
 
 import mlflow
 import torch
-from commands import ROOT, SAID, SMALL, Findings, arguments, environment
+from commands import ROOT, SAID, SMALL, Findings, arguments, environment, runs_in
 from mlflow.entities import Run
 
 COMMAND = [sys.executable, __file__, "--marked", *SMALL, "fit.epochs=4", "resume=auto", "hydra.run.dir=out"]
@@ -105,12 +105,10 @@ class Killed:
     """A run that was killed, and what became of it."""
 
     kills: list[str] = field(default_factory=list)
-    starts: int = 0
     exit_code: int = 0
 
     def kill(self, folder: Path, phase: str, occurrence: int, delay: float) -> bool:
         """So long after a phase began; False where the run ended before."""
-        self.starts += 1
         with under_way(folder) as (process, marks):
             for line in marks:
                 occurrence -= line == f"enter {phase}\n"
@@ -124,22 +122,20 @@ class Killed:
         return False
 
     def finish(self, folder: Path) -> None:
-        self.starts += 1
         with under_way(folder) as (process, _):
             self.exit_code = process.wait()
 
 
-def finished(folder: Path) -> Run:
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    (run,) = mlflow.search_runs(
-        search_all_experiments=True, filter_string="attributes.status = 'FINISHED'", output_format="list"
-    )
-    return run
+def finished(folder: Path) -> list[Run]:
+    """The runs in a folder's MLflow that have ended."""
+    if not (folder / "mlflow.db").exists():  # killed before there was one
+        return []
+    return [run for run in runs_in(f"sqlite:///{folder}/mlflow.db") if run.info.status == "FINISHED"]
 
 
 def metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Every value of every metric, but clock times; of an epoch as often as it was logged."""
-    run, client = finished(folder), mlflow.MlflowClient()
+    (run,), client = finished(folder), mlflow.MlflowClient()
     names = [name for name in run.data.metrics if not name.startswith(CLOCK)]
     histories = {
         name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in names
@@ -180,8 +176,12 @@ def main() -> int:
             for phase in (PHASES[0], *moments.sample(PHASES[1:], 3)):
                 occurrence = moments.choice((1, 2)) if phase in PHASES[1:4] else 1
                 delay = moments.random() * seconds[phase]
-                done += done < given.rounds and run.kill(folder, phase, occurrence, delay)
-            run.finish(folder)
+                killed = run.kill(folder, phase, occurrence, delay)
+                done += killed
+                if not killed or finished(folder):  # with resume=auto, another run would begin
+                    break
+            else:
+                run.finish(folder)
             findings.add(
                 f"run {number}, killed in {', '.join(run.kills)}", faults_of(run, folder, expected), folder
             )
@@ -194,11 +194,19 @@ def faults_of(
     """What is wrong with a run that has ended at last."""
     if run.exit_code:
         return [f"exit code {run.exit_code}"]
+    if len(finished(folder)) != 1:
+        return [f"{len(finished(folder))} finished runs"]
     left = [str(path.relative_to(folder)) for end in HALF_WRITTEN for path in folder.rglob(end)]
     faults = [f"left behind: {', '.join(left)}"] if left else []
     if not equal_weights(weights(folder), expected[0]):
         faults.append("other weights")
-    return faults + ([] if metrics(folder) == expected[1] else ["other metrics"])
+    found = metrics(folder)
+    differing = [
+        f"{name} {found.get(name)} instead of {expected[1].get(name)}"
+        for name in sorted(found | expected[1])
+        if found.get(name) != expected[1].get(name)
+    ]
+    return faults + [f"other metrics: {one}" for one in differing]
 
 
 if __name__ == "__main__":

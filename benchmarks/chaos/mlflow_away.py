@@ -31,7 +31,7 @@ from commands import (
 from mlflow_server import kill, serving
 from postgres import free_port
 
-AWAY_SECONDS, EPOCHS = 60, 1500
+AWAY_SECONDS, EPOCHS = 60, 900
 TRIAL_EPOCHS, N_TRIALS = 300, 4
 LIMIT_SECONDS = 900
 """A run takes longer than MLflow is away, by how fast the machine is: about 0.1 s an epoch."""
@@ -62,7 +62,7 @@ def faults_of_round(study: bool, emptied: bool, moments: random.Random, folder: 
             server = stack.enter_context(serving(port))
         process = start(command, folder, env)
         processes.append(process)
-        if not wait_for("#0" if study else " 2/", folder, process):
+        if not wait_for(" #0" if study else f"\n2/{EPOCHS}", folder, process):
             return ["never began"]
         time.sleep(moments.uniform(0, 5))
         kill(server)

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from pneumo.sweep.storage import open_study
 
-BACK = (60, 150, 240)  # commits
+BACK = (60, 120, 180)  # commits
 N_TRIALS, EPOCHS = 4, 3
 LIMIT_SECONDS = 900
 

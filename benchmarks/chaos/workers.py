@@ -40,24 +40,45 @@ def faults_of_round(
     server.create(name)
     env = environment(PNEUMO_STORAGE=server.url(name), PNEUMO_STORES=str(folder.parent / "stores"))
     command = sweep(f"n_trials={N_TRIALS}", f"fit.epochs={EPOCHS}", f"study={name}")
-    workers = [start(command, folder, env) for _ in range(N_WORKERS)]
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> None:
+        workers.append(start(command, folder, env, words_of(len(workers), folder).name))
+
+    for _ in range(N_WORKERS):
+        begin()
     with ended(workers):
-        kill_at_random(workers, lambda: start(command, folder, env), server, moments, restart)
+        kill_at_random(workers, begin, server, moments, restart)
         until = time.monotonic() + LIMIT_SECONDS
         while any(worker.poll() is None for worker in workers) and time.monotonic() < until:
             time.sleep(0.5)
         codes = [worker.poll() for worker in workers]
-    faults = [] if set(codes) <= {0, -signal.SIGKILL} else [f"exit codes {codes}"]
-    if "Traceback" in (folder / "said.txt").read_text():
-        faults.append("a traceback")
+    faults = [
+        fault
+        for number, code in enumerate(codes)
+        for fault in faults_of_worker(code, words_of(number, folder).read_text(), restart)
+    ]
     runs = runs_in(f"sqlite:///{folder}/mlflow.db")
     storage = open_study(server.url(name), name, directions=None)
     return faults + faults_of_study(storage.trials(), runs, N_TRIALS, EPOCHS)
 
 
+def words_of(worker: int, folder: Path) -> Path:
+    """The file of what a worker says."""
+    return folder / f"worker_{worker}.txt"
+
+
+def faults_of_worker(code: int | None, said: str, restart: bool) -> list[str]:
+    """What is wrong with a worker's end. One that starts while the database is away may refuse in a line."""
+    last = said.strip().rpartition("\n")[2]
+    refused = restart and code == 1 and "cannot be reached" in last
+    faults = [] if code in (0, -signal.SIGKILL) or refused else [f"exit code {code}: ...{said[-3000:]}"]
+    return faults + (["a traceback"] if "Traceback" in said else [])
+
+
 def kill_at_random(
     workers: "list[subprocess.Popen[bytes]]",
-    replacement: "Callable[[], subprocess.Popen[bytes]]",
+    begin: Callable[[], None],
     server: Server,
     moments: random.Random,
     restart: bool,
@@ -74,7 +95,7 @@ def kill_at_random(
             server.stop()
             time.sleep(moments.uniform(0, 8))
             server.start()
-        workers.append(replacement())
+        begin()
 
 
 def main() -> int:
@@ -85,7 +106,7 @@ def main() -> int:
             folder = Path(place, str(number))
             folder.mkdir()
             faults = faults_of_round(server, f"round_{number}", moments, number % 2 == 1, folder)
-            findings.add(f"round {number}", faults, folder)
+            findings.add(f"round {number}", faults)
     restarts = given.rounds // 2
     return findings.finish(
         f"{given.rounds} rounds of {N_WORKERS} workers on {N_TRIALS} trials, {KILLS} killed in each, the "

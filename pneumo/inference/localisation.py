@@ -162,13 +162,13 @@ def compare_with_randomised(
     """(M, 3) each -> a MapMetric for each of MAP_METRICS; none where there are no images."""
     if not len(own):
         return []
-    trained, randomised, difference = (
-        estimates(values, patients, seed) for values in (own, random, own - random)
-    )
-    level = chance.mean(axis=0)
+    found = estimates(np.hstack([own, random, own - random]), patients, seed)
+    n = len(MAP_METRICS)
     return [
-        MapMetric(map_, metric, size, len(own), trained[i], randomised[i], difference[i], float(level[i]))
-        for i, metric in enumerate(MAP_METRICS)
+        MapMetric(map_, metric, size, len(own), trained, randomised, difference, float(chance_level))
+        for metric, trained, randomised, difference, chance_level in zip(
+            MAP_METRICS, found[:n], found[n : 2 * n], found[2 * n :], chance.mean(axis=0), strict=True
+        )
     ]
 
 

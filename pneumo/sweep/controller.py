@@ -23,7 +23,7 @@ from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.launch import POLL_SECONDS, Job, TrialLauncher
 from pneumo.sweep.pages import mlflow_view
 from pneumo.sweep.pages.dashboard import name_objectives
-from pneumo.sweep.plan import StudyPlan
+from pneumo.sweep.plan import PROCESSES, StudyPlan
 from pneumo.sweep.pools.base import StudyNeeds, Work
 from pneumo.sweep.pools.local import LocalPool
 from pneumo.sweep.progress import StudyProgress
@@ -70,7 +70,8 @@ class StudyRun:
         self.plan = StudyPlan(context, composed, self.settings, arguments)
         self.is_worker = workers.NUMBER in os.environ
         self.launcher = composed.hydra.runtime.choices["hydra/launcher"]
-        self.pool = LocalPool() if self.is_worker else self.settings.make_pool()
+        own = self.settings.make_pool()
+        self.pool = LocalPool(processes=own.processes) if self.is_worker else own
         self.started = time.monotonic()
         self._data_checked = False
 
@@ -92,6 +93,7 @@ class StudyRun:
             tracking=os.environ.get(TRACKING) or f"sqlite:///{Path.cwd() / 'mlflow.db'}",
             data_root=getattr(self.plan.base.data, "root", None),
             launcher=self.launcher,
+            device=self.plan.base.fit.device,
         )
 
     def work(self) -> int:
@@ -134,7 +136,7 @@ class StudyRun:
         tracking.connect(self.plan.base.mlflow_experiment)
         close_storages()
         self.storage = self.settings.open_storage()
-        defaults = config.default_parameters(self.plan.base)
+        defaults = {**config.default_parameters(self.plan.base), PROCESSES: 1}
         identity, of_study = self.plan.identity(), self.plan.study_attributes()
         begin_or_continue(self.storage, self.plan.search.queue, identity, of_study, defaults)
         name_objectives(self.storage.study, self.settings.objective)
@@ -266,12 +268,14 @@ class StudyRun:
                 key = config_hash(experiment)
                 if (duplicate := storage.find_duplicate(key)) is None:
                     trial.set_user_attr(attributes.CONFIG_HASH, key)
-                    trial.set_user_attr(attributes.EFFECTIVE_BATCH, experiment.fit.effective_batch)
+                    batch = experiment.fit.effective_batch * self.pool.processes
+                    trial.set_user_attr(attributes.EFFECTIVE_BATCH, batch)
                     trial.set_user_attr(attributes.EPOCHS, experiment.fit.epochs)
                     trial.set_user_attr(attributes.OVERRIDES, config.run_overrides(overrides))
                     quoted = str(self.folder).replace("'", "\\'")
                     folder = [f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={trial.number}"]
-                    return [*overrides, f"trial={trial.number}", *folder]
+                    processes = f"{PROCESSES}={self.pool.processes}"
+                    return [*overrides, f"trial={trial.number}", processes, *folder]
                 self.check_data()
                 storage.copy_result(duplicate, trial)
         except InputError as error:

@@ -2,16 +2,18 @@
 
 import gc
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from hydra.core.utils import setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pneumo.display.console import Terminal
-from pneumo.errors import AwayError, SupersededError
-from pneumo.runs import checkpoint, query, tracking
+from pneumo.errors import AwayError, InputError, PeerError, SupersededError
+from pneumo.runs import checkpoint, query, search_path, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.planner import planned
@@ -19,6 +21,7 @@ from pneumo.runs.run import run
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep.database import retry
 from pneumo.sweep.heartbeat import heartbeats
+from pneumo.sweep.processes import run_in_processes
 from pneumo.sweep.settings import StudySettings, load_settings
 from pneumo.sweep.trial import TrialCallback, TrialResult
 
@@ -28,34 +31,63 @@ RUN_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 def job(composed: DictConfig) -> float | list[float] | None:
     """The objective, a list if there are several; None if the trial was pruned or failed. InputError: under
     another sweeper, as `run`."""
-    hydra = HydraConfig.get()
     with open_dict(composed):
         whole = composed.copy()
-        whole.hydra = hydra
-    settings = load_settings(whole)
-    output_dir = Path(hydra.runtime.output_dir)
-    if settings.trial is None:
-        experiment = planned(composed, hydra.overrides.task, Terminal(quiet=True))
-        values = settings.select_objectives(run(experiment, output_dir))
+        whole.hydra = HydraConfig.get()
+    n_processes = load_settings(whole).processes
+    if n_processes == 1:
+        values = objectives(whole)
     else:
-        result = run_trial(settings, settings.trial, composed, output_dir)
-        if result is None or result.values is None:
-            return None
-        values = result.values
-    return values[0] if len(values) == 1 else values
+        returned = run_in_processes(n_processes, objectives_in_process, whole)
+        if isinstance(returned, InputError):
+            raise returned
+        values = returned
+    return values[0] if values is not None and len(values) == 1 else values
 
 
-def run_trial(
-    settings: StudySettings, number: int, composed: DictConfig, output_dir: Path
-) -> TrialResult | None:
+def objectives_in_process(whole: DictConfig) -> list[float] | InputError | None:
+    """`objectives` in a new process, one of several on the same training. What the first one raises as an
+    InputError it returns; the others have neither a trial nor a result."""
+    setup_globals()
+    search_path.register()
+    HydraConfig.instance().set_config(whole)
+    if os.environ["RANK"] == "0":
+        try:
+            return objectives(whole)
+        except InputError as error:
+            return error
+    with suppress(PeerError):  # the first has ended
+        run(planned_experiment(whole), output_dir())
+    return None
+
+
+def objectives(whole: DictConfig) -> list[float] | None:
+    """The objectives of a job's configuration, with Hydra's own; None if the trial was pruned or failed.
+    InputError: as `job`."""
+    settings = load_settings(whole)
+    if settings.trial is None:
+        return settings.select_objectives(run(planned_experiment(whole), output_dir()))
+    result = run_trial(settings, settings.trial, whole)
+    return None if result is None else result.values
+
+
+def output_dir() -> Path:
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def planned_experiment(whole: DictConfig) -> Experiment:
+    composed = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+    return planned(composed, HydraConfig.get().overrides.task, Terminal(quiet=True))
+
+
+def run_trial(settings: StudySettings, number: int, whole: DictConfig) -> TrialResult | None:
     """Trains as the trial of that number and stores its result in the study; None if another process has
     taken the trial over. AwayError: the study's storage or MLflow cannot be reached."""
     storage = retry(settings.open_storage, 60 * settings.storage_minutes)
     tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
 
     def train(callback: RunCallback) -> dict[str, float]:
-        experiment = planned(composed, HydraConfig.get().overrides.task, Terminal(quiet=True))
-        return run(resumed(experiment, callback.run_id), output_dir, callback)
+        return run(resumed(planned_experiment(whole), callback.run_id), output_dir(), callback)
 
     try:
         trial = storage.with_retries(lambda: TrialCallback(storage, number, settings.objective[0], tags))
@@ -65,14 +97,14 @@ def run_trial(
                 result = trial.run(train, settings.select_objectives)
             except KeyboardInterrupt:
                 stopped = TrialResult("FAIL", kind="stopped", reason="interrupted")
-                if trial.tell(stopped, output_dir) and trial.run_id:
+                if trial.tell(stopped, output_dir()) and trial.run_id:
                     tracking.tag_run(trial.run_id, state="stopped")
                 raise
             except (AwayError, MlflowError) as error:
                 away = error if isinstance(error, AwayError) else tracking.unreachable(error)
-                trial.tell(TrialResult("FAIL", kind="stopped", reason=str(away)), output_dir)
+                trial.tell(TrialResult("FAIL", kind="stopped", reason=str(away)), output_dir())
                 raise away from None
-            if not trial.tell(result, output_dir):
+            if not trial.tell(result, output_dir()):
                 return None
     except SupersededError:
         return None

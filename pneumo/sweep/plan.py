@@ -22,6 +22,7 @@ from pneumo.sweep.design.ablation import LR, STYLE, AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
 from pneumo.sweep.settings import StudySettings
 
+PROCESSES = "pool.processes"
 Search = SearchSpace | AblationDesign
 
 
@@ -106,6 +107,7 @@ class StudyPlan:
             for name, value in self.base.identity.items()
             if not any(f"{name}.".startswith(f"{other}.") for other in searched)
         }
+        settings[PROCESSES] = self.settings.processes  # each adds to the effective batch
         objective = {"objective": ", ".join(self.settings.objective)}
         return {"objective": objective, "space": self.search.describe(), "settings": settings}
 

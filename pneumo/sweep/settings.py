@@ -71,6 +71,11 @@ class StudySettings:
         refuse_passwords([f"storage={self.storage}"])
 
     @property
+    def processes(self) -> int:
+        """Of each trial."""
+        return self.make_pool().processes
+
+    @property
     def directions(self) -> list[Direction]:
         return [OBJECTIVES[name] for name in self.objective]
 

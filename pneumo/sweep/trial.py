@@ -15,7 +15,7 @@ from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.data.sources.base import Source
 from pneumo.display.address import hidden
 from pneumo.display.console import Advance, Terminal
-from pneumo.errors import AwayError, InputError, NonFiniteLossError, PrunedError, SupersededError
+from pneumo.errors import AwayError, InputError, NonFiniteLossError, PeerError, PrunedError, SupersededError
 from pneumo.runs import query
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.tracking import MlflowError
@@ -142,7 +142,7 @@ class TrialCallback(RunCallback):
     ) -> TrialResult:
         """The result of training; `train` returns the run's metrics, of which some are the objectives.
         AwayError, MlflowError: a server cannot be reached, or a disk is full. SupersededError: see
-        `ensure_owned`."""
+        `ensure_owned`. PeerError: another process of this training has failed, which knows why."""
         try:
             metrics = train(self)
             return TrialResult("COMPLETE", select_objectives(metrics), metrics=metrics)
@@ -150,7 +150,7 @@ class TrialCallback(RunCallback):
             return TrialResult("PRUNED", kind="pruned", reason=str(error))
         except NonFiniteLossError as error:
             return TrialResult("FAIL", kind="non-finite", reason=str(error))
-        except (AwayError, SupersededError, MlflowError):
+        except (AwayError, SupersededError, PeerError, MlflowError):
             raise
         except InputError as error:
             return TrialResult("FAIL", kind="configuration", reason=str(error))

@@ -24,10 +24,11 @@ GIB = 2**30
 MEMORY_OF_TINY, MEMORY_OF_OTHERS = 1 * GIB, 4 * GIB  # of one process without a GPU
 
 
-def count(n_trials: int, is_local: bool, memory_each: int) -> int:
-    """What workers=auto is here: a process for each GPU; without a GPU, as many as the cores and the free
-    memory are enough for. At most 8 and at most `n_trials`; 1 where `is_local` is false, since the trials
-    are then launched elsewhere or other processes cannot open the storage.
+def count(n_trials: int, is_local: bool, memory_each: int, processes_each: int = 1) -> int:
+    """What workers=auto is here: one for each GPU; without a GPU, as many as the cores and the free memory
+    are enough for. A worker whose trials have several processes takes as many of each. At most 8 and at
+    most `n_trials`; 1 where `is_local` is false, since the trials are then launched elsewhere or other
+    processes cannot open the storage.
 
     `memory_each` is in bytes. Where OMP_NUM_THREADS is set, each process has so many cores, else one."""
     import torch
@@ -36,7 +37,7 @@ def count(n_trials: int, is_local: bool, memory_each: int) -> int:
         return 1
     by_memory = psutil.virtual_memory().available // memory_each
     here = torch.cuda.device_count() or min(cores() // threads_each(cores()), by_memory)
-    return max(1, min(here, MOST, n_trials))
+    return max(1, min(here // processes_each, MOST, n_trials))
 
 
 def command_words() -> list[str]:
@@ -51,9 +52,11 @@ def threads_each(n_workers: int) -> int:
 
 
 @contextmanager
-def beside(n_workers: int, words: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
+def beside(
+    n_workers: int, words: Sequence[str], say: Callable[[str], None], processes_each: int = 1
+) -> Iterator[None]:
     """Inside the block, n_workers - 1 other processes run the command of these words; at its end they are
-    waited for.
+    waited for. `processes_each` is how many train each trial.
 
     What they print is passed to `say`, equal lines once. If the block raises, they are told to stop, which
     they do as soon as their trials are stored as stopped, or at once if another interrupt comes."""
@@ -64,7 +67,7 @@ def beside(n_workers: int, words: Sequence[str], say: Callable[[str], None]) -> 
     command = [sys.executable, "-m", "pneumo.cli.sweep", *words]
     pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     processes = [
-        subprocess.Popen(command, env=environment(number, n_workers), **pipe)
+        subprocess.Popen(command, env=environment(number, n_workers, processes_each), **pipe)
         for number in range(1, n_workers)
     ]
     stopping, said = Event(), set[str]()
@@ -113,13 +116,15 @@ def pass_on(lines: IO[str], said: set[str], stopping: Event, say: Callable[[str]
             say(text)
 
 
-def environment(number: int, n_workers: int) -> dict[str, str]:
-    """A worker's environment variables: its number, its threads, and one GPU if there are any."""
+def environment(number: int, n_workers: int, processes_each: int = 1) -> dict[str, str]:
+    """A worker's environment variables: its number, its threads, and if there are any, a GPU for each process
+    of a trial."""
     import torch
 
     variables = {**os.environ, NUMBER: str(number), THREADS: str(threads_each(n_workers))}
     if (gpus := torch.cuda.device_count()) > 0:
-        variables["CUDA_VISIBLE_DEVICES"] = gpu_name(number % gpus)
+        own = range(number * processes_each, (number + 1) * processes_each)
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_name(index % gpus) for index in own)
     return variables
 
 

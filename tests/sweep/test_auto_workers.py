@@ -54,6 +54,14 @@ def test_auto_is_a_process_for_each_gpu_or_what_cores_and_memory_allow(machine, 
     assert count(20, is_local=True, memory_each=GIB) == n
 
 
+def test_processes_of_a_trial_take_the_place_of_workers(machine):
+    machine(cores=8)
+    assert count(20, is_local=True, memory_each=GIB, processes_each=2) == 4
+    machine(cores=16, gpus=4)
+    assert count(20, is_local=True, memory_each=GIB, processes_each=2) == 2
+    assert environment(1, 2, processes_each=2)["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
 def test_auto_starts_no_more_processes_than_there_are_trials(machine):
     machine(cores=4)
     assert count(3, is_local=True, memory_each=GIB) == 3

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
@@ -17,8 +18,14 @@ from pneumo.sweep.pools.local import LocalPool
 from pneumo.sweep.pools.slurm import SlurmPool
 from pneumo.sweep.settings import load_settings
 
-SERVERS = {"storage": "postgresql://head/study", "tracking": "http://head:5000", "data_root": None}
+SERVERS = {
+    "storage": "postgresql://head/study",
+    "tracking": "http://head:5000",
+    "data_root": None,
+    "device": "auto",
+}
 SLURM = {
+    "processes": 1,
     "gpus": 1,
     "cpus": 4,
     "memory_gb": 16,
@@ -42,11 +49,29 @@ def test_each_choice_of_pool_is_one_group_and_the_default_is_this_machine():
 
 
 @pytest.mark.parametrize(
-    "wrong", [["pool=ray", "pool.cpus=0"], ["pool=ray", "pool.gpus=-1"], ["pool=slurm", "pool.gpus=.5"]]
+    "wrong",
+    [
+        ["pool=ray", "pool.cpus=0"],
+        ["pool=ray", "pool.gpus=-1"],
+        ["pool=slurm", "pool.gpus=.5"],
+        ["pool=local", "pool.processes=0"],
+        ["pool=slurm", "pool.processes=2"],  # on one GPU
+        ["pool=ray", "pool.processes=2", "pool.gpus=.5"],
+    ],
 )
 def test_a_wrong_request_is_refused_by_its_name(wrong):
     with pytest.raises(InputError, match=wrong[1].split("=")[0]):
         pool_of(*wrong)
+
+
+def test_a_worker_with_fewer_gpus_than_processes_is_refused_unless_it_trains_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    needs, pool = {**SERVERS, "launcher": "basic"}, LocalPool(processes=2)
+    refused = pytest.raises(InputError, match=r"pool\.processes=2 needs as many GPUs for a worker, got 1$")
+    with refused, pool.ready(StudyNeeds(**needs)):
+        pass
+    with pool.ready(StudyNeeds(**{**needs, "device": "cpu"})):
+        pass
 
 
 def work(**given):
@@ -74,6 +99,7 @@ def test_the_slurm_script_is_valid_shell_that_ends_in_the_command_of_one_worker(
         "study=chest",
         "data.root=/data/the scans",
         "pool=local",
+        "pool.processes=1",
         "workers=1",
     ]
     assert shlex.split(lines[-1]) == ["exec", sys.executable, *command]

@@ -30,8 +30,14 @@ from pneumo.sweep.pools.ray_node import Place
 
 __all__ = ["cluster", "started"]  # fixtures
 pytestmark = pytest.mark.xdist_group("ray")
-POOL = {"gpus": None, "cpus": 1, "memory_gb": 0.5, "folder": None, "restarts": 0}
-NEEDS = {"storage": "sqlite:///s.db", "tracking": "sqlite:///m.db", "data_root": None, "launcher": "basic"}
+POOL = {"processes": 1, "gpus": None, "cpus": 1, "memory_gb": 0.5, "folder": None, "restarts": 0}
+NEEDS = {
+    "storage": "sqlite:///s.db",
+    "tracking": "sqlite:///m.db",
+    "data_root": None,
+    "launcher": "basic",
+    "device": "auto",
+}
 SMALL_WORKERS = ["pool=ray", "pool.memory_gb=.5", "pruner=none"]
 
 

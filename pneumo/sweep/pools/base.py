@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pneumo.display.address import shown
-from pneumo.errors import InputError
+from pneumo.errors import InputError, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,7 @@ class StudyNeeds:
     tracking: str
     data_root: str | None
     launcher: str  # the choice of hydra/launcher
+    device: str  # fit.device
 
     @property
     def files(self) -> list[str]:
@@ -50,10 +52,21 @@ class Work:
     say: Callable[[str], None]
 
 
+@dataclass(kw_only=True)
 class Pool(ABC):
-    """Starts the workers of a study. It does not give them trials: they take these from the database."""
+    """Starts the workers of a study. It does not give them trials: they take these from the database.
+    `processes` is how many train a trial of a worker; InputError: a setting is not valid."""
 
-    trains_here = False  # whether the process of the command is a worker itself
+    processes: int = field(metadata={"at_least": 1})
+    trains_here: ClassVar = False  # whether the process of the command is a worker itself
+
+    def __post_init__(self) -> None:
+        check_settings("pool", self)
+
+    def _refuse_few_gpus(self, gpus: float) -> None:
+        """InputError: a worker has GPUs, and fewer than processes."""
+        if 0 < gpus < self.processes > 1:
+            raise InputError(f"pool.processes={self.processes} needs as many GPUs for a worker, got {gpus:g}")
 
     @contextmanager
     def ready(self, needs: StudyNeeds) -> Iterator[None]:

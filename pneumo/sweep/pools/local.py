@@ -1,15 +1,30 @@
 """pool=local: the workers are processes on this machine, the command itself among them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
 from pneumo.sweep import workers
-from pneumo.sweep.pools.base import Pool, Work
+from pneumo.sweep.pools.base import Pool, StudyNeeds, Work
 
 
+@dataclass(kw_only=True)
 class LocalPool(Pool):
-    trains_here = True
+    trains_here: ClassVar = True
+
+    @contextmanager
+    def ready(self, needs: StudyNeeds) -> Iterator[None]:
+        """InputError: there are too few GPUs for the processes of a trial."""
+        if self.processes > 1 and needs.device != "cpu":
+            import torch
+
+            self._refuse_few_gpus(torch.cuda.device_count())
+        yield
 
     def auto(self, n_trials: int, is_shared: bool, memory_each: int) -> int:
-        return workers.count(n_trials, is_shared, memory_each)
+        return workers.count(n_trials, is_shared, memory_each, self.processes)
 
     def run(self, work: Work) -> str:
-        with workers.beside(work.n_workers, work.words, work.say):
+        with workers.beside(work.n_workers, work.words, work.say, self.processes):
             return work.train()

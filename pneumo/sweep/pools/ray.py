@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pneumo.errors import InputError, check_settings
+from pneumo.errors import InputError
 from pneumo.sweep import workers
 from pneumo.sweep.database import first_line
 from pneumo.sweep.pools import travel
@@ -44,7 +44,8 @@ class RayPool(Pool):
     place: Place = field(init=False, repr=False)  # once it is ready
 
     def __post_init__(self) -> None:
-        check_settings("pool", self)
+        super().__post_init__()
+        self._refuse_few_gpus(self.gpus or 0)
 
     @contextmanager
     def ready(self, needs: StudyNeeds) -> Iterator[None]:
@@ -105,7 +106,8 @@ class RayPool(Pool):
         """What each worker asks Ray for, by Ray's names."""
         gpus = self.gpus
         if gpus is None:
-            gpus = float(any(node["Resources"].get("GPU", 0) >= 1 for node in alive_nodes()))
+            has_gpus = any(node["Resources"].get("GPU", 0) >= 1 for node in alive_nodes())
+            gpus = float(self.processes if has_gpus else 0)
         return {"CPU": self.cpus, "GPU": gpus, "memory": int(self.memory_gb * GIB)}
 
     def _refuse_nodes(self) -> None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pneumo.data.atomic import atomic_path
-from pneumo.errors import InputError, check_settings
+from pneumo.errors import InputError
 from pneumo.sweep.pools.base import Pool, StudyNeeds, Work
 from pneumo.sweep.workers import MOST
 
 FOLDER = Path("outputs/slurm")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SlurmPool(Pool):
     gpus: int = field(metadata={"at_least": 0})
     cpus: int = field(metadata={"at_least": 1})
@@ -26,7 +26,8 @@ class SlurmPool(Pool):
     setup: Sequence[str]
 
     def __post_init__(self) -> None:
-        check_settings("pool", self)
+        super().__post_init__()
+        self._refuse_few_gpus(self.gpus)
 
     @contextmanager
     def ready(self, needs: StudyNeeds) -> Iterator[None]:
@@ -66,6 +67,7 @@ class SlurmPool(Pool):
         directives = [f"#SBATCH --{name}={value}" for name, value in settings.items() if value is not None]
         threads = f"export OMP_NUM_THREADS={self.cpus}"
         kept = [word for word in words if not word.startswith(("pool=", "pool."))]
-        command = shlex.join([sys.executable, "-m", "pneumo.cli.sweep", *kept, "pool=local", "workers=1"])
+        pool = ["pool=local", f"pool.processes={self.processes}", "workers=1"]
+        command = shlex.join([sys.executable, "-m", "pneumo.cli.sweep", *kept, *pool])
         # exec: the signal goes to the script's own process, which must be Python
         return "\n".join(["#!/bin/bash", *directives, *self.setup, threads, f"exec {command}", ""])
