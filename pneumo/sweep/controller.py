@@ -136,7 +136,7 @@ class StudyRun:
         tracking.connect(self.plan.base.mlflow_experiment)
         close_storages()
         self.storage = self.settings.open_storage()
-        defaults = {**config.default_parameters(self.plan.base), PROCESSES: 1}
+        defaults = config.default_parameters(self.plan.base)
         identity, of_study = self.plan.identity(), self.plan.study_attributes()
         begin_or_continue(self.storage, self.plan.search.queue, identity, of_study, defaults)
         name_objectives(self.storage.study, self.settings.objective)

@@ -107,7 +107,8 @@ class StudyPlan:
             for name, value in self.base.identity.items()
             if not any(f"{name}.".startswith(f"{other}.") for other in searched)
         }
-        settings[PROCESSES] = self.settings.processes  # each adds to the effective batch
+        if (n_processes := self.settings.processes) > 1:  # each adds to the effective batch
+            settings[PROCESSES] = n_processes
         objective = {"objective": ", ".join(self.settings.objective)}
         return {"objective": objective, "space": self.search.describe(), "settings": settings}
 
