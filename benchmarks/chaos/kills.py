@@ -134,14 +134,15 @@ def finished(folder: Path) -> list[Run]:
 
 
 def metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every value of every metric, but clock times; of an epoch as often as it was logged."""
+    """Every value of every metric of an epoch, as often as it was logged, and the last value of every metric
+    of the run; but clock times."""
     (run,), client = finished(folder), mlflow.MlflowClient()
     names = [name for name in run.data.metrics if not name.startswith(CLOCK)]
     histories = {
         name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in names
     }
     return {
-        name: sorted(values if max(values)[0] else set(values))  # a run's findings may be told again
+        name: sorted(values) if max(values)[0] else [(0, run.data.metrics[name])]
         for name, values in histories.items()
     }
 

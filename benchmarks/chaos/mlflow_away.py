@@ -31,10 +31,10 @@ from commands import (
 from mlflow_server import kill, serving
 from postgres import free_port
 
-AWAY_SECONDS, EPOCHS = 60, 900
-TRIAL_EPOCHS, N_TRIALS = 300, 4
-LIMIT_SECONDS = 900
-"""A run takes longer than MLflow is away, by how fast the machine is: about 0.1 s an epoch."""
+IMAGES = "data.n_images=2000"  # so that a run takes longer than MLflow is away
+AWAY_SECONDS, EPOCHS = 60, 50
+TRIAL_EPOCHS, N_TRIALS = 15, 4
+LIMIT_SECONDS = 1800
 
 
 def wait_for(text: str, folder: Path, process: "subprocess.Popen[bytes]") -> bool:
@@ -51,8 +51,18 @@ def faults_of_round(study: bool, emptied: bool, moments: random.Random, folder: 
     port = free_port()
     tracking = f"http://127.0.0.1:{port}"
     env = environment(MLFLOW_TRACKING_URI=tracking, PNEUMO_STORES=str(folder.parent / "stores"))
-    train = [sys.executable, "-u", str(ROOT / "train.py"), *SMALL, f"fit.epochs={EPOCHS}", "resume=auto"]
-    command = sweep(f"n_trials={N_TRIALS}", f"fit.epochs={TRIAL_EPOCHS}", "study=s") if study else train
+    train = [
+        sys.executable,
+        "-u",
+        str(ROOT / "train.py"),
+        *SMALL,
+        IMAGES,
+        f"fit.epochs={EPOCHS}",
+        "resume=auto",
+    ]
+    command = (
+        sweep(IMAGES, f"n_trials={N_TRIALS}", f"fit.epochs={TRIAL_EPOCHS}", "study=s") if study else train
+    )
     before, after = folder / "server", folder / ("empty" if emptied else "server")
     before.mkdir()
     after.mkdir(exist_ok=True)
@@ -62,7 +72,7 @@ def faults_of_round(study: bool, emptied: bool, moments: random.Random, folder: 
             server = stack.enter_context(serving(port))
         process = start(command, folder, env)
         processes.append(process)
-        if not wait_for(" #0" if study else f"\n2/{EPOCHS}", folder, process):
+        if not wait_for(" #0" if study else f" 2/{EPOCHS}", folder, process):
             return ["never began"]
         time.sleep(moments.uniform(0, 5))
         kill(server)

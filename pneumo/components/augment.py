@@ -35,8 +35,8 @@ class Augment:
     `relabel_lost_below` of its lesion's area becomes negative; one that keeps less than `relabel_kept_from`
     is left out of the loss."""
 
-    rotation_degrees: float = 0.0
-    shear_degrees: float = 0.0
+    rotation_degrees: float = field(default=0.0, metadata={"at_least": 0, "at_most": 180})
+    shear_degrees: float = field(default=0.0, metadata={"at_least": 0, "below": 90})
     scale: float = field(default=0.0, metadata=SHARE)
     shift: float = field(default=0.0, metadata=SHARE)
     flip: float = field(default=0.0, metadata=SHARE)

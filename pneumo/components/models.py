@@ -129,8 +129,8 @@ class Tiny(ModelConfig):
     where most of the time goes; four stages of one basic block, with `width` x 1, 2, 4 and 8 channels, each
     of which halves the side; then average and maximum over the last map, since most lesions are small."""
 
-    width: int = field(default=16, metadata={"at_least": 1})
-    stem_width: int | None = field(default=None, metadata={"at_least": 1})
+    width: int = field(default=16, metadata={"at_least": 1, "at_most": 10_000})
+    stem_width: int | None = field(default=None, metadata={"at_least": 1, "at_most": 10_000})
 
     @property
     def takes_mask_head(self) -> bool:

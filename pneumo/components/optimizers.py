@@ -5,10 +5,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pneumo.errors import check_settings
+from pneumo.errors import InputError, check_settings
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong value is refused before
     from torch import nn, optim
+
+SHARE = {"at_least": 0, "below": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +49,17 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Sgd(OptimizerConfig):
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum. InputError: `nesterov` without momentum."""
 
     lr: float = 1e-3
     weight_decay: float = 0.0
-    momentum: float = 0.9
+    momentum: float = field(default=0.9, metadata=SHARE)
     nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise InputError("optimizer.nesterov=true needs a momentum above 0, got optimizer.momentum=0")
 
     def __call__(self, model: "nn.Module", effective_batch: int) -> "optim.Optimizer":
         from torch import optim
@@ -67,11 +74,11 @@ class AdamW(OptimizerConfig):
 
     lr: float = 3e-3
     weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: float = field(default=0.9, metadata=SHARE)
+    beta2: float = field(default=0.999, metadata=SHARE)
 
     def __call__(self, model: "nn.Module", effective_batch: int) -> "optim.Optimizer":
         from torch import optim
 
         lr = self.resolved_lr(effective_batch)
-        return optim.AdamW(self.groups(model), lr, betas=(self.beta1, self.beta2))
+        return optim.AdamW(self.groups(model), lr, betas=(float(self.beta1), float(self.beta2)))

@@ -41,6 +41,7 @@ NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
 NUMBER = re.compile(r"\d+(e\d+)?")
 NOT_RUNS = {"model.pretrained": ("imagenet",), "resume": ("auto",)}  # values beside files and names of runs
 LARGEST_SEED = 2**32 - 1  # products of it fit into torch's 64 bits
+LARGEST = 1e18  # of any number: powers of larger ones do not fit into 32-bit floats
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
@@ -312,15 +313,19 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
-    """Raises InputError if a value does not have the type of its field in the dataclass `cls`."""
+    """Raises InputError if a value does not have the type of its field in the dataclass `cls`, or is a number
+    that no setting can mean."""
     declared = get_type_hints(cls)
     for name, value in settings.items():
+        full = f"{group}.{name}" if group else name
         annotation = declared.get(name, Any)
         kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
         accepted = {*kinds, int} if float in kinds else {*kinds}
         if KINDS.keys() >= accepted and type(value) not in accepted:
             expected = " or ".join(KINDS[kind] for kind in kinds)
-            raise InputError(f"{group}{'.' if group else ''}{name} must be {expected}, got {value!r}")
+            raise InputError(f"{full} must be {expected}, got {value!r}")
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise InputError(f"{full} must be a number from {-LARGEST:g} to {LARGEST:g}, got {value!r}")
 
 
 def class_label(settings: Mapping[str, Any]) -> str:

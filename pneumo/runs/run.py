@@ -15,7 +15,7 @@ from pneumo.data.batches import Batches
 from pneumo.data.dataset import Dataset
 from pneumo.data.normalise import normaliser
 from pneumo.display.console import Advance, Terminal
-from pneumo.errors import InputError
+from pneumo.errors import InputError, TooLittleMemoryError
 from pneumo.evaluation.metrics import best_f1_threshold
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import BEST
@@ -25,7 +25,7 @@ from pneumo.runs.recorder import Recorder
 from pneumo.runs.rescue import second_attempt
 from pneumo.runs.resume import checkpoint_path
 from pneumo.runs.run_recorder import RunRecorder
-from pneumo.training.device import Accelerator, set_deterministic
+from pneumo.training.device import Accelerator, is_out_of_memory, set_deterministic
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
 from pneumo.training.ema import ModelEma
 from pneumo.training.feature_cache import with_cached_features
@@ -87,12 +87,20 @@ def train(trainer: Trainer, train_state: TrainState, recorder: Recorder, on_batc
 
 
 def build_model(experiment: Experiment, accelerator: Accelerator) -> Classifier:
-    """The model on its device. A run id in `model.pretrained` stands for the best weights of that run."""
+    """The model on its device. A run id in `model.pretrained` stands for the best weights of that run.
+    TooLittleMemoryError: it does not fit there."""
     config = experiment.model
     if config.pretrained:
         config = replace(config, pretrained=str(checkpoint_path(config.pretrained, BEST)))
     torch.manual_seed(experiment.seed)
-    return config(experiment.loss.n_outputs).to(accelerator.device)
+    try:
+        return config(experiment.loss.n_outputs).to(accelerator.device)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise TooLittleMemoryError(
+                f"The model does not fit into memory on {accelerator.device}"
+            ) from error
+        raise
 
 
 def build_trainer(

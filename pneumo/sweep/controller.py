@@ -72,7 +72,7 @@ class StudyRun:
         self.launcher = composed.hydra.runtime.choices["hydra/launcher"]
         own = self.settings.make_pool()
         self.pool = LocalPool(processes=own.processes) if self.is_worker else own
-        self.started = time.monotonic()
+        self.began = float(os.environ.get(workers.BEGAN, time.time()))
         self._data_checked = False
 
     def run(self) -> int:
@@ -113,6 +113,7 @@ class StudyRun:
             study=self.settings.study,
             n_workers=n_workers,
             words=workers.command_words(),
+            began=self.began,
             train=self.train_trials,
             show=self.print_ended,
             is_over=lambda: self.storage.with_retries(self.is_over),
@@ -247,7 +248,7 @@ class StudyRun:
             return (
                 f"{TOO_MANY_FAILED} {failed} of {ended}, above max_failure_rate={settings.max_failure_rate}"
             )
-        if settings.hours is not None and time.monotonic() - self.started > 3600 * settings.hours:
+        if settings.hours is not None and time.time() - self.began > 3600 * settings.hours:
             return f"hours={settings.hours} are over"
         patience = settings.patience if len(settings.objective) == 1 else None
         complete = [trial for trial in counted if trial.state == TrialState.COMPLETE]

@@ -16,6 +16,7 @@ import psutil
 from pneumo.data.contents import cores
 
 NUMBER = "PNEUMO_WORKER"  # set in the environment of each worker beside the first, to its number
+BEGAN = "PNEUMO_BEGAN"  # set for workers that may be started late, to the Unix time of the command
 THREADS = "OMP_NUM_THREADS"
 AUTO = "auto"
 MOST = 8  # trials that run at the same time do not learn from each other

@@ -90,6 +90,17 @@ def test_an_experiment_can_be_changed_in_one_place(composed):
     [
         (["data=nih"], r"data.root must be given: data.root=\.\.\."),
         (["fit.batch_size=0"], "fit.batch_size must be at least 1, got 0"),
+        (["optimizer.lr=1e300"], r"optimizer.lr must be a number from -1e\+18 to 1e\+18, got 1e\+300"),
+        (["data.n_images=1000000000000"], "data.n_images must be at least 20 and at most 10000000, got 1000"),
+        (["model.width=1000000"], "model.width must be at least 1 and at most 10000, got 1000000"),
+        (["optimizer.beta1=1"], "optimizer.beta1 must be at least 0 and below 1, got 1"),
+        (["optimizer=sgd", "optimizer.momentum=-1"], "optimizer.momentum must be at least 0 and below 1"),
+        (
+            ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"],
+            "optimizer.nesterov=true needs a momentum above 0",
+        ),
+        (["augment.rotation_degrees=1000"], "augment.rotation_degrees must be at least 0 and at most 180"),
+        (["augment.shear_degrees=90"], "augment.shear_degrees must be at least 0 and below 90"),
         (["fit.batch_size=many"], "fit.batch_size must be a whole number, got 'many'"),
         (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
         (["seed=5000000000"], "seed must be from 0 to 4294967295, got 5000000000"),

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import dataclass, replace
 
 import mlflow
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from changing import World
 from conftest import SMALL, dying_in_epoch
 
-from pneumo.errors import InputError
+from pneumo.components.models import Tiny
+from pneumo.errors import InputError, TooLittleMemoryError
 from pneumo.inference.model import load_model
 from pneumo.runs import query, tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
@@ -23,6 +25,17 @@ def only_run():
 
 def artifacts(run_id, folder=""):
     return {entry.path for entry in mlflow.MlflowClient().list_artifacts(run_id, folder)}
+
+
+def test_a_model_that_does_not_fit_into_memory_is_said_so(composed, store):
+    @dataclass(frozen=True)
+    class Huge(Tiny):
+        def __call__(self, n_outputs):
+            return torch.empty(2**60)
+
+    too_large = replace(composed(*QUICK), model=Huge())
+    with pytest.raises(TooLittleMemoryError, match="The model does not fit into memory on cpu"):
+        run(too_large, store / "out")
 
 
 def test_a_run_leaves_everything_that_was_promised(composed, workdir, capsys):

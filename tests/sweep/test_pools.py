@@ -77,7 +77,8 @@ def test_a_worker_with_fewer_gpus_than_processes_is_refused_unless_it_trains_on_
 def work(**given):
     nothing = {name: lambda: None for name in ("train", "show", "why_stopped", "say")}
     words = ["-m", "pool=slurm", "pool.gpus=1", "study=chest", "data.root=/data/the scans"]
-    return Work(study="chest", n_workers=16, words=words, is_over=lambda: False, **{**nothing, **given})
+    settled = {"study": "chest", "n_workers": 16, "words": words, "began": 0.0, "is_over": lambda: False}
+    return Work(**{**settled, **nothing, **given})
 
 
 def test_the_slurm_script_is_valid_shell_that_ends_in_the_command_of_one_worker(workdir):

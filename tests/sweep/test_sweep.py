@@ -4,6 +4,7 @@ import json
 import logging
 import runpy
 import sys
+import time
 from pathlib import Path
 
 import mlflow
@@ -13,6 +14,7 @@ from conftest import ROOT, SMALL
 from optuna.trial import TrialState
 
 from pneumo.cli import app
+from pneumo.sweep import workers
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.storage import open_study
 
@@ -236,6 +238,13 @@ def test_a_budget_ends_a_study_early_and_says_which(swept, stop, reason):
     assert f"stopped   {reason}" in printed
     assert len(trials()) < 30
     assert yaml.safe_load((folder() / "result.yaml").read_text())["stopped"].startswith(reason)
+
+
+def test_the_hours_of_a_worker_that_is_started_again_are_those_of_its_command(swept, monkeypatch):
+    monkeypatch.setenv(workers.BEGAN, f"{time.time() - 3600}")
+    _, printed = swept("n_trials=2", "hours=.5", *LR_ALONE)
+    assert "stopped   hours=0.5 are over" in printed
+    assert {trial.state for trial in trials()} == {TrialState.WAITING}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ class Phantom(Source):
     of a style of pneumo/data/phantom/style.py, or a list of them, which patients have at equal shares."""
 
     image_side_px: int = field(metadata={"at_least": 64, "at_most": 1024})
-    n_images: int = field(default=2800, metadata={"at_least": 20})
+    n_images: int = field(default=2800, metadata={"at_least": 20, "at_most": 10_000_000})
     seed: int = field(default=0, metadata={"at_least": 0})
     style: str | list[str] = "default"
 

@@ -45,6 +45,7 @@ class Work:
     study: str
     n_workers: int
     words: list[str]  # of the command, without `workers`
+    began: float  # Unix time, from which `hours` counts
     train: Callable[[], str]  # takes trials in this process; returns why it stopped, empty if all are done
     show: Callable[[], None]  # prints the trials that have ended since the last call
     is_over: Callable[[], bool]  # no trial is running and none is to be

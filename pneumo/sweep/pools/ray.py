@@ -81,6 +81,7 @@ class RayPool(Pool):
         }
         task = ray.remote(**settings)(worker)
         environment = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
+        environment[workers.BEGAN] = str(work.began)
         words = without_config_dir(work.words)
         running = {task.remote(n, words, environment, self.place): n for n in range(1, work.n_workers + 1)}
         nodes = alive_nodes()
