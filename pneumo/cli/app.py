@@ -209,5 +209,8 @@ def local_storage() -> str:
     looking."""
     path = Path.cwd() / "study.db"
     if not path.exists():
-        raise InputError(f"There is no study.db in {Path.cwd()}: give --storage URL or set {STORAGE}")
+        raise InputError(
+            f"There is no study.db in {Path.cwd()}: go to the folder of the study, give --storage URL, "
+            f"or set {STORAGE}"
+        )
     return f"sqlite:///{path}"

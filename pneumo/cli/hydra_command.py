@@ -1,5 +1,6 @@
 """Calls a command that Hydra configures; a configuration that cannot be composed is explained in one line."""
 
+import logging
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ def run(command: Callable[[], object]) -> None:
     with 130 where it is interrupted."""
     repeat_lost_interrupts()
     collect_rarely()
+    logging.raiseExceptions = False  # a full disk is told of once, not in a traceback by each log as well
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its own message and exits
     try:
         command()

@@ -64,6 +64,7 @@ class Cohort:
     notes: tuple[str, ...] = ()  # warnings to print
     skipped: tuple[str, ...] = ()  # rows left out under on_error=skip, one line each
     namespace: str = ""  # equal image ids are the same image in cohorts of one namespace
+    patient_namespace: str = ""  # and equal patient ids the same patient
 
     def __len__(self) -> int:
         return len(self.table)

@@ -59,6 +59,8 @@ def _ranking(evaluation: Evaluation) -> Section:
         *([by_delong] if np.isfinite(low) else []),
         f"A model that knows nothing has AUROC .5 and AUPRC {decimal(prevalence)}, the prevalence.",
     ]
+    if evaluation.intervals["auroc"][0] <= 0.5:
+        text.append("This model is NOT SHOWN to rank better: the interval of its AUROC reaches .5.")
     return Section("Ranking", text, ["", "", INTERVAL], rows_of(evaluation, "ranking"))
 
 

@@ -87,6 +87,11 @@ class EvalPredictions:
         """(N,)"""
         return self.dataset.cohort.table["image_id"].to_numpy()[self.rows]
 
+    @property
+    def contents(self) -> Array:
+        """(N,) hashes of what the images were made from."""
+        return np.asarray(self.dataset.store.digests[self.rows, 0])
+
 
 @dataclass(frozen=True)
 class ModelPredictions:
@@ -173,6 +178,8 @@ def predict_one(
         if request.resolved_split == "common"
         else rows_of(requested, request.resolved_split)
     )
+    if not len(rows):
+        raise InputError(f"There is no image in {request.resolved_split} to evaluate")
     if len(np.unique(requested.labels[rows])) < 2:
         raise InputError(
             f"All {len(rows):,} images of {request.resolved_split} have one label: there is nothing to rank"

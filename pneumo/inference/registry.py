@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
@@ -46,6 +47,15 @@ def need_names(name: str, alias: str) -> None:
         raise InputError(
             f"alias must be letters, digits, _ and -, and neither latest nor v and a number, got {alias!r}"
         )
+
+
+def run_under(name: str, alias: str) -> tuple[int, str] | None:
+    """The version of a model that has this alias, and the id of its run; None if none has."""
+    try:
+        found = mlflow.MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+    return int(found.version), str(found.run_id)
 
 
 def register(run_id: str, name: str, alias: str, network: Path, settings: Path, image: str) -> int:

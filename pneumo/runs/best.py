@@ -57,13 +57,19 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
 def choices(best: Sequence[RunRecord]) -> list[str]:
     """A line for the best run of each data set, which begins with the name to give."""
     names = Counter(run.tags.get("data") for run in best)
+    alike = [run for run in best if names[run.tags.get("data")] > 1]
+    keys = sorted({key for run in alike for key in run.parameters if key.startswith("data.")})
+    differ = [key for key in keys if len({run.parameters.get(key) for run in alike}) > 1]
     lines = []
     for run in best:
         name = run.tags.get("data")
         key = name if names[name] == 1 else data_identity(run.tags)[:10]
         images = sum(split_number(run, f"{split}_images") or 0 for split in ("train", "val", "test"))
+        settings = "".join(
+            f", {k}={run.parameters[k]}" for k in differ if run in alike and k in run.parameters
+        )
         lines.append(
-            f"best@{key:<10}  {name}, {images:,} images: {run.name}, "
+            f"best@{key:<10}  {name}, {images:,} images{settings}: {run.name}, "
             f"val AUROC {decimal(run.metrics[VAL_AUROC])}"
         )
     return lines

@@ -14,10 +14,12 @@ from pneumo.training.trainer import Trainer
 FEWEST_EPOCHS = 3
 FEWEST_IMAGES = 10  # of each class in the split that is evaluated
 COLLAPSED, TOO_SHORT, TOO_FEW = "true", "too short to judge", "too few images to judge"  # of the tag
+CHANCE = "not better than chance"
 CAUTIONS = {  # where a run with this tag is used
     COLLAPSED: "It collapsed in training: at P = .5 it gives nearly all images one answer.",
     TOO_SHORT: "Its training was too short to judge whether it learns.",
     TOO_FEW: "It had too few images to judge whether it learns.",
+    CHANCE: "It is not shown to rank better than chance: the interval of its AUROC reaches .5.",
 }
 RANKS_BY_CHANCE = 0.6  # an interval of the AUROC that begins below this
 
@@ -75,6 +77,16 @@ class Collapse:
             return ""
         recall = decimal(self.result.metrics["recall"], 2)
         return f" The recall of {recall} above is at a threshold of {decimal(threshold, 2)}."
+
+
+def ranks_by_chance(result: SplitResult) -> bool:
+    """Whether the interval of the AUROC is known and reaches .5, so that the ranking may be chance."""
+    return bool(result.intervals["auroc"][0] <= 0.5)
+
+
+def chance_message(result: SplitResult, split: str) -> str:
+    found = with_interval(result.metrics["auroc"], result.intervals["auroc"])
+    return f"NOT SHOWN TO LEARN: the {split} AUROC, {found}, is not shown to be above .5, which is chance."
 
 
 def find_collapse(

@@ -102,7 +102,7 @@ class DatasetIdentity(Columns):
         order = order_of(cohort)
         columns = (
             text_hashes(cohort.table["image_id"], cohort.namespace),
-            text_hashes(cohort.table["patient_id"], cohort.namespace),
+            text_hashes(cohort.table["patient_id"], cohort.patient_namespace),
             *dataset.store.digests.T,
             dataset.labels.astype(np.int64),
             member,

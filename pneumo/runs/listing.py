@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pneumo.errors import InputError
 from pneumo.runs import query
@@ -84,7 +84,7 @@ def listing(filters: Sequence[str] = (), sort: Sort = "when", trials: bool = Fal
     """The training runs that satisfy all `filters`: KEY=VALUE, where KEY is a column, a tag or a parameter
     and VALUE may contain *, or a part of the name. The latest come first, or those of the highest AUROC, or
     they are sorted by their names. Trials of studies are left out unless `trials`, or a filter is of the name
-    or the study. InputError: no run has such a key."""
+    or the study. InputError: no run has such a key, or `sort` is another word."""
     found = [(run, ListedRun.of(run)) for run in query.trainings()]
     for word in filters:
         refuse_unknown(word, found)
@@ -97,6 +97,8 @@ def listing(filters: Sequence[str] = (), sort: Sort = "when", trials: bool = Fal
 
 def in_order(rows: Sequence[ListedRun], sort: Sort) -> list[ListedRun]:
     """The rows, sorted; those without the value come last."""
+    if sort not in get_args(Sort):
+        raise InputError(f"sort must be one of {', '.join(get_args(Sort))}, got {sort!r}")
     if sort == "name":
         return sorted(rows, key=lambda row: row.name)
     if sort == "when":

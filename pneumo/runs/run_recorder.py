@@ -13,7 +13,7 @@ from pneumo.display.console import Advance
 from pneumo.runs import checkpoint, diagnosis, logged, loggers, messages, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
-from pneumo.runs.collapse import find_collapse
+from pneumo.runs.collapse import CHANCE, chance_message, find_collapse, ranks_by_chance
 from pneumo.runs.diagnosis import Positives, Reason, SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
@@ -244,6 +244,7 @@ class RunRecorder(Recorder):
         tracker.log(shown)
         self._also.log_results(shown)
         collapse = find_collapse(last, split, Positives.of(dataset), self._trainer, train_state)
+        by_chance = ranks_by_chance(last)
         if collapse:
             reason = self._likely_reason(self._find_plateau(train_state.history)).text
             terminal.line()
@@ -251,11 +252,15 @@ class RunRecorder(Recorder):
             terminal.line()
             if collapse.is_certain:
                 tracker.tag(collapse_reason=reason)
+        elif by_chance:
+            terminal.line()
+            terminal.warn(chance_message(last, split))
+            terminal.line()
         fit_time = timedelta(seconds=round(metrics["fit_seconds"]))
         description = run_description(self.experiment, dataset, train_state, results)
         tracker.tag(
             fit_time=fit_time,
-            collapsed=collapse.tag if collapse else "false",
+            collapsed=collapse.tag if collapse else CHANCE if by_chance else "false",
             **{logged.THRESHOLD: repr(float(last.threshold)), DESCRIPTION: description},
         )
         if train_state.abandoned:

@@ -68,13 +68,15 @@ def trial_line(trial: FrozenTrial, remark: str = "") -> str:
 
 
 def counts(trials: Sequence[FrozenTrial]) -> str:
-    """E.g. `13 complete (1 of them taken over from equal ones), 6 pruned, 2 failed (2 crash)`."""
-    complete, pruned, failed = ([t for t in trials if t.state == state] for state in STATE)
+    """E.g. `13 complete (1 of them taken over from equal ones), 6 pruned, 2 failed (2 crash), 1 stopped`."""
+    complete, pruned, ended = ([t for t in trials if t.state == state] for state in STATE)
+    failed = [trial for trial in ended if trial.user_attrs.get(attributes.FAILURE) != "stopped"]
+    stopped = f", {len(ended) - len(failed)} stopped" if len(ended) > len(failed) else ""
     duplicates = sum(attributes.DUPLICATE_OF in trial.user_attrs for trial in complete)
     copied = f" ({duplicates} of them taken over from equal ones)" if duplicates else ""
     return (
         f"{len(complete)} complete{copied}, {len(pruned)} pruned{failures(pruned)}, "
-        f"{len(failed)} failed{failures(failed)}"
+        f"{len(failed)} failed{failures(failed)}{stopped}"
     )
 
 

@@ -11,6 +11,7 @@ from conftest import SMALL, Named
 from sklearn.metrics import roc_auc_score
 
 from pneumo.cli.app import invoke
+from pneumo.data.dataset import load_dataset
 from pneumo.errors import InputError
 from pneumo.runs import query
 from pneumo.runs.run import run
@@ -79,6 +80,23 @@ def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
         invoke(["compare", one, other, "--split", "val"])
     with pytest.raises(InputError, match="were split differently"):
         invoke(["evaluate", one, other])
+
+
+def test_runs_of_images_that_differ_under_the_same_ids_are_compared_on_named_data_alone(
+    trained_runs, composed, capsys
+):
+    many = "data.n_images=400"
+    one, other = trained_runs((many,), (many, "data.style=crisp"))
+    with pytest.raises(InputError, match="60 differ under the same ids; name a data set to compare both on"):
+        invoke(["compare", one, other])
+    capsys.readouterr()
+    named = ["data=phantom", many, "data.style=crisp", "data.image_side_px=64"]
+    invoke(["compare", one, other, *named, "--split", "test"])
+    told = capsys.readouterr().out
+    assert f"{query.run_name(other)}: 280 of its images were trained on" in told
+    dataset = load_dataset(composed(*SMALL, many).data, lambda done, total: None)
+    n_patients = len(np.unique(dataset.patients[dataset.split.train]))
+    assert f"{query.run_name(one)}: {n_patients} ids of its patients were trained on" in told
 
 
 def evaluations(run_id):

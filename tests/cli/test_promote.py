@@ -11,6 +11,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from logged_runs import logged
 from test_predict import png, table
 
 from pneumo.cli import app
@@ -98,6 +99,16 @@ def test_promoting_again_makes_a_new_version_and_moves_the_alias(promoted):
     app.invoke(["promote", promoted])
     assert int(tracking_has_champion().version) == before + 1
     assert mlflow.get_run(promoted).info.status == "FINISHED"
+
+
+def test_it_is_said_which_run_loses_the_alias(promoted, capsys):
+    other = logged("calm-heron-412", 0.95)
+    client = mlflow.MlflowClient()
+    client.create_registered_model("replaced")
+    made = client.create_model_version("replaced", mlflow.get_run(other).info.artifact_uri, other)
+    client.set_registered_model_alias("replaced", "champion", made.version)
+    app.invoke(["promote", promoted, "--name", "replaced"])
+    assert "replaces  version 1, of calm-heron-412, val AUROC .950; this is " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from pneumo.runs.collapse import chance_message, ranks_by_chance
 from pneumo.runs.diagnosis import SplitResult, calibrated_brier
 from pneumo.training.predict import Predictions
 
@@ -36,3 +37,17 @@ def test_each_half_of_the_patients_is_scaled_as_suits_the_other():
 def test_the_brier_score_after_calibration_is_not_known_where_a_half_has_one_class():
     labels, patients = np.array([1, 0, 1, 0]), np.array([0, 1, 2, 3])
     assert np.isnan(calibrated_brier(split_result(np.array([4.0, 4.0, -4.0, -4.0]), labels, patients)))
+
+
+@pytest.mark.parametrize(("shift", "n", "by_chance"), [(0.0, 200, True), (2.0, 200, False), (0.0, 6, False)])
+def test_a_ranking_is_called_chance_where_its_interval_reaches_one_half(shift, n, by_chance):
+    generator = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    odds = generator.normal(shift * labels, 1.0)
+    predictions = Predictions(np.arange(n), labels, odds[:, None], expit(odds), 0.0)
+    result = SplitResult.of(predictions, np.arange(n), 0.5)
+    assert ranks_by_chance(result) == by_chance, result.intervals["auroc"]  # 6 images have no interval
+    if by_chance:
+        low, high = result.intervals["auroc"]
+        assert low < 0.5 < high
+        assert f"{result.metrics['auroc']:.3f}"[1:] in chance_message(result, "test")

@@ -149,6 +149,16 @@ def test_data_sets_of_one_name_are_told_apart_by_their_identity(store):
     assert [named_run(name).run_id for name in named] == [other, one]
 
 
+def test_what_differs_between_data_sets_of_one_name_is_said(store):
+    for name, style in (("one", "default"), ("other", "crisp")):
+        logged(name, parameters={"data.style": style, "data.seed": 0}, data_identity=f"{style[0]}" * 10)
+    lines = refused("best@phantom").splitlines()[1:]
+    assert sorted(line.split(", ")[2].split(":")[0] for line in lines) == [
+        "data.style=crisp",
+        "data.style=default",
+    ]
+
+
 def test_best_of_a_study_is_of_its_name_or_id_and_not_of_data_of_that_name(store):
     inside = logged("report-3", 0.8, study="report", study_id="f00d")
     logged("outside", 0.9)

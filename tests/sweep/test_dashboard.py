@@ -40,7 +40,7 @@ def test_the_dashboard_shows_the_best_setting_and_a_link_from_each_ended_trial_t
     page = shown(storage)
     assert page["objective_names"] == ["val/auroc"]
     assert "val/auroc .900" in page["note"]["body"]
-    assert "python train.py optimizer.lr=0.003" in page["note"]["body"]
+    assert "pneumo train optimizer.lr=0.003" in page["note"]["body"]
     assert f"[#1 in MLflow]({address('run1')})" in page["note"]["body"]
     notes = [trial["note"]["body"] for trial in page["trials"]]
     assert f"[#0 in MLflow]({address('run0')})" in notes[0]

@@ -49,7 +49,7 @@ def test_the_page_begins_with_the_state_the_command_and_pictures_and_folds_the_n
         "(1 non-finite); 0 s of training",
         "Best: #1, lr 1e-3 · batch 16 x 1 · bce: val/auroc .900",
     ]
-    assert first.command == "python train.py loss=ce optimizer.lr=0.003"
+    assert first.command == "pneumo train loss=ce optimizer.lr=0.003"
     titles = [section.title for section in sections if not section.folded]
     assert titles[1] == "History and learning curves"
     assert titles[-4:] == ["Importances", "Slices", "Parallel coordinates", "Timeline"]

@@ -207,6 +207,14 @@ def test_failures_have_a_kind_and_only_crashes_are_retried(swept, breaking, how,
     assert kind in printed
 
 
+def test_a_log_that_cannot_be_written_is_no_traceback(swept, breaking):
+    _, printed = swept(
+        *breaking, "n_trials=1", "retries=0", "hydra.job_logging.handlers.file.filename=/dev/full"
+    )
+    assert "failed (crash)" in printed
+    assert "Logging error" not in printed
+
+
 def test_a_study_in_which_everything_fails_ends_with_1_and_a_result(swept, breaking):
     code, printed = swept(*breaking, "+loss.how=diverge", "n_trials=9")
     assert code == 1

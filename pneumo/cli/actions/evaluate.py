@@ -100,9 +100,14 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
     with terminal.waiting("resampling"):
         comparison = compare_auroc(before, after)
     cohort = evaluated[0].dataset.cohort.name
-    notes = list(dict.fromkeys(note for each in evaluated for note in each.notes))
+    shared = set(evaluated[0].notes).intersection(evaluated[1].notes)
+    notes = dict.fromkeys(
+        note if note in shared else f"{name}: {note}"
+        for name, each in zip(names, evaluated, strict=True)
+        for note in each.notes
+    )
     title = f"{names[1]} against {names[0]}, {cohort} {request.resolved_split}"
-    text = [report.comparison(comparison, names, title, notes)]
+    text = [report.comparison(comparison, names, title, list(notes))]
     pages.print_sections(text, terminal)
     path = f"{request.artifact_folder(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
@@ -118,14 +123,19 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
 
 
 def in_order_of(first: EvalPredictions, second: EvalPredictions, part: str) -> LogOddsPredictions:
-    """The second run's predictions in the order of the first run's images. InputError: the images or the
-    labels differ."""
+    """The second run's predictions in the order of the first run's images. InputError: the images, what they
+    show or their labels differ."""
     rows = pd.Index(second.image_ids).get_indexer(pd.Index(first.image_ids))
+    name_data = "name a data set to compare both on: data=... --split all"
     if len(rows) != len(second.image_ids) or (rows < 0).any():
+        n_common = int((rows >= 0).sum())
+        common = "--split common compares on those in the test split of both, or " if n_common else ""
         raise InputError(
-            f"The two runs have other images in {part}: {int((rows >= 0).sum()):,} are in common; "
-            "--split common compares on those in the test split of both, or name a data set: data=... "
-            "--split all"
+            f"The two runs have other images in {part}: {n_common:,} are in common; {common}{name_data}"
+        )
+    if differing := int((first.contents != second.contents[rows]).sum()):
+        raise InputError(
+            f"The two runs have other images in {part}: {differing:,} differ under the same ids; {name_data}"
         )
     predictions = second.predictions.subset(rows)
     if differing := int((first.predictions.labels != predictions.labels).sum()):

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from pneumo.data.decode.images import as_png
 from pneumo.display.console import Terminal
+from pneumo.display.format import decimal_or_dash
 from pneumo.inference import registry
 from pneumo.inference.model import decision_of, load_model
 from pneumo.inference.onnx_export import export, noise
-from pneumo.runs import tracking
+from pneumo.runs import query, tracking
+from pneumo.runs.best import VAL_AUROC
 
 
 def promote(run: str, name: str, alias: str) -> None:
@@ -38,13 +40,24 @@ def promote(run: str, name: str, alias: str) -> None:
         settings.write_text(json.dumps(decision))
         with terminal.waiting("registering"):
             image = example(model.side_px)
+            before = registry.run_under(name, alias)
             try:
                 version = registry.register(model.run_id, name, alias, network, settings, image)
             except tracking.MlflowError as error:
                 raise tracking.unreachable(error) from None
     terminal.say("decision", f"positive from {frozen.threshold:.3g} · temperature {frozen.temperature:.2f}")
     terminal.say("registry", f"{name} version {version}, @{alias} · {tracking.store_name()}")
+    if before and before[1] != model.run_id:
+        terminal.say(
+            "replaces", f"version {before[0]}, of {described(before[1])}; this is {described(model.run_id)}"
+        )
     terminal.say("next", f"mlflow models serve -m models:/{name}@{alias} --env-manager local -p 5001")
+
+
+def described(run_id: str) -> str:
+    """A run's name and validation AUROC, which are of other images where its data are others."""
+    run = query.find_run(run_id)
+    return f"{run.info.run_name}, val AUROC {decimal_or_dash(run.data.metrics.get(VAL_AUROC, float('nan')))}"
 
 
 def example(side_px: int) -> str:

@@ -41,8 +41,14 @@ class Phantom(Source):
         pixels = PhantomPixels(studies, self.seed)
         # ids recur with other images
         changes = " + ".join(phantom.STYLES[name].changes() for name in styles)
-        namespace = f"phantom {phantom.VERSION} {self.seed} {self.n_images} {changes}".rstrip()
-        cohort = Cohort("phantom", table.reset_index(drop=True), pixels, namespace=namespace)
+        patients = f"phantom {phantom.VERSION} {self.seed} {self.n_images}"  # whose anatomy has no style
+        cohort = Cohort(
+            "phantom",
+            table.reset_index(drop=True),
+            pixels,
+            namespace=f"{patients} {changes}".rstrip(),
+            patient_namespace=patients,
+        )
         return self._with_patients_csv(cohort)
 
 

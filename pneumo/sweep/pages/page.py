@@ -40,7 +40,7 @@ def best_text(study: optuna.Study, best: FrozenTrial) -> str:
 def command(best: FrozenTrial) -> str:
     """The command that trains with a trial's setting; empty for a study that does not know its overrides."""
     overrides = best.user_attrs.get(attributes.OVERRIDES)
-    return shlex.join(["python", "train.py", *overrides]) if overrides else ""
+    return shlex.join(["pneumo", "train", *overrides]) if overrides else ""
 
 
 def all_trials(study: optuna.Study, address: Address | None) -> Section:
