@@ -5,6 +5,7 @@ named as a `_target_`, and the files of its folder `conf/`, if it exists, add ch
 
 import argparse
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,9 +27,10 @@ def folders() -> list[Path]:
     return list(dict.fromkeys(folder.resolve() for folder in candidates if folder.is_dir()))
 
 
-def plugins() -> list[str]:
+@cache  # every installed package is looked at
+def plugins() -> tuple[str, ...]:
     """Names of the installed plugin packages."""
-    return sorted({entry.value for entry in entry_points(group=PLUGINS)})
+    return tuple(sorted({entry.value for entry in entry_points(group=PLUGINS)}))
 
 
 class ConfigFolders(SearchPathPlugin):
