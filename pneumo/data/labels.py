@@ -43,13 +43,14 @@ NEGATIVE = frozenset(
         *("0nopneumothorax", "class0", "label0", "negativo", "control", "controls", "clear"),
     )
 )
+SEPARATORS = re.compile(r"[\s_.,()-]+")  # between words; what doubts or denies, such as ?, is none
 VALUES_SHOWN = 5
 
 
 def meaning(text: str) -> str:
-    """Returns "1" or "0" for a label in a usual spelling, else ""."""
+    """Returns "1" or "0" for a label in a usual spelling, else "", as for -1, which is uncertain to many."""
     word = text.strip().lower()
-    for spelling in (word, re.sub(r"[\W_]+", "", word)):
+    for spelling in (word, SEPARATORS.sub("", word) if any(map(str.isalpha, word)) else word):
         if spelling in POSITIVE:
             return "1"
         if spelling in NEGATIVE:

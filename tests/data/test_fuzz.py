@@ -32,6 +32,7 @@ TABLE_TOKENS = (
     *(b"a.png", b"label", b"\xff\xfe", b"\xc2\xa0", b"\xef\xbb\xbf", b"#", b";", b"nan", b"1e0", b"\x1a"),
 )
 LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
+LABELS |= dict.fromkeys("pty+", 1) | dict.fromkeys("nf-", 0)  # the usual spellings of one character
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def naive_labels(rows: list[dict[str, str]]) -> dict[str, set[int | None]]:
     """What the rows of each image say; None for what is no label."""
     said: dict[str, set[int | None]] = {}
     for row in rows:
-        said.setdefault(row["image"], set()).add(LABELS.get(row["label"]))
+        said.setdefault(row["image"], set()).add(LABELS.get(row["label"].lower()))
     return said
 
 

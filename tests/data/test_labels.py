@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pneumo.data.labels import NEGATIVE, POSITIVE, positive_name, read_labels
+from pneumo.data.labels import NEGATIVE, POSITIVE, meaning, positive_name, read_labels
 from pneumo.errors import InputError
 
 PATH = Path("t.csv")
@@ -37,6 +37,11 @@ def test_usual_spellings_are_labels(no: str, yes: str) -> None:
     labels, how = read(yes, no, no)
     assert labels == ["1", "0", "0"]
     assert how == ("" if yes == "1" else f"{yes} is 1, {no} is 0")
+
+
+@pytest.mark.parametrize("doubt", ["-1", "-1.0", "1?", "?", "no?", "~yes", "+1", "(1)", "!no", "1/0", "1-0"])
+def test_what_doubts_or_denies_is_no_label(doubt: str) -> None:
+    assert meaning(doubt) == ""
 
 
 def test_no_spelling_is_positive_and_negative() -> None:
