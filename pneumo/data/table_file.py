@@ -31,7 +31,7 @@ class Cells:
     """The cells of a table as text, header included, which may have missing cells."""
 
     cells: pd.DataFrame
-    first_row: int  # the row in the file of the first cells, counted from 1
+    first_row: int  # the row of the header, counted from 1; 0 where the file has none, as Parquet
     remarks: tuple[str, ...]  # how the file is written, where that is not commas and UTF-8
 
 
@@ -132,7 +132,7 @@ def _read_parquet(path: Path, content: bytes) -> Cells:
     rows = {column: table[column].map(_as_text).astype(object) for column in table}
     header = pd.DataFrame([[str(column) for column in table]])
     body = pd.DataFrame(rows, columns=table.columns).set_axis(header.columns, axis=1)
-    return Cells(pd.concat([header, body], ignore_index=True), 1, ("a Parquet file",))
+    return Cells(pd.concat([header, body], ignore_index=True), 0, ("a Parquet file",))
 
 
 def _as_text(value: object) -> str:

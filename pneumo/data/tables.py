@@ -13,8 +13,8 @@ OLDEST_YEARS = 120  # NIH's table holds ages up to 414
 
 def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Reads a table file (see `read_cells`) as stripped text. The index is the row in the file, where the
-    header is row 1. `names` are the columns of a file without a header. Raises InputError, which names the
-    file."""
+    header is row 1, or of Parquet, which has none, the number of the row. `names` are the columns of a file
+    without a header. Raises InputError, which names the file."""
     return read_described(path, names)[0]
 
 

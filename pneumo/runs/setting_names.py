@@ -1,4 +1,5 @@
-"""The settings of a run: another name is refused in one line, with the nearest that is a setting."""
+"""The settings of a run: another name, with the nearest that is a setting, and a value of another kind are
+refused in one line."""
 
 import inspect
 import re
@@ -6,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
@@ -17,6 +19,8 @@ from pneumo.errors import InputError, one_line
 from pneumo.runs.search_path import OWN, folders
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+LARGEST = 1e18  # of any number: powers of larger ones do not fit into 32-bit floats
 RESERVED = ("_target_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
 
 
@@ -75,6 +79,22 @@ def check(
         raise InputError(unknown_setting(f"{prefix}{unknown[0]}{deeper}", [f"{prefix}{n}" for n in known]))
     if missing := [name for name in required if name not in settings]:
         raise InputError(f"{prefix}{missing[0]} must be given: {prefix}{missing[0]}=...")
+
+
+def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
+    """Raises InputError if a value does not have the type of its field in the dataclass `cls`, or is a number
+    that no setting can mean."""
+    declared = get_type_hints(cls)
+    for name, value in settings.items():
+        full = f"{group}.{name}" if group else name
+        annotation = declared.get(name, Any)
+        kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        accepted = {*kinds, int} if float in kinds else {*kinds}
+        if KINDS.keys() >= accepted and type(value) not in accepted:
+            expected = " or ".join(KINDS[kind] for kind in kinds)
+            raise InputError(f"{full} must be {expected}, got {value!r}")
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise InputError(f"{full} must be a number from {-LARGEST:g} to {LARGEST:g}, got {value!r}")
 
 
 def unknown_setting(name: str, known: Collection[str] = ()) -> str:

@@ -13,7 +13,13 @@ def source_of(overrides: Sequence[str], verb: str) -> Source:
     valid."""
     if others := [word for word in overrides if config.override_key(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data {verb} takes data=... and data.KEY=..., got {others[0]!r}")
-    return config.load(config.compose_train(overrides)).data
+    return config.load_data(config.compose_train(overrides))
+
+
+def last_of_each(overrides: Sequence[str]) -> list[str]:
+    """Returns the overrides without those whose key is given another value after them."""
+    keys = [config.override_key(word) for word in overrides]
+    return [word for number, word in enumerate(overrides) if keys[number] not in keys[number + 1 :]]
 
 
 def train_command(words: Sequence[str]) -> str:
