@@ -25,6 +25,8 @@ BYTE_ORDER_MARKS = {  # UTF-32 first, whose mark begins with that of UTF-16
 }
 EXCEL, OLD_EXCEL, PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
 
+KINDS_OF_ENDINGS = {".xlsx": "Excel", ".xlsm": "Excel", ".xls": "Excel", ".parquet": "Parquet"}
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -77,6 +79,11 @@ def _decoded(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
             return content.decode("cp1252"), ("Latin-1 text",)
     except UnicodeDecodeError:
         pass
+    if kind := KINDS_OF_ENDINGS.get(path.suffix.lower()):
+        raise InputError(
+            f"{path} is no {kind} file and no text: it begins with {content[:4]!r}; save the table again as "
+            f"{kind} or CSV"
+        )
     raise InputError(f"{path} is not UTF-8 text (byte 0x{wrong:02x}): save it again as UTF-8")
 
 

@@ -10,15 +10,19 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from yaml import YAMLError
 from yaml.reader import ReaderError
 
-from pneumo.errors import InputError, one_line
+from pneumo.errors import InputError, hydra_word, one_line
 from pneumo.runs.search_path import OWN, folders
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
+OPTIONS = (  # of Hydra's commands
+    *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),
+    *("config-path", "config-name", "config-dir", "experimental-rerun", "info"),
+)
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
 LARGEST = 1e18  # of any number: powers of larger ones do not fit into 32-bit floats
 RESERVED = ("_target_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
@@ -163,7 +167,11 @@ def explained(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = sorted(option for option in error.options if not option.startswith("_"))
-        return f"{group}={choice} is not a choice; there are {', '.join(options)}"
+        meant = get_close_matches(choice, options, n=1)
+        hint = f". Did you mean {group}={meant[0]}?" if meant else ""
+        return f"{group}={choice} is not a choice; there are {', '.join(options)}{hint}"
+    if isinstance(error, OverrideParseException):
+        return unreadable_word(error.override)
     if isinstance(error, UnicodeDecodeError):
         return f"{next(files_not_in_utf8(), 'A file of the configuration')} is not UTF-8: {text}"
     if isinstance(error, YAMLError):
@@ -171,6 +179,30 @@ def explained(error: Exception) -> str:
     if type(error).__module__.startswith(("hydra.", "omegaconf.")) or "Config group override" in text:
         return text or f"The configuration cannot be composed: {type(error).__name__}"
     return f"The configuration cannot be composed: {type(error).__name__}{f': {text}' if text else ''}"
+
+
+def unreadable_word(word: str) -> str:
+    """The message about a word of a command that Hydra's grammar of NAME=VALUE does not have."""
+    name, equals, value = word.partition("=")
+    if not equals:
+        given = word if re.match("[a-z]", word) else "NAME"
+        return f"{word!r} has no value: write {given}=VALUE, without blanks around the ="
+    return (
+        f"{one_line(word)} cannot be read: a text with special signs needs quotes, {hydra_word(name, value)}"
+    )
+
+
+def check_options(words: Sequence[str]) -> None:
+    """InputError: a word of a command that Hydra configures is written as an option, but is none of
+    Hydra's, which may be shortened."""
+    for word in words:
+        name, equals, value = word.lstrip("-").partition("=")
+        is_option = word.startswith("--") or (word.startswith("-") and "." in name)
+        if is_option and name and not any(option.startswith(name) for option in OPTIONS):
+            raise InputError(
+                f"{word} is no option: write {name}={value if equals else 'VALUE'}, without dashes; --help "
+                "shows the settings"
+            )
 
 
 def files_not_in_utf8() -> Iterator[Path]:

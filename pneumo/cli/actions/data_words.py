@@ -5,12 +5,14 @@ from pathlib import Path
 
 from pneumo.data.sources.base import Source
 from pneumo.errors import InputError
-from pneumo.runs import config
+from pneumo.runs import config, setting_names
 
 
 def source_of(overrides: Sequence[str], verb: str) -> Source:
     """Returns the source that overrides of data name. InputError: there are others, or values are not
     valid."""
+    if without := [word for word in overrides if "=" not in word and not word.startswith("~")]:
+        raise InputError(setting_names.unreadable_word(without[0]))
     if others := [word for word in overrides if config.override_key(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data {verb} takes data=... and data.KEY=..., got {others[0]!r}")
     return config.load_data(config.compose_train(overrides))
