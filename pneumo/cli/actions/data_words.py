@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pneumo.data.sources.base import Source
 from pneumo.errors import InputError
 from pneumo.runs import config, setting_names
 
+if TYPE_CHECKING:
+    from pneumo.data.sources.base import Source
 
-def source_of(overrides: Sequence[str], verb: str) -> Source:
+
+def source_of(overrides: Sequence[str], verb: str) -> "Source":
     """Returns the source that overrides of data name. InputError: there are others, or values are not
     valid."""
     if without := [word for word in overrides if "=" not in word and not word.startswith("~")]:
