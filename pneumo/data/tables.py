@@ -101,7 +101,7 @@ def unread_notes(table: pd.DataFrame, **columns: str) -> tuple[str, ...]:
             example = one_line(str(cells[~read].iloc[0]))
             notes.append(
                 f'the column "{column}" is read as the {to}, but {n_read} cells are {EXPECTED[to]}, '
-                f'e.g. "{example}"; the others count as unknown'
+                f'e.g. "{example}": is it the right column?'
             )
     return tuple(notes)
 

@@ -175,6 +175,11 @@ def test_ages_are_years_and_nonsense_is_unknown() -> None:
     np.testing.assert_allclose(ages.to_numpy(float), expected)
 
 
+def test_the_only_label_column_taken_as_the_patient_is_said_to_have_two_roles(root: Path) -> None:
+    with pytest.raises(InputError, match='"label" cannot be both the patient and the label; name another'):
+        cohort(root, *GOOD, columns={"image": "auto", "label": "auto", "patient": "label"})
+
+
 def test_views_are_read_in_small_letters_too() -> None:
     assert views(pd.Series(["ap", "PA", "lateral"])).tolist() == ["AP", "PA", "lateral"]
 
@@ -182,7 +187,7 @@ def test_views_are_read_in_small_letters_too() -> None:
 @pytest.mark.parametrize(
     ("column", "cells", "said"),
     [
-        ("sex", ["AP", "PA", ""], 'none of 2 cells are F or M, e.g. "AP"; the others count as unknown'),
+        ("sex", ["AP", "PA", ""], 'none of 2 cells are F or M, e.g. "AP": is it the right column?'),
         ("age", ["old", "young"], 'none of 2 cells are ages such as 58, 058Y or 060M, e.g. "old"'),
         ("view", ["F", "M", "na"], 'none of 2 cells are AP or PA, e.g. "F"'),
         ("age", ["58", "3y2m", "4y"], ""),
