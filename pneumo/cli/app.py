@@ -28,6 +28,7 @@ from pneumo.runs.run_name import WAYS
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
 TRAIN, EVALUATE, USE = "Train", "Evaluate a run", "Use a run"  # panels of the help
 STUDIES, DATA = "Studies and the report", "Data"
+SELECTORS = ("data", "study")  # first parts of the settings that verbs take
 VERBS = (  # beside train and sweep; a module each, in the order of the help
     *("runs", "evaluate", "compare", "score", "predict", "promote", "reproduce"),
     *("study", "confirm", "report", "data_check", "data_export"),
@@ -53,6 +54,10 @@ class Verb(TyperCommand):
             if equals and option in options:
                 spelling = option if getattr(options[option], "is_flag", False) else f"{option} {value}"
                 raise WrongUsageError(f"{word}: this is an option now: {spelling}")
+            if takes_overrides and key.startswith("--") and key[2:].split(".")[0] in SELECTORS:
+                raise WrongUsageError(
+                    f"{word} is no option: write {word[2:] if equals else f'{key[2:]}=VALUE'}, without dashes"
+                )
         return super().parse_args(ctx, args)
 
 
@@ -148,7 +153,9 @@ def usage_message(error: typer.TyperException) -> str:
     """One line, with the nearest options to a misspelt one."""
     if nearest := getattr(error, "possibilities", None):
         return f"{error.message}. Did you mean {' or '.join(sorted(nearest))}?"
-    return error.format_message().replace("Value error, ", "")  # pydantic's
+    message = error.format_message().replace("Value error, ", "")  # pydantic's
+    lacks_paths = getattr(getattr(error, "param", None), "name", None) == "paths"
+    return f"{message} The first word is RUN: {WAYS}." if lacks_paths else message
 
 
 def call(as_json: bool, verb: Callable[..., Mapping[str, Any]], *given: Any) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """`pneumo data check [data=...]`: its arguments, options and help."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,7 +16,15 @@ def data_check(
     verify: Annotated[bool, typer.Option("--verify", help="Read also files that look unchanged.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read a whole data set: counts, duplicates, leaks, lesions, unreadable files."""
-    from pneumo.cli.actions.data_check import check, refuse_unusable
+    """Read a whole data set: counts, duplicates, leaks, lesions, unreadable files.
 
-    refuse_unusable(call(as_json, check, words or [], verify))
+    Exit code 1 where rows cannot be used, unless data.on_error=skip leaves them out."""
+    from pneumo.cli.actions.data_words import source_of
+
+    source = source_of(words or [], "check")
+    cohort = replace(source, on_error="skip")()
+    from pneumo.cli.actions.data_check import check, refuse_unusable  # torch comes after what can be refused
+
+    result = call(as_json, check, words or [], source, cohort, verify)
+    if source.on_error == "raise":
+        refuse_unusable(result)

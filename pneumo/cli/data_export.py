@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pneumo.cli.app import DATA, AsJson, argument, call, data_app, option, verb
+from pneumo.cli.app import DATA, AsJson, WrongUsageError, argument, call, data_app, option, verb
 
 Layout = Literal["table", "folders", "siim_png"]
 
@@ -18,6 +18,8 @@ def data_export(
     as_json: AsJson = False,
 ) -> None:
     """Write a data set as PNG files with masks and tables, to see a layout that can be trained on."""
+    if "=" in folder.parts[0]:
+        raise WrongUsageError(f"Missing argument 'FOLDER': {folder} is a setting; a folder comes first")
     from pneumo.cli.actions.data_export import export_to
 
     call(as_json, export_to, folder, words or [], layout)

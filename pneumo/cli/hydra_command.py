@@ -13,18 +13,24 @@ from pneumo.cli.garbage import collect_rarely
 from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import hidden
 from pneumo.display.console import silence_stdout
-from pneumo.runs.setting_names import explained
+from pneumo.errors import InputError
+from pneumo.runs.setting_names import check_options, explained
 
-INTERRUPTED = 130  # the exit code after Ctrl-C
+WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 130 after Ctrl-C
 
 
 def run(command: Callable[[], object]) -> None:
-    """Calls what `hydra.main` decorates. Exits with code 1 where Hydra cannot compose the configuration, and
-    with 130 where it is interrupted."""
+    """Calls what `hydra.main` decorates. Exits with code 1 where Hydra cannot compose the configuration, with
+    2 where a word is an option that it does not have, and with 130 where it is interrupted."""
     repeat_lost_interrupts()
     collect_rarely()
     logging.raiseExceptions = False  # a full disk is told of once, not in a traceback by each log as well
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its own message and exits
+    try:
+        check_options(sys.argv[1:])
+    except InputError as error:
+        print(hidden(f"\n{error}"), file=sys.stderr)
+        sys.exit(WRONG_USAGE)
     try:
         command()
     except KeyboardInterrupt:

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pneumo.cli.app import USE, AsJson, Run, Tta, argument, call, option, verb
-from pneumo.cli.run_arguments import run_among
+from pneumo.cli.app import SELECTORS, USE, AsJson, Run, Tta, argument, call, option, verb
+from pneumo.cli.run_arguments import key_of, run_among
+from pneumo.data.files import need_there
+from pneumo.runs.run_name import check_run_name
 
 PATHS = "PNG, JPEG or DICOM files, or folders; data=NAME and study=NAME say which runs best is among."
 
@@ -19,6 +21,8 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict pneumothorax on image files, into a CSV file."""
+    check_run_name(run)
+    need_there([word for word in paths if key_of(word) not in SELECTORS])  # before MLflow is imported
     run_id, paths = run_among(run, paths, as_json)
     from pneumo.cli.actions.predict import predict
 

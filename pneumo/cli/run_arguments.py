@@ -6,14 +6,12 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pneumo.cli.app import WrongUsageError
+from pneumo.cli.app import SELECTORS, WrongUsageError
 from pneumo.display.console import Terminal
 from pneumo.runs.run_name import BEST, WAYS, check_run_name, is_best
 
 if TYPE_CHECKING:
     from pneumo.runs.query import RunRecord
-
-SELECTORS = ("data", "study")  # of the runs that `best` is among
 
 
 def runs_and_overrides(words: Sequence[str], as_json: bool) -> tuple[list[str], list[str]]:

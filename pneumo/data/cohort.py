@@ -4,6 +4,7 @@ A source drafts the table as text, with the file and row that each image comes f
 or leaves out wrong rows, and the rest becomes a Cohort. N is the number of images of the cohort, b that of a
 block and m the number of masks of a block; pixels and masks are uint8."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,9 +83,16 @@ class Cohort:
         Raises InputError if only one class is left."""
         where = self.table["where"]
         lines = tuple(f"{where.iloc[row]}: {problem}" for row, problem in problems.items())
+        skipped = tuple(sorted(self.skipped + lines, key=_place))
         table = self.table.drop(index=list(problems)).reset_index(drop=True)
         need_both_classes(table["label"], self.name)
-        return replace(self, table=table, skipped=self.skipped + lines)
+        return replace(self, table=table, skipped=skipped)
+
+
+def _place(line: str) -> tuple[str, int]:
+    """Returns the file and the row, 0 where there is none, of a row that is left out."""
+    match = re.match(r"(.*?)(?: row ([\d,]+))?: ", line)
+    return (match[1], int((match[2] or "0").replace(",", ""))) if match else (line, 0)
 
 
 def need_both_classes(labels: pd.Series, name: str) -> None:

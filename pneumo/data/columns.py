@@ -67,11 +67,15 @@ def named_columns(
     to recognise it, or "none" or None where there is none. A name matches another of other case and
     separators.
 
-    InputError: a column that is named is not there, or several columns may have a role that is recognised."""
+    InputError: a column that is named is not there or for two roles, or several columns may have a role that
+    is recognised."""
     taken: dict[str, str] = {}
     for role, name in chosen.items():
         if name not in (None, NONE, AUTO):
-            taken[role] = _of_name(table, path, str(name))
+            named = _of_name(table, path, str(name))
+            if others := [other for other, column in taken.items() if column == named]:
+                raise InputError(of_two_roles(path, named, others[0], role, setting))
+            taken[role] = named
     for role, name in chosen.items():
         if name == AUTO:
             free = [str(column) for column in table if column not in taken.values()]
@@ -84,6 +88,14 @@ def recognised(columns: Sequence[str], role: str) -> list[str]:
     """Returns the columns that may have a role by their names: the one whose name is preferred, or all."""
     matches = [column for column in columns if plain(column) in NAMES[role]]
     return [column for column in matches if plain(column) == NAMES[role][0]] or matches
+
+
+def of_two_roles(path: Path, column: str, role: str, other: str, setting: str = "data.columns.") -> str:
+    """Returns the message about a column that cannot have both roles."""
+    return (
+        f'{path}: "{column}" cannot be both the {role} and the {other}; name another column for one of them: '
+        f"{setting}{role}=COLUMN or {setting}{other}=COLUMN"
+    )
 
 
 def _recognised(path: Path, role: str, columns: Sequence[str], setting: str) -> str | None:

@@ -45,16 +45,21 @@ def image_files(named: Sequence[str]) -> tuple[list[str], Counter[str]]:
     DICOM file does or has no ending. Hidden files and folders do not count. InputError: one is not there, or
     there is nothing to read in all of them.
     """
-    for name in named:
-        if not (Path(name).is_file() or Path(name).is_dir()):
-            there = "is neither a file nor a folder" if Path(name).exists() else "is not there"
-            raise InputError(f"{one_line(name)} {there}")
+    need_there(named)
     left_out: Counter[str] = Counter()
     found = [path for name in named for path in (_inside(name, left_out) if Path(name).is_dir() else [name])]
     if not found:
         rest = f" (left out: {counted(left_out)})" if left_out else ""
         raise InputError(f"{one_line(', '.join(named))}: no PNG, JPEG or DICOM file is in it{rest}")
     return found, left_out
+
+
+def need_there(named: Sequence[str]) -> None:
+    """InputError: one of these is neither a file nor a folder."""
+    for name in named:
+        if not (Path(name).is_file() or Path(name).is_dir()):
+            there = "is neither a file nor a folder" if Path(name).exists() else "is not there"
+            raise InputError(f"{one_line(name)} {there}")
 
 
 def has_image(folder: Path) -> bool:

@@ -45,6 +45,7 @@ NEGATIVE = frozenset(
 )
 SEPARATORS = re.compile(r"[\s_.,()-]+")  # between words; what doubts or denies, such as ?, is none
 VALUES_SHOWN = 5
+ACCEPTED = "must be 0 or 1, yes or no, ..., or data.positive=VALUE names the positive one"
 
 
 def meaning(text: str) -> str:
@@ -60,7 +61,7 @@ def meaning(text: str) -> str:
 
 def read_labels(cells: pd.Series, path: Path, column: str, positive: str | None) -> tuple[pd.Series, str]:
     """Returns labels as "1" and "0", and how they were read, "" if they are written as 0 and 1. A label in no
-    usual spelling stays as it is, to be refused with its row, where others are of both classes.
+    usual spelling stays as it is, to be refused with its row, where most others are of both classes.
 
     `positive` is the value that is positive, where every other value is negative. InputError: no cell has
     that value, or the labels cannot be told apart; the message gives the values."""
@@ -74,13 +75,14 @@ def read_labels(cells: pd.Series, path: Path, column: str, positive: str | None)
         return labels, f"{positive} is positive, {_names(others)} negative"
     meant = {str(value): meaning(str(value)) for value in values.index}
     unknown = [value for value, label in meant.items() if not label]
-    if unknown and len({*meant.values()} - {""}) < 2:
+    n_unknown = int(cells.isin(unknown).sum())
+    if unknown and (len({*meant.values()} - {""}) < 2 or 2 * n_unknown > int(values.sum())):
         raise InputError(
             f"{path}: {column} is not a label that is known to be positive or negative: it has "
-            f"{_shown(values)}; must be 0 or 1, yes or no, ..., or name the positive one: data.positive=..."
+            f"{_shown(values)}; {ACCEPTED}"
         )
     labels = cells.map(lambda cell: meant.get(cell) or cell)
-    if all(value in ("0", "1") for value in meant):
+    if all(value == label for value, label in meant.items() if label):
         return labels, ""
     words = {label: [value for value, its in meant.items() if its == label] for label in ("1", "0")}
     return labels, ", ".join(
@@ -88,6 +90,11 @@ def read_labels(cells: pd.Series, path: Path, column: str, positive: str | None)
         for label in ("1", "0")
         if words[label]
     )
+
+
+def label_problems(labels: pd.Series, column: str) -> pd.Series:
+    """Returns what is wrong with labels of `read_labels` that stayed as they are, "" for others."""
+    return (f'{column} is "' + labels + f'", {ACCEPTED}').where(~labels.isin(["0", "1", ""]), "")
 
 
 def positive_name(names: Iterable[str], where: str, positive: str | None) -> str:

@@ -15,7 +15,9 @@ CELL = ", must be "  # of a problem with a cell, whose values are read best side
 def by_reason(problems: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Pairs of a row's place and its problem -> the same, but rows of one reason have one pair: the first
     place, and how many rows they are with which values. Problems with at most FEW values, other than those of
-    cells, have a pair for each value."""
+    cells, have a pair for each value. Pairs are in the order of their places."""
+    problems = list(problems)
+    order = {place: number for number, (place, _) in reversed([*enumerate(problems)])}
     kinds: dict[str, list[tuple[str, str]]] = {}
     for place, text in problems:
         kinds.setdefault(VALUE.sub('""', text, count=1), []).append((place, text))
@@ -28,7 +30,7 @@ def by_reason(problems: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         else:
             place, text = rows[0]
             found.append((place, f"{text} ({len(rows):,} rows: {values(texts)})"))
-    return found
+    return sorted(found, key=lambda pair: order[pair[0]])
 
 
 def values(texts: Counter[str]) -> str:

@@ -59,7 +59,7 @@ def split_cohort(cohort: Cohort, source: Source) -> Split:
         )
     else:
         split_of = _of_column(cohort, groups, labels, source)
-    _need_both_classes(split_of, labels, source.split)
+    _need_both_classes(split_of, labels, groups, cohort, source)
     risk, notes = _leak_risk(cohort, groups, split_of, source)
     if source.split in ("patient", "folds"):
         assert (pd.Series(split_of).groupby(groups).nunique() == 1).all(), "a patient lies in two splits"
@@ -139,14 +139,30 @@ def _of_column(cohort: Cohort, groups: Rows, labels: Rows, source: Source) -> Ro
     return split_of
 
 
-def _need_both_classes(split_of: Rows, labels: Rows, split: str) -> None:
+def _need_both_classes(split_of: Rows, labels: Rows, groups: Rows, cohort: Cohort, source: Source) -> None:
     for index, name in enumerate(PARTS):
         images, positives = int((split_of == index).sum()), int(labels[split_of == index].sum())
         if positives in (0, images):
+            known = cohort.table["patient_id"].notna().any()
+            why = _too_few_patients(labels, groups, source) if known else ""
+            of_all = f"{int(labels.sum()):,} of all {len(labels):,} images are positive"
             raise InputError(
-                f"data.split={split}: {name} has {images:,} images, {positives:,} of them positive; it needs "
-                f"both classes ({int(labels.sum()):,} of all {len(labels):,} images are positive)"
+                f"data.split={source.split}: {name} has {images:,} images, {positives:,} of them positive; "
+                f"it needs both classes ({of_all}){why}"
             )
+
+
+def _too_few_patients(labels: Rows, groups: Rows, source: Source) -> str:
+    """That fewer patients have images of a class than there are splits, "" if that is not so."""
+    n_splits = {"patient": len(PARTS), "folds": source.folds}.get(source.split, 0)
+    n_positive, n_negative = (len(np.unique(groups[labels == label])) for label in (1, 0))
+    if min(n_positive, n_negative) >= n_splits:
+        return ""
+    splits = "folds" if source.split == "folds" else "splits"
+    return (
+        f": of {len(np.unique(groups)):,} patients {n_positive:,} have positive images and {n_negative:,} "
+        f"negative ones, too few for {n_splits} {splits} that share no patient"
+    )
 
 
 def _leak_risk(

@@ -25,13 +25,15 @@ BYTE_ORDER_MARKS = {  # UTF-32 first, whose mark begins with that of UTF-16
 }
 EXCEL, OLD_EXCEL, PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
 
+KINDS_OF_ENDINGS = {".xlsx": "Excel", ".xlsm": "Excel", ".xls": "Excel", ".parquet": "Parquet"}
+
 
 @dataclass(frozen=True)
 class Cells:
     """The cells of a table as text, header included, which may have missing cells."""
 
     cells: pd.DataFrame
-    first_row: int  # the row in the file of the first cells, counted from 1
+    first_row: int  # the row of the header, counted from 1; 0 where the file has none, as Parquet
     remarks: tuple[str, ...]  # how the file is written, where that is not commas and UTF-8
 
 
@@ -77,6 +79,11 @@ def _decoded(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
             return content.decode("cp1252"), ("Latin-1 text",)
     except UnicodeDecodeError:
         pass
+    if kind := KINDS_OF_ENDINGS.get(path.suffix.lower()):
+        raise InputError(
+            f"{path} is no {kind} file and no text: it begins with {content[:4]!r}; save the table again as "
+            f"{kind} or CSV"
+        )
     raise InputError(f"{path} is not UTF-8 text (byte 0x{wrong:02x}): save it again as UTF-8")
 
 
@@ -132,7 +139,7 @@ def _read_parquet(path: Path, content: bytes) -> Cells:
     rows = {column: table[column].map(_as_text).astype(object) for column in table}
     header = pd.DataFrame([[str(column) for column in table]])
     body = pd.DataFrame(rows, columns=table.columns).set_axis(header.columns, axis=1)
-    return Cells(pd.concat([header, body], ignore_index=True), 1, ("a Parquet file",))
+    return Cells(pd.concat([header, body], ignore_index=True), 0, ("a Parquet file",))
 
 
 def _as_text(value: object) -> str:

@@ -6,15 +6,16 @@ from pathlib import Path
 import pandas as pd
 
 from pneumo.data.table_file import read_cells
-from pneumo.errors import InputError
+from pneumo.errors import InputError, one_line
 
 OLDEST_YEARS = 120  # NIH's table holds ages up to 414
+VIEWS = ("AP", "PA")  # others are kept and not counted
 
 
 def read_table(path: Path, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Reads a table file (see `read_cells`) as stripped text. The index is the row in the file, where the
-    header is row 1. `names` are the columns of a file without a header. Raises InputError, which names the
-    file."""
+    header is row 1, or of Parquet, which has none, the number of the row. `names` are the columns of a file
+    without a header. Raises InputError, which names the file."""
     return read_described(path, names)[0]
 
 
@@ -70,11 +71,39 @@ def sexes(cells: pd.Series) -> pd.Series:
     return first.where(first.isin(["F", "M"]))
 
 
+def views(cells: pd.Series) -> pd.Series:
+    """Returns known views, of which AP and PA may be in small letters."""
+    return known(cells).where(~cells.str.upper().isin(VIEWS), cells.str.upper())
+
+
+READERS = {"patient_id": known, "view": views, "age": years, "sex": sexes}
+EXPECTED = {"view": "AP or PA", "age": "ages such as 58, 058Y or 060M", "sex": "F or M"}
+
+
 def read_patients(table: pd.DataFrame, **columns: str) -> dict[str, pd.Series]:
     """Returns the columns patient_id, view, age and sex of the cohort (those that are given), read from the
     named columns of the table (those it has)."""
-    readers = {"patient_id": known, "view": known, "age": years, "sex": sexes}
-    return {to: readers[to](table[column]) for to, column in columns.items() if column in table}
+    return {to: READERS[to](table[column]) for to, column in columns.items() if column in table}
+
+
+def unread_notes(table: pd.DataFrame, **columns: str) -> tuple[str, ...]:
+    """Returns a note on each of the columns of `read_patients` of which less than half of the known cells can
+    be read."""
+    notes = []
+    for to, column in columns.items():
+        if to not in EXPECTED or column not in table:
+            continue
+        cells = known(table[column]).dropna()
+        values = READERS[to](cells)
+        read = values.isin(VIEWS) if to == "view" else values.notna()
+        if 2 * read.sum() < len(cells):
+            n_read = f"{int(read.sum()):,} of {len(cells):,}" if read.any() else f"none of {len(cells):,}"
+            example = one_line(str(cells[~read].iloc[0]))
+            notes.append(
+                f'the column "{column}" is read as the {to}, but {n_read} cells are {EXPECTED[to]}, '
+                f'e.g. "{example}": is it the right column?'
+            )
+    return tuple(notes)
 
 
 def of_images(path: Path) -> pd.DataFrame:

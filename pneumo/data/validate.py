@@ -11,11 +11,14 @@ import pandas as pd
 from pneumo.data.cohort import need_both_classes
 from pneumo.data.decode.lesion_rle import NO_LESION
 from pneumo.data.reasons import by_reason
-from pneumo.data.tables import need_columns, of_images, read_patients
+from pneumo.data.tables import need_columns, of_images, read_patients, unread_notes
 from pneumo.errors import InputError, listed, one_line
 
 NO_ROW = 0  # the row of images that are in no table, whose `file` is the image itself
-REMEDY = "Correct them, or use data.on_error=skip to leave them out (the run lists them)."
+REMEDY = (
+    "Correct them, or use data.on_error=skip to leave them out (the run lists them). pneumo data check finds "
+    "all such rows at once, with the files that cannot be read."
+)
 LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
@@ -35,12 +38,12 @@ def validate_draft(
         labels != "", f"{label_name} is empty"
     )
     problems = problems.where(~labels.isin(list(LABELS)), "")
+    if "problem" in draft:
+        problems = problems.where(draft["problem"] == "", draft["problem"])
     problems = problems.where((problems != "") | (draft["image_id"] != ""), "the image id is empty")
     for column in ("image", "mask"):
         if column in draft:
             problems = problems.where(problems != "", path_problems(root, draft[column]))
-    if "problem" in draft:
-        problems = problems.where(problems != "", draft["problem"])
     if "rle" in draft:
         contradicts = (draft["label"].map(LABELS) == 0) & (label_of_codes(draft["rle"]) == "1")
         text = f"{label_name} is " + draft["label"] + ", but its run-length code has a lesion"
@@ -88,12 +91,14 @@ def with_patients(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[
     patients = of_images(path)
     need_columns(patients, path, ["patient_id"])
     table = table.copy()
-    columns = read_patients(patients, patient_id="patient_id", view="view", age="age", sex="sex")
+    named = {name: name for name in ("patient_id", "view", "age", "sex")}
+    columns = read_patients(patients, **named)
     for column, cells in columns.items():
         found = table["image_id"].map(cells)
         table[column] = found.where(found.notna(), table[column])
     absent = int((~table["image_id"].isin(patients.index)).sum())
-    return table, (f"{path.name}: {absent:,} of {len(table):,} images are not in it",) if absent else ()
+    lacking = (f"{path.name}: {absent:,} of {len(table):,} images are not in it",) if absent else ()
+    return table, (*(f"{path.name}: {note}" for note in unread_notes(patients, **named)), *lacking)
 
 
 def label_of_codes(codes: pd.Series) -> pd.Series:

@@ -8,8 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import UnionType
-from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from hydra import compose, initialize_config_dir
@@ -22,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import AwayError, InputError, one_line
-from pneumo.runs import search_path, setting_names
+from pneumo.runs import loggers, search_path, setting_names
 from pneumo.runs.identity import ADDED, COLUMNS, PLACES, class_name
 from pneumo.runs.run_name import RUN_ID, check_run_name, is_path
 from pneumo.runs.search_path import folders
@@ -30,6 +29,7 @@ from pneumo.runs.setting_names import GROUPS
 from pneumo.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
+    from pneumo.data.sources.base import Source
     from pneumo.runs.experiment import Experiment, Parameter
 
 QUICK_FIRST = ("data", "optimizer", "schedule", "loss", "augment", "model")  # torch takes seconds to import
@@ -41,7 +41,6 @@ NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
 NUMBER = re.compile(r"\d+(e\d+)?")
 NOT_RUNS = {"model.pretrained": ("imagenet",), "resume": ("auto",)}  # values beside files and names of runs
 LARGEST_SEED = 2**32 - 1  # products of it fit into torch's 64 bits
-LARGEST = 1e18  # of any number: powers of larger ones do not fit into 32-bit floats
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
 
@@ -125,23 +124,19 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NO_SETTINGS])
     if choices is None:
         replace_run_names(config)
-    try:
-        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        name = error.full_key or "a value"
-        raise InputError(f"{name} must be given: {name}=...") from None
-    except OmegaConfBaseException as error:
-        raise InputError(one_line(str(error).splitlines()[0])) from None
-
+    plain = to_plain(config)
     if choices is None:  # a stored configuration may have been written by another version
         setting_names.check_top_level(plain)
-    check_kinds("", OfRun, plain)
-    check_kinds("tracking", OfTracking, plain["tracking"])
+    setting_names.check_kinds("", OfRun, plain)
+    setting_names.check_kinds("tracking", OfTracking, plain["tracking"])
     setting_names.check_arguments("fit", TrainerSettings, plain["fit"])
-    check_kinds("fit", TrainerSettings, plain["fit"])
+    setting_names.check_kinds("fit", TrainerSettings, plain["fit"])
     fit = TrainerSettings(**plain["fit"])
     if not 0 <= plain["seed"] <= LARGEST_SEED:
         raise InputError(f"seed must be from 0 to {LARGEST_SEED}, got {plain['seed']}")
+    also = names_of_loggers(plain["tracking"].get("also"))
+    if choices is None:
+        loggers.check(also)
     components = {group: instantiate_component(group, plain[group]) for group in QUICK_FIRST}
     from pneumo.runs.experiment import Experiment  # imports torch
 
@@ -155,12 +150,30 @@ def load(config: DictConfig, choices: Mapping[str, str] | None = None) -> "Exper
         resume=plain["resume"],
         mlflow_experiment=plain["tracking"]["experiment"],
         run_name=plain["tracking"]["name"],
-        also=names_of_loggers(plain["tracking"].get("also")),
+        also=also,
         choices={group: str(chosen.get(group) or class_label(plain[group])) for group in GROUPS},
         overrides=run_overrides(HydraConfig.get().overrides.task) if by_hydra else [],
         parameters=dict(flatten(plain)),
         yaml=OmegaConf.to_yaml(config, resolve=True),
     )
+
+
+def load_data(config: DictConfig) -> "Source":
+    """The data source of a configuration alone, without the time that torch takes to import. InputError: see
+    `load`."""
+    source: Source = instantiate_component("data", to_plain(config)["data"])
+    return source
+
+
+def to_plain(config: DictConfig) -> Any:
+    """A configuration as dictionaries, lists and values. InputError: a value is missing or refers to none."""
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        name = error.full_key or "a value"
+        raise InputError(f"{name} must be given: {name}=...") from None
+    except OmegaConfBaseException as error:
+        raise InputError(one_line(str(error).splitlines()[0])) from None
 
 
 def names_of_loggers(also: Any) -> tuple[str, ...]:
@@ -291,7 +304,7 @@ def instantiate_component(group: str, settings: Any) -> Any:
         with execution_whitelist(trusted_targets()):  # which get_class ignores
             cls = instantiate({"_target_": target, "_partial_": True}).func
             setting_names.check_arguments(group, cls, settings)
-            check_kinds(group, cls, settings)
+            setting_names.check_kinds(group, cls, settings)
             component = instantiate(dict(settings), _convert_="all")
     except InputError:
         raise
@@ -307,25 +320,6 @@ def refusal(group: str, error: Exception) -> str:
     text = one_line(" ".join(str(error).split()))
     is_plain = isinstance(error, InstantiationException | ImportError | TypeError | ValueError)
     return f"{group}: {text}" if text and is_plain else f"{group}: {type(error).__name__} {text}".rstrip()
-
-
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
-
-
-def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
-    """Raises InputError if a value does not have the type of its field in the dataclass `cls`, or is a number
-    that no setting can mean."""
-    declared = get_type_hints(cls)
-    for name, value in settings.items():
-        full = f"{group}.{name}" if group else name
-        annotation = declared.get(name, Any)
-        kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-        accepted = {*kinds, int} if float in kinds else {*kinds}
-        if KINDS.keys() >= accepted and type(value) not in accepted:
-            expected = " or ".join(KINDS[kind] for kind in kinds)
-            raise InputError(f"{full} must be {expected}, got {value!r}")
-        if isinstance(value, int | float) and not abs(value) <= LARGEST:
-            raise InputError(f"{full} must be a number from {-LARGEST:g} to {LARGEST:g}, got {value!r}")
 
 
 def class_label(settings: Mapping[str, Any]) -> str:

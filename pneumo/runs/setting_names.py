@@ -1,4 +1,5 @@
-"""The settings of a run: another name is refused in one line, with the nearest that is a setting."""
+"""The settings of a run: another name, with the nearest that is a setting, and a value of another kind are
+refused in one line."""
 
 import inspect
 import re
@@ -6,17 +7,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from yaml import YAMLError
 from yaml.reader import ReaderError
 
-from pneumo.errors import InputError, one_line
+from pneumo.errors import InputError, hydra_word, one_line
 from pneumo.runs.search_path import OWN, folders
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
+OPTIONS = (  # of Hydra's commands
+    *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),
+    *("config-path", "config-name", "config-dir", "experimental-rerun", "info"),
+)
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+LARGEST = 1e18  # of any number: powers of larger ones do not fit into 32-bit floats
 RESERVED = ("_target_", "_args_", "_convert_", "_recursive_")  # of Hydra's instantiate
 
 
@@ -75,6 +83,22 @@ def check(
         raise InputError(unknown_setting(f"{prefix}{unknown[0]}{deeper}", [f"{prefix}{n}" for n in known]))
     if missing := [name for name in required if name not in settings]:
         raise InputError(f"{prefix}{missing[0]} must be given: {prefix}{missing[0]}=...")
+
+
+def check_kinds(group: str, cls: type, settings: Mapping[str, Any]) -> None:
+    """Raises InputError if a value does not have the type of its field in the dataclass `cls`, or is a number
+    that no setting can mean."""
+    declared = get_type_hints(cls)
+    for name, value in settings.items():
+        full = f"{group}.{name}" if group else name
+        annotation = declared.get(name, Any)
+        kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        accepted = {*kinds, int} if float in kinds else {*kinds}
+        if KINDS.keys() >= accepted and type(value) not in accepted:
+            expected = " or ".join(KINDS[kind] for kind in kinds)
+            raise InputError(f"{full} must be {expected}, got {value!r}")
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            raise InputError(f"{full} must be a number from {-LARGEST:g} to {LARGEST:g}, got {value!r}")
 
 
 def unknown_setting(name: str, known: Collection[str] = ()) -> str:
@@ -143,7 +167,11 @@ def explained(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = sorted(option for option in error.options if not option.startswith("_"))
-        return f"{group}={choice} is not a choice; there are {', '.join(options)}"
+        meant = get_close_matches(choice, options, n=1)
+        hint = f". Did you mean {group}={meant[0]}?" if meant else ""
+        return f"{group}={choice} is not a choice; there are {', '.join(options)}{hint}"
+    if isinstance(error, OverrideParseException):
+        return unreadable_word(error.override)
     if isinstance(error, UnicodeDecodeError):
         return f"{next(files_not_in_utf8(), 'A file of the configuration')} is not UTF-8: {text}"
     if isinstance(error, YAMLError):
@@ -151,6 +179,30 @@ def explained(error: Exception) -> str:
     if type(error).__module__.startswith(("hydra.", "omegaconf.")) or "Config group override" in text:
         return text or f"The configuration cannot be composed: {type(error).__name__}"
     return f"The configuration cannot be composed: {type(error).__name__}{f': {text}' if text else ''}"
+
+
+def unreadable_word(word: str) -> str:
+    """The message about a word of a command that Hydra's grammar of NAME=VALUE does not have."""
+    name, equals, value = word.partition("=")
+    if not equals:
+        given = word if re.match("[a-z]", word) else "NAME"
+        return f"{word!r} has no value: write {given}=VALUE, without blanks around the ="
+    return (
+        f"{one_line(word)} cannot be read: a text with special signs needs quotes, {hydra_word(name, value)}"
+    )
+
+
+def check_options(words: Sequence[str]) -> None:
+    """InputError: a word of a command that Hydra configures is written as an option, but is none of
+    Hydra's, which may be shortened."""
+    for word in words:
+        name, equals, value = word.lstrip("-").partition("=")
+        is_option = word.startswith("--") or (word.startswith("-") and "." in name)
+        if is_option and name and not any(option.startswith(name) for option in OPTIONS):
+            raise InputError(
+                f"{word} is no option: write {name}={value if equals else 'VALUE'}, without dashes; --help "
+                "shows the settings"
+            )
 
 
 def files_not_in_utf8() -> Iterator[Path]:

@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler, QMCSampler
 from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError, one_line
 from pneumo.runs import setting_names
-from pneumo.runs.config import STUDY, check_kinds, refusal
+from pneumo.runs.config import STUDY, refusal
 from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.pools.base import Pool
@@ -171,5 +171,5 @@ def load_settings(config: DictConfig) -> StudySettings:
         values["objective"] = [values["objective"]]
     names = ("sampler", "heartbeat_seconds", "storage_minutes")
     values |= {name: sweeper[name] for name in names if name in sweeper}
-    check_kinds("study", StudySettings, values)
+    setting_names.check_kinds("study", StudySettings, values)
     return StudySettings(**values)

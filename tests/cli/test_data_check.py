@@ -140,6 +140,22 @@ def test_what_cannot_be_checked_is_refused_in_a_line(workdir: Path, words: list[
     assert not list(workdir.iterdir())
 
 
+def test_rows_that_cannot_be_used_are_in_their_order(workdir: Path) -> None:
+    rows = "\n".join(f"{number}.png,{number % 2}" for number in range(40))
+    words = table_of(
+        workdir, f"image,label\n{rows}".replace("30.png,0", "none.png,0").replace("9.png,1", "9.png,2")
+    )
+    (workdir / "11.png").write_bytes(b"no picture")
+    with pytest.raises(InputError) as error:
+        invoke(words)
+    lines = str(error.value).splitlines()[1:]
+    assert [line.partition(":")[0] for line in lines] == [
+        "  t.csv row 11",
+        "  t.csv row 13",
+        "  t.csv row 32",
+    ]
+
+
 def table_of(workdir: Path, text: str) -> list[str]:
     """The words that check a table of 40 images."""
     for number in range(40):
@@ -191,8 +207,16 @@ def test_the_command_leaves_out_what_cannot_be_used_or_is_not_there_yet(
 ) -> None:
     rows = "\n".join(f"{number}.png,{number % 2}" for number in range(40))
     words = table_of(workdir, f"image,label\n{rows}\nnone.png,1")
-    with pytest.raises(InputError, match="1 rows cannot be used"):
-        invoke(words)
-    assert capsys.readouterr().out.rstrip().endswith(" data.on_error=skip")
+    for on_error in ([], ["data.on_error=skip", "data.on_error=raise"]):
+        with pytest.raises(InputError, match="1 rows cannot be used"):
+            invoke([*words, *on_error])
+        train = capsys.readouterr().out.splitlines()[-1]
+        assert train == " ".join(["train     pneumo train", *words[2:], "data.on_error=skip"])
+    invoke([*words, "data.on_error=skip"])  # as asked for, so that check && train goes on
+    said = capsys.readouterr().out
+    assert (
+        "files     1 rows cannot be used and are left out:\n  t.csv row 42: none.png is not there\n" in said
+    )
+    assert said.splitlines()[-1] == train
     invoke(table_of(workdir, "image,label\n0.png,1\n1.png,0\n2.png,0"))
     assert "train     not yet: data.split=patient: " in capsys.readouterr().out

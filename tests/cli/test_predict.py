@@ -66,6 +66,16 @@ def test_a_file_beside_the_predictions_says_what_each_of_their_columns_means(the
     assert names.index("threshold") == names.index("score") + 1
 
 
+def test_where_no_file_can_be_read_nothing_is_written(there, tmp_path):
+    (tmp_path / "list.csv").write_text("image,label\na.png,1\n")
+    with pytest.raises(InputError) as error:
+        app.invoke(["predict", there, str(tmp_path / "list.csv"), "--out", str(tmp_path / "out.csv")])
+    said = str(error.value)
+    assert said.startswith(f"None of the 1 files can be read, e.g. {tmp_path / 'list.csv'}: ")
+    assert said.endswith("; give PNG, JPEG or DICOM files, or folders of them")
+    assert [path.name for path in tmp_path.iterdir()] == ["list.csv"]
+
+
 def test_png_jpeg_and_dicom_of_one_radiograph_keep_the_order_given_with_the_broken_between(there, tmp_path):
     radiograph = np.kron(chest(16), np.ones((4, 4), np.uint8))
     Image.fromarray(radiograph).save(tmp_path / "b.jpg", quality=98)

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra._internal.utils import get_args_parser
+
+from pneumo.runs.setting_names import OPTIONS
 
 HEAVY = "torch torchvision mlflow optuna pandas sklearn scipy matplotlib pydicom PIL"
 REPORTED = f"""
@@ -36,6 +39,12 @@ def ended(folder: Path, start: str, *words: str) -> subprocess.CompletedProcess[
         (TRAIN, ["loss=bcee"], 1, "loss=bcee is not a choice"),
         (TRAIN, ["fit.epoch=2"], 1, "Did you mean fit.epochs?"),
         (TRAIN, ["fit.epochs=0"], 1, "fit.epochs must be at least 1, got 0"),
+        (TRAIN, ["fit.epochs", "2"], 1, "'fit.epochs' has no value: write fit.epochs=VALUE"),
+        (TRAIN, ["--fit.epochs=2"], 2, "--fit.epochs=2 is no option: write fit.epochs=2, without dashes"),
+        (TRAIN, ["--epochs", "2"], 2, "--epochs is no option: write epochs=VALUE, without dashes"),
+        (TRAIN, ["--multi", "--hel"], 0, "optimizer: adamw, sgd"),
+        (TRAIN, ["tracking.also=[csw]"], 1, "tracking.also must name some of tensorboard, csv, wandb"),
+        (VERB, ["data", "check", "loss=bce"], 1, "pneumo data check takes data=... and data.KEY=..."),
         (TRAIN, ["seed=-1"], 1, "seed must be from 0 to 4294967295, got -1"),
         (VERB, ["--help"], 0, "Train pneumothorax detectors"),
         (VERB, ["evaluate", "--help"], 0, "--hard-negatives"),
@@ -52,6 +61,22 @@ def test_help_and_refusals_import_no_heavy_library(
     assert process.returncode == code
     assert said in process.stdout + process.stderr
     assert process.stdout.splitlines()[-1] == "IMPORTED"
+
+
+def test_a_data_set_and_files_that_are_not_there_are_refused_before_torch_and_mlflow(tmp_path: Path) -> None:
+    words = ["data", "check", "data=table", "data.root=nowhere", "data.table=t.csv"]
+    process = ended(tmp_path, VERB, *words)
+    assert (process.returncode, process.stderr) == (1, "data.root: nowhere is not there\n")
+    assert process.stdout.splitlines()[-1] == "IMPORTED pandas"
+    (tmp_path / "mlflow.db").touch()
+    process = ended(tmp_path, VERB, "predict", "latest", "nosuch.png")
+    assert (process.returncode, process.stderr) == (1, "nosuch.png is not there\n")
+    assert process.stdout.splitlines()[-1] == "IMPORTED"
+
+
+def test_the_options_that_a_word_may_be_are_those_of_hydra() -> None:
+    options = (option for action in get_args_parser()._actions for option in action.option_strings)
+    assert sorted(OPTIONS) == sorted(option[2:] for option in options if option.startswith("--"))
 
 
 @pytest.mark.parametrize(

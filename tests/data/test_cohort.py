@@ -10,7 +10,8 @@ from PIL import Image
 
 from pneumo.data.cohort import Cohort
 from pneumo.data.sources.table import Table
-from pneumo.data.tables import read_table, sexes, years
+from pneumo.data.tables import read_table, sexes, unread_notes, views, years
+from pneumo.data.validate import REMEDY
 from pneumo.errors import InputError
 
 COLUMNS = {"image": "image", "label": "label", "patient": "patient"}
@@ -75,7 +76,7 @@ def test_a_wrong_row_is_refused_by_file_and_row(root: Path, row: str, said: str)
     assert said in message
     assert message.startswith(f"{root}/t.csv: ")
     assert "rows cannot be used:" in message
-    assert message.endswith("Correct them, or use data.on_error=skip to leave them out (the run lists them).")
+    assert message.splitlines()[-1] == REMEDY
 
 
 def test_a_link_that_stays_inside_is_followed(root: Path) -> None:
@@ -88,17 +89,26 @@ def test_all_wrong_rows_are_told_at_once_each_reason_in_file_order(root: Path) -
     lines = message.splitlines()
     assert lines[0].endswith("15 of 17 rows cannot be used:")
     assert lines[1].startswith("  row 4  x0.png is not there (10 rows: x0.png, x1.png, ")
-    assert lines[2] == '  row 6  label is "2", must be 0 or 1 (5 rows)'
+    assert lines[2].startswith('  row 6  label is "2", must be 0 or 1, yes or no, ..., or ')
+    assert lines[2].endswith(" (5 rows)")
 
 
 def test_skip_leaves_wrong_rows_out_with_a_line_each(root: Path) -> None:
     taken = cohort(root, *GOOD, "c.png,2,p", "none.png,1,p", "d.png,1,r", on_error="skip")
     assert taken.table["image_id"].tolist() == ["a.png", "b.png", "d.png"]
     assert taken.table.index.tolist() == [0, 1, 2]
-    assert taken.skipped == (
-        't.csv row 4: label is "2", must be 0 or 1',
-        "t.csv row 5: none.png is not there",
-    )
+    assert taken.skipped[0].startswith('t.csv row 4: label is "2", must be 0 or 1')
+    assert taken.skipped[1:] == ("t.csv row 5: none.png is not there",)
+
+
+def test_rows_left_out_are_in_the_order_of_their_files_and_rows() -> None:
+    where = [f"t.csv row {row}" for row in ("900", "1,000", "1,100", "12")]
+    columns = {"image_id": list("abcd"), "patient_id": list("abcd"), "label": [0, 1, 1, 1], "where": where}
+    before = ("s.csv row 4: is not there", "t.csv row 950: is not there")
+    made = Cohort("made", pd.DataFrame(columns), pixels=None, skipped=before)
+    assert [line.partition(":")[0] for line in made.without({1: "broken", 3: "broken"}).skipped] == [
+        *("s.csv row 4", "t.csv row 12", "t.csv row 950", "t.csv row 1,000")
+    ]
 
 
 def test_skip_trusts_neither_of_two_rows_that_disagree(root: Path) -> None:
@@ -163,6 +173,33 @@ def test_ages_are_years_and_nonsense_is_unknown() -> None:
     ages = years(pd.Series(["58", "058Y", "060M", "014D", "414", "", "old", "7.5"]))
     expected = [58, 58, 5, 14 / 365.25, np.nan, np.nan, np.nan, 7.5]
     np.testing.assert_allclose(ages.to_numpy(float), expected)
+
+
+def test_the_only_label_column_taken_as_the_patient_is_said_to_have_two_roles(root: Path) -> None:
+    with pytest.raises(InputError, match='"label" cannot be both the patient and the label; name another'):
+        cohort(root, *GOOD, columns={"image": "auto", "label": "auto", "patient": "label"})
+
+
+def test_views_are_read_in_small_letters_too() -> None:
+    assert views(pd.Series(["ap", "PA", "lateral"])).tolist() == ["AP", "PA", "lateral"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "said"),
+    [
+        ("sex", ["AP", "PA", ""], 'none of 2 cells are F or M, e.g. "AP": is it the right column?'),
+        ("age", ["old", "young"], 'none of 2 cells are ages such as 58, 058Y or 060M, e.g. "old"'),
+        ("view", ["F", "M", "na"], 'none of 2 cells are AP or PA, e.g. "F"'),
+        ("age", ["58", "3y2m", "4y"], ""),
+        ("sex", ["F", "w", "w"], '1 of 3 cells are F or M, e.g. "w"'),
+        ("sex", ["", ""], ""),
+        ("patient_id", ["x", "y"], ""),
+    ],
+)
+def test_a_column_that_is_not_what_it_is_read_as_is_said(column: str, cells: list[str], said: str) -> None:
+    notes = unread_notes(pd.DataFrame({"c": cells}), **{column: "c"})
+    assert len(notes) == bool(said)
+    assert not said or f'the column "c" is read as the {column}, but {said}' in notes[0]
 
 
 def test_sexes_are_f_m_or_unknown() -> None:

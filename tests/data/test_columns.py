@@ -55,6 +55,15 @@ def test_two_columns_of_one_role_are_refused_with_the_options() -> None:
         found("image", "label", "case", "subject_id")
 
 
+def test_a_column_that_is_named_for_two_roles_is_refused() -> None:
+    with pytest.raises(InputError) as error:
+        found("file", "ptx", "age", image="file", label="ptx", patient="PTX")
+    assert str(error.value) == (
+        't.csv: "ptx" cannot be both the patient and the label; name another column for one of them: '
+        "data.columns.patient=COLUMN or data.columns.label=COLUMN"
+    )
+
+
 def test_a_column_that_is_named_wins_and_is_not_taken_again() -> None:
     assert found("file", "path", "label", image="path") == {"image": "path", "label": "label"}
     assert found("file", "case", "label", patient="file", image="case") == {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pneumo.data.labels import NEGATIVE, POSITIVE, meaning, positive_name, read_labels
+from pneumo.data.labels import NEGATIVE, POSITIVE, label_problems, meaning, positive_name, read_labels
 from pneumo.errors import InputError
 
 PATH = Path("t.csv")
@@ -52,14 +52,27 @@ def test_a_few_other_values_stay_to_be_refused_with_their_rows() -> None:
     assert read("yes", "no", "maybe", "")[0] == ["1", "0", "maybe", ""]
 
 
-@pytest.mark.parametrize("cells", [("a", "b", "b"), ("1", "2"), ("Pneumothorax", "Effusion")])
+def test_a_label_that_is_no_label_says_what_labels_are() -> None:
+    labels, read_as = read("1", "0", "maybe", "0")
+    assert read_as == ""  # nothing was read otherwise than it is written
+    assert label_problems(pd.Series(labels), "PTX").tolist() == [
+        *("", ""),
+        'PTX is "maybe", must be 0 or 1, yes or no, ..., or data.positive=VALUE names the positive one',
+        "",
+    ]
+
+
+NUMBERS = tuple(str(number % 80) for number in range(160))  # of patients: a few are 0 and 1 by chance
+
+
+@pytest.mark.parametrize("cells", [("a", "b", "b"), ("1", "2"), ("Pneumothorax", "Effusion"), NUMBERS])
 def test_labels_that_cannot_be_known_are_refused_once_with_their_values(cells: tuple[str, ...]) -> None:
     with pytest.raises(InputError) as error:
         read(*cells)
     said = str(error.value)
     assert said.startswith("t.csv: label is not a label that is known to be positive or negative: it has ")
-    assert all(f'"{cell}" (' in said for cell in cells)
-    assert said.endswith("data.positive=...")
+    assert all(f'"{cell}" (' in said for cell in cells[:3])
+    assert said.endswith("must be 0 or 1, yes or no, ..., or data.positive=VALUE names the positive one")
     assert "\n" not in said
 
 

@@ -173,6 +173,31 @@ def test_a_part_of_one_class_is_refused_with_its_counts() -> None:
         split(of)
 
 
+@pytest.mark.parametrize(
+    ("how", "patients", "cause"),
+    [
+        (
+            "patient",
+            ["a", "b"] * 30,
+            "of 2 patients 1 have positive images and 1 negative ones, too few for 3 splits",
+        ),
+        (
+            "folds",
+            list("abcd") * 15,
+            "of 4 patients 2 have positive images and 2 negative ones, too few for 5 folds",
+        ),
+        ("patient", [None] * 60, None),
+    ],
+)
+def test_too_few_patients_are_named_as_why_a_part_has_one_class(
+    how: str, patients: list[str | None], cause: str | None
+) -> None:
+    labels = [number % 2 for number in range(60)] if cause else [1] + [0] * 59
+    with pytest.raises(InputError) as error:
+        split(cohort(patients, labels), how)
+    assert cause in str(error.value) if cause else "patients" not in str(error.value)
+
+
 def test_unknown_patients_are_said_loudly() -> None:
     labels = [int(number % 4 == 0) for number in range(100)]
     none = split(cohort([None] * 100, labels))

@@ -18,6 +18,7 @@ from PIL import Image
 from pneumo.data.cohort import Cohort, PixelBlock
 from pneumo.data.sources.table import Table
 from pneumo.data.store import Store, open_store
+from pneumo.data.validate import REMEDY
 from pneumo.errors import InputError
 
 IMAGES = 30
@@ -157,7 +158,7 @@ def test_rows_that_cannot_be_decoded_are_told_and_nothing_stays(root: Path) -> N
         f"{root}/t.csv: 2 of 30 rows cannot be used:",
         "  row 6  4.png is not a readable image (truncated after 50 bytes)",
         "  row 9  7.png is not a readable image (no image format is recognised in its 10 bytes)",
-        "Correct them, or use data.on_error=skip to leave them out (the run lists them).",
+        REMEDY,
     ]
     assert folders(root) == []
 

@@ -83,6 +83,20 @@ def test_an_excel_file_is_named_as_such_where_nothing_can_read_it(tmp_path: Path
             read_cells(tmp_path / name)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("list.xlsx", "Excel"), ("list.parquet", "Parquet")])
+def test_what_is_neither_text_nor_of_its_ending_s_kind_is_said_not_to_be(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(InputError, match=rf"{name} is no {kind} file and no text: it begins with b'.x89PNG'"):
+        read_cells(tmp_path / name)
+
+
+def test_rows_of_parquet_count_from_one_since_it_has_no_header(tmp_path: Path) -> None:
+    pd.DataFrame({"image": ["a", "b"], "label": [0, 1]}).to_parquet(tmp_path / "t.parquet")
+    assert read_described(tmp_path / "t.parquet")[0].index.tolist() == [1, 2]
+
+
 def test_a_missing_table_names_those_beside_it(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").touch()
     with pytest.raises(InputError, match=r"images.csv is not there; its folder has: labels.csv$"):

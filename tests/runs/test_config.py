@@ -133,7 +133,22 @@ def test_an_experiment_can_be_changed_in_one_place(composed):
         (["+loss=bce"], "loss has a value already"),
         (["+experiment=recommended"], "experiment has a value already"),
         (["n_trials=3"], "n_trials is a setting of a study"),
-        (["loss=bcee"], "loss=bcee is not a choice; there are bce, ce, combined, focal, weighted_bce"),
+        (
+            ["loss=bcee"],
+            r"is not a choice; there are bce, ce, combined, focal, weighted_bce. Did you mean loss=bce\?$",
+        ),
+        (["loss=zzz"], "loss=zzz is not a choice; there are bce, ce, combined, focal, weighted_bce$"),
+        (
+            ["fit.epochs", "2"],
+            "^'fit.epochs' has no value: write fit.epochs=VALUE, without blanks around the =$",
+        ),
+        (["fit.epochs=", "2"], "^'2' has no value: write NAME=VALUE"),
+        (
+            ["data=folders", "data.patient_pattern=^(.+?)__"],
+            r"__ cannot be read: a text .* quotes, 'data.patient_pattern=\"\^\(.\+\?\)__\"'$",
+        ),
+        (["data.store_dir=a(b"], """ quotes, 'data.store_dir=\"a\\(b\"'$"""),
+        (["tracking.also=[csw]"], "tracking.also must name some of tensorboard, csv, wandb, got 'csw'"),
         (["~fit.epochs"], r"fit.epochs must be given: fit.epochs=\.\.\."),
         (["~tracking"], r"tracking must be given"),
         (["loss._target_=os.system"], "loss: .*os.system"),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo.cli.actions import data_expect
-from pneumo.cli.actions.data_words import source_of, train_command
+from pneumo.cli.actions.data_words import last_of_each, train_command
 from pneumo.data.audit import Audit, audit
 from pneumo.data.cohort import Cohort
 from pneumo.data.contents import contents
@@ -28,17 +28,18 @@ from pneumo.training.lesion_retention import sampled_lesions, share_of_lesions_l
 N_DRAWS = 4  # of each lesion
 
 
-def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
+def check(overrides: Sequence[str], source: Source, cohort: Cohort, verify: bool = False) -> dict[str, Any]:
     """Prints counts, duplicates, lesions and notes, keeps the pixels in the store that a training uses, and
-    returns the numbers. With `verify`, files are read again even where they look unchanged. InputError: a
-    table cannot be read at all. Rows that cannot be used are returned as lines under `unusable`."""
-    source = replace(source_of(overrides, "check"), on_error="skip")
+    returns the numbers. `source` and `cohort`, without the rows that cannot be used, are those of the
+    overrides. With `verify`, files are read again even where they look unchanged. Rows that cannot be used
+    are returned as lines under `unusable`, and printed if the source leaves them out."""
+    leaves_out, source = source.on_error == "skip", replace(source, on_error="skip")
     augments = {
         name: config.load(config.compose_train([*overrides, f"augment={name}"])).augment
         for name in config.choices_of("augment")
     }
     terminal = Terminal()
-    cohort, folder = source(), Path(source.store_dir)
+    folder = Path(source.store_dir)
     changed = _verify(terminal, cohort, folder) if verify else None
     if changed:
         cohort = source()  # the headers of DICOM files that looked unchanged
@@ -69,6 +70,9 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
         terminal.warn(note)
     if not cohort.skipped:
         terminal.say("files", f"all {len(cohort):,} can be read")
+    elif leaves_out:
+        heading = f"{len(cohort.skipped):,} rows cannot be used and are left out:"
+        terminal.say("files", listed(heading, lines_of(cohort.skipped)))
     epoch = data_expect.epoch(Dataset(cohort, store, split), overrides) if split else None
     train = _train(overrides, cohort) if split else None
     terminal.say("expect", epoch.line()) if epoch else None
@@ -99,9 +103,14 @@ def check(overrides: Sequence[str], verify: bool = False) -> dict[str, Any]:
 def refuse_unusable(result: Mapping[str, Any]) -> None:
     """InputError: a check has found rows that cannot be used; it gives all reasons, and --json all rows."""
     if rows := result["unusable"]:
-        parts = (row.partition(": ") for row in rows)
-        lines = [f"{place}: {text}" for place, text in by_reason((place, text) for place, _, text in parts)]
+        lines = lines_of(rows)
         raise InputError(listed(f"{result['root']}: {len(rows):,} rows cannot be used:", lines, len(lines)))
+
+
+def lines_of(unusable: Sequence[str]) -> list[str]:
+    """Lines of rows that cannot be used, one a reason."""
+    parts = (row.partition(": ") for row in unusable)
+    return [f"{place}: {text}" for place, text in by_reason((place, text) for place, _, text in parts)]
 
 
 def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:
@@ -114,9 +123,8 @@ def _split(cohort: Cohort, source: Source) -> tuple[Split | None, str]:
 
 def _train(overrides: Sequence[str], cohort: Cohort) -> str:
     """The command that trains on what was checked, without the rows that cannot be used."""
-    chosen = {config.override_key(word) for word in overrides}
-    skip = ["data.on_error=skip"] if cohort.skipped and "data.on_error" not in chosen else []
-    return train_command([*map(shlex.quote, overrides), *skip])
+    skip = ["data.on_error=skip"] if cohort.skipped else []
+    return train_command([*map(shlex.quote, last_of_each([*overrides, *skip]))])
 
 
 def _verify(terminal: Terminal, cohort: Cohort, folder: Path) -> int:

@@ -2,18 +2,29 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pneumo.data.sources.base import Source
 from pneumo.errors import InputError
-from pneumo.runs import config
+from pneumo.runs import config, setting_names
+
+if TYPE_CHECKING:
+    from pneumo.data.sources.base import Source
 
 
-def source_of(overrides: Sequence[str], verb: str) -> Source:
+def source_of(overrides: Sequence[str], verb: str) -> "Source":
     """Returns the source that overrides of data name. InputError: there are others, or values are not
     valid."""
+    if without := [word for word in overrides if "=" not in word and not word.startswith("~")]:
+        raise InputError(setting_names.unreadable_word(without[0]))
     if others := [word for word in overrides if config.override_key(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data {verb} takes data=... and data.KEY=..., got {others[0]!r}")
-    return config.load(config.compose_train(overrides)).data
+    return config.load_data(config.compose_train(overrides))
+
+
+def last_of_each(overrides: Sequence[str]) -> list[str]:
+    """Returns the overrides without those whose key is given another value after them."""
+    keys = [config.override_key(word) for word in overrides]
+    return [word for number, word in enumerate(overrides) if keys[number] not in keys[number + 1 :]]
 
 
 def train_command(words: Sequence[str]) -> str:

@@ -65,8 +65,8 @@ def predict(
 ) -> dict[str, Any]:
     """Writes the predictions of `run` on the `given` files and folders to `out`, with the meaning of its
     columns in a file beside it, and returns their counts. Rows are in OUT.part until all are done, and stay
-    there if it is stopped. InputError: no such run, path, augmentation or folder of `out`, or `out` is one of
-    the files."""
+    there if it is stopped. InputError: no such run, path, augmentation or folder of `out`, `out` is one of
+    the files, or none of them can be read."""
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     if out.exists() and not out.is_file():
@@ -100,6 +100,7 @@ def predict(
                 for number, row in enumerate(rows(model, decision, paths, transforms, heatmaps), 1):
                     writer.writerow(astuple(row))
                     counts[row.decision or "unreadable"] += 1
+                    failed = row.error
                     counts["flagged"] += bool(row.flag)
                     counts["trained_on"] += bool(row.trained_on)
                     advance(number, len(paths))
@@ -109,6 +110,12 @@ def predict(
             f"{len(paths):,} files; their rows are in {partial}"
         )
         raise
+    if counts["unreadable"] == len(paths):
+        partial.unlink()
+        raise InputError(
+            f"None of the {len(paths):,} files can be read, e.g. {one_line(paths[-1])}: {failed}; give PNG, "
+            "JPEG or DICOM files, or folders of them"
+        )
     partial.replace(out)
     write_columns(columns)
     terminal.line()

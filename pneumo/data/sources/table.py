@@ -8,11 +8,11 @@ from typing import ClassVar
 import pandas as pd
 
 from pneumo.data.cohort import Cohort
-from pneumo.data.columns import AUTO, NAMES, NONE, named_columns, unused_patients
-from pneumo.data.labels import read_labels
+from pneumo.data.columns import AUTO, NAMES, NONE, named_columns, of_two_roles, recognised, unused_patients
+from pneumo.data.labels import label_problems, read_labels
 from pneumo.data.locate import locate
 from pneumo.data.sources.base import OnDisk
-from pneumo.data.tables import known, read_described, read_patients
+from pneumo.data.tables import known, read_described, read_patients, unread_notes
 from pneumo.data.validate import LABELS, label_of_codes
 from pneumo.errors import InputError
 
@@ -62,6 +62,7 @@ class Table(OnDisk):
         label_name, read_as = named.get("label", named.get("rle", "")), ""
         if "label" in named:
             draft["label"], read_as = read_labels(table[named["label"]], path, label_name, self.positive)
+            draft["problem"] = label_problems(draft["label"], label_name)
         else:
             draft["label"] = label_of_codes(draft["rle"])
         remarks = [*written, read_as, images.remark]
@@ -76,7 +77,7 @@ class Table(OnDisk):
         cohort = self.cohort("table", draft, label_name, self.rle_side_px)
         columns = ", ".join(f"{role}={column}" for role, column in named.items())
         description = "; ".join([columns, *filter(None, remarks)])
-        notes = self._patient_notes(table, path, named) + cohort.notes
+        notes = (*self._patient_notes(table, path, named), *unread_notes(table, **patients), *cohort.notes)
         return replace(cohort, columns=description, notes=notes)
 
     def _path(self, root: Path) -> Path:
@@ -93,6 +94,9 @@ class Table(OnDisk):
         """InputError: no column is recognised as the image or label, or both mask and rle are there."""
         for role, instead in (("image", ""), ("label", "rle")):
             if role not in named and instead not in named:
+                for other, column in named.items():
+                    if recognised([column], role):
+                        raise InputError(of_two_roles(path, column, other, role))
                 if len(table.columns) == 1:
                     raise InputError(
                         f'{path} has one column, "{table.columns[0]}"; cells must be separated by commas, '
