@@ -187,9 +187,8 @@ def unreadable_word(word: str) -> str:
     if not equals:
         given = word if re.match("[a-z]", word) else "NAME"
         return f"{word!r} has no value: write {given}=VALUE, without blanks around the ="
-    return (
-        f"{one_line(word)} cannot be read: a text with special signs needs quotes, {hydra_word(name, value)}"
-    )
+    quoted = one_line(hydra_word(name, value))
+    return f"{one_line(word)} cannot be read: a text with special signs needs quotes, {quoted}"
 
 
 def check_options(words: Sequence[str]) -> None:

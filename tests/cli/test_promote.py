@@ -108,6 +108,7 @@ def test_it_is_said_which_run_loses_the_alias(promoted, capsys):
     made = client.create_model_version("replaced", mlflow.get_run(other).info.artifact_uri, other)
     client.set_registered_model_alias("replaced", "champion", made.version)
     app.invoke(["promote", promoted, "--name", "replaced"])
+    mlflow.delete_run(other)  # the store is shared
     assert "replaces  version 1, of calm-heron-412, val AUROC .950; this is " in capsys.readouterr().out
 
 
