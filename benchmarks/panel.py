@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON lines, one a run, added as they finish")
     parser.add_argument("--table", type=Path, nargs="+", help="only print the table of such files")
     options = parser.parse_args()
-    console = Console(highlight=False, width=170)
+    console = Console(highlight=False, markup=False, width=170)
     if options.table:
         lines = [line for path in options.table for line in path.read_text().splitlines()]
         read = [Outcome(**json.loads(line)) for line in lines]

@@ -81,4 +81,8 @@ class AdamW(OptimizerConfig):
         from torch import optim
 
         lr = self.resolved_lr(effective_batch)
-        return optim.AdamW(self.groups(model), lr, betas=(float(self.beta1), float(self.beta2)))
+        betas = (float(self.beta1), float(self.beta2))
+        # one kernel a step on a GPU: many small ones take longer, and in float16 they wait for the device; a
+        # fused SGD is no alternative, since it loses its momentum in the steps that float16 skips
+        fused = all(p.is_cuda for p in model.parameters()) or None
+        return optim.AdamW(self.groups(model), lr, betas=betas, fused=fused)

@@ -45,7 +45,7 @@ class Batches:
     def each(self, row_sets: Sequence[np.ndarray]) -> Iterator[Batch]:
         """A batch for every one of these arrays of rows."""
         for rows, images in zip(row_sets, self._images(row_sets), strict=True):
-            labels = self._labels[rows].to(self.device, non_blocking=True)
+            labels = to_device(self._labels[rows], self.device)
             yield Batch(rows, images[:, None], labels)
 
     def labels(self, rows: np.ndarray) -> Tensor:
@@ -54,12 +54,12 @@ class Batches:
 
     def masks(self, rows: np.ndarray) -> Tensor:
         """(B, 1, H, W) uint8 masks of these rows, on the device."""
-        return torch.from_numpy(self.store.masks(rows))[:, None].to(self.device, non_blocking=True)
+        return to_device(self.store.masks(rows), self.device)[:, None]
 
     def _images(self, row_sets: Sequence[np.ndarray]) -> Iterator[Tensor]:
         if self._resident is not None:
             for rows in row_sets:
-                yield self._resident[torch.from_numpy(rows).to(self.device)]
+                yield self._resident[to_device(rows, self.device)]
         elif self._workers:
             loader = DataLoader(
                 _RowSets(self.store, row_sets),
@@ -71,7 +71,7 @@ class Batches:
                 yield images.to(self.device, non_blocking=True)
         else:
             for rows in row_sets:
-                yield torch.from_numpy(self.store.pixels[rows]).to(self.device)
+                yield to_device(self.store.pixels[rows], self.device)
 
 
 def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -90,6 +90,14 @@ class _RowSets(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(self._store.pixels[self._row_sets[index]])
+
+
+def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """These values on the device. The program goes on while a GPU still computes: that needs pinned memory,
+    since any other waits for all that the GPU has to do."""
+    tensor = torch.as_tensor(values)
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 def fits(n_bytes: int, device: torch.device) -> bool:

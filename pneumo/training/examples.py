@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pneumo.data.batches import in_batches
+from pneumo.data.batches import in_batches, to_device
 from pneumo.training.device import Accelerator
 
 
@@ -55,7 +55,7 @@ class CachedFeatures:
     def each(self, row_sets: Sequence[np.ndarray]) -> Iterator[FeatureBatch]:
         """A batch for every one of these arrays of rows."""
         for rows in row_sets:
-            at = torch.from_numpy(rows).to(self.features.device)
+            at = to_device(rows, self.features.device)
             yield FeatureBatch(rows, self.features[at], self.labels[at])
 
     @torch.inference_mode()

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from pneumo.components.augment import Augment
 from pneumo.components.losses import Loss
 from pneumo.components.mask_head import mask_loss
-from pneumo.data.batches import Batch, Batches, in_batches
+from pneumo.data.batches import Batch, Batches, in_batches, to_device
 from pneumo.data.normalise import Normalise
 from pneumo.data.sampling import falling, with_share
 from pneumo.data.split import Split
@@ -191,7 +191,7 @@ class Trainer:
             size = train_state.micro_batch if self.loss.is_mean_over_images else len(draws)
             for start in range(0, len(draws), size):
                 at = slice(start, start + size)
-                rows, piece_draws = batch.rows[at], draws[at].to(self.accelerator.device)
+                rows, piece_draws = batch.rows[at], to_device(draws[at], self.accelerator.device)
                 examples = self.examples(
                     batch.part(at), piece_draws, with_masks=train_state.model.mask_head is not None
                 )
@@ -254,7 +254,7 @@ class Trainer:
         inputs = self.normalise(images[labelled]).contiguous(memory_format=self.memory_format)
         if masks is None:
             return Examples(inputs, labels[labelled])
-        has_mask = torch.from_numpy(self.batches.store.has_mask[batch.rows]).to(masks.device)
+        has_mask = to_device(self.batches.store.has_mask[batch.rows], masks.device)
         mask_known = has_mask | (batch.labels == 0)
         return Examples(inputs, labels[labelled], masks[labelled], mask_known[labelled])
 
@@ -265,9 +265,10 @@ class Trainer:
         and where asked for the lesion masks (B, 1, h, w) in [0, 1], zeros where none is annotated."""
         images, labels = self.augment(batch.images, draws), batch.labels
         masks = torch.zeros_like(images) if with_masks else None
-        annotated = np.flatnonzero(self.batches.store.has_mask[batch.rows])
-        if len(annotated) and (with_masks or self.augment.relabel):
-            stored = self.batches.masks(batch.rows[annotated])
+        rows_annotated = np.flatnonzero(self.batches.store.has_mask[batch.rows])
+        if len(rows_annotated) and (with_masks or self.augment.relabel):
+            annotated = to_device(rows_annotated, images.device)
+            stored = self.batches.masks(batch.rows[rows_annotated])
             seen = self.augment.masks(stored, draws[annotated])
             if masks is not None:
                 masks[annotated] = seen
