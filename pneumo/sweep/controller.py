@@ -28,7 +28,7 @@ from pneumo.sweep.pools.base import StudyNeeds, Work
 from pneumo.sweep.pools.local import LocalPool
 from pneumo.sweep.progress import StudyProgress
 from pneumo.sweep.search_space import SearchSpace
-from pneumo.sweep.settings import close_storages, load_settings
+from pneumo.sweep.settings import StudySettings, close_storages
 from pneumo.sweep.storage import COUNTED, StudyStorage
 from pneumo.sweep.study_identity import begin_or_continue, has_known_data, refuse_other_data
 from pneumo.sweep.trial import cached_dataset, tell_saved_results
@@ -39,12 +39,16 @@ TOO_MANY_FAILED = "too many trials failed:"
 
 
 def run_study(
-    context: HydraContext, task: TaskFunction, composed: DictConfig, arguments: Sequence[str]
+    context: HydraContext,
+    task: TaskFunction,
+    composed: DictConfig,
+    settings: StudySettings,
+    arguments: Sequence[str],
 ) -> None:
     """Begins or continues the study of a sweep command. Exits with 1 if an input is wrong or nothing came of
     the study, with 130 if it was interrupted."""
     try:
-        code = StudyRun(context, task, composed, arguments).run()
+        code = StudyRun(context, task, composed, settings, arguments).run()
     except (InputError, OSError) as error:  # a disk may be full
         sys.exit(hidden(f"\n{error}"))
     except tracking.MlflowError as error:
@@ -62,12 +66,16 @@ class StudyRun:
     folder: Path
 
     def __init__(
-        self, context: HydraContext, task: TaskFunction, composed: DictConfig, arguments: Sequence[str]
+        self,
+        context: HydraContext,
+        task: TaskFunction,
+        composed: DictConfig,
+        settings: StudySettings,
+        arguments: Sequence[str],
     ):
-        self.context, self.task, self.composed = context, task, composed
+        self.context, self.task, self.composed, self.settings = context, task, composed, settings
         self.terminal = Terminal()
-        self.settings = load_settings(composed)
-        self.plan = StudyPlan(context, composed, self.settings, arguments)
+        self.plan = StudyPlan(context, composed, settings, arguments)
         self.is_worker = workers.NUMBER in os.environ
         self.launcher = composed.hydra.runtime.choices["hydra/launcher"]
         own = self.settings.make_pool()
@@ -154,8 +162,7 @@ class StudyRun:
             return wanted
         is_tiny = self.plan.base.choices["model"] == "tiny" and "model" not in self.plan.searched()
         memory = workers.MEMORY_OF_TINY if is_tiny else workers.MEMORY_OF_OTHERS
-        is_shared = self.launcher == "basic" and not self.settings.is_in_memory
-        return self.pool.auto(left, is_shared, memory)
+        return self.pool.auto(left, self.launcher == "basic", memory)
 
     def check_data(self) -> None:
         """Loads the data set and compares it with the study's, once. InputError: it is another one."""

@@ -75,10 +75,15 @@ def close(rdb: RDBStorage) -> None:
 
 
 def check_address(address: str) -> URL:
-    """InputError: neither SQLite nor PostgreSQL, a file in a folder that does not exist, or no address."""
+    """InputError: neither an SQLite file, in a folder that exists, nor PostgreSQL, or no address."""
     kind = address.split(":", 1)[0]
     if kind == "sqlite":
         url = parsed(address)
+        if url.database in (None, "", ":memory:", "file::memory:") or url.query.get("mode") == "memory":
+            raise InputError(
+                f"storage={shown(address)} is a study in memory, which no other process or later command "
+                "finds; sqlite:///study.db keeps it in a file"
+            )
         folder = Path(url.database or "").parent
         if not folder.is_dir():
             raise InputError(f"storage={shown(address)}: the folder {folder} does not exist")

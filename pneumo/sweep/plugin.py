@@ -1,6 +1,7 @@
 """The sweeper `hydra/sweeper: pneumo`, with its defaults. Every Hydra program imports this file, which is
 why it imports neither Optuna nor torch."""
 
+import sys
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -50,6 +51,16 @@ class StudySweeper(Sweeper):
         self._hydra = (hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        from pneumo.sweep.controller import run_study  # Optuna and torch take seconds to import
+        from pneumo.display.address import hidden
+        from pneumo.errors import InputError
+        from pneumo.sweep.settings import load_command
 
-        run_study(*self._hydra, arguments)
+        context, task, config = self._hydra
+        try:
+            settings = load_command(config, arguments)
+        except InputError as error:
+            sys.exit(hidden(f"\n{error}"))
+
+        from pneumo.sweep.controller import run_study  # torch and MLflow take seconds to import
+
+        run_study(context, task, config, settings, arguments)

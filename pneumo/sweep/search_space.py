@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial, TrialState, create_trial
 
 from pneumo.errors import InputError
-from pneumo.runs.config import STUDY, override_key
+from pneumo.runs.config import override_key
 from pneumo.sweep.private_api import parse_distribution
 
 Value = str | int | float | bool | None
@@ -137,16 +137,12 @@ def build_queue(
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments that give several values, and those that give one. InputError: several values for a
-    setting of the study itself."""
-    searched, fixed = [], []
+    """The arguments that give several values, and those that give one."""
+    searched: list[str] = []
+    fixed: list[str] = []
     for line in arguments:
-        if not OverridesParser.create().parse_override(line).is_sweep_override():
-            fixed.append(line)
-        elif override_key(line).split(".")[0] in STUDY:
-            raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
-        else:
-            searched.append(line)
+        is_several = OverridesParser.create().parse_override(line).is_sweep_override()
+        (searched if is_several else fixed).append(line)
     return searched, fixed
 
 

@@ -2,11 +2,12 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,7 +17,8 @@ from optuna.samplers import BaseSampler, QMCSampler
 from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError, one_line
 from pneumo.runs import setting_names
-from pneumo.runs.config import STUDY, refusal
+from pneumo.runs.config import STUDY, override_key, refusal
+from pneumo.sweep.database import check_address
 from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.pools.base import Pool
@@ -82,11 +84,6 @@ class StudySettings:
     @property
     def url(self) -> str:
         return self.storage or os.environ.get(STORAGE) or f"sqlite:///{Path.cwd() / 'study.db'}"
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether no other process can open the storage."""
-        return self.url.split("?")[0] in ("sqlite://", "sqlite:///:memory:")
 
     def select_objectives(self, metrics: Mapping[str, float]) -> list[float]:
         """The values of the objectives among a run's metrics."""
@@ -154,6 +151,19 @@ def instantiate_trusted(group: str, settings: Mapping[str, Any], trusted: tuple[
         return instantiate(dict(settings), _convert_="all", _execution_whitelist_=trusted)
     except Exception as error:  # whatever a class raises that is given values of the wrong kind
         raise InputError(refusal(group, error)) from error
+
+
+def load_command(config: DictConfig, arguments: Sequence[str]) -> StudySettings:
+    """The settings of a sweep command. InputError: anything about it that can be told before torch and MLflow
+    are imported."""
+    for line in arguments:
+        is_several = OverridesParser.create().parse_override(line).is_sweep_override()
+        if is_several and override_key(line).split(".")[0] in STUDY:
+            raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
+    settings = load_settings(config)
+    settings.make_pool()
+    check_address(settings.url)
+    return settings
 
 
 def load_settings(config: DictConfig) -> StudySettings:

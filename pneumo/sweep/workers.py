@@ -28,8 +28,7 @@ MEMORY_OF_TINY, MEMORY_OF_OTHERS = 1 * GIB, 4 * GIB  # of one process without a 
 def count(n_trials: int, is_local: bool, memory_each: int, processes_each: int = 1) -> int:
     """What workers=auto is here: one for each GPU; without a GPU, as many as the cores and the free memory
     are enough for. A worker whose trials have several processes takes as many of each. At most 8 and at
-    most `n_trials`; 1 where `is_local` is false, since the trials are then launched elsewhere or other
-    processes cannot open the storage.
+    most `n_trials`; 1 where `is_local` is false, since the trials are then launched elsewhere.
 
     `memory_each` is in bytes. Where OMP_NUM_THREADS is set, each process has so many cores, else one."""
     import torch

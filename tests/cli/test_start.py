@@ -17,6 +17,7 @@ atexit.register(lambda: print("IMPORTED", *[name for name in {HEAVY!r}.split() i
 sys.argv[0] = "pneumo"
 """
 TRAIN = "from pneumo.cli.train import main; main()"
+SWEEP = "from pneumo.cli.sweep import main; main()"
 VERB = "from pneumo.cli.app import main; main()"
 
 
@@ -61,6 +62,29 @@ def test_help_and_refusals_import_no_heavy_library(
     assert process.returncode == code
     assert said in process.stdout + process.stderr
     assert process.stdout.splitlines()[-1] == "IMPORTED"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("n_trials=0", "n_trials must be at least 1, got 0"),
+        ("n_trials=10,20", "n_trials=10,20: one study has one n_trials"),
+        ("workers=1,2", "workers=1,2: one study has one workers"),
+        ("pool=local,ray", "pool=local,ray: one study has one pool"),
+        ("pool.processes=1,2", "pool.processes=1,2: one study has one pool.processes"),
+        ("pool.processes=two", "pool.processes must be a whole number, got 'two'"),
+        ("storage=sqlite://", "storage=sqlite:// is a study in memory"),
+        ("storage=sqlite:///nowhere/study.db", "the folder nowhere does not exist"),
+    ],
+)
+def test_wrong_settings_of_a_study_are_refused_before_torch_and_mlflow(
+    tmp_path: Path, word: str, said: str
+) -> None:
+    process = ended(tmp_path, SWEEP, "-m", word)
+    assert process.returncode == 1
+    assert said in process.stderr
+    assert process.stdout.splitlines()[-1] == "IMPORTED optuna"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_data_set_and_files_that_are_not_there_are_refused_before_torch_and_mlflow(tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ class Breaking(Bce):
             raise RuntimeError("boom")
         loss = super().__call__(logits, labels)
         return loss * float("nan") if self.how == "diverge" else loss
+
+    def probability(self, logits):
+        p = super().probability(logits)
+        return torch.full_like(p, 0.5) if self.how == "guess" else p
 """
 
 
@@ -147,23 +151,20 @@ def test_a_trial_of_a_study_learns_what_the_same_run_learns_alone(swept, compose
     assert trials()[0].value == alone["best/val_auroc"]
 
 
-def test_a_trial_that_is_worse_than_the_others_is_pruned_with_a_reason(swept):
-    begin = [
-        {"optimizer.lr": 0.003},
-        {"optimizer.lr": 0.004},
-        {"optimizer.lr": 0.005},
-        {"optimizer.lr": 1e-9},
-    ]
-    enqueue = ",".join(f"{{optimizer.lr: {values['optimizer.lr']}}}" for values in begin)
+def test_a_trial_that_is_worse_than_the_others_is_pruned_with_a_reason(swept, workdir, breaking):
+    (workdir / "conf" / "loss").mkdir(parents=True)
+    (workdir / "conf" / "loss" / "own.yaml").write_text("_target_: breaking.Breaking\nhow: learn\n")
+    begin = [f"{{optimizer.lr: {lr}, loss.how: learn}}" for lr in (0.003, 0.004, 0.005)]
     code, printed = swept(
         "n_trials=4",
-        f"search.enqueue=[{enqueue}]",
-        "optimizer.lr=tag(log,interval(1e-9,0.1))",
+        f"search.enqueue=[{','.join([*begin, '{optimizer.lr: 0.003, loss.how: guess}'])}]",
+        "loss=own",
+        "loss.how=choice(learn,guess)",
         "pruner.n_startup_trials=1",
         "pruner.n_warmup_steps=0",
-        "optimizer=sgd",
         "fit.epochs=6",
-        *LR_ALONE,
+        *LR_ALONE[1:],
+        small=[*SMALL, "data.n_images=200"],
     )
     assert code == 0, printed
     pruned = [trial for trial in trials() if trial.state == TrialState.PRUNED]
