@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from mlflow_server import serving
 from postgres import free_port
-from test_sweep import LR_ALONE, swept, trials
+from sweeps import LR_ALONE, swept, trials
 
 from pneumo.runs.mlflow_pages import run_path
 

@@ -16,7 +16,7 @@ from conftest import ROOT, SMALL
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
-from test_sweep import LR_ALONE, TINY, runs, swept, trials
+from sweeps import LR_ALONE, TINY, runs, swept, trials
 
 from pneumo.cli import app
 from pneumo.cli.actions.confirm import differences
