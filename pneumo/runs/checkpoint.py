@@ -29,6 +29,7 @@ class CheckpointWriter:
         config: dict[str, Any],
         images: DatasetIdentity,
         split_hash: str,
+        n_processes: int,
         seen_before: SeenImages | None,
         callback: RunCallback,
     ):
@@ -43,6 +44,7 @@ class CheckpointWriter:
             "format": FORMAT,
             "config": config,
             "split_hash": split_hash,
+            "processes": n_processes,
             "run_id": run_id,
             "study_id": callback.study_id,
             "images": images.state(),

@@ -11,6 +11,7 @@ from pneumo.display.console import Terminal
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment, Parameter
 from pneumo.training.device import Accelerator
+from pneumo.training.distributed import process_count
 
 PLAN = "plan"  # the top-level key that asks for a plan
 SIDES_PX = (96, 128, 192)  # of the images; larger ones take too long on a CPU
@@ -48,7 +49,8 @@ class Fingerprint:
         small = float(np.quantile(read.mean(axis=(1, 2)) / 255, 0.1)) if len(read) else None
         prevalence = float(dataset.labels[train].mean())
         device = Accelerator.chosen(experiment.fit.device, experiment.fit.precision).device
-        return cls(len(train), prevalence, small, experiment.fit.effective_batch, device.type == "cpu")
+        batch = experiment.fit.effective_batch * process_count()
+        return cls(len(train), prevalence, small, batch, device.type == "cpu")
 
 
 @dataclass(frozen=True)

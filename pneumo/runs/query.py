@@ -2,11 +2,12 @@
 
 import gc
 import socket
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -177,11 +178,6 @@ def has_file(run_id: str, path: str) -> bool:
         return any(file.path == path for file in mlflow.MlflowClient().list_artifacts(run_id))
 
 
-def run_link(run_id: str) -> str:
-    """The link to a run's page from within MLflow's pages."""
-    return f"#/experiments/{mlflow.get_run(run_id).info.experiment_id}/runs/{run_id}"
-
-
 def finished_run(tags: Mapping[str, object]) -> str | None:
     """The id of the latest finished run of the active experiment with all these tags, if there is one."""
     conditions = [
@@ -191,10 +187,13 @@ def finished_run(tags: Mapping[str, object]) -> str | None:
     return first_id(search(" and ".join(conditions), search_all_experiments=False, max_results=1))
 
 
-def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iterator[str]:
+def interrupted_runs(
+    config_hash: str, parameters: Mapping[str, object], warn: Callable[[str], None]
+) -> Iterator[str]:
     """The ids of the runs of this configuration in the active experiment that have a checkpoint, did not
     finish and are not running, the latest first. Runs of before the hash was computed as it is now are
-    recognised by their parameters."""
+    recognised by their parameters. `warn` is called with a message for each run of which it cannot be told
+    whether it is running."""
     from pneumo.runs.checkpoint import LAST  # imports torch, which a run is found without
 
     for run in search("attributes.status != 'FINISHED'", search_all_experiments=False):
@@ -202,9 +201,15 @@ def interrupted_runs(config_hash: str, parameters: Mapping[str, object]) -> Iter
         is_new = "data_identity" in tags
         if not (tags.get("config_hash") == config_hash if is_new else same_parameters(run, parameters)):
             continue
-        running = run.info.status == "RUNNING" and is_process_running(tags.get("process", "?:0:0"))
+        mark, run_id = tags.get("process", "?:0:0"), str(run.info.run_id)
+        running = run.info.status == "RUNNING" and is_process_running(mark)
         if not running and find_checkpoint(run, LAST):
-            yield str(run.info.run_id)
+            yield run_id
+        elif running and (host := host_of(mark)) not in ("?", socket.gethostname()):
+            warn(
+                f"resume=auto does not continue run {run_id}, which may still be running on {host}; if it is "
+                f"not, resume={run_id} does"
+            )
 
 
 def same_parameters(run: Run, parameters: Mapping[str, object]) -> bool:
@@ -220,24 +225,43 @@ def same_parameters(run: Run, parameters: Mapping[str, object]) -> bool:
 
 def is_process_running(mark: str) -> bool:
     """Whether the process of this mark, of `process_mark`, exists; one on another host is assumed to."""
-    host, pid, _ = mark.rsplit(":", 2)
-    if host != socket.gethostname():
+    if host_of(mark) != socket.gethostname():
         return True
+    pid = mark.rsplit(":", 2)[1]
     return psutil.pid_exists(int(pid)) and process_mark(int(pid)) == mark
+
+
+def host_of(mark: str) -> str:
+    """The host of a process by its mark."""
+    return mark.rsplit(":", 2)[0]
 
 
 def find_checkpoint(run: Run, file: str) -> Path | None:
     """The path of a run's checkpoint: where it was written or, if it is not there, downloaded from its
-    artifacts; None if neither has it. FilesError: they cannot be read now."""
+    artifacts to a folder that this process removes at its end; None if neither has it. FilesError: they
+    cannot be read now."""
     written = Path(run.data.tags.get("checkpoints", "")) / file
     if written.is_file():
         return written
     with passing_over_absent():
+        of_run = Path(downloads().name, run.info.run_id)
+        of_run.mkdir(exist_ok=True)
         path = mlflow.artifacts.download_artifacts(
-            run_id=run.info.run_id, artifact_path=f"{CHECKPOINTS}/{file}", dst_path=tempfile.mkdtemp()
+            run_id=run.info.run_id, artifact_path=f"{CHECKPOINTS}/{file}", dst_path=str(of_run)
         )
         return Path(path)
     return None
+
+
+@cache
+def downloads() -> "TemporaryDirectory[str]":
+    """The folder of what this process downloads."""
+    return TemporaryDirectory(prefix="pneumo-")
+
+
+def is_downloaded(path: Path) -> bool:
+    """Whether `find_checkpoint` has downloaded this file."""
+    return Path(downloads().name) in path.parents
 
 
 def checkpoint_file(run_id: str, name: str) -> Path:

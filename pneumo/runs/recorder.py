@@ -30,8 +30,9 @@ class Recorder:
         dataset = load_dataset(self.experiment.data, lambda done, total: None)
         return first_images(dataset, self.experiment.fit.few_images)
 
-    def resume(self, train_state: TrainState) -> None:
-        """Loads the checkpoint that the run resumes from, if there is one."""
+    def resume(self, train_state: TrainState, n_processes: int) -> None:
+        """Loads the checkpoint that the run resumes from, if there is one. InputError: another number of
+        processes trained it."""
 
     @contextmanager
     def recording(self, dataset: Dataset, trainer: Trainer, train_state: TrainState) -> Iterator[None]:

@@ -1,11 +1,12 @@
 """Finds the checkpoint from which `resume=` continues a run."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pneumo.errors import InputError
+from pneumo.errors import AwayError, InputError
 from pneumo.runs import checkpoint, query
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, configuration_hash
@@ -18,6 +19,28 @@ class ResumePoint:
 
     path: Path
     state: dict[str, Any]
+
+    def folder(self, own: Path) -> Path:
+        """The folder in which the run goes on: that of the checkpoint or, where that was downloaded, `own`,
+        to which its files are copied."""
+        if not query.is_downloaded(self.path):
+            return self.path.parent
+        run = query.find_run(self.state["run_id"])
+        own.mkdir(parents=True, exist_ok=True)
+        for name in (checkpoint.LAST, checkpoint.BEST):  # a run that has not ended an epoch has no best one
+            if (file := query.find_checkpoint(run, name)) is not None:
+                shutil.copyfile(file, own / name)
+        return own
+
+    def refuse_other_processes(self, count: int) -> None:
+        """InputError: another number of processes trained the run, so that its effective batch, its schedule
+        and the rest of an epoch that it had begun would be others."""
+        then = self.state.get("processes", count)  # older checkpoints have none
+        if then != count:
+            raise InputError(
+                f"{self.path} cannot be resumed in another number of processes: {then} then, {count} now "
+                f"(torchrun --nproc-per-node={then})"
+            )
 
     def refuse_other_images(self, images: DatasetIdentity, split_hash: str) -> None:
         """See `checkpoint.refuse_other_images`."""
@@ -45,11 +68,14 @@ def resume_latest(
     experiment: Experiment, images: DatasetIdentity, split_hash: str, warn: Callable[[str], None]
 ) -> ResumePoint | None:
     """The checkpoint of the latest unfinished run of this configuration on these images; None if there is
-    none. `warn` is called with a message for each run on other images."""
-    for run_id in query.interrupted_runs(config_hash(experiment), experiment.parameters):
-        point = resume_point(experiment, run_id)
+    none. `warn` is called with a message for each run that is not continued. AwayError: a server cannot be
+    reached."""
+    for run_id in query.interrupted_runs(config_hash(experiment), experiment.parameters, warn):
         try:
+            point = resume_point(experiment, run_id)
             point.refuse_other_images(images, split_hash)
+        except AwayError:
+            raise
         except InputError as error:
             warn(f"resume=auto does not continue run {run_id}: {error}")
             continue

@@ -54,7 +54,7 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
             model = build_model(attempt, accelerator)
         trainer = build_trainer(attempt, dataset, accelerator, processes)
         train_state = build_train_state(attempt, model, trainer)
-        recorder.resume(train_state)
+        recorder.resume(train_state, processes.count)
         if processes.count > 1:
             train_state.load_state_dict(processes.broadcast_object(train_state.state_dict()))
         with recorder.terminal.progress("features") as advance:

@@ -95,8 +95,9 @@ class RunRecorder(Recorder):
     def resumes_second_attempt(self) -> bool:
         return bool(self._before and self._before.state.get("abandoned"))
 
-    def resume(self, train_state: TrainState) -> None:
+    def resume(self, train_state: TrainState, n_processes: int) -> None:
         if self._before:
+            self._before.refuse_other_processes(n_processes)
             train_state.load_state_dict(self._before.state)
 
     @contextmanager
@@ -109,7 +110,8 @@ class RunRecorder(Recorder):
         if note := messages.busy_machine_note(trainer):
             terminal.warn(f"{INDENT}{note}")
         before = self._before
-        folder = before.path.parent if before else self._output_dir / tracking.CHECKPOINTS
+        folder = self._output_dir / tracking.CHECKPOINTS
+        folder = before.folder(folder) if before else folder
         self._callback.ensure_owned()
         constants = logged.constants(experiment, dataset, trainer, train_state)
         self._tracker = tracker = Tracker.start(
@@ -298,6 +300,7 @@ class RunRecorder(Recorder):
             experiment.identity,
             self._images,
             dataset.split.hash,
+            self._trainer.processes.count,
             self._warm_start.seen,
             self._callback,
         )

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.types import HydraContext, TaskFunction
@@ -12,12 +13,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pneumo.display.address import TRACKING, hidden
 from pneumo.display.console import Terminal
-from pneumo.errors import InputError
+from pneumo.errors import AwayError, InputError
 from pneumo.runs import config, loggers, tracking
 from pneumo.runs.resume import config_hash
 from pneumo.sweep import announce, attributes, labels, results, workers
+from pneumo.sweep.database import UNREACHABLE, retry, unreachable_message
 from pneumo.sweep.design.ablation import AblationDesign
-from pneumo.sweep.design.rates import with_rate
+from pneumo.sweep.design.rates import UndecidedError, with_rate
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.launch import POLL_SECONDS, Job, TrialLauncher
@@ -45,14 +47,16 @@ def run_study(
     settings: StudySettings,
     arguments: Sequence[str],
 ) -> None:
-    """Begins or continues the study of a sweep command. Exits with 1 if an input is wrong or nothing came of
-    the study, with 130 if it was interrupted."""
+    """Begins or continues the study of a sweep command. Exits with 1 if an input is wrong, a server cannot be
+    reached or nothing came of the study, with 130 if it was interrupted."""
     try:
         code = StudyRun(context, task, composed, settings, arguments).run()
     except (InputError, OSError) as error:  # a disk may be full
         sys.exit(hidden(f"\n{error}"))
     except tracking.MlflowError as error:
         sys.exit(hidden(f"\n{tracking.unreachable(error)}"))
+    except UNREACHABLE as error:
+        sys.exit(hidden(f"\n{unreachable_message(settings.url, error)}"))
     except KeyboardInterrupt:
         sys.exit(130)
     if code:
@@ -134,7 +138,10 @@ class StudyRun:
                 stopped = self.pool.run(work)
         except KeyboardInterrupt:
             if not self.is_worker:
-                announce.print_interrupted(self.storage.study, self.plan, self.trials_left(), self.terminal)
+                with suppress(*UNREACHABLE):
+                    announce.print_interrupted(
+                        self.storage.study, self.plan, self.trials_left(), self.terminal
+                    )
             raise
         return 0 if self.is_worker or stopped is None else self.finish(stopped)
 
@@ -228,7 +235,12 @@ class StudyRun:
             trial = self.storage.claim_trial(self.plan.n_trials, self.settings.make_sampler, queued_only)
             if trial is None:
                 break
-            if (overrides := self.prepare_trial(trial)) is not None:
+            try:
+                overrides = self.prepare_trial(trial)
+            except UndecidedError:
+                self.storage.postpone(trial.number)
+                break
+            if overrides is not None:
                 jobs.append((trial, overrides))
         if jobs or self.storage.counts()[TrialState.RUNNING]:
             return jobs
@@ -267,18 +279,19 @@ class StudyRun:
         return ""
 
     def prepare_trial(self, trial: Trial) -> list[str] | None:
-        """The overrides of a trial's job; None if the trial ended here, as a duplicate or a failure."""
+        """The overrides of a trial's job; None if the trial ended here, as a duplicate or a failure.
+        UndecidedError: its learning rate is not chosen yet. AwayError: MLflow cannot be reached."""
         storage, plan = self.storage, self.plan
         try:
             with heartbeats(storage, [trial.number]):
                 values = with_rate(storage, plan.search.suggest(trial))
-                overrides, experiment = plan.search.overrides(values), plan.experiment(values)
+                overrides = plan.search.overrides(values)
+                experiment = retry(lambda: plan.experiment(values), storage.patience_seconds)
                 key = config_hash(experiment)
                 if (duplicate := storage.find_duplicate(key)) is None:
                     trial.set_user_attr(attributes.CONFIG_HASH, key)
                     batch = experiment.fit.effective_batch * self.pool.processes
                     trial.set_user_attr(attributes.EFFECTIVE_BATCH, batch)
-                    trial.set_user_attr(attributes.EPOCHS, experiment.fit.epochs)
                     trial.set_user_attr(attributes.OVERRIDES, config.run_overrides(overrides))
                     quoted = str(self.folder).replace("'", "\\'")
                     folder = [f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={trial.number}"]
@@ -286,6 +299,9 @@ class StudyRun:
                     return [*overrides, f"trial={trial.number}", processes, *folder]
                 self.check_data()
                 storage.copy_result(duplicate, trial)
+        except AwayError as error:
+            storage.fail_trial(trial.number, "stopped", str(error))
+            raise
         except InputError as error:
             storage.fail_trial(trial.number, "configuration", str(error))
         except KeyboardInterrupt:

@@ -39,14 +39,16 @@ warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to b
 def connect(url: str, heartbeat_seconds: int) -> Iterator[RDBStorage]:
     """The database at an address, its tables created if missing; no other process opens it meanwhile.
     InputError: the address cannot be used. AwayError: the database cannot be reached."""
-    address, secret = apart(check_address(url))
+    address = check_address(url)
+    is_file = address.drivername == "sqlite"  # which has no password, and options that SQLAlchemy reads
+    address, secret = (address, {}) if is_file else apart(address)
     try:
         engine = create_engine(address, connect_args=secret, poolclass=NullPool)
         with lock(engine, CREATION_LOCK):
             yield RDBStorage(
                 address.render_as_string(hide_password=False),
-                engine_kwargs={"connect_args": {"timeout": 60, **secret}}
-                if address.drivername == "sqlite"
+                engine_kwargs={"connect_args": {} if "timeout" in address.query else {"timeout": 60}}
+                if is_file
                 else {"connect_args": secret, "pool_pre_ping": True, "pool_size": KEPT_CONNECTIONS},
                 heartbeat_interval=heartbeat_seconds,
                 grace_period=MISSED_HEARTBEATS * heartbeat_seconds,

@@ -87,7 +87,9 @@ def run_trial(settings: StudySettings, number: int, whole: DictConfig) -> TrialR
     tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
 
     def train(callback: RunCallback) -> dict[str, float]:
-        return run(resumed(planned_experiment(whole), callback.run_id), output_dir(), callback)
+        experiment = planned_experiment(whole)
+        trial.tell_epochs(experiment.fit.epochs)
+        return run(resumed(experiment, callback.run_id), output_dir(), callback)
 
     try:
         trial = storage.with_retries(lambda: TrialCallback(storage, number, settings.objective[0], tags))

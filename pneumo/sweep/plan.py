@@ -11,7 +11,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pneumo.errors import InputError
+from pneumo.errors import AwayError, InputError
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES
@@ -77,9 +77,12 @@ class StudyPlan:
                 )
 
     def experiment(self, values: Mapping[str, Value]) -> Experiment:
-        """The experiment of a trial with these parameters."""
+        """The experiment of a trial with these parameters. AwayError: it names a run, and MLflow cannot be
+        reached."""
         try:
             return self._compose(self.search.overrides(values))
+        except AwayError:
+            raise
         except InputError as error:
             parameters = " ".join(override(name, value) for name, value in values.items())
             raise InputError(f"{parameters}: {error}") from None

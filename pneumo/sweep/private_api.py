@@ -27,6 +27,11 @@ def fixed_params(trial: FrozenTrial) -> dict[str, Any] | None:
     return trial.system_attrs.get(FIXED_PARAMS)
 
 
+def known_params(trial: FrozenTrial) -> dict[str, Any]:
+    """The parameters of a trial, suggested or only enqueued."""
+    return {**(fixed_params(trial) or {}), **trial.params}
+
+
 def stale_trial_ids(rdb: RDBStorage, study_id: int) -> set[int]:
     """The running trials whose last heartbeat is too old. The public `fail_stale_trials` ends them at once,
     when no attribute can be set any more that tells why."""

@@ -15,7 +15,9 @@ from pneumo.display.console import Terminal
 from pneumo.display.format import decimal, duration
 from pneumo.errors import InputError
 from pneumo.runs import query, tracking
+from pneumo.runs.mlflow_pages import DESCRIPTION, run_path
 from pneumo.sweep import attributes, labels, private_api
+from pneumo.sweep.objective import logged_name
 from pneumo.sweep.pages import mlflow_view, page, static_plots
 from pneumo.sweep.pages.dashboard import write_notes
 from pneumo.sweep.pages.importance import importance
@@ -109,13 +111,14 @@ def log_to_parent_run(storage: StudyStorage, stopped: str) -> None:
     tracking.log_text(parent, yaml.safe_dump(result(study, stopped), sort_keys=False), RESULT)
     note = f"{mlflow_view.links(study, experiment_id)}\n\n"  # first: MLflow covers what is below three lines
     if best and (run_id := tracking.known_run(best[0].user_attrs[attributes.RUN_ID])):
-        names = [f"best/{name.replace('/', '_')}" for name in study.user_attrs[attributes.OBJECTIVE]]
+        names = [logged_name(name) for name in study.user_attrs[attributes.OBJECTIVE]]
         tracking.log_run(parent, dict(zip(names, best[0].values, strict=True)))
         tracking.tag_run(parent, best_trial=best[0].number, best_run=run_id)
-        link = f"[{study.study_name}-{best[0].number}]({query.run_link(run_id)})"
+        path = run_path(query.find_run(run_id).info.experiment_id, run_id)
+        link = f"[{study.study_name}-{best[0].number}](#{path})"
         history = mlflow_view.picture(parent, "plots/history.png", "History")
         note = f"Best: {link} · {note}`{page.command(best[0])}`\n\n{history}\n\n"
-    tags = {"mlflow.note.content": note + text[:NOTE_LENGTH]}
+    tags = {DESCRIPTION: note + text[:NOTE_LENGTH]}
     tracking.tag_run(parent, state="stopped" if stopped else "complete", **tags)
     tracking.end_run(parent, "KILLED" if stopped else "FINISHED")
 

@@ -6,7 +6,7 @@ named by their number, which counts from 0 in each study.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -118,8 +118,8 @@ class StudyStorage:
     def claim_trial(
         self, n_trials: int, make_sampler: Callable[[int], BaseSampler], queued_only: bool = False
     ) -> Trial | None:
-        """A new or queued trial, now running; None while `n_trials` are done or running. `make_sampler` gets
-        the number of trials in the study."""
+        """A new or queued trial, now running, the queued ones and of these the retries first; None while
+        `n_trials` are done or running. `make_sampler` gets the number of trials in the study."""
         with self.lock():
             self.fail_stale_trials()
             count = self.counts()
@@ -127,9 +127,24 @@ class StudyStorage:
             if claimed >= n_trials or (queued_only and not count[TrialState.WAITING]):
                 return None
             self.study.sampler = make_sampler(count.total())
-            trial = self.study.ask()
+            trial = (self._claim_retry() if count[TrialState.WAITING] else None) or self.study.ask()
             self.record_heartbeat(trial.number)
             return trial
+
+    def _claim_retry(self) -> Trial | None:
+        """The first queued retry, now running. Others of a design may need the result of what was stopped."""
+        for waiting in self.trials(TrialState.WAITING):
+            trial_id = self.trial_id(waiting.number)
+            if attributes.ATTEMPTS in waiting.user_attrs and self.rdb.set_trial_state_values(
+                trial_id, TrialState.RUNNING
+            ):
+                return Trial(self.study, trial_id)
+        return None
+
+    def postpone(self, number: int) -> None:
+        """Puts a running trial back into the queue, at its place."""
+        with self.lock(), suppress(UpdateFinishedTrialError):
+            self.rdb.set_trial_state_values(self.trial_id(number), TrialState.WAITING)
 
     def record_heartbeat(self, number: int) -> None:
         self.rdb.record_heartbeat(self.trial_id(number))
@@ -193,7 +208,7 @@ class StudyStorage:
         for trial in (trials[number] for number in sorted(new - retried)):
             if not self._is_retried(trial, trials):
                 continue
-            known, parameters = trial.user_attrs, {**(private_api.fixed_params(trial) or {}), **trial.params}
+            known, parameters = trial.user_attrs, private_api.known_params(trial)
             kept = {name: known[name] for name in known if name == attributes.RUN_ID}
             kept[attributes.ATTEMPTS] = [*known.get(attributes.ATTEMPTS, []), trial.number]
             self.study.enqueue_trial(parameters, user_attrs=kept)

@@ -21,7 +21,7 @@ from pneumo.runs.callback import RunCallback
 from pneumo.runs.tracking import MlflowError
 from pneumo.sweep import attributes
 from pneumo.sweep.attributes import STUDY_ID
-from pneumo.sweep.database import UNREACHABLE
+from pneumo.sweep.database import UNREACHABLE, first_line
 from pneumo.sweep.design.ablation import stored_design
 from pneumo.sweep.storage import REASON_LENGTH, StudyStorage
 from pneumo.sweep.study_identity import refuse_other_data
@@ -95,6 +95,10 @@ class TrialCallback(RunCallback):
         """Tells the controller that this process records the heartbeats from now on."""
         self._storage.with_retries(lambda: self._trial.set_user_attr(attributes.PROCESS, process))
 
+    def tell_epochs(self, epochs: int) -> None:
+        """Tells how many epochs the trial is to train."""
+        self._storage.with_retries(lambda: self._trial.set_user_attr(attributes.EPOCHS, epochs))
+
     def on_start(self, run_id: str, split_hash: str, history: Sequence[Mapping[str, float]]) -> None:
         self.run_id = run_id
         self._storage.with_retries(lambda: self._trial.set_user_attr(attributes.RUN_ID, run_id))
@@ -158,7 +162,7 @@ class TrialCallback(RunCallback):
             if is_disk_full(error):  # another trial would end no better
                 raise AwayError(f"The disk is full: {error}") from error
             if is_out_of_memory(error):
-                return TrialResult("PRUNED", kind=OUT_OF_MEMORY, reason=str(error).splitlines()[0])
+                return TrialResult("PRUNED", kind=OUT_OF_MEMORY, reason=first_line(error))
             return TrialResult("FAIL", kind="crash", reason=traceback.format_exc(limit=-3))
 
     def tell(self, result: TrialResult, folder: Path) -> bool:
@@ -209,19 +213,21 @@ def tell_saved_results(storage: StudyStorage, folder: Path) -> list[int]:
     no study, but lie in a folder that is of a single one."""
     numbers = []
     for path in sorted(folder.glob(f"*/{UNTOLD}")):
-        saved = json.loads(path.read_text())
-        saved["metrics"] = saved.pop("figures", saved.get("metrics"))  # older versions' name
-        if saved.pop(STUDY_ID, storage.study_id) != storage.study_id:
-            continue
-        number = saved.pop("trial")
         with storage.lock():
+            if not path.exists():  # another process has stored it
+                continue
+            saved = json.loads(path.read_text())
+            saved["metrics"] = saved.pop("figures", saved.get("metrics"))  # older versions' name
+            if saved.pop(STUDY_ID, storage.study_id) != storage.study_id:
+                continue
+            number = saved.pop("trial")
             trial = next((t for t in storage.trials() if is_open_attempt(t, number)), None)
             if trial is not None:
                 if trial.state == TrialState.WAITING:
                     storage.rdb.set_trial_state_values(storage.trial_id(trial.number), TrialState.RUNNING)
                 tell_locked(storage, trial.number, TrialResult(**saved))
                 numbers.append(number)
-        path.unlink()
+            path.unlink()
     return numbers
 
 

@@ -25,15 +25,15 @@ GIB = 2**30
 MEMORY_OF_TINY, MEMORY_OF_OTHERS = 1 * GIB, 4 * GIB  # of one process without a GPU
 
 
-def count(n_trials: int, is_local: bool, memory_each: int, processes_each: int = 1) -> int:
+def count(n_trials: int, launches_here: bool, memory_each: int, processes_each: int = 1) -> int:
     """What workers=auto is here: one for each GPU; without a GPU, as many as the cores and the free memory
     are enough for. A worker whose trials have several processes takes as many of each. At most 8 and at
-    most `n_trials`; 1 where `is_local` is false, since the trials are then launched elsewhere.
+    most `n_trials`; 1 where `launches_here` is false, since the trials are then launched elsewhere.
 
     `memory_each` is in bytes. Where OMP_NUM_THREADS is set, each process has so many cores, else one."""
     import torch
 
-    if not is_local or torch.backends.mps.is_available():
+    if not launches_here or torch.backends.mps.is_available():
         return 1
     by_memory = psutil.virtual_memory().available // memory_each
     here = torch.cuda.device_count() or min(cores() // threads_each(cores()), by_memory)
@@ -58,8 +58,9 @@ def beside(
     """Inside the block, n_workers - 1 other processes run the command of these words; at its end they are
     waited for. `processes_each` is how many train each trial.
 
-    What they print is passed to `say`, equal lines once. If the block raises, they are told to stop, which
-    they do as soon as their trials are stored as stopped, or at once if another interrupt comes."""
+    What they print is passed to `say`, equal lines once. If the block or the waiting is interrupted, they are
+    told to stop, which they do as soon as their trials are stored as stopped, or at once if another interrupt
+    comes."""
     if n_workers > 1:
         import torch
 
@@ -79,6 +80,7 @@ def beside(
         reader.start()
     try:
         yield
+        wait_for(processes, stopping)  # for their last trials
     except BaseException:
         stopping.set()
         for process in processes:
@@ -86,8 +88,7 @@ def beside(
         raise
     finally:
         try:
-            for process in processes:
-                wait_for(process, stopping)
+            wait_for(processes, stopping)
         except KeyboardInterrupt:
             for process in processes:
                 process.kill()
@@ -96,15 +97,16 @@ def beside(
             reader.join()
 
 
-def wait_for(process: "subprocess.Popen[str]", stopping: Event) -> None:
-    """Returns when a worker has ended; one that is to stop is told so again while it has not."""
-    while True:
-        try:
-            process.wait(REPEAT_SECONDS)
-            return
-        except subprocess.TimeoutExpired:
-            if stopping.is_set():
-                process.terminate()
+def wait_for(processes: "Sequence[subprocess.Popen[str]]", stopping: Event) -> None:
+    """Returns when all workers have ended; one that is to stop is told so again while it has not."""
+    for process in processes:
+        while True:
+            try:
+                process.wait(REPEAT_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if stopping.is_set():
+                    process.terminate()
 
 
 def pass_on(lines: IO[str], said: set[str], stopping: Event, say: Callable[[str], None]) -> None:

@@ -85,10 +85,15 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
+def process_count() -> int:
+    """How many processes torchrun has started for this training."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Joins the processes that torchrun started, and leaves them at the end; or this one alone."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = process_count()
     if count == 1:
         yield SINGLE_PROCESS
         return

@@ -86,6 +86,16 @@ def test_the_fingerprint_measures_the_training_split_alone(workdir):
     assert found.small_lesion == pytest.approx(np.quantile(areas, 0.1))
 
 
+def test_the_steps_of_several_processes_are_those_of_their_batch_together(workdir, monkeypatch):
+    from pneumo.data.dataset import load_dataset
+
+    experiment = auto("tta=none", "fit.epochs=1")
+    dataset = load_dataset(experiment.data, lambda done, total: None)
+    alone = Fingerprint.of(dataset, experiment).effective_batch
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert Fingerprint.of(dataset, experiment).effective_batch == 4 * alone
+
+
 def test_what_is_set_by_hand_is_not_planned(workdir):
     experiment = auto("fit.epochs=3", "augment=none", "tta=none")
     assert (experiment.fit.epochs, experiment.tta) == (3, "none")

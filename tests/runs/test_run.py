@@ -1,4 +1,5 @@
 import csv
+import shutil
 from dataclasses import dataclass, replace
 
 import mlflow
@@ -11,7 +12,7 @@ from conftest import SMALL, dying_in_epoch
 from pneumo.components.models import Tiny
 from pneumo.errors import InputError, TooLittleMemoryError
 from pneumo.inference.model import load_model
-from pneumo.runs import query, tracking
+from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
 
@@ -210,6 +211,45 @@ def test_epochs_that_were_kept_but_not_logged_are_logged_on_resume(composed, wor
     history = mlflow.MlflowClient().get_metric_history(logged.info.run_id, "val/auroc")
     assert [point.step for point in history] == [1, 2, 3]
     assert logged.info.status == "FINISHED"
+
+
+def test_a_run_whose_folder_is_gone_goes_on_from_mlflow_with_its_best_weights(composed, workdir, monkeypatch):
+    with dying_in_epoch(monkeypatch, 3):
+        run(composed(*SMALL, "fit.epochs=3"), workdir / "out")
+    best = checkpoint.read(workdir / "out" / "checkpoints" / BEST)
+    shutil.rmtree(workdir / "out")
+    run(composed(*SMALL, "fit.epochs=3", "resume=auto"), workdir / "again")
+    logged, folder = only_run(), workdir / "again" / "checkpoints"
+    assert logged.info.status == "FINISHED"
+    assert logged.data.tags["checkpoints"] == str(folder)
+    again = checkpoint.read(folder / BEST)
+    assert again["epoch"] == best["epoch"]
+    assert all(torch.equal(again["model"][name], best["model"][name]) for name in best["model"])
+
+
+def test_a_run_is_not_resumed_by_another_number_of_processes(composed, workdir):
+    run(composed(*QUICK), workdir / "out")
+    last = workdir / "out" / "checkpoints" / LAST
+    checkpoint.write({**checkpoint.read(last), "processes": 2}, last)
+    with pytest.raises(InputError, match="in another number of processes: 2 then, 1 now"):
+        run(composed(*QUICK, f"resume={last}"), workdir / "again")
+
+
+def test_resume_auto_passes_over_what_it_cannot_continue_and_says_so(composed, workdir, monkeypatch, capsys):
+    for name in ("damaged", "elsewhere"):
+        with dying_in_epoch(monkeypatch, 1):
+            run(composed(*QUICK), workdir / name)
+    (workdir / "damaged" / "checkpoints" / LAST).write_bytes(b"not a checkpoint")
+    found = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    (moved,) = [one for one in found if one.data.tags["checkpoints"].endswith("elsewhere/checkpoints")]
+    client = mlflow.MlflowClient()
+    client.set_tag(moved.info.run_id, "process", "other-host:7:1.00")
+    client.update_run(moved.info.run_id, "RUNNING")
+    run(composed(*QUICK, "resume=auto"), workdir / "again")
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{moved.info.run_id}, which may still be running on other-host; if it is not, resume=" in said
+    assert "last.pt" in said
+    assert "nothing: there is no unfinished run" in said
 
 
 def test_resume_auto_starts_afresh_when_there_is_nothing_to_resume(composed, workdir):

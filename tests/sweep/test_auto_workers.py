@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -51,27 +53,27 @@ def machine(monkeypatch):
 )
 def test_auto_is_a_process_for_each_gpu_or_what_cores_and_memory_allow(machine, here, n):
     machine(**here)
-    assert count(20, is_local=True, memory_each=GIB) == n
+    assert count(20, launches_here=True, memory_each=GIB) == n
 
 
 def test_processes_of_a_trial_take_the_place_of_workers(machine):
     machine(cores=8)
-    assert count(20, is_local=True, memory_each=GIB, processes_each=2) == 4
+    assert count(20, launches_here=True, memory_each=GIB, processes_each=2) == 4
     machine(cores=16, gpus=4)
-    assert count(20, is_local=True, memory_each=GIB, processes_each=2) == 2
+    assert count(20, launches_here=True, memory_each=GIB, processes_each=2) == 2
     assert environment(1, 2, processes_each=2)["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
 def test_auto_starts_no_more_processes_than_there_are_trials(machine):
     machine(cores=4)
-    assert count(3, is_local=True, memory_each=GIB) == 3
+    assert count(3, launches_here=True, memory_each=GIB) == 3
 
 
 def test_auto_is_1_where_trials_are_launched_elsewhere_or_on_apple_s_gpu(machine, monkeypatch):
     machine(cores=4)
-    assert count(20, is_local=False, memory_each=GIB) == 1
+    assert count(20, launches_here=False, memory_each=GIB) == 1
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert count(20, is_local=True, memory_each=GIB) == 1
+    assert count(20, launches_here=True, memory_each=GIB) == 1
 
 
 def test_workers_share_the_cores_unless_their_threads_are_set(machine):
@@ -108,6 +110,42 @@ def test_a_worker_obeys_the_first_of_two_interrupts_and_one_that_comes_much_late
     handlers[signal.SIGTERM](signal.SIGTERM, None)
     with pytest.raises(KeyboardInterrupt):
         handlers[signal.SIGTERM](signal.SIGTERM, None)
+
+
+WORKER = """#!{python}
+import signal, sys, time
+from pathlib import Path
+
+def stop(*_):
+    Path("stopped").touch()
+    sys.exit()
+
+signal.signal(signal.SIGTERM, stop)
+Path("started").touch()
+time.sleep(100)
+"""
+LAST_TO_END = """
+import signal, sys
+from pneumo.sweep import workers
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.executable = "./worker"
+try:
+    with workers.beside(2, [], print):
+        pass
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_an_interrupt_while_the_last_workers_are_waited_for_lets_them_store_their_trials(workdir):
+    (workdir / "worker").write_text(WORKER.format(python=sys.executable))
+    (workdir / "worker").chmod(0o755)
+    waiting = subprocess.Popen([sys.executable, "-c", LAST_TO_END])
+    wait_until(lambda: (workdir / "started").exists(), waiting)
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(timeout=60) == 130
+    assert (workdir / "stopped").exists()
 
 
 def both_train(storage, sweep):

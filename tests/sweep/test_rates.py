@@ -7,7 +7,7 @@ from optuna.trial import TrialState, create_trial
 
 from pneumo.errors import InputError
 from pneumo.sweep.design.ablation import build_design
-from pneumo.sweep.design.rates import RatePruner, best_rate, tried_rates, with_rate
+from pneumo.sweep.design.rates import RatePruner, UndecidedError, best_rate, tried_rates, with_rate
 from pneumo.sweep.storage import open_study
 
 SPEC = {
@@ -117,6 +117,19 @@ def test_the_first_trial_that_needs_an_arms_own_rate_decides_for_all(tmp_path):
     storage.study.add_trial(tuning("report", 100, "0.1", [0.9]))
     assert with_rate(storage, own)["rate"] == "0.01"
     assert with_rate(storage, {**own, "rate": "same"})["rate"] == "same"
+    storage.close()
+
+
+def test_a_rate_is_not_chosen_while_a_training_that_it_is_chosen_by_is_running(tmp_path):
+    storage = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
+    storage.study.add_trial(tuning("report", 100, "0.01", [0.8]))
+    storage.study.enqueue_trial({"arm": "report", "seed": 100, "rate": "0.1"})
+    running = storage.claim_trial(10, lambda n: optuna.samplers.RandomSampler())
+    own = {"arm": "report", "seed": 0, "rate": "own"}
+    with pytest.raises(UndecidedError):
+        with_rate(storage, own)
+    storage.fail_trial(running.number, "configuration", "")
+    assert with_rate(storage, own)["rate"] == "0.01"
     storage.close()
 
 

@@ -216,6 +216,38 @@ def test_a_design_claims_queued_trials_only(storage):
     assert claim(storage, queued_only=True).params == {"x": 0.5}
 
 
+def test_a_retry_is_claimed_before_what_was_queued_earlier(storage):
+    for x in (0.1, 0.2, 0.3):
+        storage.study.enqueue_trial({"x": x})
+    stopped = claim(storage)
+    storage.fail_trial(stopped.number, "stopped", "interrupted")
+    again, other = claim(storage), claim(storage)
+    assert (again.params, other.params) == ({"x": 0.1}, {"x": 0.2})
+    assert again.user_attrs["attempts"] == [stopped.number]
+
+
+def test_a_postponed_trial_is_claimed_again_at_its_place(storage):
+    for x in (0.1, 0.2):
+        storage.study.enqueue_trial({"x": x})
+    postponed = claim(storage)
+    storage.postpone(postponed.number)
+    assert states(storage) == ["WAITING", "WAITING"]
+    assert claim(storage).number == postponed.number
+
+
+def test_an_error_without_a_message_is_out_of_memory_all_the_same(storage):
+    def train(callback):
+        raise MemoryError
+
+    result = TrialCallback(storage, claim(storage).number, "val/auroc", {}).run(train, list)
+    assert (result.state, result.kind) == ("PRUNED", "out of memory")
+
+
+def test_the_options_of_an_sqlite_address_are_obeyed(tmp_path):
+    open_study(f"sqlite:///{tmp_path}/study.db?timeout=120", "s", ["maximize"]).close()
+    assert (tmp_path / "study.db").exists()
+
+
 def test_out_of_memory_is_kept_as_a_constraint_that_the_sampler_sees(storage):
     trial = claim(storage)
     tell_locked(storage, trial.number, TrialResult("PRUNED", kind="out of memory", reason="boom"))

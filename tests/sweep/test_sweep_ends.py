@@ -6,9 +6,13 @@ import pytest
 import yaml
 from conftest import SMALL
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 from sweeps import LR_ALONE, folder, runs, swept, trials
 
+from pneumo.errors import AwayError
 from pneumo.sweep import workers
+from pneumo.sweep.controller import StudyRun
+from pneumo.sweep.plan import StudyPlan
 
 __all__ = ["swept"]  # a fixture
 
@@ -96,6 +100,32 @@ def test_a_log_that_cannot_be_written_is_no_traceback(swept, breaking):
     )
     assert "failed (crash)" in printed
     assert "Logging error" not in printed
+
+
+def test_a_database_that_goes_away_is_one_line(swept, monkeypatch):
+    def away(run):
+        raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(StudyRun, "open_parent_run", away)
+    code, printed = swept("n_trials=1", *LR_ALONE)
+    assert code == 1
+    assert "cannot be reached: server closed the connection" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_trial_whose_server_is_away_is_stopped_and_not_wrongly_configured(swept, monkeypatch):
+    def away(plan, overrides):
+        raise AwayError("MLflow cannot be reached")
+
+    def breaks_after_the_check(plan):
+        monkeypatch.setattr(StudyPlan, "_compose", away)
+
+    monkeypatch.setattr(StudyPlan, "check", breaks_after_the_check)
+    code, printed = swept("n_trials=1", "hydra.sweeper.storage_minutes=0", *LR_ALONE)
+    assert code == 1
+    assert "MLflow cannot be reached" in printed
+    stopped, again = trials()
+    assert (stopped.user_attrs["failure"], again.state) == ("stopped", TrialState.WAITING)
 
 
 def test_a_study_in_which_everything_fails_ends_with_1_and_a_result(swept, breaking):

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumo.errors import InputError
 from pneumo.sweep.attributes import CHOSEN_RATES, EPOCHS, METRICS
 from pneumo.sweep.design.ablation import LR, OWN, SAME, AblationDesign
+from pneumo.sweep.private_api import known_params
 from pneumo.sweep.search_space import Value
 from pneumo.sweep.storage import StudyStorage
 
@@ -41,14 +42,14 @@ def best_until(trial: FrozenTrial, step: int) -> float:
 
 def is_tuning(trial: FrozenTrial) -> bool:
     """Whether a trial tries a rate for its arm."""
-    return trial.params.get("rate", SAME) not in (SAME, OWN)
+    return known_params(trial).get("rate", SAME) not in (SAME, OWN)
 
 
 def tried_rates(trials: Sequence[FrozenTrial], arm: str) -> dict[float, list[float]]:
     """Rate -> the values that complete trials of this arm reached with it, in the order of the rates."""
     tried: dict[float, list[float]] = {}
     for trial in trials:
-        if is_tuning(trial) and trial.params["arm"] == arm and trial.state == TrialState.COMPLETE:
+        if trial.state == TrialState.COMPLETE and is_tuning(trial) and trial.params["arm"] == arm:
             value = trial.user_attrs.get(METRICS, {}).get(CHOSEN_BY, trial.value)
             tried.setdefault(float(trial.params["rate"]), []).append(value)
     return dict(sorted(tried.items()))
@@ -63,15 +64,22 @@ def best_rate(trials: Sequence[FrozenTrial], arm: str) -> float | None:
     return max(means, key=lambda rate: means[rate], default=None)
 
 
+class UndecidedError(Exception):
+    """A rate cannot be chosen yet: trainings that it is chosen by are running."""
+
+
 def with_rate(storage: StudyStorage, values: Mapping[str, Value]) -> dict[str, Value]:
     """The values of a trial, with the number of its arm's own rate. The first trial of an arm that needs it
-    decides for all. InputError: no rate of the arm could be trained with."""
+    decides for all. UndecidedError: see there. InputError: no rate of the arm could be trained with."""
     if values.get("rate") != OWN:
         return dict(values)
     arm = str(values["arm"])
     with storage.lock():
         chosen = storage.study.user_attrs.get(CHOSEN_RATES, {})
         if arm not in chosen:
+            running = storage.trials(TrialState.RUNNING)
+            if any(is_tuning(trial) and known_params(trial)["arm"] == arm for trial in running):
+                raise UndecidedError
             if (rate := best_rate(storage.trials(), arm)) is None:
                 raise InputError(f"{arm}: with none of its learning rates a training ended")
             chosen = {**chosen, arm: rate}

@@ -8,12 +8,13 @@ from optuna.study import StudyDirection
 from pneumo.runs import tracking
 from pneumo.runs.mlflow_pages import charts_path, file_link, runs_path, study_view_state
 from pneumo.sweep import attributes
+from pneumo.sweep.objective import logged_name
 
 
 def store(study: optuna.Study, experiment_id: str, searched: Collection[str]) -> None:
     """Stores the view of a study's trials with the settings that it searches, at the study's begin."""
     objective = study.user_attrs[attributes.OBJECTIVE][0]
-    metric = f"best/{objective.replace('/', '_')}" if objective.startswith("val/") else objective
+    metric = logged_name(objective)
     runs = f"tags.{attributes.STUDY_ID} = '{study.user_attrs[attributes.STUDY_ID]}' and tags.trial != ''"
     is_minimised = study.directions[0] == StudyDirection.MINIMIZE
     state = study_view_state(runs, metric, is_minimised, sorted(searched))

@@ -75,9 +75,9 @@ class Pool(ABC):
         yield
 
     @abstractmethod
-    def auto(self, n_trials: int, is_shared: bool, memory_each: int) -> int:
-        """What workers=auto is: at most `n_trials`. `is_shared`: whether other processes can take trials;
-        `memory_each` is in bytes, for pools that do not set it."""
+    def auto(self, n_trials: int, launches_here: bool, memory_each: int) -> int:
+        """What workers=auto is: at most `n_trials`. `launches_here`: whether a worker itself trains its
+        trials; `memory_each` is in bytes, for pools that do not set it."""
 
     @abstractmethod
     def run(self, work: Work) -> str | None:

@@ -22,8 +22,8 @@ class LocalPool(Pool):
             self._refuse_few_gpus(torch.cuda.device_count())
         yield
 
-    def auto(self, n_trials: int, is_shared: bool, memory_each: int) -> int:
-        return workers.count(n_trials, is_shared, memory_each, self.processes)
+    def auto(self, n_trials: int, launches_here: bool, memory_each: int) -> int:
+        return workers.count(n_trials, launches_here, memory_each, self.processes)
 
     def run(self, work: Work) -> str:
         with workers.beside(work.n_workers, work.words, work.say, self.processes):

@@ -60,7 +60,7 @@ class RayPool(Pool):
                 self._refuse_nodes()
                 yield
 
-    def auto(self, n_trials: int, is_shared: bool, memory_each: int) -> int:
+    def auto(self, n_trials: int, launches_here: bool, memory_each: int) -> int:
         """As many as the nodes have room for now."""
         room = sum(fitting(node["Resources"], self._request()) for node in alive_nodes())
         return max(1, min(room, workers.MOST, n_trials))

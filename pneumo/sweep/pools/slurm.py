@@ -37,7 +37,7 @@ class SlurmPool(Pool):
             raise InputError(f"pool=slurm needs servers that all nodes reach, got {needs.files[0]}")
         yield
 
-    def auto(self, n_trials: int, is_shared: bool, memory_each: int) -> int:
+    def auto(self, n_trials: int, launches_here: bool, memory_each: int) -> int:
         return max(1, min(MOST, n_trials))
 
     def run(self, work: Work) -> str | None:
