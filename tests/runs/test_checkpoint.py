@@ -72,5 +72,5 @@ def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
     (tmp_path / ".last.pt.4711").write_bytes(b"half of it")
     nothing = SeenImages.nothing()
     images = DatasetIdentity(*(np.zeros(0, np.int64) for _ in range(6)))
-    checkpoint.CheckpointWriter(tmp_path, "run", {}, images, "split", nothing, RunCallback())
+    checkpoint.CheckpointWriter(tmp_path, "run", {}, images, "split", 1, nothing, RunCallback())
     assert list(tmp_path.iterdir()) == []
