@@ -152,9 +152,8 @@ def test_an_ensemble_is_joined_by_image_id(world, train, composed):
     other = predictions_of(two, "test").set_index("image_id")["score"]
     odds = [np.log(s / (1 - s)) for s in (single, other[single.index])]
     mean = 1 / (1 + np.exp(-np.mean(odds, axis=0)))
-    assert joint.loc[single.index, "score"].to_numpy() == pytest.approx(
-        mean, abs=2e-6
-    )  # six digits are written
+    in_order = joint.loc[single.index, "score"].to_numpy()
+    assert in_order == pytest.approx(mean, abs=2e-6), "six digits are written"
     assert single.std() > 1e-4, "else any order would do"
 
 

@@ -25,11 +25,11 @@ class ResumePoint:
         to which its files are copied."""
         if not query.is_downloaded(self.path):
             return self.path.parent
-        run = query.find_run(self.state["run_id"])
         own.mkdir(parents=True, exist_ok=True)
-        for name in (checkpoint.LAST, checkpoint.BEST):  # a run that has not ended an epoch has no best one
-            if (file := query.find_checkpoint(run, name)) is not None:
-                shutil.copyfile(file, own / name)
+        shutil.copyfile(self.path, own / checkpoint.LAST)
+        best = query.find_checkpoint(query.find_run(self.state["run_id"]), checkpoint.BEST)
+        if best is not None:  # it has ended an epoch
+            shutil.copyfile(best, own / checkpoint.BEST)
         return own
 
     def refuse_other_processes(self, count: int) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +21,7 @@ from pneumo.sweep.database import check_address
 from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.pools.base import Pool
+from pneumo.sweep.search_space import split_overrides
 from pneumo.sweep.storage import StudyStorage, open_study
 from pneumo.sweep.workers import AUTO
 
@@ -156,9 +156,9 @@ def instantiate_trusted(group: str, settings: Mapping[str, Any], trusted: tuple[
 def load_command(config: DictConfig, arguments: Sequence[str]) -> StudySettings:
     """The settings of a sweep command. InputError: anything about it that can be told before torch and MLflow
     are imported."""
-    for line in arguments:
-        is_several = OverridesParser.create().parse_override(line).is_sweep_override()
-        if is_several and override_key(line).split(".")[0] in STUDY:
+    searched, _ = split_overrides(arguments)
+    for line in searched:
+        if override_key(line).split(".")[0] in STUDY:
             raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
     settings = load_settings(config)
     settings.make_pool()

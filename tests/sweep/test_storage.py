@@ -1,6 +1,5 @@
 """Claiming, failing and retrying trials, on a real database."""
 
-import errno
 import re
 import signal
 import subprocess
@@ -8,38 +7,19 @@ import sys
 import threading
 import time
 
-import optuna
 import pytest
+from claims import claim, make_sampler, states, storage
 from optuna.trial import TrialState
 from sqlalchemy import event, text
 
-from pneumo.data.atomic import atomic_path
-from pneumo.errors import AwayError, InputError
+from pneumo.errors import InputError
 from pneumo.sweep.design.ablation import build_design
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.storage import open_study
 from pneumo.sweep.study_identity import begin_or_continue, differences
-from pneumo.sweep.trial import TrialCallback, TrialResult, is_open_attempt, tell_locked, tell_saved_results
+from pneumo.sweep.trial import TrialResult, tell_locked
 
-
-@pytest.fixture
-def storage(tmp_path):
-    return open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], heartbeat_seconds=1, retries=2)
-
-
-def make_sampler(n_existing):
-    return optuna.samplers.RandomSampler(seed=n_existing)
-
-
-def claim(storage, n_trials=10, **options):
-    trial = storage.claim_trial(n_trials, make_sampler, **options)
-    if trial is not None:
-        trial.suggest_float("x", 0, 1)
-    return trial
-
-
-def states(storage):
-    return [trial.state.name for trial in storage.trials()]
+__all__ = ["storage"]  # a fixture
 
 
 def test_processes_together_claim_no_more_than_n_trials(storage, tmp_path):
@@ -235,25 +215,9 @@ def test_a_postponed_trial_is_claimed_again_at_its_place(storage):
     assert claim(storage).number == postponed.number
 
 
-def test_an_error_without_a_message_is_out_of_memory_all_the_same(storage):
-    def train(callback):
-        raise MemoryError
-
-    result = TrialCallback(storage, claim(storage).number, "val/auroc", {}).run(train, list)
-    assert (result.state, result.kind) == ("PRUNED", "out of memory")
-
-
 def test_the_options_of_an_sqlite_address_are_obeyed(tmp_path):
     open_study(f"sqlite:///{tmp_path}/study.db?timeout=120", "s", ["maximize"]).close()
     assert (tmp_path / "study.db").exists()
-
-
-def test_out_of_memory_is_kept_as_a_constraint_that_the_sampler_sees(storage):
-    trial = claim(storage)
-    tell_locked(storage, trial.number, TrialResult("PRUNED", kind="out of memory", reason="boom"))
-    (frozen,) = storage.trials()
-    assert frozen.state == TrialState.PRUNED
-    assert sum(frozen.constraints.values()) > 0
 
 
 def test_a_duplicate_copies_values_and_learning_curve(storage):
@@ -269,21 +233,6 @@ def test_a_duplicate_copies_values_and_learning_curve(storage):
     assert copied.user_attrs["duplicate_of"] == 0
     assert copied.user_attrs["run_id"] == "abc"
     assert storage.find_duplicate("other") is None
-
-
-def test_a_saved_result_is_stored_at_the_next_start(storage, tmp_path):
-    trial = claim(storage)
-    folder = tmp_path / "0"
-    folder.mkdir()
-    (folder / "untold.json").write_text(
-        '{"trial": 0, "state": "COMPLETE", "values": [0.9], "kind": "", "reason": "", "figures": {"a": 1}}'
-    )
-    storage.fail_trial(trial.number, "crash", "its process died")  # another process queued it again meanwhile
-    assert is_open_attempt(storage.trials()[1], 0)
-    assert tell_saved_results(storage, tmp_path) == [0]
-    assert [t.state.name for t in storage.trials()] == ["FAIL", "COMPLETE"]
-    assert storage.trials()[1].value == 0.9
-    assert tell_saved_results(storage, tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -328,25 +277,6 @@ def test_differences_name_what_changed():
     ]
 
 
-@pytest.mark.parametrize("is_last", [False, True])
-def test_a_worse_trial_is_pruned_unless_it_was_its_last_epoch(tmp_path, is_last):
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=0)
-    storage = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"], pruner)
-    good = TrialCallback(storage, claim(storage).number, "val/auroc", {})
-    good.on_epoch_end(1, {"val/auroc": 0.9}, is_last=True)
-    tell_locked(storage, good.number, TrialResult("COMPLETE", [0.9]))
-    worse = TrialCallback(storage, claim(storage).number, "val/auroc", {})
-
-    def train(callback):
-        callback.on_epoch_end(1, {"val/auroc": 0.1}, is_last)
-        return {"best/val_auroc": 0.1}
-
-    result = worse.run(train, lambda metrics: [metrics["best/val_auroc"]])
-    tell_locked(storage, worse.number, result)
-    assert states(storage) == ["COMPLETE", "COMPLETE" if is_last else "PRUNED"]
-    assert (result.values == [0.1]) == is_last
-
-
 def beat_by_a_clock_behind(storage, trial, seconds):
     """A heartbeat of a process whose clock is so many seconds behind that of this one."""
     storage.record_heartbeat(trial.number)
@@ -368,13 +298,3 @@ def test_a_trial_is_kept_by_its_heartbeats_whatever_the_clock_of_its_process(sto
         time.sleep(0.5)
     wait_until_failed(storage)
     assert states(storage) == ["FAIL", "WAITING"], "once no heartbeat comes any more"
-
-
-def test_a_full_disk_stops_the_study_and_is_no_crash_of_the_trial(storage, tmp_path):
-    def train(callback):
-        with atomic_path(tmp_path / "last.pt"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    callback = TrialCallback(storage, claim(storage).number, "val/auroc", {})
-    with pytest.raises(AwayError, match=r"The disk is full: .*last.pt cannot be written \(No space left"):
-        callback.run(train, list)
