@@ -139,10 +139,10 @@ def main() -> None:
                 print(*trainings[name], "|", second, flush=True)
     lines, repaired = [("data", "run", "val AUROC", "cause; advice", "val AUROC with it")], []
     for (cell, overrides), name, first in zip(cases, names, firsts, strict=True):
-        second = seconds[name] if first.remedy else None
-        lines.append((cell.name, " ".join(overrides), str(first), first.reason, str(second or "")))
+        advised_run = seconds.get(name) if first.remedy else None
+        lines.append((cell.name, " ".join(overrides), str(first), first.reason, str(advised_run or "")))
         if first.reason:
-            repaired.append(second is not None and second.lifted)
+            repaired.append(advised_run is not None and advised_run.lifted)
     print("\n" + rows.table(lines))
     share, (low, high) = sum(repaired) / len(repaired), wilson(sum(repaired), len(repaired))
     what = f"{sum(repaired)} of {len(repaired)} collapsed runs lift off with the advice"

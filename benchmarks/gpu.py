@@ -39,7 +39,7 @@ def steady(model: ModelConfig, labels: np.ndarray, side: int, batch: int) -> Cal
     """As many steps as an epoch has, all on one batch that lies ready."""
     accelerator = Accelerator.chosen("auto", "auto")
     torch.manual_seed(0)
-    network = model(1).to(accelerator.device, memory_format=torch.channels_last)
+    network = model(1).to(accelerator.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     x = torch.randn(batch, 1, side, side, device=accelerator.device).contiguous(
         memory_format=torch.channels_last
@@ -58,7 +58,7 @@ def steady(model: ModelConfig, labels: np.ndarray, side: int, batch: int) -> Cal
 
 def steps(name: str, model: ModelConfig, side: int, batch: int, n: int, precisions: list[str]) -> list[Row]:
     pixels, labels = drawn(n, side)
-    sides: dict[str, Callable[[], None]] = {"steady": steady(model, labels, side, batch)}
+    sides: dict[str, Callable[[], object]] = {"steady": steady(model, labels, side, batch)}
     for precision in precisions:
         sides[f"bare {precision}"] = bare(model, pixels, labels, batch, precision)
         sides[f"ours {precision}"] = ours(model, pixels, labels, batch, Augment(), precision)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psycopg
@@ -78,7 +78,7 @@ class Worker:
         engine = self.run.storage.rdb.engine
         engine.dispose(close=False)  # those of the process that it was forked from
         event.listen(engine, "before_cursor_execute", self.count)
-        StudyStorage.lock = lambda storage: self.timed_lock()  # type: ignore[method-assign]
+        StudyStorage.lock = lambda storage: self.timed_lock()  # type: ignore[assignment, method-assign]
         self.run.worker = self
 
     @property
@@ -95,7 +95,9 @@ class Worker:
         while time.time() < until:
             self.spent.append(Spent())
             began, computed = time.perf_counter(), time.thread_time()
-            ((trial, _),) = self.run.claim_jobs()
+            jobs = self.run.claim_jobs()
+            assert not isinstance(jobs, str)  # the study goes on
+            ((trial, _),) = jobs
             self.now.claiming = time.perf_counter() - began
             self.now.computing = time.thread_time() - computed
             self.train(trial.number)
@@ -193,7 +195,7 @@ def settings() -> StudySettings:
         trial=None,
         search=dict.fromkeys(("enqueue", "conditional", "design", "exists_where")),
         pruner={"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 5, "n_warmup_steps": 4},
-        sampler=OmegaConf.to_container(sampler),
+        sampler=cast(Any, OmegaConf.to_container(sampler)),
     )
 
 
@@ -281,7 +283,7 @@ def copied(server: Server, database: str, name: str) -> str:
     """The address of a copy of a database."""
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {database}")
-    return server.url(name)
+    return str(server.url(name))
 
 
 if __name__ == "__main__":

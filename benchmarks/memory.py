@@ -55,7 +55,7 @@ def trained(pixels: np.ndarray) -> float:
         seed=0,
     )
     torch.manual_seed(0)
-    network = Tiny(width=4)(1).to(accelerator.device, memory_format=trainer.memory_format)
+    network = Tiny(width=4)(1).to(accelerator.device).to(memory_format=trainer.memory_format)
     optimizer = AdamW()(network, 16)
     train_state = TrainState(network, optimizer, Constant()(optimizer, 1), accelerator.scaler(), 16)
     most = 0.0

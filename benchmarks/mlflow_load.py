@@ -37,7 +37,8 @@ def log_epochs(address: str, run_id: str, pause: float, seconds: float, ended: A
     mlflow.set_tracking_uri(address)
     random.seed()
     time.sleep(random.uniform(0, pause))
-    took, refused, until = [], 0, time.time() + seconds
+    took: list[float] = []
+    refused, until = 0, time.time() + seconds
     while (began := time.time()) < until:
         entries = [tracking.queued_now(dict.fromkeys(NAMES, random.random()), step=len(took) + 1)]
         try:

@@ -48,7 +48,7 @@ def processor() -> str:
     try:
         (name, *_) = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     except (OSError, ValueError):
-        return platform.processor() or platform.accelerator()
+        return platform.processor() or platform.machine()
     return str(name)
 
 

@@ -69,8 +69,8 @@ def theirs(files: FilePixels, mode: str) -> Callable[[], None]:
     )
 
     def prepare() -> None:
-        for picture in files.pictures:
-            chain(Image.open(files.root / picture.image).convert(mode))
+        for row in files.images:
+            chain(Image.open(files.root / row.image).convert(mode))
 
     return prepare
 
@@ -101,7 +101,7 @@ def phantom_on(threads: int, side_px: int) -> Callable[[], None]:
 
 
 def cohort_of(files: FilePixels) -> Cohort:
-    n = len(files.pictures)
+    n = len(files.images)
     columns = {"image_id": [str(i) for i in range(n)], "where": [f"row {i}" for i in range(n)]}
     unknown = dict.fromkeys(("patient_id", "view", "age", "sex"), None)
     return Cohort("files", pd.DataFrame({**columns, "label": np.arange(n) % 2, **unknown}), files)
@@ -117,11 +117,11 @@ def decoding(files: FilePixels) -> Callable[[], object]:
 
 
 def decoded(files: FilePixels) -> int:
-    return sum(len(files._decoded(picture, SIDE_PX)) for picture in files.pictures)
+    return sum(len(files._decoded(row, SIDE_PX)) for row in files.images)
 
 
 def decoding_apart(files: FilePixels, pool: ProcessPoolExecutor, cores: int) -> Callable[[], object]:
-    parts = [FilePixels(files.root, files.pictures[first::cores]) for first in range(cores)]
+    parts = [FilePixels(files.root, files.images[first::cores]) for first in range(cores)]
     return lambda: list(pool.map(decoded, parts))
 
 
@@ -138,13 +138,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = files_of_radiographs(folder)
-        n = len(files.pictures)
+        n = len(files.images)
         _, store = open_store(cohort_of(files), SIDE_PX, folder / "once", "raise", quiet)
         torch.set_num_threads(1)
         sides = {"ours": ours(store.pixels), "colour": theirs(files, "RGB"), "grey": theirs(files, "L")}
         took = taking_turns(sides, ROUNDS)
         torch.set_num_threads(cores)
-        often = FilePixels(folder, files.pictures * TIMES)
+        often = FilePixels(folder, [*files.images] * TIMES)
         with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
             stored = taking_turns(
                 {

@@ -30,8 +30,9 @@ def stubbed_worker(number, words, environment, place):  # type: ignore[no-untype
     import stubbed  # replaces Trainer.epochs
 
     from pneumo.sweep.pools import ray_node
+    from pneumo.training.trainer import Trainer
 
-    assert stubbed.Trainer.epochs is stubbed.one_epoch
+    assert Trainer.epochs is stubbed.one_epoch
     return ray_node.worker(number, words, environment, place)
 
 
@@ -40,8 +41,8 @@ def command() -> None:
     from pneumo.cli.sweep import main
     from pneumo.sweep.pools import ray
 
-    ray.worker = stubbed_worker
-    ray.CARRIED = (*ray.CARRIED, "STUB_")
+    ray.worker = stubbed_worker  # type: ignore[attr-defined]
+    ray.CARRIED = (*ray.CARRIED, "STUB_")  # type: ignore[assignment]
     main()
 
 

@@ -44,7 +44,7 @@ def ours(
     batch: int,
     augment: Augment,
     precision: str = "auto",
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     n = len(labels)
     none = np.full(n, -1)
     store = Store(
@@ -66,7 +66,7 @@ def ours(
         seed=0,
     )
     torch.manual_seed(0)
-    network = model(1).to(accelerator.device, memory_format=trainer.memory_format)
+    network = model(1).to(accelerator.device).to(memory_format=trainer.memory_format)
     optimizer = AdamW()(network, batch)
     train_state = TrainState(network, optimizer, Constant()(optimizer, 1), accelerator.scaler(), batch)
     return lambda: trainer.train_epoch(train_state, 1, lambda done, total: None, lambda state: None)
@@ -82,14 +82,14 @@ def bare(
 ) -> Callable[[], None]:
     accelerator = Accelerator.chosen("auto", precision)
     torch.manual_seed(0)
-    network = model(1).to(accelerator.device, memory_format=layout)
+    network = model(1).to(accelerator.device).to(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     images = torch.from_numpy(pixels)[:, None].to(accelerator.device)
     targets = torch.from_numpy(labels).float().to(accelerator.device)
 
     def epoch() -> None:
         network.train()
-        for rows in torch.randperm(len(targets)).to(accelerator.device).split(batch):
+        for rows in torch.randperm(len(targets)).to(accelerator.device).split(batch):  # type: ignore[no-untyped-call]
             x = ((images[rows].float() / 255 - 0.5) / 0.5).contiguous(memory_format=layout)
             bare_step(network, optimizer, x, targets[rows], accelerator)
         if accelerator.device.type == "cuda":
@@ -105,7 +105,7 @@ def bare_step(
         logits = network(x)
     loss = F.binary_cross_entropy_with_logits(logits.float().squeeze(1), targets)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 

@@ -53,7 +53,7 @@ def main(composed: DictConfig) -> float | list[float] | None:
     return job(composed)
 
 
-Trainer.epochs = one_epoch
+Trainer.epochs = one_epoch  # type: ignore[assignment, method-assign]
 
 if __name__ == "__main__":
     main()

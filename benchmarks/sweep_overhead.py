@@ -48,13 +48,13 @@ PARTS: list[tuple[str, Any, Sequence[str]]] = [  # name, whose, methods
     ("sampling", StudyStorage, ["claim_trial"]),
     ("sampling", SearchSpace, ["suggest"]),
     ("study's database", RDBStorage, DATABASE),
-    ("study's database, opening", StudySettings, ["storage"]),
-    ("MLflow", Tracker, ["start", "log", "tag", "keep_text", "__exit__"]),
+    ("study's database, opening", StudySettings, ["open_storage"]),
+    ("MLflow", Tracker, ["start", "log", "tag", "log_text", "__exit__"]),
     ("MLflow", tracking, ["connect", "tag_run"]),
     ("data and model", TrialCallback, ["dataset"]),
-    ("data and model", pneumo.runs.run, ["built_model", "assembled", "begun"]),
-    ("checkpoint", CheckpointWriter, ["offer", "best_weights"]),
-    ("judging", pneumo.runs.run, ["judged"]),
+    ("data and model", pneumo.runs.run, ["build_model", "build_trainer", "build_train_state"]),
+    ("checkpoint", CheckpointWriter, ["save_epoch", "best_weights"]),
+    ("evaluation", pneumo.runs.run, ["evaluate"]),
     ("forgetting", pneumo.sweep.job, ["free_gpu_memory"]),
 ]
 REST = "the rest: Hydra's job, files"
@@ -101,7 +101,7 @@ class Stopwatch:
             for name in names:
                 timed = self.around(part, getattr(owner, name))
                 setattr(owner, name, staticmethod(timed) if name == "start" else timed)
-        TrialLauncher.launch = self.ending_a_trial(TrialLauncher.launch)
+        TrialLauncher.launch = self.ending_a_trial(TrialLauncher.launch)  # type: ignore[method-assign]
 
     def between(self, first: int, last: int) -> dict[str, float]:
         """Seconds a trial, after the first so many and up to the last; the largest first."""

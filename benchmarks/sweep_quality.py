@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument(
         "--trials", type=int, default=20, help="of a stock side; of ours at most twice as many"
     )
+    parser.add_argument("--workers", type=int, help="of ours and of joblib; default: as workers=auto")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("overrides", nargs="*", help="of all sides")
     options = parser.parse_args()
@@ -156,7 +157,7 @@ def main() -> None:
         sys.exit("The launcher is not installed: pip install -e '.[bench]'")
     every = [f"data.n_images={options.images}", *options.overrides]
     every += [f"fit.epochs={options.epochs}"] if options.epochs else []
-    n_workers = workers.count(2 * options.trials, is_local=True, memory_each=workers.MEMORY_OF_TINY)
+    n_workers = options.workers or workers.count(2 * options.trials, True, workers.MEMORY_OF_TINY)
     joblib = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={n_workers}", f"jobs={n_workers}"]
 
     lines: list[Sequence[str]] = [COLUMNS]
@@ -180,7 +181,8 @@ def main() -> None:
                 ),
             ]
             goal = max(side.best for side in sides)
-            here = ours(Path(temporary, f"ours-{seed}"), 2 * options.trials, goal, given)
+            words = [f"workers={n_workers}", *given]
+            here = ours(Path(temporary, f"ours-{seed}"), 2 * options.trials, goal, words)
             for side in sides:
                 cells, ratio = row(seed, side, here)
                 lines.append(cells)

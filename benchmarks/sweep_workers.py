@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -39,7 +40,7 @@ def study(server: Server, workers: int, n_trials: int, seconds: float) -> optuna
     settings = ["workers=1", f"n_trials={n_trials}", f"study={name}", "pruner=none", *SMALL]
     command = [sys.executable, str(ROOT / "benchmarks" / "stubbed.py"), "-m", *settings]
     environment = surroundings(PNEUMO_STORAGE=server.url(name), **{SECONDS: str(seconds)})
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with tempfile.TemporaryDirectory() as folder:  # workers=N would start pneumo's own command N - 1 times
         processes = [subprocess.Popen(command, cwd=folder, env=environment, **pipe) for _ in range(workers)]
         printed = [process.communicate()[0] for process in processes]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from commands import ROOT, SMALL, Findings, arguments, carry_out, environment, faults_of_study, runs_in, sweep
 from kills import equal_weights, weights
 
@@ -66,7 +67,7 @@ def faults_of_words(done: "subprocess.CompletedProcess[str]") -> list[str]:
 
 
 def faults_of_round(
-    number: int, room: int, study: bool, place: Path, expected: object
+    number: int, room: int, study: bool, place: Path, expected: dict[str, torch.Tensor]
 ) -> tuple[list[str], int]:
     """What is wrong after a round with so many bytes of room, and the exit code of the command that had
     too little."""
