@@ -39,6 +39,7 @@ from pneumo.runs.callback import RunCallback
 from pneumo.sweep import attributes
 from pneumo.sweep.controller import StudyRun
 from pneumo.sweep.heartbeat import heartbeats
+from pneumo.sweep.launch import Job
 from pneumo.sweep.search_space import Parameter, SearchSpace
 from pneumo.sweep.settings import StudySettings
 from pneumo.sweep.storage import StudyStorage
@@ -97,10 +98,10 @@ class Worker:
             began, computed = time.perf_counter(), time.thread_time()
             jobs = self.run.claim_jobs()
             assert not isinstance(jobs, str)  # the study goes on
-            ((trial, _),) = jobs
+            (job,) = jobs
             self.now.claiming = time.perf_counter() - began
             self.now.computing = time.thread_time() - computed
-            self.train(trial.number)
+            self.train(job.trial.number)
 
     def train(self, number: int) -> None:
         """As `pneumo.sweep.job.run_trial` does."""
@@ -162,7 +163,7 @@ class LeanRun(StudyRun):
         self.storage = settings.open_storage()
         self.storage.new_abandoned_runs()  # reads all trials
 
-    def prepare_trial(self, trial: Trial) -> list[str]:
+    def prepare_trial(self, trial: Trial) -> Job:
         """What `StudyRun.prepare_trial` asks of the database."""
         with heartbeats(self.storage, [trial.number]):
             with self.worker.adding("sampling"):
@@ -173,7 +174,7 @@ class LeanRun(StudyRun):
             trial.set_user_attr(attributes.EFFECTIVE_BATCH, 32)
             trial.set_user_attr(attributes.EPOCHS, EPOCHS)
             trial.set_user_attr(attributes.OVERRIDES, [f"{name}=0.00123" for name in SPACE])
-        return []
+        return Job(trial, [], OmegaConf.create({}))
 
 
 def settings() -> StudySettings:

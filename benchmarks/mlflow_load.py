@@ -51,9 +51,21 @@ def log_epochs(address: str, run_id: str, pause: float, seconds: float, ended: A
     ended.put((took, refused))
 
 
+def created(name: str) -> str:
+    """A run's id, once the server has done what the clients before had asked for."""
+    until = time.monotonic() + 300
+    while True:
+        try:
+            return tracking.create_parent_run(EXPERIMENT, name, {})
+        except MlflowException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(5)
+
+
 def measured(address: str, n_clients: int, pause: float, seconds: float) -> list[str]:
     """The line of the table."""
-    runs = [tracking.create_parent_run(EXPERIMENT, f"run-{number}", {}) for number in range(n_clients)]
+    runs = [created(f"run-{number}") for number in range(n_clients)]
     context = multiprocessing.get_context("fork")
     ended = context.Queue()
     clients = [
@@ -73,14 +85,15 @@ def measured(address: str, n_clients: int, pause: float, seconds: float) -> list
     return [str(n_clients), how, f"{len(took) / spent:.0f}", *(f"{x:.2f}" for x in latencies), str(refused)]
 
 
-def serve(database: Server, folder: str, workers: int, port: int) -> "subprocess.Popen[bytes]":
-    """A server of so many processes, once it answers."""
+def serve(database: Server, folder: str, workers: int, port: int, pool: int) -> "subprocess.Popen[bytes]":
+    """A server of so many processes, each with a pool of connections to its database, once it answers."""
     database.create("mlflow")
     store = database.url("mlflow").replace("postgresql:", "postgresql+psycopg:")
     options = ["--backend-store-uri", store, "--workers", str(workers), "--artifacts-destination", folder]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *options]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=folder, env=surroundings(), **quiet)
+    environment = surroundings(MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=str(pool))
+    process = subprocess.Popen(command, cwd=folder, env=environment, **quiet)
     until = time.monotonic() + 240
     while not answers(port):
         if process.poll() is not None or time.monotonic() > until:
@@ -95,11 +108,12 @@ def run() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--processes", type=int, default=2, help="of the server")
+    parser.add_argument("--pool", type=int, default=20, help="connections of each to its database")
     options = parser.parse_args()
     table = Table("clients", "an epoch", "epochs/s", "median s", "95% s", "refused", box=None, padding=(0, 2))
     with running() as database, tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        server = serve(database, str(Path(folder)), options.processes, port)
+        server = serve(database, str(Path(folder)), options.processes, port, options.pool)
         try:
             address = f"http://127.0.0.1:{port}"
             mlflow.set_tracking_uri(address)

@@ -43,8 +43,8 @@ DATABASE = [
     name for name in vars(RDBStorage) if name.startswith(("get_", "set_", "create_", "record_", "_get_stale"))
 ]
 PARTS: list[tuple[str, Any, Sequence[str]]] = [  # name, whose, methods
-    ("composing, twice", StudyPlan, ["experiment"]),
-    ("composing, twice", ConfigLoaderImpl, ["load_sweep_config"]),
+    ("composing", StudyPlan, ["job"]),
+    ("composing", ConfigLoaderImpl, ["load_sweep_config"]),
     ("sampling", StudyStorage, ["claim_trial"]),
     ("sampling", SearchSpace, ["suggest"]),
     ("study's database", RDBStorage, DATABASE),

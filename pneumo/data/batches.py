@@ -1,6 +1,7 @@
 """Batches of images on the device: gathered there if all pixels fit its memory, else read from the
 memory-mapped store, by worker processes if the device is not the CPU."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,9 @@ class Batches:
         self._workers = 0 if whole else num_workers
         self._resident: Tensor | None = None
         if whole and device.type != "cpu":
-            self._resident = torch.from_numpy(np.ascontiguousarray(store.pixels)).to(device)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is copied
+                self._resident = torch.from_numpy(np.ascontiguousarray(store.pixels)).to(device)
 
     def of(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """In the order of `rows`; the last batch may be short."""

@@ -79,6 +79,13 @@ CAUSES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (  # the first 
         rf"An error occurred \((\w+)\) when calling the (\w+) operation[^:]*: ({FOLLOWING})",
         lambda match: f"S3, where its files are, answers {match[1]} to {match[2]}: {match[3].strip()[:200]}",
     ),
+    (
+        r"QueuePool limit",  # which MLflow answers as a request that is wrong
+        lambda _: (
+            "it has more to do than connections to its database: set MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=20 "
+            "where it is started"
+        ),
+    ),
     (r"(?:error code |too many |\b)(5\d\d)(?: != 200| error responses| Server Error)", server_error),
 )
 

@@ -106,6 +106,7 @@ class StudyRun:
             data_root=getattr(self.plan.base.data, "root", None),
             launcher=self.launcher,
             device=self.plan.base.fit.device,
+            workers=self.settings.workers if isinstance(self.settings.workers, int) else 1,
         )
 
     def work(self) -> int:
@@ -236,12 +237,12 @@ class StudyRun:
             if trial is None:
                 break
             try:
-                overrides = self.prepare_trial(trial)
+                job = self.prepare_trial(trial)
             except UndecidedError:
                 self.storage.postpone(trial.number)
                 break
-            if overrides is not None:
-                jobs.append((trial, overrides))
+            if job is not None:
+                jobs.append(job)
         if jobs or self.storage.counts()[TrialState.RUNNING]:
             return jobs
         return self.why_stopped()
@@ -278,25 +279,25 @@ class StudyRun:
                 return f"no better trial in {since}"
         return ""
 
-    def prepare_trial(self, trial: Trial) -> list[str] | None:
-        """The overrides of a trial's job; None if the trial ended here, as a duplicate or a failure.
+    def prepare_trial(self, trial: Trial) -> Job | None:
+        """A trial's job; None if the trial ended here, as a duplicate or a failure.
         UndecidedError: its learning rate is not chosen yet. AwayError: MLflow cannot be reached."""
         storage, plan = self.storage, self.plan
         try:
             with heartbeats(storage, [trial.number]):
                 values = with_rate(storage, plan.search.suggest(trial))
-                overrides = plan.search.overrides(values)
-                experiment = retry(lambda: plan.experiment(values), storage.patience_seconds)
+                quoted = str(self.folder).replace("'", "\\'")
+                place = [f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={trial.number}"]
+                of_job = [f"trial={trial.number}", f"{PROCESSES}={self.pool.processes}", *place]
+                experiment, composed = retry(lambda: plan.job(values, of_job), storage.patience_seconds)
                 key = config_hash(experiment)
                 if (duplicate := storage.find_duplicate(key)) is None:
                     trial.set_user_attr(attributes.CONFIG_HASH, key)
                     batch = experiment.fit.effective_batch * self.pool.processes
                     trial.set_user_attr(attributes.EFFECTIVE_BATCH, batch)
+                    overrides = plan.search.overrides(values)
                     trial.set_user_attr(attributes.OVERRIDES, config.run_overrides(overrides))
-                    quoted = str(self.folder).replace("'", "\\'")
-                    folder = [f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={trial.number}"]
-                    processes = f"{PROCESSES}={self.pool.processes}"
-                    return [*overrides, f"trial={trial.number}", processes, *folder]
+                    return Job(trial, [*overrides, *of_job], composed)
                 self.check_data()
                 storage.copy_result(duplicate, trial)
         except AwayError as error:

@@ -21,12 +21,12 @@ from pneumo.display.address import apart, hidden, parsed, shown
 from pneumo.errors import AwayError, InputError
 from pneumo.sweep.private_api import advisory_lock
 
+HEARTBEAT_SECONDS = 10  # the default of a study
 MISSED_HEARTBEATS = 3  # after so many a trial's process is taken for dead
 CREATION_LOCK = 7236  # the same number in all versions, or two of them could create the tables at once
 MAX_PAUSE_SECONDS = 30
-KEPT_CONNECTIONS = (
-    1  # of each process between calls: PostgreSQL's default is 100 in all; a claim opens a second
-)
+# Of each process between calls: PostgreSQL's default is 100 in all; a claim opens a second.
+KEPT_CONNECTIONS = 1
 UNREACHABLE = (StorageInternalError, OperationalError, ConnectionError, AwayError)
 Result = TypeVar("Result")
 

@@ -4,8 +4,11 @@ import atexit
 import gc
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
@@ -21,7 +24,15 @@ from pneumo.sweep.private_api import job_error
 from pneumo.sweep.storage import StudyStorage
 
 POLL_SECONDS = 2
-Job = tuple[Trial, list[str]]  # a trial and the overrides it is composed from
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial as a Hydra job: the overrides that it is composed from, and its configuration."""
+
+    trial: Trial
+    overrides: list[str]
+    composed: DictConfig
 
 
 class TrialLauncher:
@@ -31,8 +42,11 @@ class TrialLauncher:
         self, storage: StudyStorage, context: HydraContext, task: TaskFunction, composed: DictConfig
     ):
         self._storage = storage
+        self._loader = JobLoader(context.config_loader)
         self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=task, config=composed
+            hydra_context=replace(context, config_loader=cast(ConfigLoader, self._loader)),
+            task_function=task,
+            config=composed,
         )
         self._has_launched = False
 
@@ -40,12 +54,13 @@ class TrialLauncher:
         """Returns when all the trials have ended; calls `on_end` with the number of each. InputError: the
         launcher does not work, or the study's storage or MLflow cannot be reached, so that no other trial
         would end better."""
-        storage, numbers = self._storage, [trial.number for trial, _ in jobs]
+        storage, numbers = self._storage, [job.trial.number for job in jobs]
         returns: Sequence[JobReturn | None] = [None] * len(jobs)
         reason = "its job ended without a result"
         try:
             with heartbeats(storage, numbers, storage.is_handed_over):
-                overrides = [overrides for _, overrides in jobs]
+                self._loader.composed = {tuple(job.overrides): job.composed for job in jobs}
+                overrides = [job.overrides for job in jobs]
                 returns = self._launcher.launch(overrides, initial_job_idx=numbers[0])
         except KeyboardInterrupt:
             for number in numbers:
@@ -82,6 +97,25 @@ class TrialLauncher:
             self._storage.fail_stale_trials()
         running = {trial.number for trial in self._storage.trials(TrialState.RUNNING)}
         return any(number in running and self._storage.is_handed_over(number) for number in numbers)
+
+
+class JobLoader:
+    """Hydra's loader of configurations, which does not compose again what is `composed` already, by its
+    overrides: composing takes as long as all else that Hydra does for a job."""
+
+    def __init__(self, loader: ConfigLoader):
+        self._loader = loader
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        if (ready := self.composed.pop(tuple(sweep_overrides), None)) is not None:
+            return ready
+        return self._loader.load_sweep_config(master_config, sweep_overrides)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of a copy that is just being unpickled
+            raise AttributeError(name)
+        return getattr(self._loader, name)
 
 
 def freeze_imported_objects() -> None:

@@ -8,10 +8,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from pneumo.sweep import attributes, database, private_api
+from pneumo.sweep.database import HEARTBEAT_SECONDS, MISSED_HEARTBEATS
+from pneumo.sweep.settings import HEARTBEAT
 from pneumo.sweep.storage import COUNTED
 from pneumo.sweep.summary import best_first
-
-HEARTBEAT_SECONDS = 10  # the default of a study
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def listed(rdb: RDBStorage, name: str) -> ListedStudy:
     study = optuna.load_study(study_name=name, storage=rdb)
     trials, known = study.get_trials(deepcopy=False), study.user_attrs
     row_id = rdb.get_study_id_from_name(name)
+    settings = known.get(attributes.IDENTITY, {}).get("settings", {})
+    rdb.grace_period = MISSED_HEARTBEATS * settings.get(HEARTBEAT, HEARTBEAT_SECONDS)
     dead = private_api.running_without_heartbeat(rdb, row_id) | private_api.stale_trial_ids(rdb, row_id)
     running = sum(trial.state == TrialState.RUNNING for trial in trials)
     has_best = len(study.directions) == 1 and known.get(attributes.DESIGN) is None

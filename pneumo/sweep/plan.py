@@ -18,9 +18,10 @@ from pneumo.runs.identity import PLACES
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
+from pneumo.sweep.database import HEARTBEAT_SECONDS
 from pneumo.sweep.design.ablation import LR, STYLE, AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
-from pneumo.sweep.settings import StudySettings
+from pneumo.sweep.settings import HEARTBEAT, StudySettings
 
 PROCESSES = "pool.processes"
 Search = SearchSpace | AblationDesign
@@ -39,7 +40,7 @@ class StudyPlan:
         self._context, self._composed = context, composed
         self.base_style = self.search.style_of(0) if isinstance(self.search, AblationDesign) else None
         style = [override(STYLE, self.base_style)] if self.base_style else []
-        self.base = self._compose([*self.search.fixed, *style])
+        self.base = load_experiment(self._compose([*self.search.fixed, *style]))
         if (n_trials := self.search.size or settings.n_trials) is None:
             raise InputError("n_trials must be given: n_trials=20")
         self.n_trials = n_trials
@@ -79,20 +80,25 @@ class StudyPlan:
     def experiment(self, values: Mapping[str, Value]) -> Experiment:
         """The experiment of a trial with these parameters. AwayError: it names a run, and MLflow cannot be
         reached."""
+        return self.job(values, [])[0]
+
+    def job(self, values: Mapping[str, Value], of_job: Sequence[str]) -> tuple[Experiment, DictConfig]:
+        """The experiment of a trial with these parameters, and the configuration of its job, which has the
+        overrides `of_job` besides. AwayError: as `experiment`."""
         try:
-            return self._compose(self.search.overrides(values))
+            composed = self._compose([*self.search.overrides(values), *of_job])
+            return load_experiment(composed), composed
         except AwayError:
             raise
         except InputError as error:
             parameters = " ".join(override(name, value) for name, value in values.items())
             raise InputError(f"{parameters}: {error}") from None
 
-    def _compose(self, overrides: Sequence[str]) -> Experiment:
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
         try:
-            composed = self._context.config_loader.load_sweep_config(self._composed, list(overrides))
+            return self._context.config_loader.load_sweep_config(self._composed, list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise InputError(" ".join(str(error).split())) from None
-        return config.load(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
 
     def searched(self) -> set[str]:
         """The names of the settings that differ between trials."""
@@ -112,6 +118,8 @@ class StudyPlan:
         }
         if (n_processes := self.settings.processes) > 1:  # each adds to the effective batch
             settings[PROCESSES] = n_processes
+        if self.settings.heartbeat_seconds != HEARTBEAT_SECONDS:  # or others take its trials for dead
+            settings[HEARTBEAT] = self.settings.heartbeat_seconds
         objective = {"objective": ", ".join(self.settings.objective)}
         return {"objective": objective, "space": self.search.describe(), "settings": settings}
 
@@ -122,6 +130,10 @@ class StudyPlan:
             attributes.OBJECTIVE: self.settings.objective,
             attributes.DESIGN: asdict(self.search) if isinstance(self.search, AblationDesign) else None,
         }
+
+
+def load_experiment(composed: DictConfig) -> Experiment:
+    return config.load(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
 
 
 def build_search(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Search:

@@ -17,7 +17,7 @@ from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError, one_line
 from pneumo.runs import setting_names
 from pneumo.runs.config import STUDY, override_key, refusal
-from pneumo.sweep.database import check_address
+from pneumo.sweep.database import HEARTBEAT_SECONDS, check_address
 from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name
 from pneumo.sweep.pools.base import Pool
@@ -26,6 +26,7 @@ from pneumo.sweep.storage import StudyStorage, open_study
 from pneumo.sweep.workers import AUTO
 
 OPEN_STORAGES: dict[str, StudyStorage] = {}
+HEARTBEAT = "hydra.sweeper.heartbeat_seconds"
 SEARCH = ("enqueue", "conditional", "design", "exists_where")  # the settings of conf/search
 POOLS = ("pneumo.sweep.pools.*",)
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
@@ -49,7 +50,7 @@ class StudySettings:
     search: Mapping[str, Any]  # conf/search
     pruner: Mapping[str, Any]
     sampler: Mapping[str, Any]
-    heartbeat_seconds: int = 10  # Hydra's own Optuna sweeper does not have these two
+    heartbeat_seconds: int = HEARTBEAT_SECONDS  # Hydra's own Optuna sweeper does not have these two
     storage_minutes: int | float = 10
 
     def __post_init__(self) -> None:

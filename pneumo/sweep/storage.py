@@ -24,7 +24,7 @@ from pneumo.display.address import hidden, shown
 from pneumo.errors import AwayError, InputError
 from pneumo.runs.identity import new_study_id
 from pneumo.sweep import attributes, database, private_api
-from pneumo.sweep.database import UNREACHABLE, Result
+from pneumo.sweep.database import HEARTBEAT_SECONDS, UNREACHABLE, Result
 from pneumo.sweep.heartbeat_watch import HeartbeatWatch
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)  # what n_trials counts
@@ -268,7 +268,7 @@ def open_study(
     name: str,
     directions: Sequence[Literal["minimize", "maximize"]] | None,
     pruner: BasePruner | None = None,
-    heartbeat_seconds: int = 10,
+    heartbeat_seconds: int = HEARTBEAT_SECONDS,
     retries: int = 2,
     patience_seconds: float = 600,
 ) -> StudyStorage:

@@ -23,6 +23,7 @@ MOST = 8  # trials that run at the same time do not learn from each other
 REPEAT_SECONDS = 30  # between interrupts of a worker that has not ended
 GIB = 2**30
 MEMORY_OF_TINY, MEMORY_OF_OTHERS = 1 * GIB, 4 * GIB  # of one process without a GPU
+LEAST_MEMORY = GIB // 2  # of any process that trains
 
 
 def count(n_trials: int, launches_here: bool, memory_each: int, processes_each: int = 1) -> int:

@@ -42,6 +42,20 @@ def csv_of(run_id, path):
     return pd.read_csv(io.StringIO(query.read_text(run_id, path)))
 
 
+@pytest.mark.parametrize("words", [["evaluate"], ["compare"]])
+def test_the_test_split_counts_as_evaluated_before_its_metrics_are_shown(trained_runs, monkeypatch, words):
+    ids = trained_runs((), ("seed=1",))
+    before = evaluations(ids[0])
+
+    def fails(sections, terminal):
+        raise RuntimeError("the terminal is gone")
+
+    monkeypatch.setattr("pneumo.display.pages.print_sections", fails)
+    with pytest.raises(RuntimeError, match="is gone"):
+        invoke([*words, *ids])
+    assert evaluations(ids[0]) == before + 1
+
+
 def test_a_run_an_ensemble_and_two_against_each_other(trained_runs, capsys):
     many = "data.n_images=800"  # enough patients for intervals
     one, two, other = trained_runs((many,), (many, "seed=1", "loss=ce"), (many, "data.split_seed=1"))

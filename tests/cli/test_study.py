@@ -7,6 +7,7 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import text
 
 from pneumo.cli.app import invoke
 from pneumo.errors import InputError
@@ -76,6 +77,19 @@ def test_a_running_trial_counts_while_its_heartbeat_is_fresh(workdir, capsys):
     storage.fail_trial(claimed.number, "stopped", "by hand")
     (row,) = rows(capsys)
     assert row["running"] == 0
+
+
+def test_a_running_trial_counts_by_the_heartbeat_that_its_study_began_with(workdir, capsys):
+    storage = open_study(URL, "s", ["maximize"], heartbeat_seconds=60)
+    storage.study.set_user_attr(attributes.IDENTITY, {"settings": {"hydra.sweeper.heartbeat_seconds": 60}})
+    assert storage.claim_trial(20, lambda count: optuna.samplers.RandomSampler(0)) is not None
+    for minutes, running in ((2, 1), (4, 0)):
+        with storage.rdb.engine.begin() as connection:
+            connection.execute(
+                text(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{minutes} minutes')")
+            )
+        (row,) = rows(capsys)
+        assert row["running"] == running
 
 
 def test_no_study_is_said_and_no_database_is_made(workdir, capsys):

@@ -18,6 +18,7 @@ import torch
 from conftest import ROOT, SMALL
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
 from mlflow_server import kill, serving
 from postgres import free_port
 
@@ -133,6 +134,12 @@ def test_what_an_overloaded_server_refuses_is_kept_and_sent_in_order_once_it_tak
     said = "".join(capsys.readouterr())
     assert said.count("its metrics wait in") == 1
     assert said.count("has been sent what waited in") == 1
+
+
+def test_a_server_without_free_connections_to_its_database_is_told_what_it_lacks(workdir):
+    full = "BAD_REQUEST: QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00"
+    said = str(tracking.unreachable(MlflowException(full)))
+    assert said.endswith("to its database: set MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=20 where it is started")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])

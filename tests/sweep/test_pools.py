@@ -74,6 +74,17 @@ def test_a_worker_with_fewer_gpus_than_processes_is_refused_unless_it_trains_on_
         pass
 
 
+@pytest.mark.parametrize("asked", [(100_000, 1), (1, 100_000), (300, 300)])
+def test_more_processes_than_the_memory_holds_are_refused(asked):
+    workers, processes = asked
+    needs = StudyNeeds(**SERVERS, launcher="basic", workers=workers)
+    refused = pytest.raises(
+        InputError, match=rf"^workers={workers} with pool\.processes={processes} does not"
+    )
+    with refused, LocalPool(processes=processes).ready(needs):
+        pass
+
+
 def work(**given):
     nothing = {name: lambda: None for name in ("train", "show", "why_stopped", "say")}
     words = ["-m", "pool=slurm", "pool.gpus=1", "study=chest", "data.root=/data/the scans"]

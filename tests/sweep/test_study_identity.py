@@ -1,5 +1,6 @@
 """A study is what its id says, whatever its name: nothing of another one is taken over."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -73,6 +74,31 @@ def test_a_study_begun_again_under_its_name_takes_nothing_over(swept, monkeypatc
         assert kept == [number] * 4, "last and best, of a trial and of a fresh seed"
     of_ids = [len(runs(f"tags.study_id = '{one}'")) for one in ids]
     assert of_ids == [4, 4], "a parent, a trial, confirm's parent, a fresh seed"
+
+
+def test_a_study_of_a_version_that_had_fewer_settings_and_attributes_is_continued(swept):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    identity, defaults = (
+        study().user_attrs["identity"],
+        config.default_parameters(experiment_of(runs("tags.trial = '0'")[0].info.run_id)),
+    )
+    newer = [name for name, value in identity["settings"].items() if defaults.get(name, "none") == value]
+    assert {"fit.mask_weight", "fit.ema_decay"} <= {*newer}
+    settings = {name: value for name, value in identity["settings"].items() if name not in newer}
+    study().set_user_attr("identity", {**identity, "settings": settings})
+    with contextlib.closing(sqlite3.connect("study.db")) as database, database:
+        database.execute("DELETE FROM trial_user_attributes WHERE key IN ('epochs', 'effective_batch')")
+        database.execute("DELETE FROM study_user_attributes WHERE key IN ('data', 'kept')")
+    code, said = swept("n_trials=2", BEGIN, *LR_ALONE)
+    assert code == 0, said
+    assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 2
+
+
+def test_a_study_is_not_continued_with_another_heartbeat_by_which_others_would_take_its_trials(swept):
+    swept("n_trials=1", BEGIN, *LR_ALONE, "hydra.sweeper.heartbeat_seconds=20")
+    code, said = swept("n_trials=2", BEGIN, *LR_ALONE)
+    assert code == 1
+    assert "hydra.sweeper.heartbeat_seconds: then 20, now not there" in said
 
 
 def test_a_retry_finds_the_run_of_its_own_study_alone(swept):

@@ -48,6 +48,7 @@ def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True)
     text += maps
     figures = dict(report.plots_of(evaluation, groups, title)) | galleries
     content = report.as_json(evaluation, groups)
+    record_test_evaluation(models, evaluated.n_in_test)  # before anyone sees it
     pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
     place = request.artifact_folder(cohort)
@@ -61,7 +62,6 @@ def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True)
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
     tracking.log_run(run_id, evaluation.named(request.metric_prefix(cohort)))
-    record_test_evaluation(models, evaluated.n_in_test)
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
     terminal.say("written", f"{place} of run {run_id}, and its metrics {request.metric_prefix(cohort)}/...")
@@ -108,10 +108,10 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
     )
     title = f"{names[1]} against {names[0]}, {cohort} {request.resolved_split}"
     text = [report.comparison(comparison, names, title, list(notes))]
+    record_test_evaluation(models, [each.n_in_test[0] for each in evaluated])
     pages.print_sections(text, terminal)
     path = f"{request.artifact_folder(cohort)}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
-    record_test_evaluation(models, [each.n_in_test[0] for each in evaluated])
     terminal.say("written", f"{path} of run {models[1].run_id}")
     of = {"data": cohort, "split": request.resolved_split, "tta": request.tta}
     return {

@@ -19,6 +19,7 @@ class StudyNeeds:
     data_root: str | None
     launcher: str  # the choice of hydra/launcher
     device: str  # fit.device
+    workers: int = 1  # as many as are asked for; 1: the pool chooses
 
     @property
     def files(self) -> list[str]:

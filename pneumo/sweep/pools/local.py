@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
+import psutil
+
+from pneumo.errors import InputError
 from pneumo.sweep import workers
 from pneumo.sweep.pools.base import Pool, StudyNeeds, Work
 
@@ -15,7 +18,15 @@ class LocalPool(Pool):
 
     @contextmanager
     def ready(self, needs: StudyNeeds) -> Iterator[None]:
-        """InputError: there are too few GPUs for the processes of a trial."""
+        """InputError: there is too little memory for the workers, or too few GPUs for the processes of a
+        trial."""
+        n_processes, memory = needs.workers * self.processes, psutil.virtual_memory().total
+        if n_processes * workers.LEAST_MEMORY > memory:
+            what = f"workers={needs.workers} with pool.processes={self.processes}"
+            raise InputError(
+                f"{what} does not fit into this machine's memory: it has {memory / workers.GIB:.0f} GiB, and "
+                f"{n_processes:,} processes need {n_processes * workers.LEAST_MEMORY / workers.GIB:,.0f}"
+            )
         if self.processes > 1 and needs.device != "cpu":
             import torch
 
