@@ -48,8 +48,8 @@ def listed(rdb: RDBStorage, name: str) -> ListedStudy:
     study = optuna.load_study(study_name=name, storage=rdb)
     trials, known = study.get_trials(deepcopy=False), study.user_attrs
     row_id = rdb.get_study_id_from_name(name)
-    settings = known.get(attributes.IDENTITY, {}).get("settings", {})
-    rdb.grace_period = MISSED_HEARTBEATS * settings.get(HEARTBEAT, HEARTBEAT_SECONDS)
+    heartbeat = known.get(attributes.IDENTITY, {}).get("heartbeat", {})
+    rdb.grace_period = MISSED_HEARTBEATS * heartbeat.get(HEARTBEAT, HEARTBEAT_SECONDS)
     dead = private_api.running_without_heartbeat(rdb, row_id) | private_api.stale_trial_ids(rdb, row_id)
     running = sum(trial.state == TrialState.RUNNING for trial in trials)
     has_best = len(study.directions) == 1 and known.get(attributes.DESIGN) is None

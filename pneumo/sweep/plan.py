@@ -18,7 +18,6 @@ from pneumo.runs.identity import PLACES
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
-from pneumo.sweep.database import HEARTBEAT_SECONDS
 from pneumo.sweep.design.ablation import LR, STYLE, AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
 from pneumo.sweep.settings import HEARTBEAT, StudySettings
@@ -118,10 +117,14 @@ class StudyPlan:
         }
         if (n_processes := self.settings.processes) > 1:  # each adds to the effective batch
             settings[PROCESSES] = n_processes
-        if self.settings.heartbeat_seconds != HEARTBEAT_SECONDS:  # or others take its trials for dead
-            settings[HEARTBEAT] = self.settings.heartbeat_seconds
         objective = {"objective": ", ".join(self.settings.objective)}
-        return {"objective": objective, "space": self.search.describe(), "settings": settings}
+        heartbeat = {HEARTBEAT: self.settings.heartbeat_seconds}  # or others would take its trials for dead
+        return {
+            "objective": objective,
+            "space": self.search.describe(),
+            "settings": settings,
+            "heartbeat": heartbeat,
+        }
 
     def study_attributes(self) -> dict[str, Any]:
         """What `pneumo study` needs, as attributes of the study."""

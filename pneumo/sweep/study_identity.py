@@ -18,8 +18,8 @@ def begin_or_continue(
     defaults: Mapping[str, Any],
 ) -> None:
     """Queues a new study's first trials and stores its identity; stores the attributes of any study.
-    `defaults` are of settings that did not exist yet in older versions. InputError: a study of that name
-    exists with another identity."""
+    `defaults` are of settings that did not exist yet in older versions, which may also lack a topic of the
+    identity. InputError: a study of that name exists with another identity."""
     study = storage.study
     with storage.lock():
         known = study.user_attrs.get(IDENTITY)
@@ -31,7 +31,7 @@ def begin_or_continue(
         else:
             missing = {name: defaults[name] for name in identity["settings"] if name in defaults}
             settings = {**missing, **configuration(known["settings"])}
-            differing = differences({**known, "settings": settings}, identity)
+            differing = differences({**identity, **known, "settings": settings}, identity)
         if not differing:
             for name, value in attributes.items():
                 study.set_user_attr(name, value)

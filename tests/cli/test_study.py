@@ -81,7 +81,7 @@ def test_a_running_trial_counts_while_its_heartbeat_is_fresh(workdir, capsys):
 
 def test_a_running_trial_counts_by_the_heartbeat_that_its_study_began_with(workdir, capsys):
     storage = open_study(URL, "s", ["maximize"], heartbeat_seconds=60)
-    storage.study.set_user_attr(attributes.IDENTITY, {"settings": {"hydra.sweeper.heartbeat_seconds": 60}})
+    storage.study.set_user_attr(attributes.IDENTITY, {"heartbeat": {"hydra.sweeper.heartbeat_seconds": 60}})
     assert storage.claim_trial(20, lambda count: optuna.samplers.RandomSampler(0)) is not None
     for minutes, running in ((2, 1), (4, 0)):
         with storage.rdb.engine.begin() as connection:
