@@ -136,6 +136,7 @@ class StudyPlan:
 
 
 def load_experiment(composed: DictConfig) -> Experiment:
+    """The experiment of a job's configuration. InputError: as `config.load`."""
     return config.load(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
 
 

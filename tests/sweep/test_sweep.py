@@ -9,6 +9,7 @@ import mlflow
 import pytest
 import yaml
 from conftest import SMALL
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from optuna.trial import TrialState
 from sweeps import LR_ALONE, TINY, files, folder, runs, swept, trials
 
@@ -70,6 +71,18 @@ def test_trials_leave_nothing_in_the_process(swept):
     assert len(logging.getLogger().handlers) <= len(handlers)
     left = {path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()} - open_files
     assert not [path for path in left if "outputs" in str(path)]
+
+
+def test_a_trial_is_composed_once(swept, monkeypatch):
+    compose, composed = ConfigLoaderImpl.load_sweep_config, []
+
+    def counted(loader, master_config, sweep_overrides):
+        composed.extend(word for word in sweep_overrides if word.startswith("trial="))
+        return compose(loader, master_config, sweep_overrides)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counted)
+    swept("n_trials=2", *LR_ALONE)
+    assert composed == ["trial=0", "trial=1"]
 
 
 def test_a_trial_of_a_study_learns_what_the_same_run_learns_alone(swept, composed, workdir):
