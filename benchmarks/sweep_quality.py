@@ -180,6 +180,8 @@ def main() -> None:
                     [*joblib, *given],
                 ),
             ]
+            for side in sides:
+                print(f"seed {seed}, {side.name}: {side.best:.4f} after {side.seconds:.0f} s", flush=True)
             goal = max(side.best for side in sides)
             words = [f"workers={n_workers}", *given]
             here = ours(Path(temporary, f"ours-{seed}"), 2 * options.trials, goal, words)
