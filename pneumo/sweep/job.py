@@ -31,14 +31,14 @@ RUN_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 def job(composed: DictConfig) -> float | list[float] | None:
     """The objective, a list if there are several; None if the trial was pruned or failed. InputError: under
     another sweeper, as `run`."""
-    with open_dict(composed):
-        whole = composed.copy()
-        whole.hydra = HydraConfig.get()
-    n_processes = load_settings(whole).processes
-    if n_processes == 1:
-        values = objectives(whole)
+    settings = load_settings(composed, HydraConfig.get().sweeper)
+    if settings.processes == 1:
+        values = objectives(composed, settings)
     else:
-        returned = run_in_processes(n_processes, objectives_in_process, whole)
+        with open_dict(composed):
+            whole = composed.copy()
+            whole.hydra = HydraConfig.get()
+        returned = run_in_processes(settings.processes, objectives_in_process, whole)
         if isinstance(returned, InputError):
             raise returned
         values = returned
@@ -46,28 +46,29 @@ def job(composed: DictConfig) -> float | list[float] | None:
 
 
 def objectives_in_process(whole: DictConfig) -> list[float] | InputError | None:
-    """`objectives` in a new process, one of several on the same training. What the first one raises as an
-    InputError it returns; the others have neither a trial nor a result."""
+    """`objectives` in a new process, one of several on the same training; `whole` has Hydra's own
+    configuration as well. What the first one raises as an InputError it returns; the others have neither a
+    trial nor a result."""
     setup_globals()
     search_path.register()
     HydraConfig.instance().set_config(whole)
+    composed = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
     if os.environ["RANK"] == "0":
         try:
-            return objectives(whole)
+            return objectives(composed, load_settings(composed, HydraConfig.get().sweeper))
         except InputError as error:
             return error
     with suppress(PeerError):  # the first has ended
-        run(planned_experiment(whole), output_dir())
+        run(planned_experiment(composed), output_dir())
     return None
 
 
-def objectives(whole: DictConfig) -> list[float] | None:
-    """The objectives of a job's configuration, with Hydra's own; None if the trial was pruned or failed.
-    InputError: as `job`."""
-    settings = load_settings(whole)
+def objectives(composed: DictConfig, settings: StudySettings) -> list[float] | None:
+    """The objectives of a job's configuration; None if the trial was pruned or failed. InputError: as
+    `job`."""
     if settings.trial is None:
-        return settings.select_objectives(run(planned_experiment(whole), output_dir()))
-    result = run_trial(settings, settings.trial, whole)
+        return settings.select_objectives(run(planned_experiment(composed), output_dir()))
+    result = run_trial(settings, settings.trial, composed)
     return None if result is None else result.values
 
 
@@ -75,19 +76,19 @@ def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def planned_experiment(whole: DictConfig) -> Experiment:
-    composed = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    return planned(composed, HydraConfig.get().overrides.task, Terminal(quiet=True))
+def planned_experiment(composed: DictConfig) -> Experiment:
+    """The experiment of a job's configuration, which stays as it is."""
+    return planned(composed.copy(), HydraConfig.get().overrides.task, Terminal(quiet=True))
 
 
-def run_trial(settings: StudySettings, number: int, whole: DictConfig) -> TrialResult | None:
+def run_trial(settings: StudySettings, number: int, composed: DictConfig) -> TrialResult | None:
     """Trains as the trial of that number and stores its result in the study; None if another process has
     taken the trial over. AwayError: the study's storage or MLflow cannot be reached."""
     storage = retry(settings.open_storage, 60 * settings.storage_minutes)
     tags = {"search": HydraConfig.get().runtime.choices.get("search", "own")}
 
     def train(callback: RunCallback) -> dict[str, float]:
-        experiment = planned_experiment(whole)
+        experiment = planned_experiment(composed)
         trial.tell_epochs(experiment.fit.epochs)
         return run(resumed(experiment, callback.run_id), output_dir(), callback)
 

@@ -161,21 +161,22 @@ def load_command(config: DictConfig, arguments: Sequence[str]) -> StudySettings:
     for line in searched:
         if override_key(line).split(".")[0] in STUDY:
             raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
-    settings = load_settings(config)
+    settings = load_settings(config, config.hydra.sweeper)
     settings.make_pool()
     check_address(settings.url)
     return settings
 
 
-def load_settings(config: DictConfig) -> StudySettings:
-    """InputError: a value is of the wrong type or out of its range."""
+def load_settings(config: DictConfig, sweeper_config: DictConfig) -> StudySettings:
+    """Of a configuration and of Hydra's node `hydra.sweeper`. InputError: a value is of the wrong type or out
+    of its range."""
     try:
         values: dict[str, Any] = {
             name: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             for name in STUDY
             for node in [config[name]]
         }
-        sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        sweeper: Any = OmegaConf.to_container(sweeper_config, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(one_line(str(error).splitlines()[0])) from None
     if isinstance(values["objective"], str):

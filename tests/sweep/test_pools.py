@@ -39,7 +39,7 @@ SLURM = {
 def pool_of(*overrides):
     with initialize_config_dir(str(ROOT / "conf")):
         composed = compose("sweep", ["study=s", *overrides], return_hydra_config=True)
-    return load_settings(composed).make_pool()
+    return load_settings(composed, composed.hydra.sweeper).make_pool()
 
 
 def test_each_choice_of_pool_is_one_group_and_the_default_is_this_machine():

@@ -24,7 +24,7 @@ def load():
         with initialize_config_dir(str(ROOT / "conf")):
             composed = compose("sweep", list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(composed)
-        settings = load_settings(composed)
+        settings = load_settings(composed, composed.hydra.sweeper)
         return settings, build_search(settings, composed, list(overrides))
 
     yield make
