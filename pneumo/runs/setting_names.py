@@ -185,7 +185,7 @@ def unreadable_word(word: str) -> str:
     """The message about a word of a command that Hydra's grammar of NAME=VALUE does not have."""
     name, equals, value = word.partition("=")
     if not equals:
-        given = word if re.match("[a-z]", word) else "NAME"
+        given = word if re.fullmatch(r"[a-z][\w.@/]*", word) else "NAME"
         return f"{word!r} has no value: write {given}=VALUE, without blanks around the ="
     quoted = one_line(hydra_word(name, value))
     return f"{one_line(word)} cannot be read: a text with special signs needs quotes, {quoted}"
@@ -198,9 +198,9 @@ def check_options(words: Sequence[str]) -> None:
         name, equals, value = word.lstrip("-").partition("=")
         is_option = word.startswith("--") or (word.startswith("-") and "." in name)
         if is_option and name and not any(option.startswith(name) for option in OPTIONS):
+            setting = one_line(f"{name}={value if equals else 'VALUE'}")
             raise InputError(
-                f"{word} is no option: write {name}={value if equals else 'VALUE'}, without dashes; --help "
-                "shows the settings"
+                f"{one_line(word)} is no option: write {setting}, without dashes; --help shows the settings"
             )
 
 

@@ -143,6 +143,7 @@ def test_an_experiment_can_be_changed_in_one_place(composed):
             "^'fit.epochs' has no value: write fit.epochs=VALUE, without blanks around the =$",
         ),
         (["fit.epochs=", "2"], "^'2' has no value: write NAME=VALUE"),
+        (["data\n"], r"^'data\\n' has no value: write NAME=VALUE, without blanks around the =$"),
         (
             ["data=folders", "data.patient_pattern=^(.+?)__"],
             r"__ cannot be read: a text .* quotes, 'data.patient_pattern=\"\^\(.\+\?\)__\"'$",
