@@ -42,7 +42,7 @@ def command() -> None:
     from pneumo.sweep.pools import ray
 
     ray.worker = stubbed_worker  # type: ignore[attr-defined]
-    ray.CARRIED = (*ray.CARRIED, "STUB_")  # type: ignore[assignment]
+    ray.CARRIED = (*ray.CARRIED, "STUB_")
     main()
 
 

@@ -103,7 +103,7 @@ class StudyRun:
         return StudyNeeds(
             storage=self.settings.url,
             tracking=os.environ.get(TRACKING) or f"sqlite:///{Path.cwd() / 'mlflow.db'}",
-            data_root=self.data_root,
+            data_root=getattr(self.plan.base.data, "root", None),
             launcher=self.launcher,
             device=self.plan.base.fit.device,
             workers=self.settings.workers if isinstance(self.settings.workers, int) else 1,
@@ -112,8 +112,8 @@ class StudyRun:
     def work(self) -> int:
         """Trains once the pool is ready; returns the exit code."""
         self.open_study()
-        is_known = self.launcher == "basic" or (has_known_data(self.storage) and self.sees_data)
-        if self.trials_left() > 0 and self.pool.trains_here and is_known:
+        is_due = self.launcher == "basic" or (has_known_data(self.storage) and self.needs().sees_data)
+        if self.trials_left() > 0 and self.pool.trains_here and is_due:
             self.check_data()
         self.open_parent_run()
         n_workers = self.n_workers()
@@ -171,16 +171,6 @@ class StudyRun:
         is_tiny = self.plan.base.choices["model"] == "tiny" and "model" not in self.plan.searched()
         memory = workers.MEMORY_OF_TINY if is_tiny else workers.MEMORY_OF_OTHERS
         return self.pool.auto(left, self.launcher == "basic", memory)
-
-    @property
-    def data_root(self) -> str | None:
-        return getattr(self.plan.base.data, "root", None)
-
-    @property
-    def sees_data(self) -> bool:
-        """Whether the data set can be loaded here. The jobs of a cluster's launcher, which check it as well,
-        may have its folder where this process has not."""
-        return self.launcher == "basic" or self.data_root is None or Path(self.data_root).exists()
 
     def check_data(self) -> None:
         """Loads the data set and compares it with the study's, once. InputError: it is another one."""
@@ -301,7 +291,7 @@ class StudyRun:
                 of_job = [f"trial={trial.number}", f"{PROCESSES}={self.pool.processes}", *place]
                 experiment, composed = retry(lambda: plan.job(values, of_job), storage.patience_seconds)
                 key = config_hash(experiment)
-                if (duplicate := storage.find_duplicate(key)) is None or not self.sees_data:
+                if (duplicate := storage.find_duplicate(key)) is None or not self.needs().sees_data:
                     trial.set_user_attr(attributes.CONFIG_HASH, key)
                     batch = experiment.fit.effective_batch * self.pool.processes
                     trial.set_user_attr(attributes.EFFECTIVE_BATCH, batch)

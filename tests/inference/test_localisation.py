@@ -10,7 +10,7 @@ from conftest import store_of
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
-from test_saliency import made  # noqa: F401, a fixture
+from test_saliency import made
 from torch import nn
 
 from pneumo.data.dataset import Dataset, load_dataset
@@ -29,6 +29,8 @@ from pneumo.inference import localisation, saliency
 from pneumo.inference.gallery import gallery
 from pneumo.inference.localisation import measure_localisation, sections, with_random_weights
 from pneumo.training.predict import Predictions
+
+__all__ = ["made"]  # a fixture
 
 SIDE = 32
 
@@ -115,7 +117,7 @@ class Bright(nn.Module):
 
 
 @pytest.fixture
-def squares(made, composed, workdir):  # noqa: F811
+def squares(made, composed, workdir):
     """A model that looks at bright pixels, and images whose lesions are bright squares."""
 
     def make(n_masked=20, n_other=10):

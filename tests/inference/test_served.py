@@ -16,13 +16,15 @@ import pytest
 from dicoms import save
 from mlflow_server import kill
 from test_predict import chest, png, table
-from test_promote import promoted  # noqa: F401, fixture
+from test_promote import promoted
 
 from pneumo.cli import app
 
+__all__ = ["promoted"]  # a fixture
+
 
 @pytest.fixture
-def address(promoted, tmp_path):  # noqa: F811
+def address(promoted, tmp_path):
     """Of a server of the champion, once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -66,7 +68,7 @@ def posted(address, *contents):
         return error.code, json.load(error)
 
 
-def test_a_png_and_a_dicom_are_answered_as_predict_does_and_a_bad_one_with_400(address, promoted, tmp_path):  # noqa: F811
+def test_a_png_and_a_dicom_are_answered_as_predict_does_and_a_bad_one_with_400(address, promoted, tmp_path):
     film = np.kron(chest(16), np.ones((4, 4), np.uint8))
     hip = save(tmp_path / "hip.dcm", film, BodyPartExamined="HIP")
     files = [png(tmp_path / "film.png", film), save(tmp_path / "film.dcm", film, "JPEGLossless"), hip]

@@ -2,9 +2,7 @@
 
 import os
 import signal
-from types import SimpleNamespace
 
-import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from optuna.trial import TrialState
@@ -19,7 +17,6 @@ from test_workers import (
 )
 
 from pneumo.sweep.attributes import PROCESS
-from pneumo.sweep.controller import StudyRun
 from pneumo.sweep.folders import folder_of
 
 __all__ = ["started"]  # a fixture
@@ -70,11 +67,3 @@ def test_the_preset_for_slurm_composes():
     assert launcher._target_.endswith(".SlurmLauncher")
     assert launcher.timeout_min > 60, "a trial is not cut off by the launcher's own default"
     assert launcher.max_num_timeout == 0, "the study queues again, not SLURM"
-
-
-@pytest.mark.parametrize(
-    ("launcher", "root", "sees"),
-    [("submitit_slurm", "/nowhere", False), ("submitit_slurm", None, True), ("basic", "/nowhere", True)],
-)
-def test_data_that_only_the_jobs_of_a_launcher_reach_are_checked_by_them_alone(launcher, root, sees):
-    assert StudyRun.sees_data.fget(SimpleNamespace(launcher=launcher, data_root=root)) == sees

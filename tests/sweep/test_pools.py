@@ -85,6 +85,15 @@ def test_more_processes_than_the_memory_holds_are_refused(asked):
         pass
 
 
+@pytest.mark.parametrize(
+    ("launcher", "root", "sees"),
+    [("submitit_slurm", "/nowhere", False), ("submitit_slurm", None, True), ("basic", "/nowhere", True)],
+)
+def test_data_that_only_the_jobs_of_a_launcher_reach_are_not_seen_here(launcher, root, sees):
+    needs = StudyNeeds(**{**SERVERS, "launcher": launcher, "data_root": root})
+    assert needs.sees_data == sees
+
+
 def work(**given):
     nothing = {name: lambda: None for name in ("train", "show", "why_stopped", "say")}
     words = ["-m", "pool=slurm", "pool.gpus=1", "study=chest", "data.root=/data/the scans"]

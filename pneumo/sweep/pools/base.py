@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from pneumo.display.address import shown
@@ -26,6 +27,12 @@ class StudyNeeds:
         """The addresses that are files of one machine, each with its setting."""
         settings = {"PNEUMO_STORAGE": self.storage, "MLFLOW_TRACKING_URI": self.tracking}
         return [f"{name}={shown(url)}" for name, url in settings.items() if is_file(url)]
+
+    @property
+    def sees_data(self) -> bool:
+        """Whether the data set can be loaded here. The jobs of a cluster's launcher, which check it as well,
+        may have its folder where this process has not."""
+        return self.launcher == "basic" or self.data_root is None or Path(self.data_root).exists()
 
     def refuse_launcher(self, pool: str) -> None:
         """InputError: trials would be launched by the workers, as jobs of yet another kind."""

@@ -27,7 +27,8 @@ QUIET = {
 }
 # a cluster that is started here listens on the loopback interface alone
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-CARRIED = ("PNEUMO_", "MLFLOW_", "PG", "AWS_", "WANDB_")  # begin the environment variables that workers get
+# begin the environment variables that workers get
+CARRIED: tuple[str, ...] = ("PNEUMO_", "MLFLOW_", "PG", "AWS_", "WANDB_")
 POLL_SECONDS = 2
 PROBE_SECONDS = 180  # of a node that unpacks the code and imports it
 STOP_SECONDS = 30  # for workers to store their trials as stopped
