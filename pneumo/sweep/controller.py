@@ -106,7 +106,6 @@ class StudyRun:
             data_root=getattr(self.plan.base.data, "root", None),
             launcher=self.launcher,
             device=self.plan.base.fit.device,
-            workers=self.settings.workers if isinstance(self.settings.workers, int) else 1,
         )
 
     def work(self) -> int:

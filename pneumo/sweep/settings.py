@@ -162,7 +162,7 @@ def load_command(config: DictConfig, arguments: Sequence[str]) -> StudySettings:
         if override_key(line).split(".")[0] in STUDY:
             raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
     settings = load_settings(config, config.hydra.sweeper)
-    settings.make_pool()
+    settings.make_pool().check_workers(settings.workers if isinstance(settings.workers, int) else 1)
     check_address(settings.url)
     return settings
 

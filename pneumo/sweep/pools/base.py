@@ -20,7 +20,6 @@ class StudyNeeds:
     data_root: str | None
     launcher: str  # the choice of hydra/launcher
     device: str  # fit.device
-    workers: int = 1  # as many as are asked for; 1: the pool chooses
 
     @property
     def files(self) -> list[str]:
@@ -76,6 +75,9 @@ class Pool(ABC):
         """InputError: a worker has GPUs, and fewer than processes."""
         if 0 < gpus < self.processes > 1:
             raise InputError(f"pool.processes={self.processes} needs as many GPUs for a worker, got {gpus:g}")
+
+    def check_workers(self, n_workers: int) -> None:  # noqa: B027, not every pool starts them here
+        """InputError: so many workers cannot be started."""
 
     @contextmanager
     def ready(self, needs: StudyNeeds) -> Iterator[None]:

@@ -16,17 +16,19 @@ from pneumo.sweep.pools.base import Pool, StudyNeeds, Work
 class LocalPool(Pool):
     trains_here: ClassVar = True
 
+    def check_workers(self, n_workers: int) -> None:
+        """InputError: the machine has too little memory for so many workers."""
+        n_processes, memory = n_workers * self.processes, psutil.virtual_memory().total
+        if n_processes * workers.LEAST_MEMORY > memory:
+            raise InputError(
+                f"workers={n_workers} with pool.processes={self.processes} does not fit into this machine's "
+                f"memory: it has {memory / workers.GIB:.0f} GiB, and {n_processes:,} processes need "
+                f"{n_processes * workers.LEAST_MEMORY / workers.GIB:,.0f} GiB"
+            )
+
     @contextmanager
     def ready(self, needs: StudyNeeds) -> Iterator[None]:
-        """InputError: there is too little memory for the workers, or too few GPUs for the processes of a
-        trial."""
-        n_processes, memory = needs.workers * self.processes, psutil.virtual_memory().total
-        if n_processes * workers.LEAST_MEMORY > memory:
-            what = f"workers={needs.workers} with pool.processes={self.processes}"
-            raise InputError(
-                f"{what} does not fit into this machine's memory: it has {memory / workers.GIB:.0f} GiB, and "
-                f"{n_processes:,} processes need {n_processes * workers.LEAST_MEMORY / workers.GIB:,.0f}"
-            )
+        """InputError: there are too few GPUs for the processes of a trial."""
         if self.processes > 1 and needs.device != "cpu":
             import torch
 
