@@ -5,8 +5,10 @@ import math
 import struct
 from pathlib import Path
 
+import matplotlib
 import mlflow
 import pytest
+import wandb
 from conftest import SMALL, dying_in_epoch
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -72,7 +74,9 @@ def test_wandb_without_a_login_keeps_each_epoch_once_in_its_folder(tmp_path, mon
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delattr(matplotlib, "pyplot", raising=False)  # as in a process that has not imported it
     stopped_and_resumed("wandb", tmp_path)
+    wandb.teardown()  # ends wandb's service, as the end of a process does; until then it may still write
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
     assert [step for file in files for step in steps_of(file)] == [1, 2, 3]
@@ -144,17 +148,20 @@ def test_further_loggers_are_no_part_of_the_configuration_that_a_run_is_found_by
     assert config_hash(composed()) == config_hash(composed("tracking.also=[csv]"))
 
 
-def test_a_logger_that_fails_is_left_out_with_one_warning_and_the_run_finishes(
+def test_a_logger_that_fails_is_closed_and_left_out_with_one_warning_and_the_run_finishes(
     composed, workdir, monkeypatch, capsys
 ):
     def full(self, epoch, metrics):
         raise OSError("No space left on device")
 
+    closed = []
     monkeypatch.setattr(CsvLogger, "log_epoch", full)
+    monkeypatch.setattr(CsvLogger, "close", lambda self: closed.append(self))
     run(composed(*SMALL, "fit.epochs=2", "tracking.also=[csv]"), workdir / "out")
     said = capsys.readouterr()
     warning = "tracking.also: csv has failed and is left out from now on: No space left on device"
     assert (said.out + said.err).count(warning) == 1
+    assert len(closed) == 1
     (logged,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert logged.info.status == "FINISHED"
 

@@ -1,6 +1,7 @@
 """Loggers beside MLflow, to which every run goes: those that `tracking.also` names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,8 @@ def check(names: Sequence[str]) -> None:
 
 
 class FurtherLoggers:
-    """The loggers of one run. One that fails is left out from then on, with a warning; the run goes on."""
+    """The loggers of one run. One that fails is closed and left out from then on, with a warning; the run
+    goes on."""
 
     def __init__(self, names: Sequence[str], run: LoggedRun, warn: Callable[[str], None]):
         self._warn = warn
@@ -93,6 +95,8 @@ class FurtherLoggers:
             except Exception as error:
                 del self._loggers[name]
                 self._say(name, error)
+                with suppress(Exception):  # keeps what it has logged until then; said once is enough
+                    logger.close()
 
     def _say(self, name: str, error: Exception) -> None:
         reason = one_line(str(error).partition("\n")[0]) or type(error).__name__

@@ -3,12 +3,15 @@
 Without a login nothing leaves the machine: the mode is the one in WANDB_MODE, else online where wandb has a
 key (WANDB_API_KEY, or ~/.netrc as `wandb login` writes it), else offline, for `wandb sync` later."""
 
+import io
 import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from PIL import Image
 
 from pneumo.runs.loggers.base import LoggedRun, Logger, shown
 
@@ -66,7 +69,9 @@ class WandbLogger(Logger):
         self._logged.write_text(str(epoch))
 
     def log_picture(self, path: str, figure: "Figure") -> None:
-        self._run.log({path.removesuffix(".png"): self._image(figure)}, step=self._last)
+        png = io.BytesIO()
+        figure.savefig(png, format="png")  # wandb itself draws figures only where pyplot is imported
+        self._run.log({path.removesuffix(".png"): self._image(Image.open(png))}, step=self._last)
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
         self._run.summary.update(dict(metrics))
