@@ -1,8 +1,9 @@
 """python benchmarks/sweep_quality.py: how soon ours is as good as hydra-optuna-sweeper has become at its end.
 
-Same space (search=report), images, epochs and seeds; the stock sweeper has its own TPE and carries every
-trial out in full. It is run twice: as it comes, in one process, and with hydra-joblib-launcher (`pip install
--e '.[bench]'`) in as many processes as ours has by workers=auto.
+Same space (search=report), images, epochs and seeds, of which each one draws the images, the weights and the
+trials; the stock sweeper has its own TPE and carries every trial out in full. It is run twice: as it comes,
+in one process, and with hydra-joblib-launcher (`pip install -e '.[bench]'`) in as many processes as ours has
+by workers=auto.
 
 The stopping rules were fixed before any run. A stock side ends after 20 trials. Ours is stopped at its first
 complete trial at least as good as the best of both stock sides, and after 40 trials in any case. What counts
@@ -166,11 +167,11 @@ def main() -> None:
         kept = surroundings(PNEUMO_STORES=f"{temporary}/stores")
         os.environ.clear()
         os.environ.update(kept)
-        with initialize_config_dir(str(ROOT / "conf")):
-            data = config.load(compose("sweep", every)).data
-        load_dataset(data, lambda done, total: None)
         for seed in options.seeds:
-            given = [*every, f"hydra.sweeper.sampler.seed={seed}"]
+            drawn = [*every, f"data.seed={seed}", f"seed={seed}"]
+            with initialize_config_dir(str(ROOT / "conf")):
+                load_dataset(config.load(compose("sweep", drawn)).data, lambda done, total: None)
+            given = [*drawn, f"hydra.sweeper.sampler.seed={seed}"]
             sides = [
                 stock("one process", Path(temporary, f"stock-{seed}"), options.trials, given),
                 stock(
