@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from pneumo.components.models import Classifier
@@ -21,7 +20,6 @@ from pneumo.training.plateau import Plateau
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 
-BUSY_SECONDS, BUSY_SHARE = 0.2, 0.4  # that other processes are watched, and of all cores
 EPOCH = "{:>6}  {:<8} {:<9} {:<14} {:<9} {}"
 EPOCH_HEADING = EPOCH.format("epoch", "loss", "val loss", "val AUROC", "lr", "images/s")
 
@@ -70,18 +68,11 @@ def device_line(trainer: Trainer) -> str:
     )
 
 
-def busy_machine_note(trainer: Trainer) -> str | None:
-    """That other processes slow a training down by more than their share, since its threads wait for each
-    other in each step; None where there are none, or where it has one thread or another device."""
-    threads = torch.get_num_threads()
-    if trainer.accelerator.device.type != "cpu" or threads == 1:
-        return None
-    busy = psutil.cpu_percent(BUSY_SECONDS) / 100
-    if busy < BUSY_SHARE:
-        return None
+def fewer_threads_message(threads: int, most: int) -> str:
+    """That a training leaves cores to other processes, and what it costs."""
     return (
-        f"other processes use {busy:.0%} of this machine: with OMP_NUM_THREADS=1 a training may then be many "
-        f"times faster than with {threads} threads, which wait for each other"
+        f"Other processes use this machine: the training has {threads} of {most} threads, and more when cores"
+        f" are free. With OMP_NUM_THREADS={threads} the same seed gives equal digits."
     )
 
 

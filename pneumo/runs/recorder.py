@@ -47,6 +47,9 @@ class Recorder:
     def save(self, train_state: TrainState) -> None:
         """Saves a checkpoint within an epoch."""
 
+    def on_fewer_threads(self, threads: int, most: int) -> None:
+        """Says that the training leaves cores to other processes."""
+
     def on_epoch_end(self, report: EpochReport) -> None:
         """Saves, logs and prints an epoch. PrunedError: the callback stopped the run."""
 

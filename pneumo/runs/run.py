@@ -25,6 +25,7 @@ from pneumo.runs.recorder import Recorder
 from pneumo.runs.rescue import second_attempt
 from pneumo.runs.resume import checkpoint_path
 from pneumo.runs.run_recorder import RunRecorder
+from pneumo.training.cpu_threads import limited_threads
 from pneumo.training.device import Accelerator, is_out_of_memory, set_deterministic
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
 from pneumo.training.ema import ModelEma
@@ -61,7 +62,10 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
             trainer = with_cached_features(trainer, model, experiment.model.gives_features, advance)
 
         with recorder.recording(dataset, trainer, train_state):
-            with recorder.training() as on_batch:
+            with (
+                recorder.training() as advance,
+                limited_threads(trainer, advance, recorder.on_fewer_threads) as on_batch,
+            ):
                 while not train(trainer, train_state, recorder, on_batch):
                     attempt = second_attempt(experiment)
                     model = build_model(attempt, accelerator)

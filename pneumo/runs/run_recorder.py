@@ -107,8 +107,6 @@ class RunRecorder(Recorder):
         experiment, terminal = self.experiment, self.terminal
         terminal.say("model", messages.model_line(experiment, train_state.model, trainer.effective_batch))
         terminal.say("device", messages.device_line(trainer))
-        if note := messages.busy_machine_note(trainer):
-            terminal.warn(f"{INDENT}{note}")
         before = self._before
         folder = self._output_dir / tracking.CHECKPOINTS
         folder = before.folder(folder) if before else folder
@@ -182,6 +180,9 @@ class RunRecorder(Recorder):
 
     def save(self, train_state: TrainState) -> None:
         self._checkpoints.save(train_state)
+
+    def on_fewer_threads(self, threads: int, most: int) -> None:
+        self.terminal.warn(messages.fewer_threads_message(threads, most))
 
     def on_epoch_end(self, report: EpochReport) -> None:
         train_state, epochs = self._train_state, self.experiment.fit.epochs
