@@ -3,7 +3,6 @@
 Without a login nothing leaves the machine: the mode is the one in WANDB_MODE, else online where wandb has a
 key (WANDB_API_KEY, or ~/.netrc as `wandb login` writes it), else offline, for `wandb sync` later."""
 
-import io
 import netrc
 import os
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from PIL import Image
+import numpy as np
 
 from pneumo.runs.loggers.base import LoggedRun, Logger, shown
 
@@ -69,9 +68,12 @@ class WandbLogger(Logger):
         self._logged.write_text(str(epoch))
 
     def log_picture(self, path: str, figure: "Figure") -> None:
-        png = io.BytesIO()
-        figure.savefig(png, format="png")  # wandb itself draws figures only where pyplot is imported
-        self._run.log({path.removesuffix(".png"): self._image(Image.open(png))}, step=self._last)
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(figure)  # wandb itself draws figures only where pyplot is imported
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        self._run.log({path.removesuffix(".png"): self._image(pixels)}, step=self._last)
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
         self._run.summary.update(dict(metrics))
