@@ -23,7 +23,8 @@ SET_BY_USER = "OMP_NUM_THREADS"
 @dataclass(frozen=True)
 class CpuTimes:
     """Seconds until now: of the clock, of the processor for this process, and of each core that this process
-    may use while it was busy."""
+    may use while it was busy; in a container that lists its own cores alone, by other numbers, all of
+    these."""
 
     clock: float
     own: float
@@ -31,10 +32,10 @@ class CpuTimes:
 
     @classmethod
     def now(cls) -> "CpuTimes":
-        each = psutil.cpu_times(percpu=True)
-        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(each))
-        busy = tuple(busy_seconds(each[core]) for core in allowed if core < len(each))
-        return cls(time.perf_counter(), time.process_time(), busy)
+        listed = dict(enumerate(psutil.cpu_times(percpu=True)))
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else listed
+        here = [listed[core] for core in allowed if core in listed] or listed.values()
+        return cls(time.perf_counter(), time.process_time(), tuple(map(busy_seconds, here)))
 
     def free_cores_since(self, before: "CpuTimes") -> float:
         """Of the cores, those that no other process has used since then, on average."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,14 @@ def test_a_core_is_idle_while_it_waits_and_a_guest_is_counted_once():
     assert busy_seconds(times) == 17.0
 
 
+@pytest.mark.parametrize(("allowed", "expected"), [({0}, 1), ({0, 900}, 1), ({900, 901}, os.cpu_count())])
+def test_cores_are_those_that_may_be_used_or_all_of_a_container_that_numbers_its_own(
+    monkeypatch, allowed, expected
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: allowed)
+    assert len(CpuTimes.now().busy) == expected
+
+
 def test_threads_follow_the_free_cores_down_and_up_again_and_it_is_told_once(look):
     assert look(own=40, busy=40) == 4
     assert look(own=36, busy=40) == 4  # others have .4 of a core
@@ -125,7 +134,7 @@ def test_threads_that_are_settled_are_left_alone(small_fit, two_threads, monkeyp
     if fixed == "one thread":
         torch.set_num_threads(1)
     if fixed == "a GPU":
-        object.__setattr__(trainer, "accelerator", Accelerator(torch.device("cuda"), torch.float32))
+        trainer = replace(trainer, accelerator=Accelerator(torch.device("cuda"), torch.float32))
     before = torch.get_num_threads()
     with every_core_busy(), limited_threads(trainer, silent, silent) as on_batch:
         assert on_batch is silent
