@@ -3,6 +3,7 @@
 Without a login nothing leaves the machine: the mode is the one in WANDB_MODE, else online where wandb has a
 key (WANDB_API_KEY, or ~/.netrc as `wandb login` writes it), else offline, for `wandb sync` later."""
 
+import io
 import netrc
 import os
 from collections.abc import Mapping
@@ -68,11 +69,10 @@ class WandbLogger(Logger):
         self._logged.write_text(str(epoch))
 
     def log_picture(self, path: str, figure: "Figure") -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        canvas = FigureCanvasAgg(figure)  # wandb itself draws figures only where pyplot is imported
-        canvas.draw()  # type: ignore[no-untyped-call]
-        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        drawn = io.BytesIO()  # wandb itself draws figures only where pyplot is imported
+        figure.savefig(drawn, format="rgba", dpi=figure.dpi)
+        width, height = figure.canvas.get_width_height()
+        pixels = np.frombuffer(drawn.getvalue(), np.uint8).reshape(height, width, 4)
         self._run.log({path.removesuffix(".png"): self._image(pixels)}, step=self._last)
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
