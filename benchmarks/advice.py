@@ -85,10 +85,14 @@ def trained(options: list[str]) -> Outcome:
 
     torch.set_num_threads(1)
     callback = UntilLifted()
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        experiment = planned(config.compose_train(options), options, Terminal(quiet=True))
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+        config.composed_as_by_train(options) as (composed, folder),
+    ):
+        experiment = planned(composed, options, Terminal(quiet=True))
         try:
-            run(replace(experiment, overrides=options), Path.cwd(), callback)
+            run(replace(experiment, overrides=options), folder, callback)
         except PrunedError:
             return Outcome(callback.best, "")
     assert callback.run_id
@@ -107,7 +111,8 @@ def identity(options: list[str]) -> str:
     from pneumo.runs import config
     from pneumo.runs.planner import planned
 
-    return str(planned(config.compose_train(options), options, Terminal(quiet=True)).identity)
+    with config.composed_as_by_train(options) as (composed, _):
+        return str(planned(composed, options, Terminal(quiet=True)).identity)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ a seed train at the same time, each on one thread, so that both have the same ma
 the seeds, and a run that never gets there counts as infinity."""
 
 import argparse
+import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=SEEDS)
     options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
     found: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(len(SIDES)) as pool:
         trained(Path(temporary, "store"), "fit.few_images=2", "fit.epochs=1", "fit.pictures=false")
@@ -45,7 +47,10 @@ def main() -> None:
             }
             for side, future in running.items():
                 found[side].append(future.result())
-            print({side: round(values[-1]) for side, values in found.items() if np.isfinite(values[-1])})
+            print(
+                {side: round(values[-1]) for side, values in found.items() if np.isfinite(values[-1])},
+                flush=True,
+            )
     now, before = (median(values) for values in found.values())
     what = f"from the command to a val AUROC of {AUROC:g}, s (median of {options.seeds} seeds)"
     never = [sum(np.isinf(values)) for values in found.values()]

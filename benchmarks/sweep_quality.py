@@ -5,9 +5,6 @@ trials; the stock sweeper has its own TPE and carries every trial out in full. I
 in one process, and with hydra-joblib-launcher (`pip install -e '.[bench]'`) in as many processes as ours has
 by workers=auto.
 
-Ours is given two trials to begin with: the report's setting, as in search=report, and that of train.yaml,
-which was chosen on other images.
-
 The stopping rules were fixed before any run. A stock side ends after 20 trials. Ours is stopped at its first
 complete trial at least as good as the best of both stock sides, and after 40 trials in any case. What counts
 on each side are its seconds, start of the process included: of the stock side all, of ours those to the first
@@ -45,9 +42,6 @@ from pneumo.sweep.storage import StudyStorage, open_study
 
 AT_MOST = 0.5
 STUDY = "outputs/studies/report"
-REPORT = "{optimizer.lr: 0.001, fit.accumulation_steps: 1, fit.batch_size: 6, loss: ce}"
-DEFAULT = "{optimizer.lr: 0.003, fit.accumulation_steps: 1, fit.batch_size: 16, loss: bce}"
-BEGIN = f"search.enqueue=[{REPORT},{DEFAULT}]"
 POLL_SECONDS = 0.5
 REPEAT_SECONDS = 20
 COLUMNS = ("seed", "stock", "best", "seconds", "after", "ours", "in trial", "seconds", "ratio")
@@ -190,7 +184,7 @@ def main() -> None:
             for side in sides:
                 print(f"seed {seed}, {side.name}: {side.best:.4f} after {side.seconds:.0f} s", flush=True)
             goal = max(side.best for side in sides)
-            words = [f"workers={n_workers}", BEGIN, *given]
+            words = [f"workers={n_workers}", *given]
             here = ours(Path(temporary, f"ours-{seed}"), 2 * options.trials, goal, words)
             for side in sides:
                 cells, ratio = row(seed, side, here)

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from pneumo.sweep.plan import PROCESSES, StudyPlan
 from pneumo.sweep.pools.base import StudyNeeds, Work
 from pneumo.sweep.pools.local import LocalPool
 from pneumo.sweep.progress import StudyProgress
+from pneumo.sweep.search import Search
 from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import StudySettings, close_storages
 from pneumo.sweep.storage import COUNTED, StudyStorage
@@ -45,12 +45,12 @@ def run_study(
     task: TaskFunction,
     composed: DictConfig,
     settings: StudySettings,
-    arguments: Sequence[str],
+    search: Search,
 ) -> None:
     """Begins or continues the study of a sweep command. Exits with 1 if an input is wrong, a server cannot be
     reached or nothing came of the study, with 130 if it was interrupted."""
     try:
-        code = StudyRun(context, task, composed, settings, arguments).run()
+        code = StudyRun(context, task, composed, settings, search).run()
     except (InputError, OSError) as error:  # a disk may be full
         sys.exit(hidden(f"\n{error}"))
     except tracking.MlflowError as error:
@@ -75,11 +75,11 @@ class StudyRun:
         task: TaskFunction,
         composed: DictConfig,
         settings: StudySettings,
-        arguments: Sequence[str],
+        search: Search,
     ):
         self.context, self.task, self.composed, self.settings = context, task, composed, settings
         self.terminal = Terminal()
-        self.plan = StudyPlan(context, composed, settings, arguments)
+        self.plan = StudyPlan(context, composed, settings, search)
         self.is_worker = workers.NUMBER in os.environ
         self.launcher = composed.hydra.runtime.choices["hydra/launcher"]
         own = self.settings.make_pool()

@@ -18,24 +18,21 @@ from pneumo.runs.identity import PLACES
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
-from pneumo.sweep.design.ablation import LR, STYLE, AblationDesign, build_design
-from pneumo.sweep.search_space import SearchSpace, Value, build_space, override
+from pneumo.sweep.design.ablation import LR, STYLE, AblationDesign
+from pneumo.sweep.search import Search
+from pneumo.sweep.search_space import SearchSpace, Value, override
 from pneumo.sweep.settings import HEARTBEAT, StudySettings
 
 PROCESSES = "pool.processes"
-Search = SearchSpace | AblationDesign
 
 
 class StudyPlan:
-    """The configuration of a sweep command: `settings` of the study, `search`, and `base`, the experiment
-    without anything searched, on data of `base_style`, the first of a design that has several. InputError,
-    also of its methods: they do not compose."""
+    """What a sweep command tries: `settings` of the study, `search`, and `base`, the experiment without
+    anything searched, on data of `base_style`, the first of a design that has several. InputError, also of
+    its methods: they do not compose."""
 
-    def __init__(
-        self, context: HydraContext, composed: DictConfig, settings: StudySettings, arguments: Sequence[str]
-    ):
-        self.settings = settings
-        self.search = build_search(settings, composed, arguments)
+    def __init__(self, context: HydraContext, composed: DictConfig, settings: StudySettings, search: Search):
+        self.settings, self.search = settings, search
         self._context, self._composed = context, composed
         self.base_style = self.search.style_of(0) if isinstance(self.search, AblationDesign) else None
         style = [override(STYLE, self.base_style)] if self.base_style else []
@@ -138,23 +135,3 @@ class StudyPlan:
 def load_experiment(composed: DictConfig) -> Experiment:
     """The experiment of a job's configuration. InputError: as `config.load`."""
     return config.load(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
-
-
-def build_search(settings: StudySettings, composed: DictConfig, arguments: Sequence[str]) -> Search:
-    """InputError: the search is not valid."""
-    ignored = ("pool", "workers", "dry_run")
-    arguments = [line for line in arguments if config.override_key(line).split(".")[0] not in ignored]
-    search, choices = settings.search, composed.hydra.runtime.choices
-    always: Any = OmegaConf.to_container(composed.hydra.sweeper.params or OmegaConf.create({}))
-    of_yaml = (search["conditional"], search["exists_where"], search["enqueue"])
-    try:
-        if search["design"] is not None:
-            return build_design(search["design"], arguments, choices["data"], search["exists_where"])
-        return build_space(always, *of_yaml, arguments, dict(choices))
-    except InputError:
-        raise
-    except Exception as error:  # a file of conf/search may hold anything in place of names and lists
-        text = " ".join(str(error).split())
-        raise InputError(
-            f"search={choices.get('search')} is not valid: {type(error).__name__}: {text}"
-        ) from error

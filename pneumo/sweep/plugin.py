@@ -53,14 +53,16 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from pneumo.display.address import hidden
         from pneumo.errors import InputError
+        from pneumo.sweep.search import build_search
         from pneumo.sweep.settings import load_command
 
         context, task, config = self._hydra
         try:
             settings = load_command(config, arguments)
+            search = build_search(settings, config, arguments)
         except InputError as error:
             sys.exit(hidden(f"\n{error}"))
 
         from pneumo.sweep.controller import run_study  # torch and MLflow take seconds to import
 
-        run_study(context, task, config, settings, arguments)
+        run_study(context, task, config, settings, search)

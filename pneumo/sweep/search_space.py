@@ -3,7 +3,7 @@
 A parameter may be conditional: it exists only where other parameters have certain values.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from pneumo.errors import InputError
 from pneumo.runs.config import override_key
+from pneumo.runs.setting_names import nearest
 from pneumo.sweep.private_api import parse_distribution
 
 Value = str | int | float | bool | None
@@ -85,7 +86,9 @@ def build_space(
 
     `always` and `conditional` map names to distributions in Hydra's grammar; `exists_where` has the
     conditions, also of names that only the command line searches; `choices` has the values of names that
-    are not searched. InputError: an argument is no distribution, or an empty one, or nothing is searched."""
+    are not searched. InputError: an argument is no distribution, or an empty one, nothing is searched, or a
+    trial of `enqueue` sets what is neither searched nor fixed."""
+    refuse_not_searched(enqueue, [*always, *conditional, *map(override_key, arguments)])
     searched, fixed = split_overrides(arguments)
     fixed_names = {override_key(line) for line in fixed}
     expressions = {name: text for name, text in {**always, **conditional}.items() if name not in fixed_names}
@@ -112,6 +115,14 @@ def build_space(
 
 def key_and_value(override: str) -> tuple[str, str]:
     return override_key(override), override.partition("=")[2]
+
+
+def refuse_not_searched(enqueue: Iterable[Mapping[str, Value]], names: Collection[str]) -> None:
+    for name in (name for given in enqueue for name in given if name not in names):
+        meant = nearest(name, names)
+        raise InputError(
+            f"search.enqueue sets {name}, which is not searched{f'. Did you mean {meant}?' if meant else ''}"
+        )
 
 
 def build_queue(

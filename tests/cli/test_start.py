@@ -73,6 +73,8 @@ def test_help_and_refusals_import_no_heavy_library(
         ("pool=local,ray", "pool=local,ray: one study has one pool"),
         ("pool.processes=1,2", "pool.processes=1,2: one study has one pool.processes"),
         ("pool.processes=two", "pool.processes must be a whole number, got 'two'"),
+        ("optimizer.lr=interval(2,1)", "optimizer.lr=interval(2,1): "),
+        ("search.enqueue=[{optimizer.lrr: 1}]", "search.enqueue sets optimizer.lrr, which is not searched"),
         ("storage=sqlite://", "storage=sqlite:// is a study in memory"),
         ("storage=sqlite:///nowhere/study.db", "the folder nowhere does not exist"),
     ],

@@ -13,6 +13,7 @@ from pneumo.sweep.storage import open_study
 
 TINY = [*SMALL, "model.width=4", "fit.epochs=2"]
 LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
+BEGIN = "search.enqueue=[{optimizer.lr: 0.003}]"  # one given trial alone: none waits where n_trials=1
 
 
 @pytest.fixture

@@ -101,6 +101,23 @@ def test_a_given_trial_outside_the_space_is_not_queued_and_a_note_says_why():
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"optimizer.lrr": 3e-3},
+            "search.enqueue sets optimizer.lrr, which is not searched. Did you mean optimizer.lr?",
+        ),
+        ({"optimizer.lr": 3e-3, "schedule": "cosine"}, "search.enqueue sets schedule, which is not searched"),
+        ({"loss": "focal", "loss.gamma": 2}, "search.enqueue sets loss.gamma, which is not searched"),
+    ],
+)
+def test_a_given_trial_that_sets_what_is_not_searched_is_refused(given, message):
+    with pytest.raises(InputError) as refused:
+        space(enqueue=[given], typed=["loss=choice(bce,focal)"])
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
     ("typed", "message"),
     [
         ("optimizer.lr=interval(2,1)", "optimizer.lr=interval(2,1): "),

@@ -17,7 +17,7 @@ from conftest import ROOT, SMALL
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
-from sweeps import LR_ALONE, TINY, runs, swept, trials
+from sweeps import BEGIN, LR_ALONE, TINY, runs, swept, trials
 
 from pneumo.cli import app
 from pneumo.cli.actions.confirm import differences
@@ -29,7 +29,6 @@ from pneumo.sweep.storage import open_study
 from pneumo.sweep.trial import TrialCallback, tell_saved_results
 
 __all__ = ["swept"]  # a fixture
-BEGIN = "search.enqueue=[{optimizer.lr: 0.003}]"
 
 
 def study():

@@ -11,7 +11,7 @@ import yaml
 from conftest import SMALL
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from optuna.trial import TrialState
-from sweeps import LR_ALONE, TINY, files, folder, runs, swept, trials
+from sweeps import BEGIN, LR_ALONE, TINY, files, folder, runs, swept, trials
 
 from pneumo.cli import app
 from pneumo.runs import planner
@@ -88,7 +88,7 @@ def test_a_trial_is_composed_once(swept, monkeypatch):
 def test_a_trial_of_a_study_learns_what_the_same_run_learns_alone(swept, composed, workdir):
     from pneumo.runs.run import run
 
-    swept("n_trials=2", "search.enqueue=[{optimizer.lr: 0.003}]", *LR_ALONE)
+    swept("n_trials=2", BEGIN, *LR_ALONE)
     alone = run(composed(*TINY, *LR_ALONE, "optimizer.lr=0.003", "fit.test=false"), workdir / "alone")
     assert trials()[0].value == alone["best/val_auroc"]
 
@@ -125,7 +125,7 @@ def test_a_dry_run_composes_five_samples_and_writes_nothing(swept, workdir):
 
 def test_a_trial_that_plans_itself_tells_its_epochs(swept, monkeypatch):
     monkeypatch.setattr(planner, "MOST_EPOCHS", 3)
-    code, printed = swept("n_trials=1", "experiment=auto", *LR_ALONE, small=[*SMALL, "model.width=4"])
+    code, printed = swept("n_trials=1", "experiment=auto", BEGIN, *LR_ALONE, small=[*SMALL, "model.width=4"])
     assert code == 0, printed
     (trial,) = trials()
     assert (trial.user_attrs["epochs"], trial.last_step) == (3, 3)
@@ -208,7 +208,7 @@ def test_the_best_is_confirmed_with_fresh_seeds_and_the_test_split_is_looked_at_
 
 
 def test_a_run_is_reproduced_to_the_last_digit_on_the_same_machine(swept, capfd):
-    swept("n_trials=1", *LR_ALONE)
+    swept("n_trials=1", BEGIN, *LR_ALONE)
     (trial,) = trials()
     capfd.readouterr()
     app.invoke(["reproduce", trial.user_attrs["run_id"], "--json"])

@@ -42,11 +42,19 @@ def test_every_search_begins_with_a_setting_that_it_could_sample(load, composed,
     composed(*plan.overrides(values), primary="sweep")
 
 
-def test_the_default_search_begins_with_the_reports_four_values(load):
+def test_the_default_search_begins_with_the_reports_four_values_and_those_of_train_yaml(load, composed):
     _, plan = load()
+    default = composed()
     assert plan.queue == [
-        {"optimizer.lr": 1e-3, "fit.accumulation_steps": 1, "fit.batch_size": 6, "loss": "ce"}
+        {"optimizer.lr": 1e-3, "fit.accumulation_steps": 1, "fit.batch_size": 6, "loss": "ce"},
+        {
+            "optimizer.lr": default.optimizer.lr,
+            "fit.accumulation_steps": default.fit.accumulation_steps,
+            "fit.batch_size": default.fit.batch_size,
+            "loss": "bce",
+        },
     ]
+    assert HydraConfig.get().runtime.choices["loss"] == "bce"
 
 
 def test_another_beginning_is_one_override(load):

@@ -7,7 +7,7 @@ import yaml
 from conftest import SMALL
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
-from sweeps import LR_ALONE, folder, runs, swept, trials
+from sweeps import BEGIN, LR_ALONE, folder, runs, swept, trials
 
 from pneumo.errors import AwayError
 from pneumo.sweep import workers
@@ -84,8 +84,7 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned_with_a_reason(swept, wo
     ],
 )
 def test_failures_have_a_kind_and_only_crashes_are_retried(swept, breaking, how, kind, state, tries):
-    begin = "search.enqueue=[{optimizer.lr: 0.003}]"
-    _, printed = swept(*breaking, f"+loss.how={how}", begin, "retries=2", "n_trials=1")
+    _, printed = swept(*breaking, f"+loss.how={how}", BEGIN, "retries=2", "n_trials=1")
     first = [trial for trial in trials() if trial.params.get("optimizer.lr") == 0.003]
     assert [trial.state.name for trial in first] == [state] * tries
     assert {trial.user_attrs["failure"] for trial in first} == {kind}
@@ -121,7 +120,7 @@ def test_a_trial_whose_server_is_away_is_stopped_and_not_wrongly_configured(swep
         monkeypatch.setattr(StudyPlan, "_compose", away)
 
     monkeypatch.setattr(StudyPlan, "check", breaks_after_the_check)
-    code, printed = swept("n_trials=1", "hydra.sweeper.storage_minutes=0", *LR_ALONE)
+    code, printed = swept("n_trials=1", "hydra.sweeper.storage_minutes=0", BEGIN, *LR_ALONE)
     assert code == 1
     assert "MLflow cannot be reached" in printed
     stopped, again = trials()

@@ -16,15 +16,16 @@ from conftest import ROOT, SMALL
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from postgres import PASSWORD
+from sweeps import BEGIN, LR_ALONE
 
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint
 from pneumo.sweep.attributes import PROCESS
 from pneumo.sweep.storage import COUNTED, open_study
 
-LR_ALONE = ["loss=bce", "fit.batch_size=32", "fit.accumulation_steps=1"]  # is searched, of search=report
 SWEEP = [
     *(sys.executable, str(ROOT / "sweep.py"), "-m", "study=s", *SMALL, "model.width=4", *LR_ALONE),
+    BEGIN,
     "workers=1",  # the tests start several themselves
     "hydra.sweeper.heartbeat_seconds=2",
 ]
