@@ -270,10 +270,11 @@ def load_file(model: Classifier, path: Path) -> None:
     """Loads torchvision's weights into the backbone, or a checkpoint of a run into backbone and head, which
     is converted between one and two outputs. Raises InputError if the file does not fit the model."""
     content = read_tensors(path, f"model.pretrained={path}")
-    weights = content.get("model", content)
-    if "head.weight" not in weights:
+    weights = next((value for value in (content.get("model"), content) if isinstance(value, Mapping)), {})
+    backbone = {k[9:]: v for k, v in weights.items() if k.startswith("backbone.")}
+    if not backbone or "head.weight" not in weights:
         return load_backbone(model, weights, str(path))
-    load_backbone(model, {k[9:]: v for k, v in weights.items() if k.startswith("backbone.")}, str(path))
+    load_backbone(model, backbone, str(path))
     head = converted_head(weights["head.weight"], weights["head.bias"], model.head.out_features)
     model.head.load_state_dict(dict(zip(("weight", "bias"), head, strict=True)))
     return None
@@ -282,7 +283,7 @@ def load_file(model: Classifier, path: Path) -> None:
 def load_backbone(model: Classifier, weights: Weights, origin: str) -> None:
     """Loads the backbone's weights and ignores all others; kernels over RGB are summed to kernels over grey.
     Raises InputError, which names `origin`, if weights are missing or have another shape."""
-    weights = {LEGACY_DENSENET.sub(r".\1\2.", name): value for name, value in weights.items()}
+    weights = {LEGACY_DENSENET.sub(r".\1\2.", str(name)): value for name, value in weights.items()}
     wanted = model.backbone.state_dict()
     if missing := [name for name in wanted if name not in weights]:
         raise InputError(
@@ -292,6 +293,8 @@ def load_backbone(model: Classifier, weights: Weights, origin: str) -> None:
     fitting = {}
     for name, own in wanted.items():
         given = weights[name]
+        if not isinstance(given, Tensor):
+            raise InputError(f"model.pretrained={origin}: {name} is a {type(given).__name__}, not a tensor")
         if given.ndim == 4 and given.shape[1] == 3 and own.shape[1] == 1:
             given = given.sum(dim=1, keepdim=True)
         if given.shape != own.shape:

@@ -1,5 +1,5 @@
 """Batches of images on the device: gathered there if all pixels fit its memory, else read from the
-memory-mapped store, by worker processes if the device is not the CPU."""
+memory-mapped store, by worker processes where it does not fit the memory."""
 
 import warnings
 from collections.abc import Iterator, Sequence

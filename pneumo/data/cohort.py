@@ -30,6 +30,7 @@ class PixelBlock:
     masks: Pixel  # (m, side, side): one for each True of has_mask; 255 means wholly lesion
     has_mask: npt.NDArray[np.bool_]  # (b,)
     problems: Mapping[int, str]  # position in the block -> why that row cannot be decoded
+    largest_px: int = 0  # the longest side of its files; 0: they are not from files
 
 
 class Pixels(Protocol):

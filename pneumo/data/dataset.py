@@ -44,7 +44,7 @@ class Dataset:
         """Warnings to print."""
         skipped = len(self.cohort.skipped)
         left_out = [f"{skipped:,} rows left out; the list is in the run: skipped.txt"] if skipped else []
-        return [*self.cohort.notes, *self.split.notes, *left_out]
+        return [*self.cohort.notes, *self.store.notes, *self.split.notes, *left_out]
 
 
 def load_dataset(source: Source, on_progress: Callable[[int, int], None]) -> Dataset:
@@ -77,5 +77,6 @@ def first_images(dataset: Dataset, n_images: int | None) -> Dataset:
     notes = (f"fit.few_images={n_images}: trained, validated and tested on the same {len(few)} images",)
     numbers = dataset.split.numbers | numbers_of(dataset.cohort, few, few, few)
     risk = "judged on its training images"
-    split = replace(dataset.split, train=few, val=few, test=few, leak_risk=risk, notes=notes, numbers=numbers)
+    unsplit = replace(dataset.split, leak_risk=risk, notes=notes, numbers=numbers, patient_memory_auc=np.nan)
+    split = replace(unsplit, train=few, val=few, test=few)
     return replace(dataset, split=split)

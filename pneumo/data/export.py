@@ -5,7 +5,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Files:
     masks: list[str]
     tables: Mapping[str, pd.DataFrame]  # by file name
     overrides: Mapping[str, str]  # of data.KEY=VALUE, with which the export is read
+    without_lesion: Collection[str] = ()  # masks that the layout needs though no lesion is annotated
 
 
 def need_empty(folder: Path) -> None:
@@ -66,8 +67,8 @@ def _write(dataset: Dataset, files: Files, folder: Path, on_progress: Callable[[
     store = dataset.store
     for number, (image, mask) in enumerate(zip(files.images, files.masks, strict=True)):
         _save(store.pixels[number], folder / image)
-        if store.has_mask[number]:
-            _save(store.lesions[store.mask_of[number]], folder / mask)
+        if store.has_mask[number] or mask in files.without_lesion:
+            _save(store.masks(np.array([number]))[0], folder / mask)
         on_progress(number + 1, len(files.images))
 
 
@@ -124,9 +125,9 @@ def _siim_png(dataset: Dataset) -> Files:
         of_patients = table[["image_id", "patient_id", "view", "age", "sex"]]
         tables["patients.csv"] = of_patients.dropna(axis=1, how="all")
         overrides["patients_csv"] = "patients.csv"
-    return Files(
-        [f"png_images/{name}" for name in names], [f"png_masks/{name}" for name in names], tables, overrides
-    )
+    images, masks = [f"png_images/{name}" for name in names], [f"png_masks/{name}" for name in names]
+    positives = {mask for mask, label in zip(masks, table["label"], strict=True) if label}
+    return Files(images, masks, tables, overrides, positives)
 
 
 def _names(cohort: Cohort) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pneumo.errors import InputError, one_line
+from pneumo.errors import InputError, hydra_word, one_line
 
 POSITIVE = frozenset(
     (
@@ -59,7 +59,9 @@ def meaning(text: str) -> str:
     return ""
 
 
-def read_labels(cells: pd.Series, path: Path, column: str, positive: str | None) -> tuple[pd.Series, str]:
+def read_labels(
+    cells: pd.Series, path: Path, column: str, positive: str | int | None
+) -> tuple[pd.Series, str]:
     """Returns labels as "1" and "0", and how they were read, "" if they are written as 0 and 1. A label in no
     usual spelling stays as it is, to be refused with its row, where most others are of both classes.
 
@@ -67,10 +69,11 @@ def read_labels(cells: pd.Series, path: Path, column: str, positive: str | None)
     that value, or the labels cannot be told apart; the message gives the values."""
     values = cells[cells != ""].value_counts()
     if positive is not None:
-        is_positive = cells.str.lower() == positive.strip().lower()
+        positive = str(positive).strip()
+        is_positive = cells.str.lower() == positive.lower()
         if not is_positive.any():
             raise InputError(f'data.positive is "{positive}"; {path} has in {column}: {_shown(values)}')
-        others = [str(value) for value in values.index if str(value).lower() != positive.strip().lower()]
+        others = [str(value) for value in values.index if str(value).lower() != positive.lower()]
         labels = is_positive.map({True: "1", False: "0"}).where(cells != "", "")
         return labels, f"{positive} is positive, {_names(others)} negative"
     meant = {str(value): meaning(str(value)) for value in values.index}
@@ -97,18 +100,18 @@ def label_problems(labels: pd.Series, column: str) -> pd.Series:
     return (f'{column} is "' + labels + f'", {ACCEPTED}').where(~labels.isin(["0", "1", ""]), "")
 
 
-def positive_name(names: Iterable[str], where: str, positive: str | None) -> str:
+def positive_name(names: Iterable[str], where: str, positive: str | int | None) -> str:
     """Returns the name of the positive class of the names of classes. InputError: there is none, or it cannot
     be known."""
     there = list(names)
     if positive is not None:
-        if same := [name for name in there if name.lower() == positive.strip().lower()]:
+        if same := [name for name in there if name.lower() == str(positive).strip().lower()]:
             return same[0]
         raise InputError(f'data.positive is "{positive}"; {where} has: {_names(there)}')
     found = [name for name in there if meaning(name) == "1"]
     if len(found) == 1 and all(meaning(name) == "0" for name in there if name != found[0]):
         return found[0]
-    options = " or ".join(f"data.positive={name}" for name in there[:VALUES_SHOWN])
+    options = " or ".join(hydra_word("data.positive", name) for name in there[:VALUES_SHOWN])
     raise InputError(f"{where}: which of {_names(there)} is positive is not known; name it: {options}")
 
 

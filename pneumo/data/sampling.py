@@ -18,5 +18,5 @@ def with_share(
 
 
 def falling(start: float, end: float, epoch: int, epochs: int) -> float:
-    """From `start` in epoch 1 to `end` in the last, in equal steps."""
-    return start + (end - start) * (epoch - 1) / max(epochs - 1, 1)
+    """From `start` in epoch 1 to `end` in the last, in equal steps; `end` where there is one epoch."""
+    return start + (end - start) * (epoch - 1) / (epochs - 1) if epochs > 1 else end

@@ -66,9 +66,9 @@ def flags(cells: pd.Series) -> pd.Series:
 
 
 def sexes(cells: pd.Series) -> pd.Series:
-    """Returns F or M for cells that begin with it; any other is missing."""
+    """Returns F or M for cells that begin with it, or mean it in another language; any other is missing."""
     first = cells.str.upper().str[:1]
-    return first.where(first.isin(["F", "M"]))
+    return cells.str.lower().map(OTHER_SEXES).fillna(first.where(first.isin(["F", "M"])))
 
 
 def views(cells: pd.Series) -> pd.Series:
@@ -76,6 +76,10 @@ def views(cells: pd.Series) -> pd.Series:
     return known(cells).where(~cells.str.upper().isin(VIEWS), cells.str.upper())
 
 
+OTHER_SEXES = {
+    **dict.fromkeys(("w", "woman", "weiblich", "mujer", "mulher", "donna"), "F"),
+    **dict.fromkeys(("hombre", "homme", "homem", "uomo"), "M"),
+}
 READERS = {"patient_id": known, "view": views, "age": years, "sex": sexes}
 EXPECTED = {"view": "AP or PA", "age": "ages such as 58, 058Y or 060M", "sex": "F or M"}
 

@@ -140,8 +140,12 @@ def path_problems(root: Path, paths: pd.Series) -> pd.Series:
 
 
 def _duplicate_problems(draft: pd.DataFrame) -> pd.Series:
-    """Returns a problem for all rows of an image whose rows disagree on its label or patient."""
+    """Returns a problem for all rows of an image whose rows disagree on its id, label or patient."""
     problems: dict[object, str] = {}
+    of_files = draft.groupby("image")["image_id"].transform("nunique")
+    for file, rows in draft[of_files > 1].groupby("image", sort=False):
+        names = " and ".join(f'"{name}"' for name in rows["image_id"].unique())
+        problems |= dict.fromkeys(rows.index, f"{names} are the same file, {file}")
     for column, name in (("label", "label"), ("patient_id", "patient")):
         values = draft.groupby("image_id")[column].transform("nunique")
         for image, rows in draft[values > 1].groupby("image_id", sort=False):

@@ -28,6 +28,14 @@ def decimal(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
 
 
+def probability(value: float, digits: int = 3) -> str:
+    """.870; with as many digits as tell it from 0 and 1 where these do not: 3e-4 or .9997."""
+    distance = min(value, 1 - value)
+    if distance <= 0 or distance >= 0.5 * 10**-digits:
+        return decimal(value, digits)
+    return scientific(value) if value < 0.5 else decimal(value, math.ceil(-math.log10(distance)))
+
+
 def decimal_or_dash(value: float) -> str:
     """.957, or - of NaN and infinity."""
     return decimal(value) if math.isfinite(value) else "-"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pneumo.display.format import decimal
+from pneumo.display.format import decimal, probability
 from pneumo.evaluation.metrics import Array, Confusion, Ranking
 
 MOST = 400  # thresholds: finer steps are not seen on a curve
@@ -40,7 +40,7 @@ class OperatingPoints:
         called = int((ranking.thresholds >= threshold).sum())
         steps = np.searchsorted(along, np.linspace(0, 2, most - 1)).clip(max=len(tp) - 1)
         kept = range(len(tp)) if len(tp) <= most else np.unique([*steps, len(tp) - 1, called]).tolist()
-        chosen = {called: (threshold, decimal(threshold))}
+        chosen = {called: (threshold, probability(threshold))}
         for number in kept:
             above = ranking.thresholds[number - 1] if number else 1.0
             below = ranking.thresholds[number] if number < len(ranking.thresholds) else 0.0

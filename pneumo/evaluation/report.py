@@ -8,7 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from pneumo.display.format import counted, decimal, decimal_or_dash, interval, signed_decimal, with_interval
+from pneumo.display.format import (
+    counted,
+    decimal,
+    decimal_or_dash,
+    interval,
+    probability,
+    signed_decimal,
+    with_interval,
+)
 from pneumo.display.pages import Section
 from pneumo.evaluation import plots
 from pneumo.evaluation.metric_names import Kind, of_kind, title
@@ -70,7 +78,7 @@ def _at_threshold(evaluation: Evaluation) -> Section:
     tp, fp = (int((called & (predictions.labels == label)).sum()) for label in (1, 0))
     fn, tn = (int((~called & (predictions.labels == label)).sum()) for label in (1, 0))
     text = [
-        f"P at or above {decimal(float(expit(predictions.threshold)))} is called positive.",
+        f"P at or above {probability(float(expit(predictions.threshold)))} is called positive.",
         f"{tp:,} true and {fp:,} false positives, {fn:,} false and {tn:,} true negatives.",
     ]
     return Section("At the threshold", text, ["", "", INTERVAL], rows_of(evaluation, "threshold"))

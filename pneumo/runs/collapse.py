@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pneumo.display.format import counted, decimal, with_interval
+from pneumo.display.format import counted, decimal, probability, with_interval
 from pneumo.evaluation.metrics import calls_one_class
 from pneumo.runs.diagnosis import Positives, SplitResult
 from pneumo.training.plateau import FEWEST_STEPS
@@ -22,6 +22,7 @@ CAUTIONS = {  # where a run with this tag is used
     CHANCE: "It is not shown to rank better than chance: the interval of its AUROC reaches .5.",
 }
 RANKS_BY_CHANCE = 0.6  # an interval of the AUROC that begins below this
+RARE = 0.15  # share of a class
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Collapse:
         if (scores >= threshold).sum() == (scores >= 0.5).sum():
             return ""
         recall = decimal(self.result.metrics["recall"], 2)
-        return f" The recall of {recall} above is at a threshold of {decimal(threshold, 2)}."
+        return f" The recall of {recall} above is at a threshold of {probability(threshold, 2)}."
 
 
 def ranks_by_chance(result: SplitResult) -> bool:
@@ -89,12 +90,19 @@ def chance_message(result: SplitResult, split: str) -> str:
     return f"NOT SHOWN TO LEARN: the {split} AUROC, {found}, is not shown to be above .5, which is chance."
 
 
+def ranks_a_rare_class(result: SplitResult) -> bool:
+    """Whether one class is so rare that P of a good model seldom crosses .5, and the ranking is good: with 5%
+    positives, a calibrated model with an AUROC of .8 calls .3% of the images positive."""
+    positive = float(np.mean(result.predictions.labels == 1))
+    return min(positive, 1 - positive) < RARE and result.intervals["auroc"][0] >= RANKS_BY_CHANCE
+
+
 def find_collapse(
     result: SplitResult, split: str, positives: Positives, trainer: Trainer, train_state: TrainState
 ) -> Collapse | None:
     """The collapse of a run that ended with this result, if there is one; `positives` of the training."""
     labels = result.predictions.labels
-    if not calls_one_class(labels, result.predictions.scores):
+    if not calls_one_class(labels, result.predictions.scores) or ranks_a_rare_class(result):
         return None
     epochs, steps = len(train_state.history), trainer.steps_per_epoch()
     too_short = epochs < FEWEST_EPOCHS or epochs * steps < FEWEST_STEPS

@@ -152,14 +152,15 @@ def likely_reason(
     lesions = lesions[lesions >= 0][:SAMPLED]
     lost = share_of_lesions_lost(augment, store, lesions, NOTHING_LEFT) if len(lesions) else 0.0
     if lost > 0.1 and not augment.relabel:
+        what = "crop" if augment.crop < 1 else "augmentation"
         return Reason(
-            f"its crop loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name})"
+            f"its {what} loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name})"
         )
     positives = Positives.of(dataset)
     if positives.are_few:
         return Reason(f"it has only {positives} to learn from: too few", mendable=False)
-    prevalence = trainer.split.numbers["split/train_prevalence"]
-    constant, reached = max(prevalence, 1 - prevalence), train_state.history[-1]["train/accuracy"]
+    share = trainer.positive_share(len(train_state.history))
+    constant, reached = max(share, 1 - share), train_state.history[-1]["train/accuracy"]
     if plateau is None and reached >= constant + (1 - constant) / 5:
         return Reason("it learned its training images but nothing that generalises")
     return rate_reason(find_plateau, train_state.history)

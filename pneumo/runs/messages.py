@@ -9,7 +9,16 @@ import torch
 from pneumo.components.models import Classifier
 from pneumo.data.dataset import Dataset
 from pneumo.data.split import Split
-from pneumo.display.format import compact, counted, decimal, decimal_or_dash, duration, interval, scientific
+from pneumo.display.format import (
+    compact,
+    counted,
+    decimal,
+    decimal_or_dash,
+    duration,
+    interval,
+    probability,
+    scientific,
+)
 from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, fewest_patients
 from pneumo.runs.diagnosis import SplitResult
@@ -41,9 +50,13 @@ def split_line(split: Split) -> str:
         return f"{sizes}, may leak: {split.leak_risk}; patient memory unknown"
     leak = f"may leak: {split.leak_risk}" if split.leak_risk else "no patient in two of them"
     memory = split.patient_memory_auc
-    leaks = abs(memory - 0.5) >= 0.005
-    meaning = "patients leak, which raises every metric" if leaks else "nothing leaks"
-    return f"{sizes}, {leak}; patient memory {decimal(memory, 2)} ({meaning})"
+    if np.isnan(memory):
+        return f"{sizes}, {leak}"
+    if memory >= 0.505:
+        meaning = " (patients leak, which raises every metric)"
+    else:
+        meaning = "" if split.leak_risk else " (nothing leaks)"
+    return f"{sizes}, {leak}; patient memory {decimal(memory, 2)}{meaning}"
 
 
 def model_line(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
@@ -174,6 +187,6 @@ def result_table(
 def operating_point(result: SplitResult) -> str:
     """The notes under the table of metrics."""
     return (
-        f"accuracy to F1 at threshold {decimal(result.threshold, 2)}, the best F1 on validation\n"
+        f"accuracy to F1 at threshold {probability(result.threshold, 2)}, the best F1 on validation\n"
         "* of the 0/1 predictions, as in the 2024 report; it does not measure the ranking"
     )

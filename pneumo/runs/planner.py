@@ -87,11 +87,11 @@ def decisions(data: Fingerprint) -> Iterator[Decision]:
     )
     if data.n_images < FEW_IMAGES:
         yield Decision(DISTORTED, "so few images would be learned by heart as they are")
+    share = f"{100 * data.prevalence:.2g}% of the training images are positive"
     if data.prevalence < POSITIVE_SHARE:
-        yield Decision(
-            {"fit.positive_share": POSITIVE_SHARE},
-            f"{data.prevalence:.0%} of the training images are positive; the first epochs see more of them",
-        )
+        yield Decision({"fit.positive_share": POSITIVE_SHARE}, f"{share}; the first epochs see more of them")
+    else:
+        yield Decision({"fit.positive_share": None}, f"{share}; the first epochs need no more of them")
     yield Decision({"tta": "hflip"}, "the mean over an image and its mirror image is more certain")
 
 

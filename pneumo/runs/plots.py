@@ -31,15 +31,15 @@ def of_run(
 
 
 def augmented(trainer: Trainer, dataset: Dataset) -> Figure:
-    """SHOWN training images, positives first, with VARIANTS random augmentations of each."""
+    """Up to SHOWN training images, positives first, with VARIANTS random augmentations of each."""
     rows = mixed(dataset, SHOWN)
     originals = torch.from_numpy(dataset.store.pixels[rows])[:, None]
-    draws = trainer.augment.draw(SHOWN * VARIANTS, torch.Generator().manual_seed(trainer.seed))
+    draws = trainer.augment.draw(len(rows) * VARIANTS, torch.Generator().manual_seed(trainer.seed))
     variants = trainer.augment(originals.repeat_interleave(VARIANTS, dim=0), draws)
     side = variants.shape[-1]
     return pictures.augmented(
         originals[:, 0].numpy(),
-        variants.reshape(SHOWN, VARIANTS, side, side).numpy(),
+        variants.reshape(len(rows), VARIANTS, side, side).numpy(),
         dataset.labels[rows],
         captions(trainer, dataset, rows, draws),
     )
@@ -71,7 +71,7 @@ def batch(trainer: Trainer, dataset: Dataset) -> Figure:
 
 
 def mixed(dataset: Dataset, n_images: int) -> np.ndarray:
-    """(n_images,) rows of training images, half of them positive, positives first."""
+    """Rows of up to `n_images` training images, half of them positive, positives first."""
     train = dataset.split.train
     labels = dataset.labels[train]
     half = n_images // 2

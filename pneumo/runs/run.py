@@ -57,7 +57,7 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
         train_state = build_train_state(attempt, model, trainer)
         recorder.resume(train_state, processes.count)
         if processes.count > 1:
-            train_state.load_state_dict(processes.broadcast_object(train_state.state_dict()))
+            train_state.load_state_dict(processes.broadcast_state(train_state.state_dict()))
         with recorder.terminal.progress("features") as advance:
             trainer = with_cached_features(trainer, model, experiment.model.gives_features, advance)
 

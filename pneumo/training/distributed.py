@@ -3,8 +3,9 @@
 Gradients are summed here once a window. DistributedDataParallel's hooks would wait for ever where a short
 window leaves a process without a batch, or relabelling leaves a batch without a label."""
 
+import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,6 +63,17 @@ class ProcessGroup:
         with peer_errors():
             dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def broadcast_state(self, state: Mapping[str, Any]) -> Any:
+        """The first process' state, with its tensors on the CPU: pickled as they are, those of all processes
+        would lie on the first one's GPU."""
+        if self.count == 1:
+            return state
+        file = io.BytesIO()
+        if self.is_first:
+            torch.save(state, file)
+        received = io.BytesIO(self.broadcast_object(file.getvalue()))
+        return torch.load(received, map_location="cpu", weights_only=True)
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:

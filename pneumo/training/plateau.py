@@ -93,16 +93,16 @@ class PlateauDetector:
         The rate is too high where a loss rises above that of equal odds for every image, or where all
         validation images get one score, which makes the AUROC exactly .5, twice running. With
         `positive_share`, one answer for every image may lie above it as well: there, the loss has to be twice
-        as much. It is too low where the loss
-        is still above that of a constant, and has fallen in every epoch or moved by less than half of what
-        is left. Between the two, the losses tell nothing."""
+        as much. It is too low where the loss is still above that of a constant, and has fallen in every epoch
+        or moved by less than half of what is left. Between the two, the losses tell nothing."""
         losses = [epoch["train/loss"] for epoch in history]
         constants = [self.constant_loss(number) for number in range(1, len(history) + 1)]
         natural = self._trainer.settings.positive_share is None
         spike = SPIKE if natural else VAL_SPIKE
         rose = any(a > spike * c.untrained for a, c in zip(losses, constants, strict=True))
         val_rose = natural and any(
-            epoch["val/loss"] > VAL_SPIKE * c.best for epoch, c in zip(history, constants, strict=True)
+            epoch["val/loss"] > max(VAL_SPIKE * c.best, SPIKE * c.untrained)
+            for epoch, c in zip(history, constants, strict=True)
         )
         one_score = len(history) > 1 and all(epoch["val/auroc"] == 0.5 for epoch in history[-2:])
         if rose or val_rose or one_score:

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pneumo.cli.app import INTERRUPTED, invoke
@@ -75,6 +76,18 @@ def test_what_has_no_lesions_patients_or_plain_ids_is_exported_too(workdir: Path
     assert len(set(pairs.values())) == before.cohort.table["patient_id"].nunique()  # one name for each
     invoke(["data", "export", "three", *read, "data.columns.patient=none", "--layout", "folders"])
     assert not list((workdir / "three").rglob("*__*"))
+
+
+def test_positives_without_a_lesion_are_exported_as_siim_png_too(workdir: Path) -> None:
+    invoke(["data", "export", "one", *PHANTOM])
+    table = pd.read_csv(workdir / "one" / "images.csv")
+    positive = table.index[table["label"] == 1]
+    table.loc[positive[:2], "mask"] = None
+    table.to_csv(workdir / "one" / "images.csv", index=False)
+    read = ["data=table", "data.root=one", "data.table=images.csv", "data.image_side_px=64"]
+    invoke(["data", "export", "two", *read, "--layout", "siim_png"])
+    again = ["data=siim_png", "data.root=two", "data.image_side_px=64", "data.patients_csv=patients.csv"]
+    assert by_pixels(loaded(*again)) == by_pixels(loaded(*read))
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(workdir: Path) -> None:

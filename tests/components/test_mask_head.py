@@ -102,6 +102,7 @@ def test_an_epoch_has_the_share_of_positives_and_every_image_as_often_as_it_can(
 
 def test_the_share_falls_in_equal_steps_to_the_natural_one(small_fit):
     assert [falling(0.8, 0.2, epoch, 4) for epoch in (1, 2, 3, 4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert falling(0.8, 0.2, 1, 1) == 0.2
     trainer, _ = small_fit(settings={"positive_share": 0.75, "epochs": 3})
     labels = trainer.batches.labels(np.arange(48)).numpy()
     shares = [labels[trainer.order(epoch, np.random.default_rng(0))].mean() for epoch in (1, 2, 3)]

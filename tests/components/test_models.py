@@ -102,6 +102,8 @@ def test_an_equal_head_is_taken_as_it_is():
         (b"not weights", "is not a file of weights"),
         ({"head.weight": torch.zeros(1, 1)}, "is of another model: it lacks"),
         ([1, 2], "it holds a list"),
+        ({"model": "resnet18", "state_dict": {}}, "is of another model: it lacks"),
+        ({**Tiny(width=4)(1).backbone.state_dict(), "0.weight": 3}, "0.weight is a int, not a tensor"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(content, message, tmp_path):
@@ -113,6 +115,13 @@ def test_a_file_that_does_not_fit_is_refused(content, message, tmp_path):
     with pytest.raises(InputError, match=message) as refused:
         Tiny(pretrained=str(path))(1)
     assert str(path) in str(refused.value)
+
+
+def test_a_backbone_in_a_file_with_another_head_is_taken(tmp_path):
+    weights = Tiny(width=4)(1).backbone.state_dict()
+    torch.save({**weights, "head.weight": torch.zeros(1000, 64)}, tmp_path / "weights.pt")
+    loaded = Tiny(width=4, pretrained=str(tmp_path / "weights.pt"))(1).backbone.state_dict()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
 
 def test_weights_of_another_width_are_refused_by_shape(tmp_path):

@@ -58,6 +58,7 @@ def test_a_good_table_is_taken_whole(root: Path) -> None:
         ("c.png,maybe,p", 'row 4  label is "maybe", must be 0 or 1'),
         ("none.png,0,p", "row 4  none.png is not there"),
         (",0,p", "row 4  the image id is empty"),
+        ("a,1,p", '"a.png" and "a" are the same file, a.png'),
         ("../outside.png,0,p", "row 4  ../outside.png leads out of"),
         ("/etc/passwd,0,p", "row 4  /etc/passwd leads out of"),
         ("link.png,0,p", "row 4  link.png is a link that leads out of"),
@@ -191,7 +192,7 @@ def test_views_are_read_in_small_letters_too() -> None:
         ("age", ["old", "young"], 'none of 2 cells are ages such as 58, 058Y or 060M, e.g. "old"'),
         ("view", ["F", "M", "na"], 'none of 2 cells are AP or PA, e.g. "F"'),
         ("age", ["58", "3y2m", "4y"], ""),
-        ("sex", ["F", "w", "w"], '1 of 3 cells are F or M, e.g. "w"'),
+        ("sex", ["F", "x", "x"], '1 of 3 cells are F or M, e.g. "x"'),
         ("sex", ["", ""], ""),
         ("patient_id", ["x", "y"], ""),
     ],
@@ -203,8 +204,8 @@ def test_a_column_that_is_not_what_it_is_read_as_is_said(column: str, cells: lis
 
 
 def test_sexes_are_f_m_or_unknown() -> None:
-    read = sexes(pd.Series(["M", "female", "", "x"]))
-    assert [one if isinstance(one, str) else None for one in read] == ["M", "F", None, None]
+    read = sexes(pd.Series(["M", "female", "", "x", "Mujer", "hombre", "W"]))
+    assert [one if isinstance(one, str) else None for one in read] == ["M", "F", None, None, "F", "M", "F"]
 
 
 def test_groups_are_patients_and_the_unknown_are_alone(root: Path) -> None:

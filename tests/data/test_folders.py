@@ -11,6 +11,7 @@ from pneumo.data.decode.images import FilePixels, ImageFile
 from pneumo.data.sources.folders import Folders
 from pneumo.data.store import open_store
 from pneumo.errors import InputError
+from pneumo.runs import config
 
 
 def draw(root: Path, *names: str) -> None:
@@ -93,6 +94,26 @@ def test_masks_may_lie_in_folders_of_classes_too(tmp_path: Path) -> None:
     assert [image.mask for image in images(cohort)] == [None, "seg/pos/1.png"]
 
 
+def test_a_pattern_reads_all_its_folders_with_their_masks(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"part_{part}/{name}/{part}.png" for part in (1, 2) for name in ("pos", "neg")))
+    draw(tmp_path, "masks_1/pos/1.png", "masks_2/pos/2.png")
+    for pattern in ("part_*", str(tmp_path / "part_*")):
+        cohort = source(tmp_path, images=pattern, masks="masks_*")()
+        assert cohort.table["label"].tolist() == [0, 1, 0, 1]
+        assert [image.mask for image in images(cohort)] == [
+            None,
+            "masks_1/pos/1.png",
+            None,
+            "masks_2/pos/2.png",
+        ]
+
+
+def test_masks_are_found_below_images_that_are_named_by_their_whole_path(tmp_path: Path) -> None:
+    draw(tmp_path, "img/pos/1.png", "img/neg/1.png", "seg/pos/1.png")
+    cohort = source(tmp_path, images=str(tmp_path / "img"), masks="seg")()
+    assert [image.mask for image in images(cohort)] == [None, "seg/pos/1.png"]
+
+
 def test_folders_of_train_and_test_are_a_column_for_the_split(tmp_path: Path) -> None:
     names = [f"{part}/{folder}/1.png" for part in ("train", "test") for folder in ("NORMAL", "PTX")]
     draw(tmp_path, *names)
@@ -109,6 +130,14 @@ def test_which_folder_is_positive_is_named_where_it_is_not_known(tmp_path: Path)
     ):
         source(tmp_path)()
     assert source(tmp_path, positive="b")().table["label"].tolist() == [0, 1, 0]
+
+
+def test_a_folder_named_by_a_number_can_be_the_positive_one(tmp_path: Path) -> None:
+    draw(tmp_path, "1/a.png", "2/b.png")
+    with pytest.raises(InputError, match=r"name it: data.positive=1 or data.positive=2$"):
+        source(tmp_path)()
+    words = ["data=folders", f"data.root={tmp_path}", "data.image_side_px=8", "data.positive=2"]
+    assert config.load(config.compose_train(words)).data().table["label"].tolist() == [0, 1]
 
 
 def test_one_folder_is_no_class_and_the_folder_above_classes_is_proposed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
 from pneumo.data.decode.images import FilePixels, ImageFile, load_grey, resized, resized_mask
@@ -321,6 +322,24 @@ def test_a_mask_may_be_drawn_with_ones_or_with_255(tmp_path: Path, value: int) -
     Image.fromarray(mask).save(tmp_path / "m.png")
     (block,) = FilePixels(tmp_path, [ImageFile("a.png", mask="m.png")]).blocks(8)
     assert (block.masks[0] == (mask > 0) * 255).all()
+
+
+def test_a_mask_with_several_labels_is_a_problem(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2, 3], mask[5, 5] = 1, 2
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    (block,) = FilePixels(tmp_path, [ImageFile("a.png", mask="m.png")]).blocks(8)
+    assert block.problems == {0: "m.png has several labels, 1, 2; a mask has one, of lesion"}
+
+
+def test_a_tiff_of_16_bits_whose_zero_is_white_is_turned(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040)
+    picture.save(tmp_path / "a.tif", tiffinfo={PHOTOMETRIC_INTERPRETATION: 0})
+    turned = load_grey(tmp_path, "a.tif")
+    assert (turned[0, 0], turned[7, 7]) == (255, 0)
+    picture.save(tmp_path / "b.tif", tiffinfo={PHOTOMETRIC_INTERPRETATION: 1})
+    assert (load_grey(tmp_path, "b.tif") == 255 - turned).all()
 
 
 def test_a_mask_of_another_size_than_its_image_is_a_problem(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,6 +209,26 @@ def test_a_folder_that_cannot_be_made_is_named(root: Path) -> None:
     (root.parent / "stores").touch()
     with pytest.raises(InputError, match=r"data.store_dir: .*stores cannot be made"):
         opened(root)
+
+
+def test_room_is_needed_for_each_image_and_each_lesion(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pneumo.data.store.ROOM_TO_SPARE_BYTES", 0)
+    usage = shutil.disk_usage(root)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage._replace(free=(IMAGES + 5) * 8**2 - 1))
+    with pytest.raises(InputError, match="the pixel store of 30 images at 8 px takes"):
+        opened(root)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage._replace(free=(IMAGES + 5) * 8**2))
+    opened(root)
+
+
+@pytest.mark.parametrize(("side_px", "said"), [(8, 0), (22, 0), (32, 1)])
+def test_images_that_are_enlarged_to_twice_their_pixels_or_more_are_said(
+    root: Path, side_px: int, said: int
+) -> None:
+    for _ in ("built", "opened"):
+        _, store = opened(root, side_px=side_px)  # the files have 16 x 16 pixels
+        assert len(store.notes) == said
+        assert all("data.image_side_px=16" in note and "1/4 of the time" in note for note in store.notes)
 
 
 def test_too_little_room_is_said_before_anything_is_decoded(

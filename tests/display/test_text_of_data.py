@@ -13,6 +13,7 @@ from optuna.trial import create_trial
 
 from pneumo.display import pages
 from pneumo.display.console import Terminal
+from pneumo.display.format import probability
 from pneumo.display.pages import Link, Section
 from pneumo.evaluation import pictures, plots
 from pneumo.evaluation.pictures import Tiles
@@ -128,3 +129,10 @@ def test_the_terminal_prints_the_name(name, capsys):
     terminal.table([name], [[name]])
     pages.print_sections(summary(study_with(name), 6)[:1], terminal)
     assert capsys.readouterr().out.count(name) == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.87, ".87"), (0.0003, "3e-4"), (0.9997, ".9997"), (0.0, ".00"), (1.0, "1.00")]
+)
+def test_a_probability_is_never_rounded_to_0_or_1(value: float, text: str) -> None:
+    assert probability(value, 2) == text

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from pneumo.runs.collapse import chance_message, ranks_by_chance
+from pneumo.evaluation.metrics import calls_one_class
+from pneumo.runs.collapse import chance_message, ranks_a_rare_class, ranks_by_chance
 from pneumo.runs.diagnosis import SplitResult, calibrated_brier
 from pneumo.training.predict import Predictions
 
@@ -51,3 +52,19 @@ def test_a_ranking_is_called_chance_where_its_interval_reaches_one_half(shift, n
         low, high = result.intervals["auroc"]
         assert low < 0.5 < high
         assert f"{result.metrics['auroc']:.3f}"[1:] in chance_message(result, "test")
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "separation", "excused"),
+    [(0.05, 1.2, True), (0.95, 1.2, True), (0.05, 0.0, False), (0.22, 1.2, False)],
+)
+def test_a_rare_class_that_is_ranked_well_and_seldom_called_is_no_collapse(prevalence, separation, excused):
+    generator = np.random.default_rng(0)
+    labels = (np.arange(4000) < 4000 * prevalence).astype(int)
+    values = generator.normal(separation * labels, 1.0)
+    # the log odds of two normal distributions that differ in their mean: P is calibrated
+    odds = separation * (values - separation / 2) + np.log(prevalence / (1 - prevalence))
+    predictions = Predictions(np.arange(4000), labels, odds[:, None], expit(odds), 0.0)
+    result = SplitResult.of(predictions, np.arange(4000), 0.5)
+    assert calls_one_class(labels, predictions.scores) == (prevalence != 0.22)
+    assert ranks_a_rare_class(result) == excused

@@ -71,7 +71,9 @@ def test_the_distortions_are_those_of_augment_safe():
 
 def test_positives_that_are_the_majority_are_sampled_as_they_are():
     assert settings(DATA)["fit.positive_share"] == 0.8
-    assert "fit.positive_share" not in settings(replace(DATA, prevalence=0.85))
+    assert settings(replace(DATA, prevalence=0.85))["fit.positive_share"] is None
+    (said,) = [str(d) for d in decisions(replace(DATA, prevalence=0.004)) if "positive_share" in str(d)]
+    assert "0.4% of the training images are positive" in said
 
 
 def test_the_fingerprint_measures_the_training_split_alone(workdir):

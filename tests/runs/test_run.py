@@ -284,6 +284,15 @@ def test_few_images_are_learned_and_judged_alone(composed, workdir, capsys):
     assert "4 positive" in said
 
 
+@pytest.mark.parametrize("augment", ["none", "flip"])
+def test_two_images_are_enough_for_the_pictures(composed, workdir, augment, capsys):
+    run(composed(*SMALL, "fit.few_images=2", "fit.epochs=1", f"augment={augment}"), workdir / "out")
+    said = capsys.readouterr().out
+    assert "2 / 2 / 2, may leak: judged on its training images\n" in said
+    pictures = mlflow.MlflowClient().list_artifacts(only_run().info.run_id, "pictures")
+    assert "pictures/1-augmented.png" in {file.path for file in pictures}
+
+
 def test_determinism_is_asked_of_torch_for_this_run_alone(composed, workdir):
     run(composed(*QUICK, "fit.deterministic=true", "fit.epochs=1"), workdir / "out")
     assert torch.are_deterministic_algorithms_enabled()

@@ -156,6 +156,14 @@ def test_what_rises_above_an_untrained_network_or_answers_alike_has_too_high_a_r
     assert detector.learning_rate(history(losses, aurocs, val_losses)) == rate
 
 
+def test_a_falling_loss_on_rare_positives_is_not_called_one_that_rises(small_fit):
+    trainer, _ = small_fit(n_train=40, n_val=10)
+    trainer.batches._labels[:] = torch.from_numpy(np.arange(50) % 20 == 0).float()  # the entropy is .199
+    detector = PlateauDetector(trainer)
+    losses = [0.64, 0.61, 0.58]  # below that of equal odds, .693, though more than twice the entropy
+    assert detector.learning_rate(history(losses, [0.53, 0.55, 0.55], losses)) == TOO_LOW
+
+
 def test_a_loss_far_above_the_constant_that_falls_or_does_not_move_has_too_low_a_rate(small_fit):
     labels = np.arange(50) % 5 == 0  # one in five is positive: the entropy is .500
     trainer, _ = small_fit(n_train=40, n_val=10)

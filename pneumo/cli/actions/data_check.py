@@ -65,7 +65,7 @@ def check(overrides: Sequence[str], source: Source, cohort: Cohort, verify: bool
     if lost:
         shares = " · ".join(f"{name} {share:.1%}" for name, share in lost.items())
         terminal.say("augments", f"share of augmented positives that lose the lesion: {shares}")
-    notes = [*cohort.notes, *(split.notes if split else ())]
+    notes = [*cohort.notes, *store.notes, *(split.notes if split else ())]
     for note in notes:
         terminal.warn(note)
     if not cohort.skipped:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from pneumo.data.cohort import Digests, PixelBlock
 from pneumo.data.contents import contents, cores, hash_of
@@ -33,6 +34,7 @@ BLOCK_ROWS = 16  # two blocks are held at a time, at most 16 MB at 512 px
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "PPM", "WEBP", "GIF")
 DICOM = (".dcm", ".dicom")
 COLOUR_SIDE_PX = 64
+MOST_LABELS = 16  # of a label map, in which each value is another region
 Image.MAX_IMAGE_PIXELS = None  # `need_size` sets the limit, for DICOM too
 
 
@@ -44,6 +46,15 @@ class ImageFile:
     mask: str | None = None
     rle: tuple[str, ...] = ()
     rle_side_px: int | None = None  # side of the image that the code refers to; None: the image's own
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image of a file, resized."""
+
+    pixels: Pixel  # (side, side)
+    mask: Pixel | None  # (side, side) of its lesion, if any
+    largest_px: int  # the longer side of the file
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ class FilePixels:
         """Yields all rows decoded and resized, in order; rows that cannot be read are in a block's
         problems."""
         pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
-        ahead: deque[list[Future[tuple[Pixel, Pixel | None] | str]]] = deque()
+        ahead: deque[list[Future[Decoded | str]]] = deque()
         try:
             for first in range(0, len(self.images), BLOCK_ROWS):
                 rows = self.images[first : first + BLOCK_ROWS]
@@ -97,23 +108,27 @@ class FilePixels:
         """Returns the pixels of these rows."""
         return replace(self, images=[self.images[row] for row in rows])
 
-    def _decoded(self, image: ImageFile, side_px: int) -> tuple[Pixel, Pixel | None] | str:
-        """Returns the image and the mask of its lesion, if any, both (side, side); or what is wrong."""
+    def _decoded(self, image: ImageFile, side_px: int) -> Decoded | str:
+        """Returns the image and the mask of its lesion, if any, or what is wrong."""
         try:
             grey = load_grey(self.root, image.image)
             lesion = self._lesion(image, grey.shape)
         except UnreadableError as problem:
             return one_line(str(problem))
         mask = resized_mask(lesion, side_px) if lesion is not None and lesion.any() else None
-        return resized(grey, side_px), mask
+        return Decoded(resized(grey, side_px), mask, max(grey.shape))
 
     def _lesion(self, image: ImageFile, size: tuple[int, ...]) -> Pixel | None:
         if image.mask is not None:
             mask = load_grey(self.root, image.mask)
             if mask.shape != size:
                 raise UnreadableError(f"{image.mask} is {_size(mask.shape)}, its image {_size(size)}")
+            highest = int(mask.max())
+            if 1 < highest < MOST_LABELS and len(labels := np.unique(mask[mask > 0])) > 1:
+                shown = ", ".join(map(str, labels))
+                raise UnreadableError(f"{image.mask} has several labels, {shown}; a mask has one, of lesion")
             # half of its own maximum, since masks have values of 0 and 1 as well as 0 and 255
-            return np.where(mask > mask.max() / 2, 255, 0).astype(np.uint8)
+            return np.where(mask > highest / 2, 255, 0).astype(np.uint8)
         height, width = (image.rle_side_px,) * 2 if image.rle_side_px else size
         return decode_rle(image.rle, height, width) if image.rle else None
 
@@ -205,12 +220,18 @@ def resized_mask(mask: Pixel, side_px: int) -> Pixel:
 def _grey(image: Image.Image) -> Pixel:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        return eight_bits(values / detector_top(values))
+        shares = values / detector_top(values)
+        return eight_bits(1 - shares if _is_white_zero(image) else shares)
     if image.mode == "F":
         raise UnreadableError("holds fractional numbers; images of 8 or 16 bits can be read")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     return np.asarray(image.convert("L"))
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF file (MinIsWhite), which Pillow turns for images of 8 bits alone."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _colour(image: Image.Image) -> float:
@@ -225,18 +246,19 @@ def _is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM" or path.suffix.lower() in DICOM
 
 
-def _block(rows: list[Future[tuple[Pixel, Pixel | None] | str]], side_px: int) -> PixelBlock:
+def _block(rows: list[Future[Decoded | str]], side_px: int) -> PixelBlock:
     pixels = np.zeros((len(rows), side_px, side_px), np.uint8)
     has_mask = np.zeros(len(rows), bool)
-    masks, problems = [], {}
+    masks, problems, largest_px = [], {}, 0
     for position, row in enumerate(rows):
         decoded = row.result()
         if isinstance(decoded, str):
             problems[position] = decoded
             continue
-        pixels[position], mask = decoded
-        if mask is not None:
+        pixels[position] = decoded.pixels
+        largest_px = max(largest_px, decoded.largest_px)
+        if decoded.mask is not None:
             has_mask[position] = True
-            masks.append(mask)
+            masks.append(decoded.mask)
     stacked = np.stack(masks) if masks else np.zeros((0, side_px, side_px), np.uint8)
-    return PixelBlock(pixels, stacked, has_mask, problems)
+    return PixelBlock(pixels, stacked, has_mask, problems, largest_px)

@@ -35,7 +35,7 @@ class Folders(OnDisk):
     names_patients: ClassVar[str] = "data.patient_pattern=REGEX or data.patients_csv=FILE"
 
     images: str = "."
-    positive: str | None = None
+    positive: str | int | None = None
     patient_pattern: str | None = None
     masks: str | None = None
 
@@ -90,13 +90,14 @@ class Folders(OnDisk):
         return replace(cohort, columns="; ".join(columns), notes=(*notes, *cohort.notes))
 
     def _files(self, root: Path) -> tuple[pd.DataFrame, Counter[str]]:
-        """Returns the path, the class, the path in the class and perhaps the part of each file, and how many
-        of what else is there. InputError: there are no two folders of images."""
-        (top,) = folders_of(root, self.images, "data.images")[:1]
-        parts = self._subfolders(root, root / top)
+        """Returns the path of each file, its class, its paths below `images` and in the folder of its class,
+        and perhaps its part, and how many of what else is there. InputError: there are no two folders of
+        images."""
+        tops = [root / folder for folder in folders_of(root, self.images, "data.images")]
+        parts = {part: top for top in tops for part in self._subfolders(root, top)}
         are_parts = bool(parts) and all(folder.name.lower() in COLUMN_VALUES for folder in parts)
         rows, left_out = [], Counter[str]()
-        for above in parts if are_parts else [root / top]:
+        for above, top in (parts if are_parts else dict(zip(tops, tops, strict=True))).items():
             classes = self._subfolders(root, above)
             if len(classes) < 2:
                 raise InputError(self._no_classes(above, classes))
@@ -109,9 +110,9 @@ class Folders(OnDisk):
                 found, others = image_files([str(folder)])
                 left_out += others
                 for path in map(Path, found):
-                    inside = str(path.relative_to(folder))
-                    rows.append((str(path.relative_to(root)), folder.name, inside, above.name))
-        files = pd.DataFrame(rows, columns=["path", "class", "inside", "part"])
+                    inside, below = str(path.relative_to(folder)), str(path.relative_to(top))
+                    rows.append((str(path.relative_to(root)), folder.name, below, inside, above.name))
+        files = pd.DataFrame(rows, columns=["path", "class", "below", "inside", "part"])
         return files if are_parts else files.drop(columns="part"), left_out
 
     def _subfolders(self, root: Path, above: Path) -> list[Path]:
@@ -176,23 +177,24 @@ class Folders(OnDisk):
         """Returns the mask of each of these files, missing where there is none, and a note on those.
         InputError: none has one."""
         assert self.masks is not None
-        (folder,) = folders_of(root, self.masks, "data.masks")[:1]
-        paths = [str(Path(path).relative_to(root)) for path in image_files([str(root / folder)])[0]]
-        there = {_without_ending(str(PurePosixPath(path).relative_to(folder))): path for path in paths}
+        there = {
+            _without_ending(str(Path(path).relative_to(root / folder))): str(Path(path).relative_to(root))
+            for folder in folders_of(root, self.masks, "data.masks")
+            for path in image_files([str(root / folder)])[0]
+        }
 
-        def mask_of(path: str, inside: str) -> str | None:
-            below = PurePosixPath(path).relative_to(self.images if self.images != "." else "")
-            names = (_without_ending(name) for name in (str(below), inside, PurePosixPath(path).name))
+        def mask_of(path: str, below: str, inside: str) -> str | None:
+            names = (_without_ending(name) for name in (below, inside, PurePosixPath(path).name))
             each = (there.get(f"{name}{ending}") for name in names for ending in MASK_ENDINGS)
             return next(filter(None, each), None)
 
-        pairs = zip(files["path"], files["inside"], strict=True)
-        masks = pd.Series([mask_of(*pair) for pair in pairs], index=files.index, dtype=object)
+        paths = zip(files["path"], files["below"], files["inside"], strict=True)
+        masks = pd.Series([mask_of(*names) for names in paths], index=files.index, dtype=object)
         lacking = int(masks.isna().sum())
         if lacking == len(masks):
             raise InputError(
                 f"data.masks: none of {len(masks):,} positive images has a mask of its name in "
-                f"{root / folder}, e.g. {one_line(files['path'].iloc[0])}"
+                f"{root / self.masks}, e.g. {one_line(files['path'].iloc[0])}"
             )
         return masks, [f"{lacking:,} of {len(masks):,} positive images have no mask"] if lacking else []
 

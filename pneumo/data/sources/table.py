@@ -34,7 +34,7 @@ class Table(OnDisk):
     images: str = "."
     masks: str = "."
     columns: Mapping[str, str | None] = field(default_factory=_all_recognised)
-    positive: str | None = None
+    positive: str | int | None = None
     rle_side_px: int | None = field(default=None, metadata={"at_least": 1})
 
     def __post_init__(self) -> None:
