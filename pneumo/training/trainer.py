@@ -22,7 +22,7 @@ from pneumo.data.batches import Batch, Batches, in_batches, to_device
 from pneumo.data.normalise import Normalise
 from pneumo.data.sampling import falling, with_share
 from pneumo.data.split import Split
-from pneumo.errors import NonFiniteLossError, TooLittleMemoryError
+from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.training.device import Accelerator, is_out_of_memory
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup
 from pneumo.training.epoch_metrics import LossMeter, epoch_metrics, train_metrics
@@ -30,6 +30,8 @@ from pneumo.training.examples import CachedFeatures, Examples, FeatureBatch
 from pneumo.training.predict import EvalTransform, Predictions, TtaTransform, predict, tta_transforms
 from pneumo.training.settings import TrainerSettings
 from pneumo.training.state import EpochProgress, EpochReport, TrainState
+
+ONE_VALUE = "more than 1 value per channel"  # of what torch says of a batch of one image of one pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +167,20 @@ class Trainer:
     ) -> int:
         """Leaves in the model the gradients of these batches' share in the mean loss of a window of
         `in_window` images, and returns how many of their images have a label. What does not fit the memory
-        is done again in halves."""
+        is done again in halves. InputError: a single image of one pixel cannot be normalised."""
         while True:
             try:
                 pieces = self._backward(train_state, batches, in_window)
                 break
             except (RuntimeError, MemoryError) as error:
                 self._refuse_other_errors(train_state.micro_batch, error)
+            except ValueError as error:
+                if ONE_VALUE not in str(error):
+                    raise
+                raise InputError(
+                    "A batch of one image cannot be normalised, since the network's last map is one pixel: a "
+                    "larger data.image_side_px or augment.crop is needed, or another fit.batch_size"
+                ) from error
             train_state.optimizer.zero_grad(set_to_none=True)
             train_state.micro_batch = -(-train_state.micro_batch // 2)
             self.accelerator.forget()

@@ -12,7 +12,7 @@ from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, Weighte
 from pneumo.components.models import Tiny
 from pneumo.components.optimizers import Sgd
 from pneumo.components.schedules import OneCycle
-from pneumo.errors import NonFiniteLossError, TooLittleMemoryError
+from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
 from pneumo.training.examples import Examples
 
 JITTER = Augment(rotation_degrees=10, flip=0.5, brightness=0.2)
@@ -321,3 +321,9 @@ def test_bf16_learns_too(small_fit):
     trainer, train_state = small_fit(settings={"precision": "bf16", "epochs": 8})
     finished(trainer, train_state)
     assert train_state.history[-1]["val/auroc"] > 0.9
+
+
+def test_a_batch_of_one_image_whose_last_map_is_one_pixel_is_one_line(small_fit):
+    trainer, state = small_fit(n_train=17, model=Tiny(width=4, stem_width=4))  # 17 = 8 + 8 + 1, of 16 px
+    with pytest.raises(InputError, match="A batch of one image cannot be normalised"):
+        finished(trainer, state)
