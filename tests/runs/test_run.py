@@ -286,7 +286,8 @@ def test_few_images_are_learned_and_judged_alone(composed, workdir, capsys):
 
 @pytest.mark.parametrize("augment", ["none", "flip"])
 def test_two_images_are_enough_for_the_pictures(composed, workdir, augment, capsys):
-    run(composed(*SMALL, "fit.few_images=2", "fit.epochs=1", f"augment={augment}"), workdir / "out")
+    two = ["fit.few_images=2", "fit.epochs=1", "fit.pictures=true"]
+    run(composed(*SMALL, *two, f"augment={augment}"), workdir / "out")
     said = capsys.readouterr().out
     assert "2 / 2 / 2, may leak: judged on its training images\n" in said
     pictures = mlflow.MlflowClient().list_artifacts(only_run().info.run_id, "pictures")
