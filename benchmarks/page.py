@@ -60,8 +60,7 @@ def cells(said: str) -> list[list[str]]:
 
 def purpose(script: str) -> str:
     (text,) = re.findall(r'^"""python \S+: (.*?)"""', (HERE / script).read_text(), re.DOTALL)
-    summary, _, rest = " ".join(text.split()).partition(". ")
-    item = f"- `{script}`: {summary}. {rest}".rstrip(". ") + "."
+    item = f"- `{script}`: {' '.join(text.split())}"
     return textwrap.fill(item, 119, subsequent_indent="  ", break_on_hyphens=False)
 
 

@@ -8,7 +8,9 @@ plots.
 A run lifts off when its validation AUROC reaches .9 after some epoch. The table gives, for each recipe, the
 share of runs that lift off with Wilson's 95% interval, the training images seen until then (median of those
 that do), the test AUROC of the epoch that the run keeps, its mean in the worst cell, the difference from the
-first recipe over pairs of the same cell and seed with Student's 95% interval, and seconds of training.
+first recipe over pairs of the same cell and seed with Student's 95% interval, and seconds of training. Both
+intervals are for other seeds in these cells, not for other data: the seeds of a cell share its data, and
+count as independent nevertheless.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -213,6 +215,11 @@ def table(found: Sequence[Outcome], recipes: Sequence[str]) -> Table:
     return drawn
 
 
+def in_order(recipes: Collection[str]) -> list[str]:
+    """Those of RECIPES in its order, then those given as overrides."""
+    return [*(name for name in RECIPES if name in recipes), *sorted(set(recipes) - RECIPES.keys())]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--half", choices=list(PANEL), default="tuning")
@@ -227,7 +234,7 @@ def main() -> None:
     if options.table:
         lines = [line for path in options.table for line in path.read_text().splitlines()]
         read = [Outcome(**json.loads(line)) for line in lines]
-        console.print(table(read, sorted({outcome.recipe for outcome in read}, key=list(RECIPES).index)))
+        console.print(table(read, in_order({outcome.recipe for outcome in read})))
         return
     cells = [PANEL[options.half][number] for number in options.cells or range(len(PANEL[options.half]))]
     jobs = [

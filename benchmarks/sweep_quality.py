@@ -3,13 +3,17 @@
 Same space (search=report), images, epochs and seeds, of which each one draws the images, the weights and the
 trials; the stock sweeper has its own TPE and carries every trial out in full. It is run twice: as it comes,
 in one process, and with hydra-joblib-launcher (`pip install -e '.[bench]'`) in as many processes as ours has
-by workers=auto.
+by workers=auto. Ours, as search=report comes, begins with two given trials, the report's setting and that of
+train.yaml, which was chosen on other images; --without-given leaves both out.
+
+The images of a seed are drawn before its first side begins. The two stock sides take turns in being first;
+ours comes last, since it needs their best as its goal.
 
 The stopping rules were fixed before any run. A stock side ends after 20 trials. Ours is stopped at its first
 complete trial at least as good as the best of both stock sides, and after 40 trials in any case. What counts
 on each side are its seconds, start of the process included: of the stock side all, of ours those to the first
 complete trial at least as good as that side's best. Where ours does not reach it, all its seconds count, and
-the ratio is marked with > as a lower bound.
+the ratio is marked with > as a lower bound; so is then the mean, which counts as missed.
 
 The best of 20 noisy trials is partly luck; the column `after` says when the stock side itself had its best.
 """
@@ -123,7 +127,13 @@ def study_in(folder: Path) -> StudyStorage | None:
         return None
 
 
-def row(seed: int, there: Stock, here: Ours) -> tuple[list[str], float]:
+@dataclass(frozen=True)
+class Ratio:
+    value: float
+    is_lower_bound: bool
+
+
+def row(seed: int, there: Stock, here: Ours) -> tuple[list[str], Ratio]:
     """A line of the table, and its ratio."""
     found = here.reached(there.best)
     seconds = found[1] if found else here.seconds
@@ -140,7 +150,15 @@ def row(seed: int, there: Stock, here: Ours) -> tuple[list[str], float]:
         *(f"{best:.4f}", f"#{found[0].number}" if found else "none", f"{seconds:.0f}"),
         f"{'' if found else '> '}{ratio:.2f}",
     ]
-    return cells, ratio
+    return cells, Ratio(ratio, found is None)
+
+
+def judged(name: str, ratios: Sequence[Ratio]) -> tuple[str, bool]:
+    """A sentence about the mean ratio to a stock side, and whether it misses what is asked for."""
+    mean = sum(ratio.value for ratio in ratios) / len(ratios)
+    is_lower_bound = any(ratio.is_lower_bound for ratio in ratios)
+    what = f"{'at least ' if is_lower_bound else ''}{mean:.2f} over {len(ratios)} seeds"
+    return f"mean ratio to stock, {name}: {what}", is_lower_bound or mean > AT_MOST
 
 
 def main() -> None:
@@ -152,6 +170,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, help="of ours and of joblib; default: as workers=auto")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--without-given", action="store_true", help="ours with search.enqueue=[]")
     parser.add_argument("overrides", nargs="*", help="of all sides")
     options = parser.parse_args()
     if find_spec("hydra_plugins.hydra_joblib_launcher") is None:
@@ -162,29 +181,27 @@ def main() -> None:
     joblib = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={n_workers}", f"jobs={n_workers}"]
 
     lines: list[Sequence[str]] = [COLUMNS]
-    ratios: dict[str, list[float]] = {}
+    ratios: dict[str, list[Ratio]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         kept = surroundings(PNEUMO_STORES=f"{temporary}/stores")
         os.environ.clear()
         os.environ.update(kept)
-        for seed in options.seeds:
+        for number, seed in enumerate(options.seeds):
             drawn = [*every, f"data.seed={seed}", f"seed={seed}"]
             with initialize_config_dir(str(ROOT / "conf")):
                 load_dataset(config.load(compose("sweep", drawn)).data, lambda done, total: None)
             given = [*drawn, f"hydra.sweeper.sampler.seed={seed}"]
-            sides = [
-                stock("one process", Path(temporary, f"stock-{seed}"), options.trials, given),
-                stock(
-                    f"joblib, {n_workers}",
-                    Path(temporary, f"joblib-{seed}"),
-                    options.trials,
-                    [*joblib, *given],
-                ),
+            sides = []
+            of_sides = [
+                ("stock", "one process", given),
+                ("joblib", f"joblib, {n_workers}", [*joblib, *given]),
             ]
-            for side in sides:
+            for place, name, words in of_sides[:: -1 if number % 2 else 1]:
+                sides.append(side := stock(name, Path(temporary, f"{place}-{seed}"), options.trials, words))
                 print(f"seed {seed}, {side.name}: {side.best:.4f} after {side.seconds:.0f} s", flush=True)
             goal = max(side.best for side in sides)
             words = [f"workers={n_workers}", *given]
+            words += ["search.enqueue=[]"] if options.without_given else []
             here = ours(Path(temporary, f"ours-{seed}"), 2 * options.trials, goal, words)
             for side in sides:
                 cells, ratio = row(seed, side, here)
@@ -192,10 +209,11 @@ def main() -> None:
                 ratios.setdefault(side.name, []).append(ratio)
                 print(" ".join(cells), flush=True)
     print(table(lines))
-    means = {name: sum(values) / len(values) for name, values in ratios.items()}
-    for name, mean in means.items():
-        print(f"mean ratio to stock, {name}: {mean:.2f} over {len(ratios[name])} seeds")
-    missed = [name for name, mean in means.items() if mean > AT_MOST]
+    missed = []
+    for name, values in ratios.items():
+        text, is_missed = judged(name, values)
+        missed += [name] if is_missed else []
+        print(text)
     sys.exit(f"at most {AT_MOST:g} is asked for: missed against {', '.join(missed)}" if missed else 0)
 
 

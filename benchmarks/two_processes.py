@@ -1,9 +1,10 @@
 """python benchmarks/two_processes.py: two trainings at once on the same cores.
 
-Steps of batch 6 of the default model at 128 px with augment=safe, each training a process of its own: alone
-with one thread, alone with more, and two at once, of which the slower counts. Threads beyond one are as many
-as cores are free, as in a run of train.py, or always as many as there are cores. All take turns of eight
-seconds in the same two processes, of which the last four count; the figures are medians of the turns."""
+Steps of batch 6 of the default model, without masks, at 128 px with augment=safe, each training a
+process of its own: alone with one thread, alone with more, and two at once, of which the slower
+counts. Threads beyond one are as many as cores are free, as in a run of train.py, or always as many as
+there are cores. All take turns of eight seconds in the same two processes, of which the last four
+count; the figures are medians of the turns."""
 
 import os
 import subprocess
@@ -54,7 +55,7 @@ def train() -> None:
     from pneumo.training.cpu_threads import ThreadLimiter
 
     n, cores = BATCH * STEPS, torch.get_num_threads()
-    epoch = ours(Tiny(), *drawn(n, 128), BATCH, SAFE)
+    epoch = ours(Tiny(stem_width=8), *drawn(n, 128), BATCH, SAFE)
     epoch()
 
     def trained(seconds: float, limiter: ThreadLimiter | None) -> float:

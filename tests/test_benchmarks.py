@@ -1,5 +1,6 @@
-"""Benchmarks go on fitting the code that they measure; types are checked by `make check`."""
+"""Benchmarks fit the code that they measure and judge it rightly; types are checked by `make check`."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,15 @@ def parts(monkeypatch):
     return sweep_overhead.PARTS
 
 
+@pytest.fixture
+def imported(monkeypatch):
+    """Imports a benchmark by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for name in ("rows", "runs", "panel"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module
+
+
 def test_the_overhead_of_a_trial_is_divided_into_functions_that_exist(parts):
     missing = [
         f"{getattr(owner, '__name__', owner)}.{name}"
@@ -30,6 +40,32 @@ def test_the_overhead_of_a_trial_is_divided_into_functions_that_exist(parts):
         if not hasattr(owner, name)
     ]
     assert missing == []
+
+
+def test_a_mean_with_a_lower_bound_among_its_ratios_is_one_itself_and_missed(imported):
+    quality = imported("sweep_quality")
+    reached, not_reached = quality.Ratio(0.2, False), quality.Ratio(0.4, True)
+    sentence = "mean ratio to stock, one process: "
+    assert quality.judged("one process", [reached, reached]) == (f"{sentence}0.20 over 2 seeds", False)
+    assert quality.judged("one process", [reached, not_reached]) == (
+        f"{sentence}at least 0.30 over 2 seeds",
+        True,
+    )
+    slower = quality.Ratio(1.0, False)
+    assert quality.judged("one process", [reached, slower]) == (f"{sentence}0.60 over 2 seeds", True)
+
+
+def test_the_table_of_the_panel_has_recipes_given_as_overrides_last(imported):
+    names = {"optimizer=sgd", "earlier default", "default", "loss=ce"}
+    assert imported("panel").in_order(names) == ["default", "earlier default", "loss=ce", "optimizer=sgd"]
+
+
+def test_a_command_that_ends_with_another_exit_code_than_it_should_is_not_timed(imported, tmp_path):
+    start = imported("start")
+    clock, _processor = start.took(["-c", "raise SystemExit(1)"], 1, tmp_path)
+    assert clock > 0
+    with pytest.raises(SystemExit, match=r"(?s)ended with 1, not 0:.*No module named 'nosuch'"):
+        start.took(["-c", "import nosuch"], 0, tmp_path)
 
 
 def test_a_stubbed_study_is_carried_out(tmp_path):

@@ -56,10 +56,13 @@ def print_lost_runs(parent: str, terminal: Terminal) -> None:
 
 
 def print_samples(plan: StudyPlan, terminal: Terminal) -> None:
-    """The search space, and the first trials that the sampler would draw."""
+    """The search space, and samples of it: the given trials first, then what the sampler draws. A study draws
+    others, as its sampler is seeded anew for each trial."""
     search = plan.search
     for name, description in search.describe().items():
         terminal.line(f"  {name:<26}{description}")
+    for note in search.notes:
+        terminal.warn(f"  {note}")
     terminal.line()
     study = optuna.create_study(directions=plan.settings.directions, sampler=plan.settings.make_sampler(0))
     for values in search.queue[:N_SAMPLES]:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,13 +32,14 @@ from pneumo.sweep.progress import StudyProgress
 from pneumo.sweep.search import Search
 from pneumo.sweep.search_space import SearchSpace
 from pneumo.sweep.settings import StudySettings, close_storages
-from pneumo.sweep.storage import COUNTED, StudyStorage
+from pneumo.sweep.storage import COUNTED, StudyStorage, is_failed
 from pneumo.sweep.study_identity import begin_or_continue, has_known_data, refuse_other_data
 from pneumo.sweep.trial import cached_dataset, tell_saved_results
 
 ENDED = (*COUNTED, TrialState.FAIL)
 MIN_TRIALS_FOR_RATE = 4  # the failure rate is not judged before so many trials have ended
 TOO_MANY_FAILED = "too many trials failed:"
+ALL_OUT_OF_MEMORY = "every trial was out of memory"
 
 
 def run_study(
@@ -257,26 +259,35 @@ class StudyRun:
         return is_over and not self.storage.counts()[TrialState.RUNNING]
 
     def reason_to_stop(self) -> str:
-        """Which limit of the settings is reached, empty if none is."""
-        settings, trials = self.settings, self.storage.trials(*ENDED)
-        counted = [trial for trial in trials if trial.state in COUNTED]
-        failures = (t.user_attrs.get(attributes.FAILURE) for t in trials if t.state == TrialState.FAIL)
-        failed = sum(kind != "stopped" for kind in failures)
-        ended = len(counted) + failed
-        if ended >= MIN_TRIALS_FOR_RATE and failed > settings.max_failure_rate * ended:
-            return (
-                f"{TOO_MANY_FAILED} {failed} of {ended}, above max_failure_rate={settings.max_failure_rate}"
-            )
-        if settings.hours is not None and time.time() - self.began > 3600 * settings.hours:
-            return f"hours={settings.hours} are over"
-        patience = settings.patience if len(settings.objective) == 1 else None
+        """Which limit of the settings is reached, empty if none is. Once no trial is left, only the failure
+        rate is one."""
+        counted = self.storage.trials(*COUNTED)
+        if reason := self.too_many_failed(counted):
+            return reason
+        if self.trials_left() <= 0:
+            return ""
+        hours = self.settings.hours
+        if hours is not None and time.time() - self.began > 3600 * hours:
+            return f"hours={hours} are over"
+        return self.none_better(counted)
+
+    def too_many_failed(self, counted: Sequence[FrozenTrial]) -> str:
+        """Why the failure rate ends the study, empty if it does not."""
+        most, failed = self.settings.max_failure_rate, len(self.storage.failed_trials())
+        ended = failed + sum(not is_failed(trial) for trial in counted)
+        if ended < MIN_TRIALS_FOR_RATE or failed <= most * ended:
+            return ""
+        return f"{TOO_MANY_FAILED} {failed} of {ended}, above max_failure_rate={most}"
+
+    def none_better(self, counted: Sequence[FrozenTrial]) -> str:
+        """Why patience ends the study, empty if it does not."""
+        patience = self.settings.patience if len(self.settings.objective) == 1 else None
         complete = [trial for trial in counted if trial.state == TrialState.COMPLETE]
-        if patience is not None and complete:
-            best = max(complete, key=lambda trial: (trial.value, -trial.number))
-            since = sum(trial.number > best.number for trial in counted)
-            if since >= patience:
-                return f"no better trial in {since}"
-        return ""
+        if patience is None or not complete:
+            return ""
+        best = max(complete, key=lambda trial: (trial.value, -trial.number))
+        since = sum(trial.number > best.number for trial in counted)
+        return f"no better trial in {since}" if since >= patience else ""
 
     def prepare_trial(self, trial: Trial) -> Job | None:
         """A trial's job; None if the trial ended here, as a duplicate or a failure.
@@ -333,10 +344,21 @@ class StudyRun:
     # ---- after the last trial
 
     def finish(self, stopped: str) -> int:
-        """Saves and prints the results; returns the exit code."""
+        """Saves and prints the results; returns the exit code: 1 if no trial succeeded or too many failed."""
         study = self.storage.study
-        self.storage.with_retries(lambda: results.save(self.storage, stopped, self.folder))
+        why = self.storage.with_retries(lambda: self.why_ended(stopped))
+        self.storage.with_retries(lambda: results.save(self.storage, why, self.folder))
         results.plot_best(study, self.terminal)
-        results.print_results(study, stopped, self.terminal)
-        failed = stopped.startswith(TOO_MANY_FAILED) or not self.storage.trials(*COUNTED)
-        return 1 if failed else 0
+        results.print_results(study, why, self.terminal)
+        return 0 if self.has_succeeded() and not why.startswith(TOO_MANY_FAILED) else 1
+
+    def why_ended(self, stopped: str) -> str:
+        """Empty if all trials are done. `stopped` is what the pool says, after which other workers may have
+        ended the last trials."""
+        if self.trials_left() > 0:
+            return stopped
+        return self.why_stopped() or ("" if self.has_succeeded() else ALL_OUT_OF_MEMORY)
+
+    def has_succeeded(self) -> bool:
+        """Whether a trial is complete or was pruned, other than by being out of memory."""
+        return not all(map(is_failed, self.storage.trials(*COUNTED)))

@@ -20,6 +20,11 @@ OBJECTIVES: dict[str, Direction] = {
     "val/hard_auroc": "maximize",
     TIME: "minimize",
 }
+EASY = {  # metrics at one threshold, and how a model that has learned nothing comes to 1.0
+    "val/specificity": "a model that calls nothing a pneumothorax reaches 1.0",
+    "val/recall": "a model that calls everything a pneumothorax reaches 1.0",
+    "val/precision": "a model that finds a single pneumothorax and no more reaches 1.0",
+}
 
 
 def check_objectives(names: Sequence[str]) -> None:
@@ -35,6 +40,9 @@ def check_objectives(names: Sequence[str]) -> None:
             raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, got {name!r}")
     if names[0] == TIME:
         raise InputError(f"objective={TIME}: the fastest model learns nothing; put a val/ metric first")
+    if len(set(names) - {TIME}) == 1 and (reason := EASY.get(names[0])):
+        better = "val/sensitivity_at_90_specificity or val/auroc"
+        raise InputError(f"objective={names[0]}: {reason}; try {better}, or add one of them to it")
 
 
 def logged_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """What a study is to try: its search space or design, and the experiment that each trial's parameters
 compose to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,16 +14,16 @@ from omegaconf.errors import OmegaConfBaseException
 from pneumo.errors import AwayError, InputError
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.identity import PLACES
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
 from pneumo.sweep.design.ablation import LR, STYLE, AblationDesign
 from pneumo.sweep.search import Search
-from pneumo.sweep.search_space import SearchSpace, Value, override
+from pneumo.sweep.search_space import SearchSpace, Value, key_and_value, override
 from pneumo.sweep.settings import HEARTBEAT, StudySettings
 
 PROCESSES = "pool.processes"
+OF_SAME_DATA = ("data.image_side_px", "data.normalise")  # how a network sees the images, not which they are
 
 
 class StudyPlan:
@@ -43,9 +43,11 @@ class StudyPlan:
 
     def check(self) -> None:
         """Composes every choice and both ends of every range. InputError: one of them does not compose, or
-        searches where the data are."""
-        if places := sorted(self.searched().intersection(PLACES)):
-            raise InputError(f"{places[0]} cannot be searched: all trials of a study are on the same data")
+        would be on other data."""
+        own = {STYLE} if isinstance(self.search, AblationDesign) else set()
+        for name in sorted(self.searched() - {*OF_SAME_DATA, *own}):
+            if name.split(".")[0] == "data":
+                raise InputError(f"{name} cannot be searched: all trials of a study are on the same data")
         self._refuse_changing_runs()
         self._try_sampler()
         self.settings.make_pruner()
@@ -66,12 +68,21 @@ class StudyPlan:
 
     def _refuse_changing_runs(self) -> None:
         """InputError: a run is named by `best` or `latest`, which a trial may change when it ends."""
-        for word in self.search.fixed:
-            key, _, value = word.partition("=")
-            if config.override_key(word) in config.NOT_RUNS and (is_best(value) or value == LATEST):
+        for name, value in self._values():
+            if name in config.NOT_RUNS and isinstance(value, str) and (is_best(value) or value == LATEST):
                 raise InputError(
-                    f"{word} may be another run in each trial: give the run's name or id, {key}=RUN"
+                    f"{name}={value} may be another run in each trial: give the run's name or id, {name}=RUN"
                 )
+
+    def _values(self) -> Iterator[tuple[str, Value]]:
+        """The names and values that trials are composed of: what is fixed, and what a search or a design
+        sets."""
+        yield from map(key_and_value, self.search.fixed)
+        sets = (
+            self.search.arms.values() if isinstance(self.search, AblationDesign) else self.search.extremes()
+        )
+        for values in sets:
+            yield from values.items()
 
     def experiment(self, values: Mapping[str, Value]) -> Experiment:
         """The experiment of a trial with these parameters. AwayError: it names a run, and MLflow cannot be
@@ -105,20 +116,24 @@ class StudyPlan:
         return {name.split(".")[0] if name in GROUPS else name for name in self.search.describe()}
 
     def identity(self) -> dict[str, dict[str, Any]]:
-        """What must stay the same for the study to be continued, as topic -> name -> value."""
-        searched = self.searched()
-        settings = {
-            name: value
-            for name, value in self.base.identity.items()
-            if not any(f"{name}.".startswith(f"{other}.") for other in searched)
-        }
+        """What must stay the same for the study to be continued, as topic -> name -> value. Of the settings
+        in searched groups it has those that the command line fixes, under names that no default value is
+        known for: in a study without these words each choice has its own."""
+        searched, fixed = self.searched(), [config.override_key(word) for word in self.search.fixed]
+        settings = {}
+        for name, value in self.base.identity.items():
+            if not is_of(name, searched):
+                settings[name] = value
+            elif is_of(name, fixed):
+                settings[f"{name} on the command line"] = value
         if (n_processes := self.settings.processes) > 1:  # each adds to the effective batch
             settings[PROCESSES] = n_processes
+        space = self.search.identity if isinstance(self.search, SearchSpace) else self.search.describe()
         objective = {"objective": ", ".join(self.settings.objective)}
         heartbeat = {HEARTBEAT: self.settings.heartbeat_seconds}  # or others would take its trials for dead
         return {
             "objective": objective,
-            "space": self.search.describe(),
+            "space": space,
             "settings": settings,
             "heartbeat": heartbeat,
         }
@@ -130,6 +145,11 @@ class StudyPlan:
             attributes.OBJECTIVE: self.settings.objective,
             attributes.DESIGN: asdict(self.search) if isinstance(self.search, AblationDesign) else None,
         }
+
+
+def is_of(name: str, others: Iterable[str]) -> bool:
+    """Whether a setting is one of the others, or of a group among them."""
+    return any(f"{name}.".startswith(f"{other}.") for other in others)
 
 
 def load_experiment(composed: DictConfig) -> Experiment:

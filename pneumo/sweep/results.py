@@ -19,6 +19,7 @@ from pneumo.runs.mlflow_pages import DESCRIPTION, run_path
 from pneumo.sweep import attributes, labels, private_api
 from pneumo.sweep.objective import logged_name
 from pneumo.sweep.pages import mlflow_view, page, static_plots
+from pneumo.sweep.pages.command import command
 from pneumo.sweep.pages.dashboard import write_notes
 from pneumo.sweep.pages.importance import importance
 from pneumo.sweep.storage import COUNTED, StudyStorage
@@ -45,7 +46,7 @@ def print_results(study: optuna.Study, stopped: str, terminal: Terminal) -> None
     terminal.say("trials", labels.counts(trials) + saved)
     if shares := importance(study):
         terminal.say("mattered", ", ".join(f"{labels.name(n)} {share:.0%}" for n, share in shares.items()))
-    confirm = "" if is_design else f" · pneumo confirm {name}"
+    confirm = f" · pneumo confirm {name}" if best and not is_design else ""
     terminal.say("next", f"pneumo study {name}{confirm} · mlflow ui")
 
 
@@ -117,7 +118,7 @@ def log_to_parent_run(storage: StudyStorage, stopped: str) -> None:
         path = run_path(query.find_run(run_id).info.experiment_id, run_id)
         link = f"[{study.study_name}-{best[0].number}](#{path})"
         history = mlflow_view.picture(parent, "plots/history.png", "History")
-        note = f"Best: {link} · {note}`{page.command(best[0])}`\n\n{history}\n\n"
+        note = f"Best: {link} · {note}`{command(study, best[0])}`\n\n{history}\n\n"
     tags = {DESCRIPTION: note + text[:NOTE_LENGTH]}
     tracking.tag_run(parent, state="stopped" if stopped else "complete", **tags)
     tracking.end_run(parent, "KILLED" if stopped else "FINISHED")

@@ -1,6 +1,6 @@
 """What a study searches: the space or the design of conf/search, changed by the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,8 +19,12 @@ def build_search(settings: StudySettings, composed: DictConfig, arguments: Seque
     ignored = ("pool", "workers", "dry_run")
     arguments = [line for line in arguments if override_key(line).split(".")[0] not in ignored]
     search, choices = settings.search, composed.hydra.runtime.choices
+    enqueue = search["enqueue"]
+    if not isinstance(enqueue, list) or not all(isinstance(given, Mapping) for given in enqueue):
+        example = "[{optimizer.lr: 0.01}]"
+        raise InputError(f"search.enqueue must be a list of trials such as {example}, got {enqueue!r}")
     always: Any = OmegaConf.to_container(composed.hydra.sweeper.params or OmegaConf.create({}))
-    of_yaml = (search["conditional"], search["exists_where"], search["enqueue"])
+    of_yaml = (search["conditional"], search["exists_where"], enqueue)
     try:
         if search["design"] is not None:
             return build_design(search["design"], arguments, choices["data"], search["exists_where"])

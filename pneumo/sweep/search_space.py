@@ -30,6 +30,16 @@ class Parameter:
     def exists(self, values: Mapping[str, Value]) -> bool:
         return all(any(is_same(values.get(name), v) for v in allowed) for name, allowed in self.when.items())
 
+    @property
+    def condition(self) -> str:
+        """E.g. `loss is bce or ce and model is tiny`."""
+        return " and ".join(
+            f"{key} is {' or '.join(map(str, allowed))}" for key, allowed in self.when.items()
+        )
+
+    def describe(self) -> str:
+        return describe(self.distribution) + (f", where {self.condition}" if self.when else "")
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -37,7 +47,8 @@ class SearchSpace:
     defaults: Mapping[str, Value]  # of names in conditions that are not searched
     fixed: Sequence[str]  # overrides of the command line
     queue: Sequence[Mapping[str, Value]] = ()  # parameters of the first trials
-    notes: Sequence[str] = ()  # why trials were not queued
+    notes: Sequence[str] = ()  # why trials were not queued and parameters left out
+    left_out: Mapping[str, Parameter] = field(default_factory=dict)  # exist with no choice of this space
 
     size: None = None  # a space does not limit the number of trials, as a design does
 
@@ -65,13 +76,14 @@ class SearchSpace:
         return sets
 
     def describe(self) -> dict[str, str]:
-        """A line for each parameter, equal for equal spaces."""
-        lines = {}
-        for name, parameter in self.parameters.items():
-            when = [f"{key} is {' or '.join(map(str, values))}" for key, values in parameter.when.items()]
-            condition = f", where {' and '.join(when)}" if when else ""
-            lines[name] = describe(parameter.distribution) + condition
-        return lines
+        """A line for each parameter."""
+        return {name: parameter.describe() for name, parameter in self.parameters.items()}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """A line for each parameter, equal for equal spaces. Those that are left out are in it, as studies of
+        older versions have them."""
+        return {name: one.describe() for name, one in {**self.parameters, **self.left_out}.items()}
 
 
 def build_space(
@@ -86,8 +98,9 @@ def build_space(
 
     `always` and `conditional` map names to distributions in Hydra's grammar; `exists_where` has the
     conditions, also of names that only the command line searches; `choices` has the values of names that
-    are not searched. InputError: an argument is no distribution, or an empty one, nothing is searched, or a
-    trial of `enqueue` sets what is neither searched nor fixed."""
+    are not searched. A parameter of the YAML that exists with none of the choices is left out. InputError: an
+    argument is no distribution, or an empty one, or of a parameter that exists with none of the choices;
+    nothing is searched; or a trial of `enqueue` sets what is neither searched nor fixed."""
     refuse_not_searched(enqueue, [*always, *conditional, *map(override_key, arguments)])
     searched, fixed = split_overrides(arguments)
     fixed_names = {override_key(line) for line in fixed}
@@ -102,15 +115,47 @@ def build_space(
     }
     distributions = {name: parse(name, text) for name, text in expressions.items()}
     conditions = {name: exists_where[name] for name in distributions if name in exists_where}
-    queue, notes = build_queue(enqueue, distributions)
     names = sorted(distributions, key=lambda name: name in conditions)
+    all_parameters = {name: Parameter(distributions[name], conditions.get(name, {})) for name in names}
+    left_out = {name: p for name, p in all_parameters.items() if not can_exist(p, distributions, choices)}
+    refuse_left_out(left_out, arguments)
+    parameters = {name: p for name, p in all_parameters.items() if name not in left_out}
+    if not parameters:
+        raise InputError("Nothing is searched: no parameter of the space exists with the given choices")
+    queue, notes = build_queue(enqueue, {name: p.distribution for name, p in parameters.items()})
     return SearchSpace(
-        parameters={name: Parameter(distributions[name], conditions.get(name, {})) for name in names},
+        parameters=parameters,
         defaults={name: choices[name] for when in conditions.values() for name in when if name in choices},
         fixed=[line for line in fixed if override_key(line) not in conditions],
         queue=queue,
-        notes=notes,
+        notes=[*notes, *(f"not searched: {n} exists only where {p.condition}" for n, p in left_out.items())],
+        left_out=left_out,
     )
+
+
+def can_exist(
+    parameter: Parameter, distributions: Mapping[str, BaseDistribution], choices: Mapping[str, Value]
+) -> bool:
+    """Whether the parameter exists with some values of those that are searched and the fixed choices."""
+    return all(
+        any(
+            contains(distributions[name], value)
+            if name in distributions
+            else is_same(choices.get(name), value)
+            for value in allowed
+        )
+        for name, allowed in parameter.when.items()
+    )
+
+
+def refuse_left_out(left_out: Mapping[str, Parameter], arguments: Sequence[str]) -> None:
+    """InputError: one of these parameters was given on the command line."""
+    for line in arguments:
+        if (name := override_key(line)) in left_out:
+            condition = left_out[name].condition
+            raise InputError(
+                f"{line}: {name} exists only where {condition}, which no trial has; leave it out"
+            )
 
 
 def key_and_value(override: str) -> tuple[str, str]:
@@ -128,8 +173,8 @@ def refuse_not_searched(enqueue: Iterable[Mapping[str, Value]], names: Collectio
 def build_queue(
     enqueue: Iterable[Mapping[str, Value]], distributions: Mapping[str, BaseDistribution]
 ) -> tuple[list[dict[str, Value]], list[str]]:
-    """The trials to enqueue, without parameters that are not searched; and a note for each one that lies
-    outside of the space."""
+    """The trials to enqueue, without parameters that are not searched, once where they are equal without
+    these; and a note for each one that lies outside of the space."""
     queue: list[dict[str, Value]] = []
     notes: list[str] = []
     for given in enqueue:
@@ -142,7 +187,7 @@ def build_queue(
                 outside.append(f"{name}={given[name]} is not in {describe(distributions[name])}")
         if outside:
             notes.append(f"not enqueued: {'; '.join(outside)}")
-        elif values:
+        elif values and (len(values) == len(given) or values not in queue):
             queue.append(values)
     return queue, notes
 
@@ -190,6 +235,14 @@ def to_member(distribution: BaseDistribution, value: Value) -> Value:
     raise ValueError(f"{value} is not in {distribution}")
 
 
+def contains(distribution: BaseDistribution, value: Value) -> bool:
+    try:
+        to_member(distribution, value)
+    except ValueError:
+        return False
+    return True
+
+
 def ends(distribution: BaseDistribution) -> list[Value]:
     """All choices, or both ends of an interval."""
     if isinstance(distribution, CategoricalDistribution):
@@ -214,4 +267,6 @@ def is_same(one: Value, other: Value) -> bool:
 
 
 def override(name: str, value: Value) -> str:
-    return f"{name}={'null' if value is None else value}"
+    """As it is typed, e.g. `fit.rescue=false`."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{name}={text}"

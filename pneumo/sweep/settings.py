@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ from pneumo.sweep.workers import AUTO
 
 OPEN_STORAGES: dict[str, StudyStorage] = {}
 HEARTBEAT = "hydra.sweeper.heartbeat_seconds"
+OF_SWEEPER = ("sampler", "params", "heartbeat_seconds", "storage_minutes")  # what hydra.sweeper has
+OF_STOCK_SWEEPER = {  # settings of Hydra's own Optuna sweeper -> what is written for a study
+    "n_trials": "n_trials={}",
+    "n_jobs": "workers={}",
+    "direction": "objective=METRIC, which has its direction",
+    "study_name": "study={}",
+    "storage": "storage={}",
+    "max_failure_rate": "max_failure_rate={}",
+}
 SEARCH = ("enqueue", "conditional", "design", "exists_where")  # the settings of conf/search
 POOLS = ("pneumo.sweep.pools.*",)
 SAMPLERS = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
@@ -71,7 +81,16 @@ class StudySettings:
         if not 0 <= self.storage_minutes < math.inf:
             raise InputError(f"storage_minutes must be a number of at least 0, got {self.storage_minutes}")
         check_objectives(self.objective)
+        if self.patience is not None and (self.is_design or len(self.objective) > 1):
+            what = "a design has" if self.is_design else "several objectives have"
+            raise InputError(
+                f"patience={self.patience}: {what} no best trial to wait for; leave patience out"
+            )
         refuse_passwords([f"storage={self.storage}"])
+
+    @property
+    def is_design(self) -> bool:
+        return self.search["design"] is not None
 
     @property
     def processes(self) -> int:
@@ -105,7 +124,7 @@ class StudySettings:
         that stops poor learning rates alone, as the runs that it judges by must be whole."""
         if len(self.objective) > 1:
             return NopPruner()
-        if self.search["design"] is not None:
+        if self.is_design:
             return RatePruner()
         pruner = instantiate_trusted("pruner", self.pruner, ("optuna.pruners.*",))
         if not isinstance(pruner, BasePruner):
@@ -128,6 +147,12 @@ class StudySettings:
                 raise InputError(f"hydra.sweeper.sampler.seed must be a whole number or null, got {seed!r}")
             settings["seed"] = (seed * 1_000_003 + n_existing) % 2**32  # NumPy's limit
         sampler = instantiate_trusted("hydra/sweeper/sampler", settings, SAMPLERS)
+        if isinstance(sampler, partial):
+            target = settings["_target_"]
+            raise InputError(
+                f"hydra.sweeper.sampler._target_={target} cannot be used with a study of pneumo, as Hydra "
+                "leaves it incomplete (_partial_); take another, such as hydra/sweeper/sampler=random"
+            )
         if not isinstance(sampler, BaseSampler):
             raise InputError(
                 f"hydra.sweeper.sampler._target_ must name a sampler, got {settings['_target_']!r}"
@@ -161,10 +186,29 @@ def load_command(config: DictConfig, arguments: Sequence[str]) -> StudySettings:
     for line in searched:
         if override_key(line).split(".")[0] in STUDY:
             raise InputError(f"{line}: one study has one {override_key(line)}; use one command for each")
+    refuse_stock_settings(config.hydra.overrides.hydra)
     settings = load_settings(config, config.hydra.sweeper)
+    if settings.is_design and settings.n_trials and "n_trials" in map(override_key, arguments):
+        raise InputError(
+            f"n_trials={settings.n_trials}: a design has the trials of its arms and seeds; leave n_trials out"
+        )
     settings.make_pool().check_workers(settings.workers if isinstance(settings.workers, int) else 1)
     check_address(settings.url)
     return settings
+
+
+def refuse_stock_settings(words: Iterable[str]) -> None:
+    """InputError: one of the command's words for Hydra sets what a study does not read."""
+    for word in words:
+        key, name = override_key(word), override_key(word).removeprefix("hydra.sweeper.").split(".")[0]
+        if not key.startswith("hydra.sweeper.") or name in (*OF_SWEEPER, "_target_"):
+            continue
+        if name not in OF_STOCK_SWEEPER:
+            raise InputError(
+                f"{key} is no setting of a study, which reads hydra.sweeper.{', '.join(OF_SWEEPER)}"
+            )
+        own = OF_STOCK_SWEEPER[name].format(word.partition("=")[2])
+        raise InputError(f"{key} is a setting of Hydra's own Optuna sweeper: write {own}")
 
 
 def load_settings(config: DictConfig, sweeper_config: DictConfig) -> StudySettings:

@@ -88,6 +88,16 @@ class StudyStorage:
         """How many trials are in each state; read as `numbers`."""
         return private_api.trial_counts(self.rdb, self._row_id)
 
+    def failed_trials(self) -> list[FrozenTrial]:
+        """The trials that failed or were out of memory, without those that were stopped. A trial and its
+        attempts count once, and not at all while it is tried again."""
+        if not (failed := [trial for trial in self.trials(*COUNTED, TrialState.FAIL) if is_failed(trial)]):
+            return []
+        retried = {
+            number for trial in self.trials() for number in trial.user_attrs.get(attributes.ATTEMPTS, [])
+        }
+        return [trial for trial in failed if trial.number not in retried]
+
     # ---- sharing the database
 
     @contextmanager
@@ -261,6 +271,12 @@ class StudyStorage:
                 trial.set_user_attr(name, source.user_attrs[name])
         values = source.values if source.state == TrialState.COMPLETE else None
         self.study.tell(trial, values=values, state=source.state)
+
+
+def is_failed(trial: FrozenTrial) -> bool:
+    """Whether a trial that has ended failed or was out of memory; one that was stopped goes on."""
+    kind = trial.user_attrs.get(attributes.FAILURE)
+    return kind != "stopped" if trial.state == TrialState.FAIL else kind is not None
 
 
 def open_study(

@@ -1,11 +1,13 @@
 """What must stay the same for a study to be continued under its name: its plan and its data."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from pneumo.data.dataset import Dataset
 from pneumo.errors import InputError, listed
 from pneumo.runs.identity import DatasetIdentity, configuration, differing_aspects
+from pneumo.sweep import private_api
 from pneumo.sweep.attributes import DATA, IDENTITY, SPLIT_HASH
 from pneumo.sweep.storage import StudyStorage
 
@@ -17,7 +19,8 @@ def begin_or_continue(
     attributes: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> None:
-    """Queues a new study's first trials and stores its identity; stores the attributes of any study.
+    """Queues a new study's first trials and stores its identity; queues the trials of `queue` that a known
+    study does not have yet; stores the attributes of any study.
     `defaults` are of settings that did not exist yet in older versions, which may also lack a topic of the
     identity. InputError: a study of that name exists with another identity."""
     study = storage.study
@@ -32,12 +35,25 @@ def begin_or_continue(
             missing = {name: defaults[name] for name in identity["settings"] if name in defaults}
             settings = {**missing, **configuration(known["settings"])}
             differing = differences({**identity, **known, "settings": settings}, identity)
+            for values in [] if differing else not_there(queue, storage):
+                study.enqueue_trial(dict(values))
         if not differing:
             for name, value in attributes.items():
                 study.set_user_attr(name, value)
     if differing:
         heading = f"The study {study.study_name} exists with other settings; study=NAME begins another one:"
         raise InputError(listed(heading, differing, shown=len(differing)))
+
+
+def not_there(queue: Sequence[Mapping[str, Any]], storage: StudyStorage) -> list[Mapping[str, Any]]:
+    """The trials of the queue whose parameters no trial of the study has, whether it was given or sampled.
+    Each is looked for at its own place first, where a study that began with this queue has it."""
+    known = [private_api.known_params(trial) for trial in storage.trials()]
+    return [
+        values
+        for place, values in enumerate(queue)
+        if not any(values.items() <= there.items() for there in chain(known[place : place + 1], known))
+    ]
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

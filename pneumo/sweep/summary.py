@@ -14,7 +14,7 @@ from pneumo.display.pages import Cell, Link, Section
 from pneumo.sweep import attributes, labels
 from pneumo.sweep.design import page as conclusions_page
 from pneumo.sweep.design.ablation import stored_design
-from pneumo.sweep.pages.importance import MIN_COMPLETE, importance, importance_spread
+from pneumo.sweep.pages.importance import MIN_COMPLETE, distinct, importance, importance_spread
 
 Address = Callable[[str], str]  # id of an MLflow run -> where its page is
 N_BEST, BEST_TRIALS = 10, "The ten best"
@@ -78,34 +78,35 @@ def pruning(trials: Sequence[FrozenTrial]) -> Section:
 
 def is_stopped_early(pruned: FrozenTrial) -> bool:
     """False if it ran out of memory, or was pruned after its last epoch, as in older versions."""
-    done = pruned.last_step or 0
-    return bool(0 < done < pruned.user_attrs.get(attributes.EPOCHS, done + 1))
+    done, known = pruned.last_step or 0, pruned.user_attrs
+    return attributes.FAILURE not in known and bool(0 < done < known.get(attributes.EPOCHS, done + 1))
 
 
 def saved_seconds(pruned: Sequence[FrozenTrial]) -> float:
-    """The seconds that the pruned trials would have trained longer, at their own speed."""
+    """The seconds that those of the pruned trials that were stopped early would have trained longer, at their
+    own speed. Too few of a trial that was resumed: the seconds of its last attempt are taken for all its
+    epochs."""
     total = 0.0
     for trial in pruned:
-        done = trial.last_step or 0
-        if done and attributes.DUPLICATE_OF not in trial.user_attrs:
+        if is_stopped_early(trial) and attributes.DUPLICATE_OF not in trial.user_attrs:
+            done = trial.last_step or 0
             left = trial.user_attrs.get(attributes.EPOCHS, done) - done
             total += labels.seconds(trial) / done * left
     return total
 
 
 def pareto_front(study: optuna.Study) -> Section:
-    """The trials of several objectives that no other trial beats in all of them."""
-    rows = [[f"#{t.number}", labels.parameters(t.params), *labels.each_value(t)] for t in study.best_trials]
+    """The trials of several objectives that no other trial beats in all of them, each result once."""
+    front = [trial for trial in study.best_trials if attributes.DUPLICATE_OF not in trial.user_attrs]
+    rows = [[f"#{t.number}", labels.parameters(t.params), *labels.each_value(t)] for t in front]
     columns = ["trial", "parameters", *study.user_attrs[attributes.OBJECTIVE]]
     return Section("Not beaten in every objective", [], columns, rows)
 
 
 def best_first(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials without duplicates, sorted by the first objective."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    distinct = [t for t in complete if attributes.DUPLICATE_OF not in t.user_attrs]
     sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
-    return sorted(distinct, key=lambda trial: (sign * trial.values[0], trial.number))
+    return sorted(distinct(study), key=lambda trial: (sign * trial.values[0], trial.number))
 
 
 def run_cell(trial: FrozenTrial, address: Address | None) -> Cell:

@@ -75,6 +75,15 @@ def test_help_and_refusals_import_no_heavy_library(
         ("pool.processes=two", "pool.processes must be a whole number, got 'two'"),
         ("optimizer.lr=interval(2,1)", "optimizer.lr=interval(2,1): "),
         ("search.enqueue=[{optimizer.lrr: 1}]", "search.enqueue sets optimizer.lrr, which is not searched"),
+        ("search.enqueue=5", "search.enqueue must be a list of trials"),
+        ("optimizer.momentum=interval(0,0.9)", "optimizer.momentum exists only where optimizer is sgd"),
+        ("hydra.sweeper.n_trials=50", "hydra.sweeper.n_trials is a setting of Hydra's own Optuna sweeper: "),
+        ("+hydra.sweeper.study_name=x", "Optuna sweeper: write study=x"),
+        ("hydra.sweeper.direction=minimize", "Optuna sweeper: write objective=METRIC"),
+        (
+            "++hydra.sweeper.how=x",
+            "hydra.sweeper.how is no setting of a study, which reads hydra.sweeper.sampler",
+        ),
         ("storage=sqlite://", "storage=sqlite:// is a study in memory"),
         ("storage=sqlite:///nowhere/study.db", "the folder nowhere does not exist"),
     ],
@@ -87,6 +96,13 @@ def test_wrong_settings_of_a_study_are_refused_before_torch_and_mlflow(
     assert said in process.stderr
     assert process.stdout.splitlines()[-1] == "IMPORTED optuna"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_typed_n_trials_of_a_design_is_refused_before_torch_and_mlflow(tmp_path: Path) -> None:
+    process = ended(tmp_path, SWEEP, "-m", "search=conclusions", "n_trials=10")
+    assert process.returncode == 1
+    assert "n_trials=10: a design has the trials of its arms and seeds; leave n_trials out" in process.stderr
+    assert process.stdout.splitlines()[-1] == "IMPORTED optuna"
 
 
 def test_a_data_set_and_files_that_are_not_there_are_refused_before_torch_and_mlflow(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from pneumo.display import pages
 from pneumo.sweep.design.ablation import stored_design
 from pneumo.sweep.design.conclusions import answers
 from pneumo.sweep.design.findings import sentences
-from pneumo.sweep.design.page import rate_cell
+from pneumo.sweep.design.page import rate_cell, without_result
 from pneumo.sweep.pages.importance import importance
 from pneumo.sweep.summary import summary
 
@@ -70,7 +70,7 @@ def studied(same=-0.2, own=0.0, seconds=0.5, interaction=0.1):
     return study
 
 
-def add(study, arm, rate, seed, auroc, seconds=100.0):
+def add(study, arm, rate, seed, auroc, seconds=100.0, state=TrialState.COMPLETE, failure=""):
     axes = {
         "arm": [BASE, BATCH, HIGH, BOTH],
         "seed": [0, 1, 2, 3, 100],
@@ -87,9 +87,10 @@ def add(study, arm, rate, seed, auroc, seconds=100.0):
         create_trial(
             params={"arm": arm, "seed": seed, "rate": rate},
             distributions={name: CategoricalDistribution(choices) for name, choices in axes.items()},
-            value=auroc,
+            value=auroc if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+            state=state,
             intermediate_values={1: 0.5, 2: auroc},
-            user_attrs={"figures": metrics, "epochs": 2},
+            user_attrs={"figures": metrics, "epochs": 2, **({"failure": failure} if failure else {})},
         )
     )
 
@@ -184,11 +185,29 @@ def test_intervals_without_0_that_fail_the_adjustment_are_counted_not_claimed():
     )
 
 
-@pytest.mark.parametrize(
-    ("values", "cell"), [([0.9, 0.95], ".925"), ([0.957], ".957 (1 of 2)"), ([], "stopped")]
-)
-def test_a_rate_that_was_stopped_with_a_seed_says_so(values, cell):
+@pytest.mark.parametrize(("values", "cell"), [([0.9, 0.95], ".925"), ([0.957], ".957 (1 of 2)"), ([], "")])
+def test_a_rate_with_a_result_of_some_seeds_alone_says_so(values, cell):
     assert rate_cell(values, 2) == cell
+
+
+@pytest.mark.parametrize(
+    ("ended", "cell"),
+    [
+        ([], "not run yet"),
+        ([("RUNNING", "")], "not run yet"),
+        ([("FAIL", "crash"), ("WAITING", "")], "not run yet"),  # it is tried again
+        ([("FAIL", "non-finite")], "failed"),
+        ([("PRUNED", "out of memory")], "failed"),
+        ([("PRUNED", ""), ("FAIL", "non-finite")], "stopped"),
+    ],
+)
+def test_a_rate_without_a_result_says_why(ended, cell):
+    study = optuna.create_study(direction="maximize")
+    for state, failure in ended:
+        add(study, BASE, "0.01", 100, 0.5, state=TrialState[state], failure=failure)
+    add(study, BASE, "0.001", 100, 0.5, state=TrialState.PRUNED)  # another rate
+    add(study, BATCH, "0.01", 100, 0.5, state=TrialState.PRUNED)  # another arm
+    assert without_result(study.trials, BASE, 0.01) == cell
 
 
 def test_the_page_has_a_forest_plot_and_says_all_in_tables_too():

@@ -79,6 +79,42 @@ def test_a_conditional_parameter_that_the_command_line_fixes_is_set_where_it_exi
     assert all(one.get("loss.gamma") == (2 if one["loss"] == "focal" else None) for one in draw(found))
 
 
+@pytest.mark.parametrize("typed", ["loss.gamma=interval(0.5,4)", "loss.gamma=1,2", "++loss.gamma=2"])
+def test_a_typed_parameter_that_exists_with_no_choice_of_the_space_is_refused(typed):
+    with pytest.raises(InputError) as refused:
+        space({**LR, "loss": "choice(bce, ce)"}, typed=[typed])
+    assert str(refused.value) == (
+        f"{typed}: loss.gamma exists only where loss is focal, which no trial has; leave it out"
+    )
+
+
+def test_a_typed_parameter_that_the_fixed_choice_does_not_have_is_refused():
+    with pytest.raises(InputError, match=r"loss\.gamma exists only where loss is focal"):
+        space(typed=["loss.gamma=interval(0.5,4)"], choices={"loss": "bce"})
+    assert "loss.gamma" in space(typed=["loss.gamma=interval(0.5,4)"], choices={"loss": "focal"}).parameters
+
+
+def test_a_parameter_of_the_yaml_that_exists_with_no_choice_is_left_out_and_a_note_says_why():
+    gamma = {"loss.gamma": "interval(0.5, 4.0)"}
+    found = space(conditional=gamma, enqueue=[{"optimizer.lr": 1e-3, "loss.gamma": 1}], typed=["loss=bce"])
+    assert found.describe() == {"optimizer.lr": "0.0001 to 0.1, log"}
+    assert found.queue == [{"optimizer.lr": 1e-3}]
+    assert found.notes == ["not searched: loss.gamma exists only where loss is focal"]
+
+
+def test_a_study_that_an_older_version_began_with_a_parameter_that_never_exists_has_the_same_space():
+    found = space(conditional={"loss.gamma": "interval(0.5, 4.0)"}, typed=["loss=bce"])
+    assert found.identity == {
+        "optimizer.lr": "0.0001 to 0.1, log",
+        "loss.gamma": "0.5 to 4, where loss is focal",
+    }
+
+
+def test_a_space_of_what_never_exists_is_refused():
+    with pytest.raises(InputError, match="Nothing is searched"):
+        space({}, {"loss.gamma": "interval(0.5, 4.0)"}, typed=["loss=bce"])
+
+
 def test_a_conditional_parameter_given_as_a_range_joins_a_search_that_had_none():
     found = space({"loss": "choice(bce, focal)"}, typed=["loss.gamma=interval(0,1)"])
     assert found.parameters["loss.gamma"].distribution == FloatDistribution(0, 1)
@@ -92,6 +128,13 @@ def test_a_given_trial_comes_first_without_what_is_fixed():
     )
     assert found.queue == [{"optimizer.lr": 1e-3}]
     assert draw(found, 1) == [{"optimizer.lr": 1e-3}]
+
+
+def test_given_trials_that_are_equal_without_what_is_fixed_are_queued_once():
+    given = [{"optimizer.lr": 1e-3, "loss": "ce"}, {"optimizer.lr": 1e-3, "loss": "bce"}]
+    always = {**LR, "loss": "choice(ce, bce)"}
+    assert space(always, enqueue=given, typed=["loss=bce"]).queue == [{"optimizer.lr": 1e-3}]
+    assert space(always, enqueue=given).queue == given
 
 
 def test_a_given_trial_outside_the_space_is_not_queued_and_a_note_says_why():

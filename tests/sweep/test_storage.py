@@ -75,6 +75,23 @@ def test_a_trial_is_retried_twice_after_crashes(storage):
     assert states(storage) == ["FAIL", "FAIL", "FAIL"]
 
 
+def test_a_trial_and_its_attempts_are_one_failure_and_none_while_it_is_tried_again(storage):
+    seen = []
+    for kind in ("crash", "stopped", "crash", "crash"):  # of one trial, as retries are claimed first
+        storage.fail_trial(claim(storage).number, kind, "why")
+        seen.append([trial.number for trial in storage.failed_trials()])
+    assert states(storage) == ["FAIL"] * 4
+    assert seen == [[], [], [], [3]]
+
+
+def test_a_trial_that_was_out_of_memory_is_a_failure_and_a_pruned_one_is_none(storage):
+    for kind in ("pruned", "out of memory", "non-finite"):
+        state = "FAIL" if kind == "non-finite" else "PRUNED"
+        tell_locked(storage, claim(storage).number, TrialResult(state, kind=kind, reason="why"))
+    tell_locked(storage, claim(storage).number, TrialResult("COMPLETE", values=[0.5]))
+    assert [trial.number for trial in storage.failed_trials()] == [1, 2]
+
+
 def test_stops_do_not_count_as_retries_of_a_crash(storage):
     for kind in ["stopped"] * 10 + ["crash", "stopped", "crash", "stopped"]:
         storage.fail_trial(claim(storage).number, kind, "why")

@@ -101,6 +101,70 @@ def test_a_study_is_not_continued_with_another_heartbeat_by_which_others_would_t
     assert "hydra.sweeper.heartbeat_seconds: then 20, now 10" in said
 
 
+AUGMENT = ["augment=none,flip", "optimizer.lr=0.003", "search.enqueue=[]", *LR_ALONE]
+
+
+def test_a_study_is_not_continued_with_another_fixed_setting_of_a_searched_group(swept):
+    code, said = swept("n_trials=1", *AUGMENT, "augment.crop=0.5")
+    assert code == 0, said
+    assert study().user_attrs["identity"]["settings"]["augment.crop on the command line"] == 0.5
+    for words, now in ((["augment.crop=0.6"], "0.6"), ([], "not there")):
+        code, said = swept("n_trials=2", *AUGMENT, *words)
+        assert code == 1
+        assert f"augment.crop on the command line: then 0.5, now {now}" in said
+    assert len(trials()) == 1
+
+
+def test_a_study_without_fixed_settings_of_its_searched_groups_names_none_of_them(swept):
+    swept("n_trials=1", *AUGMENT)
+    settings = study().user_attrs["identity"]["settings"]
+    assert not [name for name in settings if name.startswith("augment.") or " " in name]
+    code, said = swept("n_trials=2", *AUGMENT, "augment.crop=1.0")
+    assert code == 1
+    assert "augment.crop on the command line: then not there, now 1.0" in said
+
+
+def test_given_trials_that_a_study_does_not_have_yet_are_added_once_when_it_goes_on(swept):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    others = "search.enqueue=[{optimizer.lr: 0.003},{optimizer.lr: 0.01},{optimizer.lr: 0.02}]"
+    code, said = swept("n_trials=2", others, *LR_ALONE)
+    assert code == 0, said
+    code, said = swept("n_trials=3", others, *LR_ALONE)
+    assert code == 0, said
+    assert [trial.params["optimizer.lr"] for trial in trials()] == [0.003, 0.01, 0.02]
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("data.split_seed=0,1", "data.split_seed"),
+        ("data.fold=0,1", "data.fold"),
+        ("data=phantom,nih", "data"),
+    ],
+)
+def test_data_that_would_differ_between_trials_are_refused_before_the_study_begins(swept, typed, name):
+    code, said = swept("n_trials=2", typed, *LR_ALONE)
+    assert code == 1
+    assert f"{name} cannot be searched: all trials of a study are on the same data" in said
+    assert not Path("study.db").exists()
+
+
+def test_how_the_same_images_are_shown_to_the_network_can_be_searched(swept):
+    code, said = swept(
+        "n_trials=4", "data.normalise=half,none", "search.enqueue=[]", *LR_ALONE, "optimizer.lr=0.003"
+    )
+    assert code == 0, said
+    assert {trial.params["data.normalise"] for trial in trials()} == {"half", "none"}
+
+
+@pytest.mark.parametrize("typed", ["model.pretrained=latest", "model.pretrained=choice(latest,imagenet)"])
+def test_a_run_that_another_trial_may_replace_is_refused(swept, typed):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    code, said = swept("study=other", "n_trials=2", typed, *LR_ALONE)
+    assert code == 1
+    assert "model.pretrained=latest may be another run in each trial: give the run's name or id" in said
+
+
 def test_a_retry_finds_the_run_of_its_own_study_alone(swept):
     swept("n_trials=1", BEGIN, *LR_ALONE)
     number, parent = 0, study().user_attrs["parent_run"]

@@ -13,7 +13,8 @@ from test_conclusions import studied
 
 from pneumo.display import pages
 from pneumo.display.pages import Link
-from pneumo.sweep.pages import charts, page, scales, static_plots
+from pneumo.runs.identity import configuration, configuration_hash
+from pneumo.sweep.pages import charts, command, page, scales, static_plots
 
 sys.path.insert(0, str(ROOT / "docs"))
 import screenshots
@@ -55,6 +56,48 @@ def test_the_page_begins_with_the_state_the_command_and_pictures_and_folds_the_n
     assert titles[-4:] == ["Importances", "Slices", "Parallel coordinates", "Timeline"]
     assert [section.title for section in sections[-4:]] == NUMBERS
     assert all(section.folded for section in sections[-4:])
+
+
+def known_settings(study, *changes):
+    """The study, which knows the settings of train.py with these changes, and the hash of its best trial."""
+    parameters = command.composed([*study.trials[1].user_attrs["overrides"], *changes])
+    kept = {n: v for n, v in configuration(parameters).items() if not n.startswith(("loss.", "optimizer.lr"))}
+    study.set_user_attr("identity", {"settings": kept})
+    best = study.trials[1]
+    best.user_attrs["config_hash"] = configuration_hash(parameters)
+    return best
+
+
+@pytest.mark.parametrize(
+    ("changes", "added"),
+    [
+        ([], ""),
+        (["fit.epochs=5"], " fit.epochs=5"),
+        (["fit.rescue=false"], " fit.rescue=false"),  # as sweep.yaml does
+        (["model.stem_width=null", "fit.clip_norm=2"], " fit.clip_norm=2 model.stem_width=null"),
+    ],
+)
+def test_the_command_of_the_best_trial_sets_what_the_search_file_does(changes, added):
+    study = with_duplicate()
+    best = known_settings(study, *changes)
+    assert command.command(study, best) == f"pneumo train loss=ce optimizer.lr=0.003{added}"
+    assert command.missing(best, command.command_words(study, best)) == []
+
+
+@pytest.mark.parametrize("words", [["model=resnet18", "model.pretrained=null"], ["loss.label_smoothing=0.1"]])
+def test_a_command_that_lacks_what_the_search_file_sets_says_so(words):
+    study = with_duplicate()
+    best = known_settings(study, *words)
+    (sentence,) = command.missing(best, command.command_words(study, best))
+    assert sentence == "Here, the command does not compose to all that #1 had: see the study's search file."
+
+
+def test_words_that_do_not_compose_here_are_still_a_command():
+    study = with_duplicate()
+    best = known_settings(study)
+    best.user_attrs["overrides"] = ["experiment=of_another_folder"]
+    assert command.command(study, best) == "pneumo train experiment=of_another_folder"
+    assert len(command.missing(best, command.command_words(study, best))) == 1
 
 
 def test_the_best_trials_link_to_their_runs_in_mlflow_where_it_can_be_reached():

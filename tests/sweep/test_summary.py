@@ -4,12 +4,12 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
-from sampled_studies import on_known_surface
+from sampled_studies import add, on_known_surface, with_duplicate
 
 from pneumo.display import pages
 from pneumo.sweep import labels
 from pneumo.sweep.pages.importance import importance, importance_spread
-from pneumo.sweep.summary import best_first, saved_seconds, summary
+from pneumo.sweep.summary import best_first, is_stopped_early, saved_seconds, summary
 
 
 def searched():
@@ -47,6 +47,28 @@ def test_pruning_saves_the_epochs_that_were_not_run():
     pruned = searched().trials[0]
     pruned.datetime_complete = pruned.datetime_start.replace(year=pruned.datetime_start.year)
     assert saved_seconds([pruned]) == pytest.approx(labels.seconds(pruned) / 2 * 4)
+
+
+def test_pruning_saves_nothing_of_a_trial_that_was_out_of_memory():
+    pruned = searched().trials[0]
+    pruned.user_attrs["failure"] = "out of memory"
+    assert not is_stopped_early(pruned)
+    assert saved_seconds([pruned]) == 0
+
+
+def test_what_was_taken_over_counts_once_in_what_mattered():
+    study, without = on_known_surface(12, height=0.4), on_known_surface(12, height=0.4)
+    best = max(study.trials, key=lambda trial: trial.value)
+    for _ in range(6):
+        add(study, best.params["optimizer.lr"], best.values, duplicate_of=best.number)
+    assert importance(study) == importance(without)
+    assert importance_spread(study) == importance_spread(without)
+
+
+def test_a_trial_that_took_over_a_result_is_not_on_the_pareto_front_besides():
+    study = with_duplicate(["val/auroc", "fit_seconds"], ["maximize", "minimize"])
+    front = table_of(summary(study), "Not beaten in every objective")
+    assert [row[0] for row in front.rows] == ["#0", "#1"]
 
 
 def test_what_mattered_adds_up_and_waits_for_enough_trials():

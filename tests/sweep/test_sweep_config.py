@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from pneumo.errors import InputError
 from pneumo.sweep.design.rates import RatePruner
-from pneumo.sweep.plan import build_search
+from pneumo.sweep.search import build_search
 from pneumo.sweep.settings import load_settings
 
 
@@ -113,13 +113,21 @@ def test_the_sampler_is_seeded_by_the_number_of_existing_trials(load):
         ("objective=test/auroc", "objective must be one of val/"),
         ("objective=val/aurocc", "objective must be one of val/"),
         ("objective=fit_seconds", "the fastest model learns nothing"),
+        ("objective=val/specificity", "a model that calls nothing a pneumothorax reaches 1.0"),
+        ("objective=val/recall", "try val/sensitivity_at_90_specificity or val/auroc"),
+        ("objective=[val/precision,fit_seconds]", "objective=val/precision: a model that finds a single"),
         ("objective=[]", "objective must name a metric"),
         ("objective=[[1]]", "objective must name a metric"),
         ("hydra.sweeper.heartbeat_seconds=0", "heartbeat_seconds must be at least 1, got 0"),
         ("hydra.sweeper.storage_minutes=nan", "storage_minutes must be a number of at least 0, got nan"),
         ("~search.design", "search.design must be given"),
         ("search.conditional=5", "search=report is not valid: TypeError"),
-        ("search.enqueue=5", "search=report is not valid: TypeError"),
+        (
+            "search.enqueue=5",
+            "search.enqueue must be a list of trials such as [{optimizer.lr: 0.01}], got 5",
+        ),
+        ("search.enqueue=null", "search.enqueue must be a list of trials such as "),
+        ("search.enqueue=[5]", "[{optimizer.lr: 0.01}], got [5]"),
         ("search.design=5", "search=report is not valid: "),
         ("n_trials=0", "n_trials must be at least 1, got 0"),
         ("workers=two", "workers must be auto, or at least 1, got 'two'"),
@@ -136,6 +144,24 @@ def test_invalid_settings_are_refused(load, override, message):
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("other", ["val/auroc", "val/recall"])
+def test_specificity_is_an_objective_beside_another_metric(load, other):
+    settings, _ = load(f"objective=[val/specificity,{other}]")
+    assert settings.directions == ["maximize", "maximize"]
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("search=conclusions", "patience=5: a design has no best trial to wait for"),
+        ("objective=[val/auroc,fit_seconds]", "patience=5: several objectives have no best trial"),
+    ],
+)
+def test_patience_is_refused_where_there_is_no_best_trial(load, which, message):
+    with pytest.raises(InputError, match=message):
+        load(which, "patience=5")
+
+
 @pytest.mark.parametrize(
     ("override", "make", "message"),
     [
@@ -146,6 +172,11 @@ def test_invalid_settings_are_refused(load, override, message):
             "hydra.sweeper.sampler.seed=x",
             "make_sampler",
             "sampler.seed must be a whole number or null, got 'x'",
+        ),
+        (
+            "hydra/sweeper/sampler=grid",
+            "make_sampler",
+            "optuna.samplers.GridSampler cannot be used with a study of pneumo",
         ),
         ("~hydra.sweeper.sampler._target_", "make_sampler", "_target_ must be given"),
     ],

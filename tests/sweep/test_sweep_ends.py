@@ -137,6 +137,44 @@ def test_a_study_in_which_everything_fails_ends_with_1_and_a_result(swept, break
     assert "best_trial" not in result
 
 
+def test_a_trial_that_crashes_again_and_again_is_one_failure_and_does_not_end_the_study(
+    swept, workdir, breaking
+):
+    (workdir / "conf" / "loss").mkdir(parents=True)
+    (workdir / "conf" / "loss" / "own.yaml").write_text("_target_: breaking.Breaking\nhow: learn\n")
+    learn = [f"{{optimizer.lr: {lr}, loss.how: learn}}" for lr in (0.003, 0.004)]
+    code, printed = swept(
+        f"search.enqueue=[{','.join(['{optimizer.lr: 0.003, loss.how: crash}', *learn])}]",
+        *("n_trials=2", "retries=2", "loss=own", "loss.how=choice(learn,crash)", *LR_ALONE[1:]),
+    )
+    assert code == 0, printed
+    assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE", "COMPLETE", "FAIL", "FAIL"]
+    assert "stopped" not in printed
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "reason"),
+    [(2, "every trial was out of memory"), (9, "too many trials failed: 4 of 4, above max_failure_rate=0.5")],
+)
+def test_a_study_whose_trials_are_all_out_of_memory_ends_with_1_and_says_so(
+    swept, breaking, n_trials, reason
+):
+    code, printed = swept(*breaking, "+loss.how=memory", f"n_trials={n_trials}")
+    assert code == 1
+    assert f"stopped   {reason}" in printed
+    assert "pneumo confirm" not in printed
+    assert yaml.safe_load((folder() / "result.yaml").read_text())["stopped"] == reason
+
+
+def test_a_study_without_a_trial_left_is_done_and_not_stopped_by_its_hours(swept, monkeypatch):
+    swept("n_trials=1", BEGIN, *LR_ALONE)
+    monkeypatch.setenv(workers.BEGAN, f"{time.time() - 3600}")
+    code, printed = swept("n_trials=1", "hours=.5", BEGIN, *LR_ALONE)
+    assert code == 0, printed
+    assert "stopped" not in printed
+    assert yaml.safe_load((folder() / "result.yaml").read_text())["stopped"] == "all trials are done"
+
+
 @pytest.mark.parametrize(
     ("stop", "reason"),
     [("patience=1", "no better trial in "), ("hours=0.0001", "hours=0.0001 are over")],

@@ -5,17 +5,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display.format import decimal, decimal_or_dash, scientific, signed_decimal
 from pneumo.display.pages import Section
-from pneumo.sweep.attributes import CHOSEN_RATES
+from pneumo.sweep.attributes import CHOSEN_RATES, FAILURE
 from pneumo.sweep.design import forest
 from pneumo.sweep.design.ablation import OWN, SAME, AblationDesign
 from pneumo.sweep.design.conclusions import OUTCOMES, Answer, Results, answers
 from pneumo.sweep.design.findings import sentences
 from pneumo.sweep.design.paired_effects import LEVEL, UNKNOWN, Effect, paired, ratio
-from pneumo.sweep.design.rates import tried_rates
+from pneumo.sweep.design.rates import is_tuning, tried_rates
+from pneumo.sweep.private_api import known_params
 
 AUROC, BRIER, SECONDS = OUTCOMES["auroc"], OUTCOMES["brier"], OUTCOMES["seconds"]
 OTHER_METRICS = {  # metric -> its column
@@ -117,7 +118,9 @@ def learning_rates(study: optuna.Study, design: AblationDesign, trials: Sequence
     for arm in design.tuned_arms:
         tried, of_arm = tried_rates(trials, arm), design.rates_of(arm)
         cells = [
-            rate_cell(tried.get(rate, []), design.tuning_seeds) if tried and rate in of_arm else ""
+            (rate_cell(tried.get(rate, []), design.tuning_seeds) or without_result(trials, arm, rate))
+            if rate in of_arm
+            else ""
             for rate in grid
         ]
         rows.append([arm, scientific(chosen[arm]) if arm in chosen else "-", *cells])
@@ -129,10 +132,25 @@ def learning_rates(study: optuna.Study, design: AblationDesign, trials: Sequence
 
 
 def rate_cell(values: Sequence[float], seeds: int) -> str:
-    """E.g. `.957`; `.957 (1 of 2)` where a rate was stopped with a seed, `stopped` where with all."""
+    """E.g. `.957`; `.957 (1 of 2)` where only one of two seeds has a result; empty where none."""
     if not values:
-        return "stopped"
+        return ""
     return decimal(float(np.mean(values))) + (f" ({len(values)} of {seeds})" if len(values) < seeds else "")
+
+
+def without_result(trials: Sequence[FrozenTrial], arm: str, rate: float) -> str:
+    """What became of a rate that no trial of an arm is complete with: `stopped` if one was stopped early,
+    `failed` if all that there are failed, else `not run yet`."""
+    found = [
+        trial
+        for trial in trials
+        if is_tuning(trial)
+        and known_params(trial)["arm"] == arm
+        and float(known_params(trial)["rate"]) == rate
+    ]
+    if any(trial.state == TrialState.PRUNED and FAILURE not in trial.user_attrs for trial in found):
+        return "stopped"
+    return "failed" if found and all(trial.state.is_finished() for trial in found) else "not run yet"
 
 
 def with_seed_count(text: str, n: int, seeds: int) -> str:

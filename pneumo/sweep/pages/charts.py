@@ -10,7 +10,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumo.display.charts import BLUE, GREEN, GREY, ORANGE, RED, SKY, Chart, styled
+from pneumo.display.charts import BLUE, GREY, ORANGE, RED, SKY, Chart, styled
 from pneumo.display.format import Interval, decimal
 from pneumo.display.pages import Section
 from pneumo.sweep import labels
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 WORSE_TO_BETTER = [[0.0, GREY], [0.6, BLUE], [1.0, ORANGE]]
-STATE_COLORS = {"complete": BLUE, "pruned": GREY, "failed": RED, "running": GREEN}
+STATE_COLORS = {"complete": BLUE, "pruned": GREY, "failed": RED}
 SMALL = 280  # pixels high
 CROWDED = 20  # letters of ticks, which a telephone has no room for side by side
 Trials = Sequence[FrozenTrial]

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, Trial
 from pneumo.sweep import labels
 from pneumo.sweep.attributes import RUN_ID
 from pneumo.sweep.pages import page
+from pneumo.sweep.pages.command import command
 from pneumo.sweep.storage import StudyStorage
 from pneumo.sweep.summary import Address, best_first
 
@@ -31,7 +32,7 @@ def write_notes(storage: StudyStorage, address: Address) -> None:
     study = storage.study
     notes: list[tuple[optuna.Study | Trial, str]] = []
     if best := best_first(study):
-        text = f"Best: {page.best_text(study, best[0])}\n\n    {page.command(best[0])}"
+        text = f"Best: {page.best_text(study, best[0])}\n\n    {command(study, best[0])}"
         notes.append((study, f"{text}\n\n{link_to_run(best[0], address)}"))
     for trial in storage.trials():
         text = f"{labels.parameters(trial.params)}: {labels.outcome(trial)}"

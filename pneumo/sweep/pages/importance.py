@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumo.display.format import Interval
-from pneumo.sweep.attributes import DESIGN
+from pneumo.sweep.attributes import DESIGN, DUPLICATE_OF
 
 MIN_COMPLETE = 5  # trials
 N_HALVES = 20  # random halves of the trials
@@ -34,26 +34,32 @@ def kept(compute: Callable[[optuna.Study], Found]) -> Callable[[optuna.Study], F
     return of_study
 
 
+def distinct(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials, each result once: without those that took it over from an equal trial."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in complete if DUPLICATE_OF not in trial.user_attrs]
+
+
 @kept
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Parameter -> share of the first objective's variance over the complete trials, by fANOVA (Hutter et
-    al., 2014), largest first; empty if there are too few trials, and of a design, whose arms are chosen."""
+    """Parameter -> share of the first objective's variance over the complete trials, each result once, by
+    fANOVA (Hutter et al., 2014), largest first; empty if there are too few, and of a design, whose arms are
+    chosen."""
     if study.user_attrs.get(DESIGN):
         return {}
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = distinct(study)
     if len(complete) < MIN_COMPLETE or len({t.values[0] for t in complete}) < 2:
         return {}
-    return fanova(study, seed=0)
+    return fanova(study_of(complete, study.directions), seed=0)
 
 
 @kept
 def importance_spread(study: optuna.Study) -> dict[str, Interval]:
     """Parameter -> the 10% and 90% quantiles of its share over `N_HALVES` random halves of the complete
-    trials: how much it depends on which trials there happen to be. An estimate from half of the data varies
-    around that from all of them as much as that one varies itself (the delete-half jackknife; Efron and
-    Tibshirani, 1993, section 11.7). Empty where there are too few trials."""
-    shares = importance(study)
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials, each result once: how much it depends on which trials there happen to be. An estimate from half of
+    the data varies around that from all of them as much as that one varies itself (the delete-half jackknife;
+    Efron and Tibshirani, 1993, section 11.7). Empty where there are too few trials."""
+    shares, complete = importance(study), distinct(study)
     if len(complete) < 2 * MIN_COMPLETE:
         return {}
     random = np.random.default_rng(0)

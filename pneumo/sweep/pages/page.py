@@ -1,7 +1,6 @@
 """The page of a study: its best setting as a command, pictures that a person takes in at once, and the
 numbers folded below them."""
 
-import shlex
 from dataclasses import replace
 
 import optuna
@@ -11,6 +10,7 @@ from pneumo.display.format import duration
 from pneumo.display.pages import Section
 from pneumo.sweep import attributes, labels
 from pneumo.sweep.pages import charts, surface_page
+from pneumo.sweep.pages.command import command_line, command_words, missing
 from pneumo.sweep.summary import Address, best_first, run_cell, summary
 
 ALL_TRIALS = "All trials"
@@ -23,9 +23,9 @@ def sections(study: optuna.Study, address: Address | None = None) -> list[Sectio
     if study.user_attrs.get(attributes.DESIGN):
         return [first, *others]
     if best := best_first(study):
-        first = replace(
-            first, text=[*first.text, f"Best: {best_text(study, best[0])}"], command=command(best[0])
-        )
+        words = command_words(study, best[0])
+        text = [*first.text, f"Best: {best_text(study, best[0])}", *missing(best[0], words)]
+        first = replace(first, text=text, command=command_line(words))
     drawn = list(charts.of_study(study))
     course, rest = drawn[:1], drawn[1:]
     folded = [replace(section, folded=True) for section in [*others, all_trials(study, address)]]
@@ -35,12 +35,6 @@ def sections(study: optuna.Study, address: Address | None = None) -> list[Sectio
 def best_text(study: optuna.Study, best: FrozenTrial) -> str:
     objective = ", ".join(study.user_attrs.get(attributes.OBJECTIVE, ["objective"]))
     return f"#{best.number}, {labels.parameters(best.params)}: {objective} {labels.value(best)}"
-
-
-def command(best: FrozenTrial) -> str:
-    """The command that trains with a trial's setting; empty for a study that does not know its overrides."""
-    overrides = best.user_attrs.get(attributes.OVERRIDES)
-    return shlex.join(["pneumo", "train", *overrides]) if overrides else ""
 
 
 def all_trials(study: optuna.Study, address: Address | None) -> Section:
