@@ -23,6 +23,7 @@ WIDER = (
     "[...document.querySelectorAll('.chart')]"
     ".filter(chart => chart.querySelector('.main-svg').clientWidth > chart.clientWidth + 1)"
 )
+NARROWER = WIDER.replace("> chart.clientWidth + 1", "< chart.clientWidth - 1")
 LINES = (
     "names => names.map(name => [...name.querySelectorAll('tspan')].map(line => line.textContent).join(' ')"
     " || name.textContent)"
@@ -81,7 +82,7 @@ def content(browser):
 def fitted(browser, width):
     """Once every chart has the width of its place."""
     browser.set_viewport_size({"width": width, "height": 900})
-    browser.wait_for_function(f"{WIDER}.length === 0")
+    browser.wait_for_function(f"{WIDER}.length + {NARROWER}.length === 0")
 
 
 def moved(browser, slider, place):
