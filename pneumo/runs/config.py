@@ -284,6 +284,11 @@ def override_key(override: str) -> str:
     return override.split("=", 1)[0].lstrip("+~")
 
 
+def is_within(name: str, keys: Iterable[str]) -> bool:
+    """Whether a setting is one of the keys, or of a group among them."""
+    return any(f"{name}.".startswith(f"{key}.") for key in keys)
+
+
 def override_value(override: str) -> Any:
     """The value of an override, as Hydra parses it. InputError: Hydra cannot parse it."""
     try:

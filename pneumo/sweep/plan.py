@@ -1,7 +1,7 @@
 """What a study is to try: its search space or design, and the experiment that each trial's parameters
 compose to."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -122,9 +122,9 @@ class StudyPlan:
         searched, fixed = self.searched(), [config.override_key(word) for word in self.search.fixed]
         settings = {}
         for name, value in self.base.identity.items():
-            if not is_of(name, searched):
+            if not config.is_within(name, searched):
                 settings[name] = value
-            elif is_of(name, fixed):
+            elif config.is_within(name, fixed):
                 settings[f"{name} on the command line"] = value
         if (n_processes := self.settings.processes) > 1:  # each adds to the effective batch
             settings[PROCESSES] = n_processes
@@ -145,11 +145,6 @@ class StudyPlan:
             attributes.OBJECTIVE: self.settings.objective,
             attributes.DESIGN: asdict(self.search) if isinstance(self.search, AblationDesign) else None,
         }
-
-
-def is_of(name: str, others: Iterable[str]) -> bool:
-    """Whether a setting is one of the others, or of a group among them."""
-    return any(f"{name}.".startswith(f"{other}.") for other in others)
 
 
 def load_experiment(composed: DictConfig) -> Experiment:

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 from conftest import ROOT, SMALL
 
+from pneumo.cli import app
 from pneumo.sweep.folders import folder_of
 from pneumo.sweep.storage import open_study
 
@@ -51,3 +52,14 @@ def folder():
 
 def files(run_id, folder=None):
     return {file.path for file in mlflow.MlflowClient().list_artifacts(run_id, folder)}
+
+
+def study():
+    return open_study("sqlite:///study.db", "s", directions=None).study
+
+
+def output_of(monkeypatch, capfd, *words):
+    """What `pneumo ...` prints."""
+    monkeypatch.setattr(sys, "argv", ["pneumo", *words])
+    app.main()
+    return capfd.readouterr().out

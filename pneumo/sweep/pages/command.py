@@ -36,7 +36,7 @@ def command_words(study: optuna.Study, best: FrozenTrial) -> list[str]:
     except InputError:
         return words
     given = {config.override_key(word) for word in words}
-    added = {name: value for name, value in ADDED.items() if not is_among(name, given)}
+    added = {name: value for name, value in ADDED.items() if not config.is_within(name, given)}
     then = {**added, **identity["settings"]} if identity else {}
     before = {**ADDED, **configuration(now)}
     changed = [name for name in now if name in then and name in before and then[name] != before[name]]
@@ -54,11 +54,6 @@ def composed(words: Sequence[str]) -> dict[str, Any]:
     config.replace_run_names(whole)
     kept = [str(key) for key in whole if key not in config.NO_SETTINGS]
     return dict(config.flatten(config.to_plain(OmegaConf.masked_copy(whole, kept))))
-
-
-def is_among(name: str, keys: set[str]) -> bool:
-    """Whether a setting or a group that it is in is among the keys of overrides."""
-    return any(f"{name}.".startswith(f"{key}.") for key in keys)
 
 
 def missing(best: FrozenTrial, words: Sequence[str]) -> list[str]:
