@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from pneumo.cli import mlflow_errors
 from pneumo.cli.garbage import collect_rarely
 from pneumo.cli.interrupts import repeat_lost_interrupts
+from pneumo.cli.torchrun import exit_with
 from pneumo.display.address import hidden
 from pneumo.display.console import silence_stdout
 from pneumo.errors import InputError
@@ -29,8 +30,7 @@ def run(command: Callable[[], object]) -> None:
     try:
         check_options(sys.argv[1:])
     except InputError as error:
-        print(hidden(f"\n{error}"), file=sys.stderr)
-        sys.exit(WRONG_USAGE)
+        exit_with(hidden(f"\n{error}"), WRONG_USAGE)
     try:
         command()
     except KeyboardInterrupt:
@@ -39,10 +39,10 @@ def run(command: Callable[[], object]) -> None:
         silence_stdout()
     except Exception as error:
         if (away := mlflow_errors.explained(error)) is not None:
-            sys.exit(hidden(f"\n{away}"))
+            exit_with(hidden(f"\n{away}"))
         if is_of_pneumo(error) and not isinstance(error, HydraException):
             raise
-        sys.exit(hidden(f"\n{explained(error)}"))
+        exit_with(hidden(f"\n{explained(error)}"))
 
 
 def is_of_pneumo(error: Exception) -> bool:

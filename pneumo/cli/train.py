@@ -1,6 +1,5 @@
 """`pneumo train`, and train.py in a checkout: one training run, configured by Hydra, into MLflow."""
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,13 +11,13 @@ from omegaconf import DictConfig
 
 from pneumo.cli import hydra_command
 from pneumo.cli.garbage import collect_as_by_default
+from pneumo.cli.torchrun import IS_FIRST, exit_after_another, exit_with
 from pneumo.display.address import hidden, refuse_passwords
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
 from pneumo.runs import config, search_path
 
-# of torchrun's processes, the first alone prints what all would print, and has an output folder
-IS_FIRST = os.environ.get("RANK", "0") == "0"
+# of torchrun's processes, the first alone has an output folder
 WITHOUT_OUTPUT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]"]
 
 
@@ -30,7 +29,7 @@ def main() -> None:
     try:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
-        sys.exit(f"\n{error}" if IS_FIRST else 1)
+        exit_with(f"\n{error}")
     sys.argv[1:] = config.quoted_run_names(sys.argv[1:])
     search_path.register()
     hydra_command.run(train)
@@ -56,11 +55,11 @@ def train(composed: DictConfig) -> None:
         callback.began = psutil.Process().create_time()
         run(experiment, Path(hydra.runtime.output_dir), callback)
     except InputError as error:
-        sys.exit(hidden(f"\n{error}") if IS_FIRST else 1)
+        exit_with(hidden(f"\n{error}"))
     except (NonFiniteLossError, TooLittleMemoryError, OSError) as error:  # a disk may be full
         sys.exit(hidden(f"\n{error}"))
     except PeerError as error:
-        sys.exit(f"\n{error}" if IS_FIRST else 1)
+        exit_after_another(f"\n{error}")
     except KeyboardInterrupt:
         sys.exit(130)
 

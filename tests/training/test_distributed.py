@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,13 @@ class Failing(Bce):
         if os.environ.get("RANK") == "1" and logits.requires_grad:
             raise ValueError("only the second process says this")
         return super().__call__(logits, labels)
+"""
+LATE = """
+import os, runpy, sys, time
+if os.environ["RANK"] == os.environ["LATE"]:
+    time.sleep(5)
+sys.argv[0] = sys.argv.pop(1)
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 STATES = """
 import hashlib, json, os, sys
@@ -186,7 +194,32 @@ def test_a_process_that_fails_ends_all_with_its_own_error(workdir, stores, monke
     assert run.info.status == "FAILED"
 
 
-def test_what_is_wrong_is_said_once(workdir, stores):
-    done = typed(2, "data.image_side_px=32", folder=workdir / "two")
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("data.image_side_px=32", "data.image_side_px must be at least 64"), ("loss=bcd", "loss=bce")],
+)
+def test_what_is_wrong_is_said_once(workdir, stores, override, said):
+    done = typed(2, override, folder=workdir / "two")
+    assert done.returncode != 0
+    assert done.stderr.count(said) == 1
+
+
+@pytest.mark.parametrize("late", ["0", "1"])
+def test_what_is_wrong_is_said_by_the_first_however_late_it_is(workdir, stores, monkeypatch, late):
+    monkeypatch.setenv("LATE", late)
+    (workdir / "late.py").write_text(LATE)
+    words = [*TORCHRUN, "--nproc-per-node=2", str(workdir / "late.py"), *RUN, "data.image_side_px=32"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=workdir)
     assert done.returncode != 0
     assert done.stderr.count("data.image_side_px must be at least 64") == 1
+
+
+def test_a_process_that_alone_finds_something_wrong_says_it(tmp_path):
+    code = """
+import pneumo.cli.torchrun as torchrun
+torchrun.MINUTE = 0.1
+torchrun.exit_with("no such folder on this host")
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RANK": "1"})
+    assert (done.returncode, done.stderr) == (1, "no such folder on this host\n")
