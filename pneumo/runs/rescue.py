@@ -14,8 +14,9 @@ POSITIVE_SHARE = 0.8
 
 def safer_setting(experiment: Experiment) -> dict[str, Parameter]:
     """The values that change in the second attempt, by their dotted names: images as they are but for a crop
-    and mirroring, more positives at first, the lesion masks where there are some, clipped gradients, and a
-    third of the learning rate, which for AdamW is at most a third of its default (docs/evidence.md)."""
+    and mirroring, at least four positives of five images at first, the lesion masks where there are some,
+    clipped gradients, and a third of the learning rate, which for AdamW is at most a third of its default
+    (docs/evidence.md)."""
     fit, model, optimizer = experiment.fit, experiment.model, experiment.optimizer
     highest_lr = AdamW.lr if isinstance(optimizer, AdamW) else optimizer.lr
     takes_masks = model.takes_mask_head and not model.gives_features

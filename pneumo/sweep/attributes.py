@@ -6,6 +6,7 @@ Databases that exist already hold these strings: a constant may be renamed, its 
 # ---- of a study
 STUDY_ID = "study_id"  # 32 hex digits; unlike the name, no two studies share them
 IDENTITY = "identity"  # objective, search space and fixed settings, which must not change
+QUEUE = "queue"  # parameters of the given trials, all of which the study has
 N_TRIALS = "n_trials"  # how many complete and pruned trials the study is to have
 OBJECTIVE = "objective"  # list of the metrics that are optimized, e.g. ["val/auroc"]
 DESIGN = "design"  # the fields of an AblationDesign; None for a study that samples

@@ -8,7 +8,7 @@ from pneumo.data.dataset import Dataset
 from pneumo.errors import InputError, listed
 from pneumo.runs.identity import DatasetIdentity, configuration, differing_aspects
 from pneumo.sweep import private_api
-from pneumo.sweep.attributes import DATA, IDENTITY, SPLIT_HASH
+from pneumo.sweep.attributes import DATA, IDENTITY, QUEUE, SPLIT_HASH
 from pneumo.sweep.storage import StudyStorage
 
 
@@ -24,28 +24,32 @@ def begin_or_continue(
     `defaults` are of settings that did not exist yet in older versions, which may also lack a topic of the
     identity. InputError: a study of that name exists with another identity."""
     study = storage.study
+    given = [dict(values) for values in queue]
     with storage.lock():
-        known = study.user_attrs.get(IDENTITY)
+        found = study.user_attrs
+        known = found.get(IDENTITY)
         if known is None:
-            for values in queue[len(storage.trials()) :]:  # a process may have died in the middle of it
-                study.enqueue_trial(dict(values))
+            for values in given[len(storage.trials()) :]:  # a process may have died in the middle of it
+                study.enqueue_trial(values)
             study.set_user_attr(IDENTITY, dict(identity))
             differing = []
         else:
             missing = {name: defaults[name] for name in identity["settings"] if name in defaults}
             settings = {**missing, **configuration(known["settings"])}
             differing = differences({**identity, **known, "settings": settings}, identity)
-            for values in [] if differing else not_there(queue, storage):
-                study.enqueue_trial(dict(values))
+            if not differing and found.get(QUEUE) != given:
+                for values in not_there(given, storage):
+                    study.enqueue_trial(values)
         if not differing:
-            for name, value in attributes.items():
-                study.set_user_attr(name, value)
+            for name, value in {**attributes, QUEUE: given}.items():
+                if found.get(name) != value:
+                    study.set_user_attr(name, value)
     if differing:
         heading = f"The study {study.study_name} exists with other settings; study=NAME begins another one:"
         raise InputError(listed(heading, differing, shown=len(differing)))
 
 
-def not_there(queue: Sequence[Mapping[str, Any]], storage: StudyStorage) -> list[Mapping[str, Any]]:
+def not_there(queue: Sequence[dict[str, Any]], storage: StudyStorage) -> list[dict[str, Any]]:
     """The trials of the queue whose parameters no trial of the study has, whether it was given or sampled.
     Each is looked for at its own place first, where a study that began with this queue has it."""
     known = [private_api.known_params(trial) for trial in storage.trials()]

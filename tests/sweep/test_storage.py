@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from sqlalchemy import event, text
 
 from pneumo.errors import InputError
+from pneumo.sweep import private_api
 from pneumo.sweep.design.ablation import build_design
 from pneumo.sweep.heartbeat import heartbeats
 from pneumo.sweep.storage import open_study
@@ -187,6 +188,19 @@ def test_a_design_has_each_arm_once_if_processes_died_before_suggesting(tmp_path
         tell_locked(storage, trial.number, TrialResult("COMPLETE", values=[0.5]))
     complete = [trial.params for trial in storage.trials(TrialState.COMPLETE)]
     assert sorted(complete, key=str) == sorted(design.queue, key=str)
+
+
+def test_given_trials_are_added_once_and_not_looked_for_again(storage, monkeypatch):
+    def begin(*queue):
+        begin_or_continue(storage, queue, {"settings": {}}, {}, {})
+        return [private_api.known_params(trial) for trial in storage.trials()]
+
+    assert begin({"x": 0.1}) == [{"x": 0.1}]
+    assert begin({"x": 0.1}, {"x": 0.2}) == [{"x": 0.1}, {"x": 0.2}]
+    assert begin({"x": 0.2}) == begin({"x": 0.1}) == [{"x": 0.1}, {"x": 0.2}]
+    with monkeypatch.context() as patched:  # reading 10,000 trials would hold up each worker that joins
+        patched.setattr(type(storage), "trials", lambda self: pytest.fail("all trials were read"))
+        begin_or_continue(storage, [{"x": 0.1}], {"settings": {}}, {}, {})
 
 
 def test_parameters_are_sampled_again_if_a_process_died_before_suggesting(storage, tmp_path):
