@@ -22,7 +22,7 @@ from pneumo.cli.garbage import collect_as_by_default, collect_rarely
 from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import STORAGE, hidden
 from pneumo.display.console import silence_stdout
-from pneumo.errors import InputError
+from pneumo.errors import InputError, TooLittleMemoryError
 from pneumo.runs.run_name import WAYS
 
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error
@@ -107,7 +107,9 @@ Study = Annotated[str, argument("The study's name.", "NAME")]
 Split = Literal["train", "val", "test", "all", "common"]
 Tta = Literal["none", "hflip", "scales", "hflip_scales"]
 EvalSplit = Annotated[Split | None, option(SPLIT, default="test, or all of another data set")]
-EvalTta = Annotated[Tta, option("Test-time augmentation, averaged over its transforms.")]
+EvalTta = Annotated[
+    Tta | None, option("Test-time augmentation, averaged over its transforms.", default="that of the run")
+]
 HardNegatives = Annotated[str | None, option(HARD, "COLUMN", "none")]
 Storage = Annotated[
     str | None, option("The database of the studies.", "URL", "study.db in this folder", envvar=STORAGE)
@@ -128,7 +130,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # as in pneumo study report | head
         silence_stdout()
-    except (InputError, OSError) as error:  # a disk may be full
+    except (InputError, TooLittleMemoryError, OSError) as error:  # a disk may be full
         sys.exit(hidden(str(error), words))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -18,7 +18,7 @@ from pneumo.cli.run_arguments import runs_and_overrides
 def compare(
     words: Words,
     split: EvalSplit = None,
-    tta: EvalTta = "none",
+    tta: EvalTta = None,
     hard_negatives: HardNegatives = None,
     as_json: AsJson = False,
 ) -> None:

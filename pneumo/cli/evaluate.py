@@ -23,7 +23,7 @@ Maps = Annotated[Literal["all", "none"], option(MAPS)]
 def evaluate(
     words: Words,
     split: EvalSplit = None,
-    tta: EvalTta = "none",
+    tta: EvalTta = None,
     hard_negatives: HardNegatives = None,
     maps: Maps = "all",
     as_json: AsJson = False,

@@ -55,7 +55,7 @@ def sections(
         _ranking(evaluation),
         _at_threshold(evaluation),
         _calibration(evaluation),
-        *([_subgroups(groups)] if groups else []),
+        *([_subgroups(groups, predictions.patients_known)] if groups else []),
     ]
 
 
@@ -96,15 +96,18 @@ def _calibration(evaluation: Evaluation) -> Section:
             )
         ]
         rows.append([name.with_note, *cells])
-    text = [f"Log odds are divided by {evaluation.predictions.temperature:.3g}, which validation chose."]
+    divisor = evaluation.predictions.temperature
+    text = ["Log odds are not scaled: there is no temperature that validation images choose."]
+    if divisor != 1:
+        text = [f"Log odds are divided by {divisor:.3g}, which validation chose."]
     return Section("Calibration", text, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
 
 
-def _subgroups(groups: Sequence[Subgroup]) -> Section:
+def _subgroups(groups: Sequence[Subgroup], patients_known: bool) -> Section:
     rows = [
         [
             f"{one.kind}: {one.name}",
-            f"{one.n_images:,} ({one.n_patients:,})",
+            f"{one.n_images:,} ({one.n_patients:,})" if patients_known else f"{one.n_images:,}",
             f"{one.n_positive:,}",
             *(with_interval(one.metrics[name], one.intervals[name]) for name in one.metrics),
             one.verdict,
@@ -115,17 +118,25 @@ def _subgroups(groups: Sequence[Subgroup]) -> Section:
         "Lesions of a size against all negatives, hard negatives against all positives.",
         "The verdict is on the AUROC's interval against the value for all images.",
     ]
-    columns = ["", "images (patients)", "positive", *map(title, SHOWN), "verdict"]
+    images = "images (patients)" if patients_known else "images"
+    columns = ["", images, "positive", *map(title, SHOWN), "verdict"]
     return Section("Subgroups", text, columns, rows)
 
 
-def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Sequence[str] = ()) -> Section:
+def comparison(
+    found: Comparison, names: tuple[str, str], title: str, patients_known: bool, notes: Sequence[str] = ()
+) -> Section:
+    """Unless `patients_known`, images are resampled."""
     change, test = found.by_delong.value, found.by_delong
     clear = found.by_patients[0] > 0 or found.by_patients[1] < 0
     rows = [
         [f"AUROC of {names[0]}", decimal(found.aurocs[0]), ""],
         [f"AUROC of {names[1]}", decimal(found.aurocs[1]), ""],
-        ["difference, patients resampled", signed_decimal(change), interval(found.by_patients)],
+        [
+            f"difference, {'patients' if patients_known else 'images'} resampled",
+            signed_decimal(change),
+            interval(found.by_patients),
+        ],
     ]
     better = names[1] if change > 0 else names[0]
     text = [f"{better} ranks these images better." if clear else "No evidence that either is better."]
@@ -134,6 +145,8 @@ def comparison(found: Comparison, names: tuple[str, str], title: str, notes: Seq
         rows.append([name, signed_decimal(change), interval(test.interval)])
     else:
         text = [f"No intervals: fewer than {FEWEST_PATIENTS} patients of a class are too few to resample."]
+    if not patients_known:
+        text.append("Patients are not known: intervals are too narrow if a patient has several images.")
     return Section(title, [*text, *notes], ["", "", INTERVAL], rows)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from pneumo.data.batches import Batches
 from pneumo.data.cohort import Cohort
@@ -32,18 +33,23 @@ from pneumo.runs.restore import experiment_of
 from pneumo.training.predict import tta_transforms
 
 SPLITS = ("train", "val", "test", "all", "common")
-TRAINED_ON = "These images include those it was trained on."
+OWN_SPLIT_NOTES = {
+    "train": "It was trained on these images.",
+    "val": "Its epoch, threshold and temperature were chosen on these images, which flatters it.",
+    "all": "These images include those it was trained on.",
+}
 
 
 @dataclass(frozen=True)
 class EvalRequest:
     """Which images to evaluate. `overrides`: data=... names another data set, data.KEY=... alone changes
     where the run's own data lie. `split`: None is test, or all of another data set; common are the images
-    that were in the test split when the run was trained and still are. `tta`: test-time augmentation."""
+    that were in the test split when the run was trained and still are. `tta`: test-time augmentation; None is
+    that of each run."""
 
     overrides: Sequence[str] = ()
     split: str | None = None
-    tta: str = "none"
+    tta: str | None = None
     hard_negatives: str | None = None  # a column of data.patients_csv
 
     def __post_init__(self) -> None:
@@ -51,7 +57,8 @@ class EvalRequest:
             raise InputError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
         if self.split == "common" and self.names_other_data:
             raise InputError("--split common is of the run's own data: leave data= out")
-        tta_transforms(self.tta)
+        if self.tta is not None:
+            tta_transforms(self.tta)
 
     @property
     def names_other_data(self) -> bool:
@@ -61,14 +68,8 @@ class EvalRequest:
     def resolved_split(self) -> str:
         return self.split or ("all" if self.names_other_data else "test")
 
-    def artifact_folder(self, cohort: str) -> str:
-        """The folder of the evaluation's files in the MLflow run."""
-        return f"evaluation/{cohort}-{self.resolved_split}-{self.tta}"
-
-    def metric_prefix(self, cohort: str) -> str:
-        """The prefix of the MLflow run's metrics; eval/test is of the run's own test images without tta."""
-        plain = not self.names_other_data and self.tta == "none"
-        return f"eval/{self.resolved_split}" if plain else f"eval/{cohort}-{self.resolved_split}-{self.tta}"
+    def tta_of(self, model: LoadedModel) -> str:
+        return self.tta or model.experiment.tta
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,25 @@ class EvalPredictions:
     subgroup_table: pd.DataFrame  # columns for evaluation.subgroups, a row an image
     notes: list[str]
     n_in_test: list[int]  # how many of the images are in the test split of each model
+    data: str  # the name of the data set; beside it, of another than the models' own, its identity
+    split: str
+    tta: str  # such as hflip; hflip+none where the models differ
+    is_own: bool  # the models' own images and tta
 
     @property
     def image_ids(self) -> Array:
         """(N,)"""
         return self.dataset.cohort.table["image_id"].to_numpy()[self.rows]
+
+    @property
+    def artifact_folder(self) -> str:
+        """The folder of the evaluation's files in the MLflow run."""
+        return f"evaluation/{self.data}-{self.split}-{self.tta}"
+
+    @property
+    def metric_prefix(self) -> str:
+        """The prefix of the MLflow run's metrics: eval/test is of the run's own test images and tta."""
+        return f"eval/{self.split}" if self.is_own else f"eval/{self.data}-{self.split}-{self.tta}"
 
     @property
     def contents(self) -> Array:
@@ -126,11 +141,13 @@ def predict_dataset(
         other.labels[rows],
         mean_by_image([one.log_odds for one in each], [one.labels for one in each]),
         other.patients[rows],
-        best_f1_threshold(labels, on_val),
+        float(log_odds(best_f1_threshold(labels, expit(on_val)))),  # as training chooses it
         temperature(on_val, labels),
         other.patients_known,
     )
-    notes = [f"Views: {request.tta}."] if request.tta != "none" else []
+    own_tta = {model.experiment.tta for model in models}
+    tta = "+".join(sorted({request.tta_of(model) for model in models}))
+    notes = [f"Test-time augmentation: {tta}."] if tta != "none" or own_tta != {"none"} else []
     if request.names_other_data:
         notes += [
             f"Data: {' '.join(request.overrides)}.",
@@ -141,8 +158,8 @@ def predict_dataset(
         notes.append(
             f"The {len(rows):,} images that were in the test split when it was trained and are so now."
         )
-    elif request.resolved_split in ("train", "all"):
-        notes.append("It was trained on these images." if request.resolved_split == "train" else TRAINED_ON)
+    elif note := OWN_SPLIT_NOTES.get(request.resolved_split):
+        notes.append(note)
     if models[0].images and len(first.val_labels) < (before := int(models[0].images.among(VAL).sum())):
         notes.append(
             f"Threshold and temperature are of the {len(first.val_labels):,} of its {before:,} validation "
@@ -155,7 +172,21 @@ def predict_dataset(
             "Trained before runs knew their images: that labels and pixels are the same is not known."
         )
     notes += [*test_split_notes(models, n_in_test, len(rows)), *lesion_notes]
-    return EvalPredictions(predictions, other, rows, subgroup_table, notes, n_in_test)
+    name = other.cohort.name
+    if request.names_other_data:
+        name += f"-{DatasetIdentity.of(other).data_identity[:10]}"
+    return EvalPredictions(
+        predictions,
+        other,
+        rows,
+        subgroup_table,
+        notes,
+        n_in_test,
+        data=name,
+        split=request.resolved_split,
+        tta=tta,
+        is_own=not request.names_other_data and {tta} == own_tta,
+    )
 
 
 def predict_one(
@@ -184,7 +215,7 @@ def predict_one(
         raise InputError(
             f"All {len(rows):,} images of {request.resolved_split} have one label: there is nothing to rank"
         )
-    val = validation_rows(model, own)
+    val, tta = validation_rows(model, own), request.tta_of(model)
     is_own_test = not request.names_other_data and request.resolved_split in ("test", "all")
     with terminal.waiting("predicting"):
         ids = requested.cohort.table["image_id"].to_numpy()[rows]
@@ -193,9 +224,9 @@ def predict_one(
             dataset=requested,
             rows=rows,
             n_in_test=count_in_test_split(model, requested, rows, is_own_test),
-            log_odds=pd.Series(predict_log_odds(model, requested, rows, request.tta), ids),
+            log_odds=pd.Series(predict_log_odds(model, requested, rows, tta), ids),
             labels=pd.Series(requested.labels[rows], ids),
-            val_log_odds=pd.Series(predict_log_odds(model, own, val, request.tta), val_ids),
+            val_log_odds=pd.Series(predict_log_odds(model, own, val, tta), val_ids),
             val_labels=pd.Series(own.labels[val], val_ids),
         )
 
@@ -252,8 +283,7 @@ def predict_log_odds(model: LoadedModel, dataset: Dataset, rows: Array, tta: str
     batches = Batches(
         dataset.store, dataset.labels, model.accelerator.device, model.experiment.data.num_workers
     )
-    p = model.loss.probability(model.logits(batches, rows, tta_transforms(tta)))
-    return log_odds(p.numpy())
+    return log_odds(model.scores_of_rows(batches, rows, tta_transforms(tta)))
 
 
 def leak_notes(models: Sequence[LoadedModel], other: Dataset) -> list[str]:

@@ -64,7 +64,9 @@ class MapMetric:
 @dataclass(frozen=True)
 class Localisation:
     n_images: int
+    n_annotated: int  # of which n_images were drawn
     n_patients: int
+    patients_known: bool  # else each image counts as a patient of its own
     n_unannotated: int  # positives without an annotated lesion
     n_randomised: int
     side_px: int
@@ -79,14 +81,18 @@ def measure_localisation(
     loaded: LoadedModel,
     dataset: Dataset,
     rows: np.ndarray,
+    most: int,
     seed: int = 0,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Localisation | None:
-    """Over those of `rows` that have an annotated lesion; None: none has. `seed` is that of the randomised
-    weights and of the resampling. `advance` is called with how many maps are done, and of how many."""
-    masked = rows[dataset.store.has_mask[rows]]
-    if not len(masked):
+    """Over those of `rows` that have an annotated lesion, of which `most` are drawn at random where there are
+    more; None: none has. `seed` is that of this draw, of the randomised weights and of the resampling.
+    `advance` is called with how many maps are done, and of how many."""
+    annotated = rows[dataset.store.has_mask[rows]]
+    if not len(annotated):
         return None
+    drawn = np.random.default_rng(seed).choice(annotated, min(most, len(annotated)), replace=False)
+    masked = np.sort(drawn)
     masks = dataset.store.masks(masked)
     images = torch.from_numpy(dataset.store.pixels[masked])[:, None]
     patients, share = dataset.patients[masked], masks.mean(axis=(1, 2)) / 255
@@ -123,8 +129,10 @@ def measure_localisation(
             )
     return Localisation(
         n_images=len(masked),
+        n_annotated=len(annotated),
         n_patients=len(np.unique(patients)),
-        n_unannotated=int((dataset.labels[rows] == 1).sum()) - len(masked),
+        patients_known=dataset.patients_known,
+        n_unannotated=int((dataset.labels[rows] == 1).sum()) - len(annotated),
         n_randomised=N_RANDOMISED,
         side_px=masks.shape[-1],
         empty=empty,
@@ -201,14 +209,17 @@ def sections(localisation: Localisation | None) -> list[Section]:
 
 
 def paragraphs(localisation: Localisation) -> list[str]:
+    known, drawn = localisation.patients_known, localisation.n_images < localisation.n_annotated
+    of_all = f" of {localisation.n_annotated:,}, drawn at random," if drawn else ""
+    patients = f"of {localisation.n_patients:,} patients" if known else "of unknown patients"
     lines = [
-        f"{localisation.n_images:,} images of {localisation.n_patients:,} patients with an annotated lesion.",
+        f"{localisation.n_images:,}{of_all} images with an annotated lesion, {patients}.",
         *(line for map_ in localisation.empty for line in map_verdict(localisation, map_)),
         f"Randomised: {localisation.n_randomised} models of this architecture with fresh weights, averaged.",
         "Chance: an even map.",
         f"Pointing game: the maximum lies in the lesion, or within {TOLERANCE:.0%} of the image's side of it "
         f"({TOLERANCE * localisation.side_px:.1f} pixels).",
-        "95% intervals, patients resampled; the difference is paired.",
+        f"95% intervals, {'patients' if known else 'images'} resampled; the difference is paired.",
     ]
     if localisation.n_unannotated:
         lines.insert(1, f"Left out: {localisation.n_unannotated:,} positives without an annotated lesion.")
@@ -255,13 +266,13 @@ def by_size(localisation: Localisation) -> Section:
     ]
     lines = [
         "Thirds of SIIM-ACR's lesions, by their share of the image. After the slash: randomised.",
-        "Starred: no better than randomised weights, or than chance.",
+        "Starred: no better than randomised weights, or than chance. Without an interval: too few patients.",
     ]
     return Section("By the lesion's size", lines, ["map", "lesion", "images", *MAP_METRICS.values()], rows)
 
 
 def trained_and_randomised(one: MapMetric) -> str:
-    mark = "" if one.verdict == BETTER else " *"
+    mark = "" if one.verdict in (BETTER, TOO_FEW) else " *"
     return f"{one.trained} / {decimal(one.randomised.value)}{mark}"
 
 

@@ -22,15 +22,15 @@ from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity, SeenImages
 from pneumo.runs.named_run import named_run
 from pneumo.runs.restore import experiment_of
-from pneumo.training.device import Accelerator
-from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, predict
+from pneumo.training.device import Accelerator, available_devices
+from pneumo.training.predict import EvalTransform, TtaTransform, mean_logits, predict, scores_of
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     run_id: str
     experiment: Experiment
-    model: Classifier  # in evaluation mode, on the machine's device
+    model: Classifier  # in evaluation mode, on the run's device or, where that is not here, the machine's
     loss: Loss  # fitted: it turns logits into P(pneumothorax)
     normalise: Normalise
     threshold: float  # of P, chosen on its validation split with its own tta
@@ -54,16 +54,29 @@ class LoadedModel:
             self.experiment.augment.evaluation, self.normalise, self.accelerator.precision, layout
         )
 
-    def logits(self, batches: Batches, rows: np.ndarray, transforms: list[TtaTransform]) -> Tensor:
-        """(N, n_outputs) of these rows, on the CPU: means over the transforms."""
-        return predict(
-            self.model, batches, rows, self.eval_transform, 2 * self.experiment.fit.batch_size, transforms
-        )
+    def scores_of_rows(
+        self, batches: Batches, rows: np.ndarray, transforms: list[TtaTransform]
+    ) -> np.ndarray:
+        """(N,) P(pneumothorax) of these rows as training computes it: from means over the transforms."""
+
+        def logits(size: int) -> Tensor:
+            return predict(self.model, batches, rows, self.eval_transform, size, transforms)
+
+        fitting = self.accelerator.with_size_that_fits(logits, 2 * self.experiment.fit.batch_size)
+        return scores_of(self.loss, fitting)
 
     def scores(self, images: Tensor, transforms: list[TtaTransform]) -> np.ndarray:
-        """(B, 1, S, S) uint8 -> (B,) P(pneumothorax) as training computes it."""
-        logits = mean_logits(self.model, images.to(self.accelerator.device), self.eval_transform, transforms)
-        return self.loss.probability(logits.cpu()).numpy()
+        """(B, 1, S, S) uint8 -> (B,), as `scores_of_rows`."""
+        device = self.accelerator.device
+
+        def logits(size: int) -> Tensor:
+            parts = [
+                mean_logits(self.model, part.to(device), self.eval_transform, transforms).cpu()
+                for part in torch.split(images, size)
+            ]
+            return torch.cat(parts)
+
+        return scores_of(self.loss, self.accelerator.with_size_that_fits(logits, len(images)))
 
 
 def load_model(name: str) -> LoadedModel:
@@ -76,7 +89,8 @@ def load_model(name: str) -> LoadedModel:
     experiment = experiment_of(run_id)
     if missing := sorted({"threshold", "normalise_mean", "split/train_prevalence"} - metrics.keys()):
         raise InputError(f"Run {run_id} has no {missing[0]}: it did not finish; resume={run_id} continues it")
-    accelerator = Accelerator.chosen(experiment.fit.device, experiment.fit.precision)
+    device = experiment.fit.device if experiment.fit.device in available_devices() else "auto"
+    accelerator = Accelerator.chosen(device, experiment.fit.precision)
     config = replace(experiment.model, pretrained=None, mask_head="evidence.weight" in state["model"])
     model = config(experiment.loss.n_outputs)
     try:

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from torch import Tensor, nn
 
 from pneumo.errors import InputError
 from pneumo.inference.model import LoadedModel
+
+
+class NoFeatureMapsError(InputError):
+    """The model has no feature maps, of which Grad-CAM and HiResCAM are made."""
+
 
 Map = Callable[[LoadedModel, Tensor], np.ndarray]
 CAMS = ("grad_cam", "hires_cam")
@@ -61,15 +67,28 @@ def compute_maps(
     share one pass through the network. `on_batch` is called with the number of images of each batch that is
     done. InputError: the model has no feature maps, which Grad-CAM and HiResCAM need."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+
+    def compute(batch: Tensor, size: int) -> list[dict[str, np.ndarray]]:
+        return [_scaled_maps(loaded, part, names) for part in torch.split(batch, size)]
+
     for batch in torch.split(images, loaded.experiment.fit.batch_size):
-        with torch.enable_grad():
-            pixels = batch.to(loaded.accelerator.device).float().requires_grad_()
-            evidence = evidence_of(loaded, pixels, names)
-        for name, maps in evidence.items():
-            highest = maps.amax(dim=(2, 3), keepdim=True)
-            found[name].append((maps / highest.where(highest > 0, 1))[:, 0].detach().cpu().numpy())
+        for maps in loaded.accelerator.with_size_that_fits(partial(compute, batch), len(batch)):
+            for name, each in maps.items():
+                found[name].append(each)
         on_batch(len(batch))
     return {name: np.concatenate(maps) for name, maps in found.items()}
+
+
+def _scaled_maps(loaded: LoadedModel, images: Tensor, names: Collection[str]) -> dict[str, np.ndarray]:
+    """(b, 1, S, S) uint8 -> (b, S, S) of each name, its maximum 1 or all 0."""
+    with torch.enable_grad():
+        pixels = images.to(loaded.accelerator.device).float().requires_grad_()
+        evidence = evidence_of(loaded, pixels, names)
+    highest = {name: maps.amax(dim=(2, 3), keepdim=True) for name, maps in evidence.items()}
+    return {
+        name: (maps / highest[name].where(highest[name] > 0, 1))[:, 0].detach().cpu().numpy()
+        for name, maps in evidence.items()
+    }
 
 
 def evidence_of(loaded: LoadedModel, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
@@ -86,7 +105,9 @@ def evidence_of(loaded: LoadedModel, images: Tensor, names: Collection[str]) -> 
 
     cams = [name for name in CAMS if name in names]
     if cams and not seen:
-        raise InputError("Grad-CAM needs a model with feature maps in two dimensions; this one has none")
+        raise NoFeatureMapsError(
+            "Grad-CAM needs a model with feature maps in two dimensions; this one has none"
+        )
     sources = [*(seen[-1:] if cams else []), *([images] if "saliency" in names else [])]
     gradients = list(torch.autograd.grad(log_odds.sum(), sources, retain_graph=True)) if sources else []
     evidence: dict[str, Tensor] = {}

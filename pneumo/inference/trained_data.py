@@ -54,19 +54,22 @@ def check_same_data(model: LoadedModel, own: Dataset) -> None:
     lines = [*differing, *identity.trained_on(model.images, now)]
     raise InputError(
         f"{listed(name, lines)}\n--split common evaluates the {len(common_rows([model], own)):,} images that "
-        "were in its test split then and are so now, unchanged"
+        "were in its test split then and are so now, unchanged and of no patient that it was trained on"
     )
 
 
 def common_rows(models: Sequence[LoadedModel], own: Dataset) -> Array:
-    """The rows that are in the test split now and were in that of every model, unchanged. InputError: a model
-    is too old to know its images."""
+    """The rows that are in the test split now and were in that of every model, unchanged, and of no patient
+    who, as is known now, has an image that was trained on. InputError: a model is too old to know its
+    images."""
     now, order = DatasetIdentity.of(own), identity.order_of(own.cohort)
     common = now.among(TEST)
     for model in models:
         if model.images is None:
             raise InputError(f"--split common: run {model.run_id} is too old to know its images")
-        common &= identity.unchanged_rows(model.images, now, TEST) & ~model.images.split_of(now, TRAIN)
+        trained = model.images.split_of(now, TRAIN)
+        of_trained = np.isin(now.patient, np.setdiff1d(now.patient[trained], [0]))  # 0: not known
+        common &= identity.unchanged_rows(model.images, now, TEST) & ~trained & ~of_trained
     return np.sort(order[common])
 
 

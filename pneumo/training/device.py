@@ -2,13 +2,16 @@
 
 import gc
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
-from pneumo.errors import InputError
+from pneumo.errors import InputError, TooLittleMemoryError
 
+Result = TypeVar("Result")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cpu", "cuda", "mps")
 
@@ -41,6 +44,28 @@ class Accelerator:
         """What the device is called: cpu, mps, or the name of a GPU."""
         kind = self.device.type
         return torch.cuda.get_device_name(self.device) if kind == "cuda" else kind
+
+    def with_size_that_fits(self, work: Callable[[int], Result], size: int) -> Result:
+        """What `work` returns with `size` images at once, or with half of them and so on until the memory
+        holds them. TooLittleMemoryError: it does not hold a single one."""
+        while True:
+            try:
+                return work(size)
+            except (RuntimeError, MemoryError) as error:
+                self.refuse_other_errors(size, error)
+            size = -(-size // 2)
+            self.forget()
+
+    def refuse_other_errors(self, images: int, error: Exception) -> None:
+        """Raises the error again if it is of another kind than too little memory. TooLittleMemoryError: even
+        a single image did not fit."""
+        if not is_out_of_memory(error):
+            raise error
+        if images == 1:
+            raise TooLittleMemoryError(
+                f"Out of memory with a single image on {self.device}: a smaller model, data.image_side_px or "
+                "augment.crop is needed, or a larger device"
+            ) from error
 
     def forget(self) -> None:
         """Returns memory that is not used any more to the device."""

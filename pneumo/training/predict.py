@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pneumo.components.losses import Loss
 from pneumo.data.batches import Batches
 from pneumo.errors import InputError
 
@@ -91,6 +92,13 @@ def predict(
         mean_logits(model, batch.images, eval_transform, transforms) for batch in batches.of(rows, batch_size)
     ]
     return torch.cat(logits).cpu()
+
+
+def scores_of(loss: Loss, logits: Tensor) -> np.ndarray:
+    """(N, n_outputs) logits -> (N,) P(pneumothorax), equal where logits are: a vectorised sigmoid differs in
+    its last bit by position, which would break ties."""
+    distinct, number = torch.unique(logits, dim=0, return_inverse=True)
+    return loss.probability(distinct)[number].numpy()
 
 
 @torch.inference_mode()

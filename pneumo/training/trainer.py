@@ -22,12 +22,19 @@ from pneumo.data.batches import Batch, Batches, in_batches, to_device
 from pneumo.data.normalise import Normalise
 from pneumo.data.sampling import falling, with_share
 from pneumo.data.split import Split
-from pneumo.errors import InputError, NonFiniteLossError, TooLittleMemoryError
-from pneumo.training.device import Accelerator, is_out_of_memory
+from pneumo.errors import InputError, NonFiniteLossError
+from pneumo.training.device import Accelerator
 from pneumo.training.distributed import SINGLE_PROCESS, ProcessGroup
 from pneumo.training.epoch_metrics import LossMeter, epoch_metrics, train_metrics
 from pneumo.training.examples import CachedFeatures, Examples, FeatureBatch
-from pneumo.training.predict import EvalTransform, Predictions, TtaTransform, predict, tta_transforms
+from pneumo.training.predict import (
+    EvalTransform,
+    Predictions,
+    TtaTransform,
+    predict,
+    scores_of,
+    tta_transforms,
+)
 from pneumo.training.settings import TrainerSettings
 from pneumo.training.state import EpochProgress, EpochReport, TrainState
 
@@ -173,7 +180,7 @@ class Trainer:
                 pieces = self._backward(train_state, batches, in_window)
                 break
             except (RuntimeError, MemoryError) as error:
-                self._refuse_other_errors(train_state.micro_batch, error)
+                self.accelerator.refuse_other_errors(train_state.micro_batch, error)
             except ValueError as error:
                 if ONE_VALUE not in str(error):
                     raise
@@ -242,17 +249,6 @@ class Trainer:
                 outputs.append(_tuple(checkpoint(forward, piece, use_reentrant=False)))
         return tuple(torch.cat(pieces) for pieces in zip(*outputs, strict=True))
 
-    def _refuse_other_errors(self, images: int, error: Exception) -> None:
-        """Raises the error again if it is of another kind than too little memory. TooLittleMemoryError: even
-        a single image did not fit."""
-        if not is_out_of_memory(error):
-            raise error
-        if images == 1:
-            raise TooLittleMemoryError(
-                f"Out of memory with a single image on {self.accelerator.device}: a smaller model, "
-                "data.image_side_px or augment.crop is needed, or a larger device"
-            ) from error
-
     def examples(self, batch: Batch | FeatureBatch, draws: Tensor, with_masks: bool = False) -> Examples:
         """What the model learns from this batch, augmented by draws (B, n): without the images that
         relabelling leaves without a label. `with_masks`: also their lesion masks."""
@@ -314,29 +310,24 @@ class Trainer:
         rows; all get the whole."""
         size = 2 * self.settings.batch_size  # no gradients: twice as many fit
         mine = self.processes.shard(rows)
-        logits = torch.empty(0, self.loss.n_outputs)
-        while len(mine):
-            try:
-                if self.features and transforms == tta_transforms("none"):
-                    logits = self.features.predict(model, mine, size)
-                else:
-                    logits = predict(model, self.batches, mine, self.eval_transform, size, transforms)
-                break
-            except (RuntimeError, MemoryError) as error:
-                self._refuse_other_errors(size, error)
-            size = -(-size // 2)
-            self.accelerator.forget()
+
+        def logits_of_mine(size: int) -> Tensor:
+            if not len(mine):
+                return torch.empty(0, self.loss.n_outputs)
+            if self.features and transforms == tta_transforms("none"):
+                return self.features.predict(model, mine, size)
+            return predict(model, self.batches, mine, self.eval_transform, size, transforms)
+
+        logits = self.accelerator.with_size_that_fits(logits_of_mine, size)
         whole = torch.empty(len(rows), self.loss.n_outputs)
         for rank, share in enumerate(self.processes.all_gather(logits)):
             whole[rank :: self.processes.count] = share
         labels = self.batches.labels(rows)
-        # a vectorised sigmoid differs in its last bit by position, which would break ties
-        distinct, number = torch.unique(whole, dim=0, return_inverse=True)
         return Predictions(
             rows=rows,
             labels=labels.numpy().astype(int),
             logits=whole.numpy(),
-            scores=self.loss.probability(distinct)[number].numpy(),
+            scores=scores_of(self.loss, whole),
             loss=float(self.loss.of_many(whole, labels, self.settings.batch_size)),
         )
 

@@ -152,5 +152,5 @@ def test_with_few_patients_of_a_class_the_page_says_why_there_is_no_interval():
     assert "No intervals: only 3 positive patients, which are too few to resample." in sections[0].text[0]
     assert all(row[2] == "" for row in sections[1].rows)
     assert not any("DeLong" in line for line in sections[1].text)
-    said = report.comparison(results.compare_auroc(few, few), ("a", "b"), "")
+    said = report.comparison(results.compare_auroc(few, few), ("a", "b"), "", True)
     assert said.text == ["No intervals: fewer than 5 patients of a class are too few to resample."]

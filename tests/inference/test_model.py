@@ -54,7 +54,7 @@ def test_a_run_s_scores_come_out_of_its_id_alone(finished, overrides):
     )
     batches = Batches(dataset.store, dataset.labels, model.accelerator.device, 0)
     rows = dataset.split.test
-    scores = model.loss.probability(model.logits(batches, rows, tta_transforms("none")))
+    scores = model.scores_of_rows(batches, rows, tta_transforms("none"))
     assert np.array_equal(dataset.cohort.table["image_id"].to_numpy()[rows], table["image_id"])
     assert np.allclose(scores, table["score"], atol=1e-6)
 

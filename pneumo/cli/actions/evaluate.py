@@ -19,8 +19,9 @@ from pneumo.evaluation.subgroups import subgroups
 from pneumo.inference.dataset_predictions import EvalPredictions, EvalRequest, predict_dataset
 from pneumo.inference.evaluation_count import record_test_evaluation
 from pneumo.inference.gallery import gallery
-from pneumo.inference.localisation import measure_localisation, sections
+from pneumo.inference.localisation import TITLE, measure_localisation, sections
 from pneumo.inference.model import LoadedModel, load_model
+from pneumo.inference.saliency import NoFeatureMapsError
 from pneumo.runs import query, tracking
 from pneumo.training.predict import Predictions
 
@@ -51,7 +52,7 @@ def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True)
     record_test_evaluation(models, evaluated.n_in_test)  # before anyone sees it
     pages.print_sections(text, terminal)
     run_id = models[0].run_id if len(models) == 1 else ensemble_run(models)
-    place = request.artifact_folder(cohort)
+    place = evaluated.artifact_folder
     with terminal.waiting("plots"):
         plots = {caption: pages.png(figure) for caption, figure in figures.items()}
     for caption, image in plots.items():
@@ -61,11 +62,11 @@ def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True)
     tracking.log_text(run_id, pages.html(shown), f"{place}/evaluation.html")
     tracking.log_text(run_id, content, f"{place}/evaluation.json")
     tracking.log_text(run_id, predictions_csv(evaluated), f"{place}/predictions.csv")
-    tracking.log_run(run_id, evaluation.named(request.metric_prefix(cohort)))
+    tracking.log_run(run_id, evaluation.named(evaluated.metric_prefix))
     if len(models) > 1:
         tracking.end_run(run_id, "FINISHED")
-    terminal.say("written", f"{place} of run {run_id}, and its metrics {request.metric_prefix(cohort)}/...")
-    of = {"run_id": run_id, "data": cohort, "split": request.resolved_split, "tta": request.tta}
+    terminal.say("written", f"{place} of run {run_id}, and its metrics {evaluated.metric_prefix}/...")
+    of = {"run_id": run_id, "data": cohort, "split": evaluated.split, "tta": evaluated.tta}
     return {**of, **json.loads(content)}
 
 
@@ -73,16 +74,19 @@ def saliency(
     model: LoadedModel, evaluated: EvalPredictions, terminal: Terminal
 ) -> tuple[list[Section], dict[str, Figure]]:
     """How far the saliency maps meet the annotated lesions, of up to MAX_MAPS images, as sections; and
-    galleries of the images with the largest and smallest errors, by caption."""
+    galleries of the images with the largest and smallest errors, by caption. A model without feature maps
+    has neither, which a section says."""
     predictions, dataset, rows = evaluated.predictions, evaluated.dataset, evaluated.rows
     scores = expit(predictions.log_odds)
     for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], scores, float("nan"))
-    annotated = rows[dataset.store.has_mask[rows]][:MAX_MAPS]
-    with terminal.progress("maps") as advance:
-        metrics = measure_localisation(model, dataset, annotated, advance=advance)
-    with terminal.waiting("gallery"):
-        at_threshold = replace(model, threshold=float(expit(predictions.threshold)))
-        galleries = gallery(at_threshold, dataset, for_gallery)
+    try:
+        with terminal.progress("maps") as advance:
+            metrics = measure_localisation(model, dataset, rows, MAX_MAPS, advance=advance)
+        with terminal.waiting("gallery"):
+            at_threshold = replace(model, threshold=float(expit(predictions.threshold)))
+            galleries = gallery(at_threshold, dataset, for_gallery)
+    except NoFeatureMapsError as error:
+        return [Section(TITLE, [f"Skipped: {error}."])], {}
     return sections(metrics), galleries
 
 
@@ -107,16 +111,17 @@ def compare(first: str, second: str, request: EvalRequest) -> dict[str, Any]:
         for note in each.notes
     )
     title = f"{names[1]} against {names[0]}, {cohort} {request.resolved_split}"
-    text = [report.comparison(comparison, names, title, list(notes))]
+    text = [report.comparison(comparison, names, title, before.patients_known, list(notes))]
     record_test_evaluation(models, [each.n_in_test[0] for each in evaluated])
     pages.print_sections(text, terminal)
-    path = f"{request.artifact_folder(cohort)}/against-{models[0].run_id}.md"
+    path = f"{evaluated[1].artifact_folder}/against-{models[0].run_id}.md"
     tracking.log_text(models[1].run_id, pages.markdown(text), path)
     terminal.say("written", f"{path} of run {models[1].run_id}")
-    of = {"data": cohort, "split": request.resolved_split, "tta": request.tta}
     return {
         "runs": [model.run_id for model in models],
-        **of,
+        "data": cohort,
+        "split": request.resolved_split,
+        "tta": "+".join(sorted({each.tta for each in evaluated})),
         "n_images": len(before.labels),
         **asdict(comparison),
     }
