@@ -48,8 +48,8 @@ def calibration_metrics(log_odds: Array, labels: Array, weights: Floats | None =
     mass in the whole sample; `slope` of the logistic regression of the label on the log odds, and `intercept`
     of the one whose slope is 1 (Cox 1958; Van Calster et al. 2019). Perfect: 0, 0, 1, 0. NaN where a class is
     absent, and a slope where nothing lies between the classes. Where there are weights, slope and intercept
-    are of GROUPS groups of neighbours where there are more images: they only make intervals, and differ by
-    less than the draws do."""
+    are of GROUPS groups of neighbours of each class where there are more images: they only make intervals,
+    and differ by less than the draws do."""
     y, x = np.asarray(labels, float), np.asarray(log_odds, float)
     w = np.ones((1, len(y))) if weights is None else weights
     p = expit(x)
@@ -70,12 +70,14 @@ def _of_groups(x: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
     """`slope_and_intercept` with each (N,) log odds replaced by its group's mean, where that is fewer."""
     if len(x) <= 2 * GROUPS:
         return slope_and_intercept(x, y, w)
-    group = _groups_of(x, GROUPS)
-    counts = np.bincount(group, minlength=GROUPS)
-    means = np.bincount(group, x, minlength=GROUPS) / np.maximum(counts, 1)
-    cells = group + GROUPS * y.astype(int), np.arange(len(x))
-    grouped: Floats = (csr_array((np.ones(len(x)), cells), shape=(2 * GROUPS, len(x))) @ w.T).T
-    return slope_and_intercept(np.tile(means, 2), np.repeat([0.0, 1.0], GROUPS), grouped)
+    shares = np.arange(1, GROUPS // 2) / (GROUPS // 2)  # where many are, and as finely where few are
+    ends = np.unique([*np.quantile(x, shares), *(x.min() + shares * np.ptp(x))])
+    names, group, counts = np.unique(
+        np.searchsorted(ends, x) + GROUPS * y.astype(int), return_inverse=True, return_counts=True
+    )
+    cells = group, np.arange(len(x))
+    grouped: Floats = (csr_array((np.ones(len(x)), cells), shape=(len(names), len(x))) @ w.T).T
+    return slope_and_intercept(np.bincount(group, x) / counts, (names >= GROUPS).astype(float), grouped)
 
 
 def _groups_of(values: Floats, n: int) -> npt.NDArray[np.int64]:

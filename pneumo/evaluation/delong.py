@@ -41,10 +41,11 @@ def aurocs(labels: Array, scores: Array) -> tuple[Floats, Floats]:
 
 
 def interval(labels: Array, scores: Array) -> Interval:
-    """95% interval of the AUROC of (N,) scores, on the logit scale, so that it stays between 0 and 1."""
+    """95% interval of the AUROC of (N,) scores, on the logit scale, so that it stays between 0 and 1. NaN for
+    an AUROC of 0 or 1, whose variance is estimated as 0."""
     (area,), ((variance,),) = aurocs(labels, scores)
     if not 0 < area < 1:
-        return (float(area), float(area)) if np.isfinite(variance) else (np.nan, np.nan)
+        return (np.nan, np.nan)
     half = ndtri(0.975) * np.sqrt(variance) / (area * (1 - area))
     low, high = 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))
     return (float(low), float(high))

@@ -173,15 +173,37 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """95% intervals of `all_metrics`, by key; NaN with fewer than FEWEST_PATIENTS of a class. Draws in which
     a metric is not defined, as without one of the classes, are left out of its interval; accuracy is defined
-    in every draw."""
+    in every draw. See also `with_exact_ends`."""
+    metrics = compute_metrics(labels, scores, threshold)
     if fewest_patients(labels, patients)[0] < FEWEST_PATIENTS:
-        return dict.fromkeys(compute_metrics(labels, scores, threshold), NO_INTERVAL)
-    return percentile_intervals(
+        return dict.fromkeys(metrics, NO_INTERVAL)
+    intervals = percentile_intervals(
         patients,
         lambda weights: all_metrics(Ranking.of(labels, scores, weights), threshold, resampled=True),
         draws,
         seed,
     )
+    return with_exact_ends(intervals, metrics, labels, patients)
+
+
+def with_exact_ends(
+    intervals: Mapping[str, Interval], metrics: Mapping[str, float], labels: Array, patients: Array
+) -> dict[str, Interval]:
+    """The intervals, in which a metric that is 0 or 1 in all draws has the interval of Clopper and Pearson
+    (1934) for none, or n, of n: resampling cannot draw the error that did not occur. n is the number of
+    patients with a positive for sensitivities, with a negative for specificities, of all patients for the
+    accuracy, and of those of the rarer class for other metrics of `all_metrics`."""
+    positive, negative = (len(np.unique(patients[labels == label])) for label in (1, 0))
+    n_patients = {"recall": positive, "sensitivity": positive, "specificity": negative}
+    n_patients["accuracy"] = len(np.unique(patients))
+    n_patients |= dict.fromkeys(("auroc", "auprc", "precision", "f1", "hard_auroc"), min(positive, negative))
+    found = dict(intervals)
+    for name, (low, high) in intervals.items():
+        n = n_patients.get(name.partition("_at_")[0])
+        if n and low == high == metrics[name] and metrics[name] in (0, 1):
+            end = 0.025 ** (1 / n)
+            found[name] = (end, 1.0) if high == 1 else (0.0, 1 - end)
+    return found
 
 
 def percentile_intervals(

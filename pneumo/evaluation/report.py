@@ -47,7 +47,8 @@ def sections(
     elif most := max(evaluation.left_out.values()):
         drawn += (
             f" In up to {most:,} of them a metric is not defined, as without a positive or a negative image, "
-            "or with nothing called positive; they are left out of its interval."
+            "with nothing called positive or, for the slope, with one class wholly above the other; they "
+            "are left out of its interval."
         )
     text = [f"{images}, {ill}. {drawn}", *notes]
     return [

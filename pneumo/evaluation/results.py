@@ -26,6 +26,7 @@ from pneumo.evaluation.metrics import (
     percentile_intervals,
     sensitivity_at,
     specificity_at,
+    with_exact_ends,
 )
 
 COMPARED = ("recall", "specificity")  # beside the AUROC
@@ -74,10 +75,16 @@ class Evaluation:
         samples = bootstrap_samples(
             predictions.patients, lambda weights: evaluation_metrics(predictions, weights), draws
         )
+        intervals = with_exact_ends(
+            {name: central_95(values) for name, values in samples.items()},
+            metrics,
+            predictions.labels,
+            predictions.patients,
+        )
         return cls(
             predictions,
             metrics,
-            {name: central_95(values) for name, values in samples.items()},
+            intervals | exact_predictive_values(intervals),
             {name: int(np.isnan(values).sum()) for name, values in samples.items()},
             delong.interval(predictions.labels, predictions.log_odds),
         )
@@ -121,6 +128,20 @@ def predictive_values(sensitivity: Floats, specificity: Floats, prevalence: floa
     missed = (1 - sensitivity) * prevalence
     with np.errstate(invalid="ignore"):
         return positive / (positive + false_alarms), negative / (negative + missed)
+
+
+def exact_predictive_values(intervals: Mapping[str, Interval]) -> dict[str, Interval]:
+    """The intervals of those PPV and NPV that are 0 or 1 in all draws: from both lower and both upper ends of
+    sensitivity and specificity."""
+    found = {}
+    sensitivities, specificities = np.array(intervals["recall"]), np.array(intervals["specificity"])
+    for percent in PREVALENCES:
+        of_ends = predictive_values(sensitivities, specificities, percent / 100)
+        for name, values in zip((f"ppv_at_{percent}", f"npv_at_{percent}"), of_ends, strict=True):
+            low, high = intervals[name]
+            if low == high:
+                found[name] = (float(values[0]), float(values[1]))
+    return found
 
 
 @dataclass(frozen=True)

@@ -287,13 +287,23 @@ def predict_log_odds(model: LoadedModel, dataset: Dataset, rows: Array, tta: str
 
 
 def leak_notes(models: Sequence[LoadedModel], other: Dataset) -> list[str]:
-    """Whether images or patients of another data set were trained on, in a sentence."""
+    """Whether images or patients of another data set were trained on, in sentences."""
     now = DatasetIdentity.of(other)
     seen = [model.seen for model in models if model.seen]
     if len(seen) < len(models):
         return ["Which images it was trained on is not known: neither is whether these are among them."]
-    if images := int(np.any([one.among(now) for one in seen], axis=0).sum()):
-        return [f"{images:,} of its images were trained on, by their id or their content: a leak."]
+    same = np.any([np.isin(now.content, one.content) for one in seen], axis=0)
+    named = np.any([one.among(now) for one in seen], axis=0) & ~same
+    chosen_by = [model.images.content[model.images.among(VAL)] for model in models if model.images]
+    found = {
+        "of its images were trained on, by their content: a leak": same,
+        "ids of its images were trained on, with other content: a leak, if they name the same images": named,
+        "of its images chose its epoch and threshold, by their content": np.isin(
+            now.content, np.concatenate([now.content[:0], *chosen_by])
+        ),
+    }
+    if notes := [f"{int(rows.sum()):,} {said}." for said, rows in found.items() if rows.any()]:
+        return notes
     patients = set(now.patient[now.patient != 0])
     if not patients or not any(len(one.patient) for one in seen):
         return ["Patients are not known in both: whether some were trained on cannot be told."]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import mlflow
 import numpy as np
@@ -36,6 +37,11 @@ def trained_runs(workdir, composed):
 
 def json_of(run_id, place):
     return json.loads(query.read_text(run_id, f"evaluation/{place}/evaluation.json"))
+
+
+def places(run_id):
+    """The names of the evaluations of a run."""
+    return [file.path.split("/")[1] for file in mlflow.MlflowClient().list_artifacts(run_id, "evaluation")]
 
 
 def csv_of(run_id, path):
@@ -125,21 +131,45 @@ def test_a_refused_evaluation_does_not_count_as_one_of_the_test_split(trained_ru
     assert not query.has_file(run_id, "evaluation")
 
 
+def test_an_evaluation_decides_as_the_run_and_its_predictions_do(trained_runs, workdir):
+    """By the run's own test-time augmentation and threshold; others are named."""
+    (run_id,) = trained_runs(("tta=hflip", "data.n_images=300"))
+    invoke(["evaluate", run_id, "--maps", "none"])
+    invoke(["evaluate", run_id, "--maps", "none", "--tta", "none"])
+    metrics = query.metrics_of(run_id)
+    assert json_of(run_id, "phantom-test-hflip")["threshold"] == pytest.approx(metrics["threshold"], abs=1e-6)
+    for name in ("auroc", "recall", "specificity"):
+        assert metrics[f"eval/test/{name}"] == pytest.approx(metrics[f"test/{name}"])
+    assert "eval/phantom-test-none/auroc" in metrics
+    text = query.read_text(run_id, "evaluation/phantom-test-hflip/evaluation.md")
+    assert "Test-time augmentation: hflip." in text
+
+
+def test_validation_images_flatter_and_the_page_says_so(trained_runs):
+    (run_id,) = trained_runs(())
+    invoke(["evaluate", run_id, "--split", "val", "--maps", "none"])
+    text = query.read_text(run_id, "evaluation/phantom-val-none/evaluation.md")
+    assert "threshold and temperature were chosen on these images" in text
+
+
 def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, capsys):
     (run_id,) = trained_runs(())
     invoke(["evaluate", run_id, "--split", "val"])
     own = json_of(run_id, "phantom-val-none")
     capsys.readouterr()
     invoke(["evaluate", run_id, "data=phantom", "data.seed=5", "data.n_images=120"])
-    found = json_of(run_id, "phantom-all-none")
+    (place,) = {*places(run_id)} - {"phantom-val-none"}
+    assert re.fullmatch(r"phantom-1-[0-9a-f]{8}-all-none", place)
+    found = json_of(run_id, place)
     assert found["n_images"] == 120
     assert (found["threshold"], found["temperature"]) == (own["threshold"], own["temperature"])
     assert "patients" in capsys.readouterr().out
     metrics = query.metrics_of(run_id)
-    assert metrics["eval/phantom-all-none/auroc"] == pytest.approx(found["metrics"]["auroc"])
+    assert metrics[f"eval/{place}/auroc"] == pytest.approx(found["metrics"]["auroc"])
     assert metrics["eval/val/auroc"] == pytest.approx(own["metrics"]["auroc"])
     invoke(["evaluate", run_id, "data=phantom", "data.seed=5", "data.n_images=20"])  # too few to be divided
-    assert json_of(run_id, "phantom-all-none")["n_images"] == 20
+    (few,) = {*places(run_id)} - {"phantom-val-none", place}  # beside the other, which it does not replace
+    assert (json_of(run_id, few)["n_images"], json_of(run_id, place)["n_images"]) == (20, 120)
     assert {one["kind"] for one in found["subgroups"]} == {"lesion", "view", "sex", "age"}
     with pytest.raises(InputError, match="but the run takes 64"):
         invoke(["evaluate", run_id, "data=phantom", "data.image_side_px=128"])
@@ -228,6 +258,12 @@ def test_only_test_rows_are_scored_and_a_threshold_that_is_given_holds(predictio
         ({"label": 1, "split": ""}, [], "all 200 labels are 1: there is nothing to rank"),
         ({}, ["--score", "probability"], 'has no column "probability"'),
         ({"split": ""}, ["--threshold", "2"], "threshold must lie between 0 and 1, got 2"),
+        ({"split": "holdout"}, [], 'row 2  split is "holdout", not train, val, valid, validation, test'),
+        (
+            {"split": ["train", "val"] * 100},
+            [],
+            "all 200 rows are of train or val: there are none to evaluate",
+        ),
         ({}, ["--patient", "person"], 'has no column "person"'),
         ({}, ["--hard-negatives", "tube"], 'has no column "tube"'),
         ({"image_id": "same"}, [], 'row 3  image_id is "same", which is there already'),

@@ -112,3 +112,19 @@ def test_a_steep_slope_over_a_small_overlap_is_that_of_an_independent_minimiser(
 @pytest.mark.parametrize("x", [[-1.0, 0, 0, 1], [1.0, 0, 0, -1], [0.3, 0.3, 0.3, 0.3]])
 def test_classes_that_meet_in_one_score_alone_have_no_slope(x):
     assert np.isnan(calibration.calibration_metrics(np.array(x), np.array([0, 0, 1, 1]))["slope"][0])
+
+
+@pytest.mark.parametrize("n_positive", [6, 40, 1500])
+def test_the_interval_of_a_slope_holds_it_however_rare_positives_are(n_positive):
+    """All positives may lie in one rank group of a large test split."""
+    random = np.random.default_rng(n_positive)
+    y = (np.arange(12_000) < n_positive).astype(int)
+    x = random.normal(-6, 1, 12_000) + 4 * y
+    whole = calibration.calibration_metrics(x, y)["slope"][0]
+    ones = calibration.calibration_metrics(x, y, np.ones((2, 12_000)))["slope"]
+    assert ones == pytest.approx(whole, rel=0.01)
+
+
+def test_images_that_are_all_right_at_a_half_choose_no_temperature():
+    assert calibration.temperature(np.array([0.4, 0.1, -0.2]), np.array([1, 1, 0])) == 1
+    assert calibration.temperature(np.array([0.4, -0.1, -0.2]), np.array([1, 1, 0])) != 1

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from pneumo.evaluation import metrics, plots
@@ -219,3 +220,20 @@ def test_fewer_than_five_patients_of_a_class_give_no_interval_whatever_their_ima
     assert np.isnan(list(intervals.values())).all()
     enough = metrics.bootstrap_intervals(*(np.tile([1, 0], 5), np.linspace(0, 1, 10), np.arange(10), 0.5))
     assert np.isfinite(enough["auroc"]).all()
+
+
+def test_what_no_draw_can_show_has_the_exact_interval_of_its_patients():
+    """Ten patients with positives and twenty without, two images each, all ranked and called right:
+    1 - .025 ** (1 / 10) is .3085, as scipy.stats.binomtest(10, 10).proportion_ci() has it."""
+    patients = np.repeat(np.arange(30), 2)
+    labels = (patients < 10).astype(int)
+    found = metrics.bootstrap_intervals(labels, labels * 1.0, patients, 0.5, draws=50)
+    of_ten, of_twenty, of_thirty = (binomtest(n, n).proportion_ci() for n in (10, 20, 30))
+    for name, (low, high) in {
+        **dict.fromkeys(("recall", "sensitivity_at_95_specificity", "auroc", "f1"), of_ten),
+        "specificity": of_twenty,
+        "accuracy": of_thirty,
+    }.items():
+        assert found[name] == pytest.approx((low, high)), name
+    never = metrics.bootstrap_intervals(labels, labels * 1.0, patients, 2.0, draws=50)["recall"]
+    assert never == pytest.approx(binomtest(0, 10).proportion_ci())

@@ -1,6 +1,7 @@
 """An evaluation's figures, by hand and by scikit-learn."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from pneumo.display import pages
 from pneumo.evaluation import report, results, subgroups
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 
@@ -154,3 +156,32 @@ def test_with_few_patients_of_a_class_the_page_says_why_there_is_no_interval():
     assert not any("DeLong" in line for line in sections[1].text)
     said = report.comparison(results.compare_auroc(few, few), ("a", "b"), "", True)
     assert said.text == ["No intervals: fewer than 5 patients of a class are too few to resample."]
+
+
+def test_a_perfect_test_split_is_no_proof_of_a_predictive_value_of_1():
+    """Of 12 and 60 patients none is called wrong: the specificity may be .940, and 1% be positive."""
+    labels = (np.arange(72) < 12).astype(int)
+    found = Evaluation.of(LogOddsPredictions(labels, 6.0 * labels - 3, np.arange(72), 0, 1), draws=20)
+    low_recall, low_specificity = 0.025 ** (1 / 12), 0.025 ** (1 / 60)
+    assert found.metrics["ppv_at_1"] == 1
+    true, false = 0.01 * low_recall, 0.99 * (1 - low_specificity)
+    assert found.intervals["ppv_at_1"] == pytest.approx((true / (true + false), 1))
+    assert np.isnan(found.delong).all(), "DeLong's variance of an AUROC of 1 is 0"
+
+
+def test_a_subgroup_that_happens_to_be_ranked_without_error_is_not_called_higher():
+    labels = np.tile([1, 0], 20)
+    best = LogOddsPredictions(labels, labels * 2.0, np.arange(40), 1, 1)
+    assert subgroups.evaluate_subgroup("sex", "F", best, 0.95, draws=20).verdict == "like all"
+
+
+def test_without_patients_no_line_speaks_of_them():
+    predictions = replace(sample(), patients_known=False)
+    table = pd.DataFrame({"sex": np.where(RANDOM.random(400) < 0.5, "F", "M")})
+    groups = subgroups.subgroups(predictions, table, draws=20)
+    sections = report.sections(Evaluation.of(predictions, draws=20), groups, "", [])
+    sections.append(report.comparison(results.compare_auroc(predictions, predictions), ("a", "b"), "", False))
+    said = pages.markdown(sections)
+    assert "patients resampled" not in said
+    assert "(patients)" not in said
+    assert "images resampled" in said

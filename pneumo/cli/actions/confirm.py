@@ -19,7 +19,7 @@ from pneumo.display.console import Advance, Terminal
 from pneumo.display.format import decimal, interval, signed_decimal, with_interval
 from pneumo.errors import InputError, listed
 from pneumo.evaluation.metric_names import METRICS
-from pneumo.inference.evaluation_count import record_test_evaluation
+from pneumo.inference.evaluation_count import record_test_evaluation, test_split_notes
 from pneumo.inference.model import load_model
 from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -175,16 +175,20 @@ def test_once(study: optuna.Study, best: ConfirmedTrial) -> dict[str, Any]:
     if stored is not None and has_begun(study, stored["run_id"]):
         return stored
     run_id = best.runs[int(np.argmax(best.values))]
-    evaluation = restore(run_id).evaluate(test=True)["test"]
+    restored = restore(run_id)
+    evaluation = restored.evaluate(test=True)["test"]
     n_images = len(evaluation.predictions.labels)
-    record_test_evaluation([load_model(run_id)], [n_images])
+    models = [load_model(run_id)]
+    _, *of_others = test_split_notes(models, [n_images], n_images)
+    record_test_evaluation(models, [n_images])
     tracking.log_run(run_id, evaluation.named("test"))
     tested = {
         "trial": best.trial.number,
         "run_id": run_id,
         "when": date.today().isoformat(),
         "images": n_images,
-        "patients": len(np.unique(evaluation.patients)),
+        "patients": len(np.unique(evaluation.patients)) if restored.dataset.patients_known else None,
+        "others": of_others,  # sentences on evaluations of these images through other runs
         "figures": {name: evaluation.metrics[name] for name in evaluation.intervals},
         "intervals": {name: list(ends) for name, ends in evaluation.intervals.items()},
     }
@@ -211,10 +215,17 @@ def print_test(tested: dict[str, Any], best: ConfirmedTrial, terminal: Terminal)
         [METRICS[name].in_terminal, decimal(tested["figures"][name]), interval(ends)]
         for name, ends in tested["intervals"].items()
     ]
-    images = f"{tested['images']:,} images of {tested['patients']:,} patients"
-    title = f"test, {images}, #{tested['trial']}, evaluated once"
-    terminal.table(["", "", "95% interval (patients resampled)"], rows, title)
+    title = f"test, {images_of(tested)}, #{tested['trial']}, evaluated once"
+    resampled = "patients" if tested["patients"] else "images"
+    terminal.table(["", "", f"95% interval ({resampled} resampled)"], rows, title)
+    for note in tested.get("others", []):
+        terminal.line(note)
     terminal.line()
+
+
+def images_of(tested: dict[str, Any]) -> str:
+    patients = f"of {tested['patients']:,} patients" if tested["patients"] else "of unknown patients"
+    return f"{tested['images']:,} images {patients}"
 
 
 def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], objective: str) -> Path:
@@ -261,6 +272,6 @@ def evidence(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, Any], 
     if tested["trial"] == best.trial.number:
         lines.append(
             f"Test AUROC {with_interval(tested['figures']['auroc'], tested['intervals']['auroc'])}, "
-            f"{tested['images']:,} images of {tested['patients']:,} patients, run {tested['run_id']}."
+            f"{images_of(tested)}, run {tested['run_id']}."
         )
     return lines

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pneumo.data.atomic import atomic_path
 from pneumo.data.sources.base import COLUMN_VALUES
-from pneumo.data.tables import flags, known, need_columns, of_images, read_table, sexes, years
+from pneumo.data.tables import flags, known, need_columns, of_images, read_table, sexes, views, years
 from pneumo.data.validate import LABELS
 from pneumo.display import pages
 from pneumo.display.console import Terminal
@@ -36,10 +36,10 @@ def score(
     threshold: float | None = None,
     patients_csv: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the rows of split test, or all rows if there are none; threshold and temperature come from
-    the rows of split val. `requested` maps roles of DEFAULTS to names of columns, None for the default name.
-    Writes FILE.evaluation.md, .html and .json, and returns the metrics. InputError: a column is missing, a
-    cell is invalid, an image is there twice, or all labels are equal."""
+    """Evaluates the rows of split test; where there are none, those of no split. Threshold and temperature
+    come from the rows of split val. `requested` maps roles of DEFAULTS to names of columns, None for the
+    default name. Writes FILE.evaluation.md, .html and .json, and returns the metrics. InputError: a column is
+    missing, a cell is invalid, an image is there twice, or all labels are equal."""
     terminal = Terminal()
     predictions, described, notes = read(path, requested, threshold, patients_csv)
     with terminal.waiting("resampling"):
@@ -78,11 +78,12 @@ def read(
     patients, unknown = patients_of(table, columns["patient"])
     if 0 < unknown < len(table):
         notes.append(f"{unknown:,} rows have no patient: each counts as its own.")
-    split = table["split"].str.lower().map(COLUMN_VALUES) if "split" in table else np.full(len(table), np.nan)
-    val, rows = np.asarray(split == 1), np.asarray(split == 2)
+    val, rows, of_no_split = splits(table, path)
     if not rows.any():
-        rows = np.ones(len(table), bool)
-        notes.append("No row has split test: all rows are evaluated.")
+        rows = of_no_split
+        notes.append(
+            f"No row has split test: {'all' if rows.all() else 'the'} rows of no split are evaluated."
+        )
     if len(np.unique(y[rows])) < 2:
         raise InputError(f"{path}: all {rows.sum():,} labels are {y[rows][0]}: there is nothing to rank")
     log_odds_threshold, scale, source = operating_point(y[val], log_odds[val], threshold)
@@ -91,6 +92,23 @@ def read(
     )
     described = described_by(table, columns["hard_negatives"])[rows].reset_index(drop=True)
     return predictions, described, [*notes, source]
+
+
+def splits(table: pd.DataFrame, path: Path) -> tuple[Array, Array, Array]:
+    """(N,) each, whether a row is of val, of test, and of no split. InputError: a word is none of
+    COLUMN_VALUES, or all rows are of train or val."""
+    if "split" not in table:
+        nothing = np.zeros(len(table), bool)
+        return nothing, nothing, ~nothing
+    words = known(table["split"]).str.lower()
+    number = words.map(COLUMN_VALUES)
+    refuse(words.notna() & number.isna(), table["split"], path, "split", f"not {', '.join(COLUMN_VALUES)}")
+    val, test, of_none = (np.asarray(rows) for rows in (number == 1, number == 2, words.isna()))
+    if not (test | of_none).any():
+        raise InputError(
+            f"{path}: all {len(table):,} rows have split train or val: there are none to evaluate"
+        )
+    return val, test, of_none
 
 
 def operating_point(labels: Array, log_odds: Array, threshold: float | None) -> tuple[float, float, str]:
@@ -104,7 +122,8 @@ def operating_point(labels: Array, log_odds: Array, threshold: float | None) -> 
         what = "Threshold and temperature" if given is None else "The temperature is"
         return best, temperature(log_odds, labels), f"{what} from the {len(labels):,} rows of val."
     source = ".5" if given is None else "the one given"
-    return given or 0.0, 1.0, f"No rows of val: the threshold is {source}, and the temperature is 1."
+    lacking = "rows of val of both labels" if len(labels) else "rows of val"
+    return given or 0.0, 1.0, f"No {lacking}: the threshold is {source}, and the temperature is 1."
 
 
 def patients_of(table: pd.DataFrame, column: str) -> tuple[Array, int]:
@@ -153,7 +172,7 @@ def refuse(wrong: pd.Series, cells: pd.Series, path: Path, name: str, must: str)
 def described_by(table: pd.DataFrame, hard_negatives: str) -> pd.DataFrame:
     """The columns that subgroups are made of, as far as they are there: view, sex, age, lesion_share,
     hard_negative."""
-    readers: dict[str, Callable[[pd.Series], pd.Series]] = {"view": known, "sex": sexes, "age": years}
+    readers: dict[str, Callable[[pd.Series], pd.Series]] = {"view": views, "sex": sexes, "age": years}
     columns = {name: read(table[name]) for name, read in readers.items() if name in table}
     if "lesion_share" in table:
         columns["lesion_share"] = pd.to_numeric(table["lesion_share"], errors="coerce")
