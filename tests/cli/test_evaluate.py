@@ -262,7 +262,7 @@ def test_only_test_rows_are_scored_and_a_threshold_that_is_given_holds(predictio
         (
             {"split": ["train", "val"] * 100},
             [],
-            "all 200 rows are of train or val: there are none to evaluate",
+            "all 200 rows have split train or val: there are none",
         ),
         ({}, ["--patient", "person"], 'has no column "person"'),
         ({}, ["--hard-negatives", "tube"], 'has no column "tube"'),

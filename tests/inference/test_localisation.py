@@ -210,6 +210,15 @@ def test_positives_that_nobody_drew_are_counted_as_left_out(squares):
     assert "Left out: 10 positives without an annotated lesion." in markdown(sections(found))
 
 
+def test_of_many_lesions_some_are_drawn_at_random_from_all_and_the_page_says_how_many(squares, monkeypatch):
+    trained, dataset = squares()
+    monkeypatch.setattr(localisation, "MOST", 8)
+    found = measure_localisation(trained, dataset, np.arange(30))
+    assert {one.n_images for one in found.of("saliency")} == {8}
+    assert (found.n_images, found.n_annotated, found.n_unannotated) == (8, 20, 0)
+    assert "with an annotated lesion, drawn at random from 20." in markdown(sections(found))
+
+
 def captions(figure):
     """The id and the outcome above the two pictures of each image."""
     texts = [text.get_text() for text in figure.axes[0].texts]

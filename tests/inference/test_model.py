@@ -1,6 +1,7 @@
 """A run's best model, from its id alone."""
 
 import io
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -13,9 +14,12 @@ from logged_runs import let_small_runs_compete
 from pneumo.data.batches import Batches
 from pneumo.data.dataset import first_images, load_dataset
 from pneumo.errors import InputError
+from pneumo.inference import model as model_module
 from pneumo.inference.model import load_model
+from pneumo.inference.saliency import hires_cam
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.run import run
+from pneumo.training.device import available_devices
 from pneumo.training.predict import tta_transforms
 
 
@@ -122,3 +126,32 @@ def test_a_run_without_a_best_model_is_said(finished, monkeypatch):
     monkeypatch.setattr(query, "find_checkpoint", lambda run, file: None)
     with pytest.raises(InputError, match=r"has no best\.pt"):
         load_model(run_id)
+
+
+def test_a_run_of_a_device_that_is_not_here_is_used_on_one_that_is(finished, monkeypatch):
+    run_id = finished()
+    there = model_module.experiment_of(run_id)
+    elsewhere = replace(there, fit=replace(there.fit, device="mps"))
+    monkeypatch.setattr(model_module, "experiment_of", lambda run_id: elsewhere)
+    assert load_model(run_id).accelerator.device.type in available_devices()
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_scores_are_the_same_where_the_memory_holds_fewer_images(finished, monkeypatch, most):
+    model = load_model(finished())
+    dataset = load_dataset(model.experiment.data, lambda done, total: None)
+    batches = Batches(dataset.store, dataset.labels, model.accelerator.device, 0)
+    rows, transforms = dataset.split.val, tta_transforms("hflip")
+    images = torch.from_numpy(dataset.store.pixels[rows])[:, None]
+    before = model.scores_of_rows(batches, rows, transforms), hires_cam(model, images[:5])
+    forward = model.model.forward
+
+    def limited(images):
+        if len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(images)
+
+    monkeypatch.setattr(model.model, "forward", limited)
+    assert model.scores_of_rows(batches, rows, transforms) == pytest.approx(before[0], abs=1e-6)
+    assert model.scores(images, transforms) == pytest.approx(before[0], abs=1e-6)
+    assert hires_cam(model, images[:5]) == pytest.approx(before[1], abs=1e-5)

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from pneumo.components.augment import Augment
 from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.components.models import Tiny
+from pneumo.errors import TooLittleMemoryError
 from pneumo.training.device import Accelerator
 from pneumo.training.predict import TTA, mean_logits
 
@@ -62,3 +63,28 @@ def test_training_and_its_answers_make_no_float64_on_a_device(small_fit, loss):
         for views in TTA.values():
             logits = mean_logits(train_state.evaluated, batch.images, trainer.eval_transform, views)
             trainer.loss.probability(logits)
+
+
+def test_what_does_not_fit_is_tried_with_half_of_the_images_and_other_errors_are_raised():
+    accelerator, tried = Accelerator.chosen("cpu", "fp32"), []
+
+    def holds_three(size):
+        tried.append(size)
+        if size > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return f"{size} at once"
+
+    assert accelerator.with_size_that_fits(holds_three, 21) == "3 at once"
+    assert tried == [21, 11, 6, 3]
+
+    def holds_none(size):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(TooLittleMemoryError, match="Out of memory with a single image on cpu"):
+        accelerator.with_size_that_fits(holds_none, 4)
+    with pytest.raises(RuntimeError, match="another fault"):
+        accelerator.with_size_that_fits(lambda size: fails("another fault"), 4)
+
+
+def fails(message):
+    raise RuntimeError(message)

@@ -25,8 +25,6 @@ from pneumo.inference.saliency import NoFeatureMapsError
 from pneumo.runs import query, tracking
 from pneumo.training.predict import Predictions
 
-MAX_MAPS = 300  # lesions: about 15 seconds at 128 px with model=tiny on one core
-
 
 def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True) -> dict[str, Any]:
     """Evaluates one run, or several as one ensemble, and logs the results to the run; returns the metrics.
@@ -73,15 +71,14 @@ def evaluate(names: Sequence[str], request: EvalRequest, with_maps: bool = True)
 def saliency(
     model: LoadedModel, evaluated: EvalPredictions, terminal: Terminal
 ) -> tuple[list[Section], dict[str, Figure]]:
-    """How far the saliency maps meet the annotated lesions, of up to MAX_MAPS images, as sections; and
-    galleries of the images with the largest and smallest errors, by caption. A model without feature maps
-    has neither, which a section says."""
+    """How far saliency maps meet the annotated lesions, as sections; and galleries of the images with the
+    largest and smallest errors, by caption. Of a model without feature maps a section says so."""
     predictions, dataset, rows = evaluated.predictions, evaluated.dataset, evaluated.rows
     scores = expit(predictions.log_odds)
     for_gallery = Predictions(rows, predictions.labels, predictions.log_odds[:, None], scores, float("nan"))
     try:
         with terminal.progress("maps") as advance:
-            metrics = measure_localisation(model, dataset, rows, MAX_MAPS, advance=advance)
+            metrics = measure_localisation(model, dataset, rows, advance=advance)
         with terminal.waiting("gallery"):
             at_threshold = replace(model, threshold=float(expit(predictions.threshold)))
             galleries = gallery(at_threshold, dataset, for_gallery)
