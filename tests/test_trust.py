@@ -64,6 +64,22 @@ SAID = {
 }
 
 
+def test_images_of_a_patient_who_turns_out_to_have_been_trained_on_are_not_in_the_common_ones(world, train):
+    by_column = ("data.split=column", "data.split_column=fold")
+    folds = np.array(["test", "val", "train", "train"])[np.arange(160) % 4]
+    world.table = world.table.assign(fold=folds, patient=[f"patient {k}" for k in range(160)])
+    world.write()
+    one = train("seed=0", *by_column)
+    test, trained_on = np.flatnonzero(folds == "test"), np.flatnonzero(folds == "train")
+    world.table.loc[test[:5], "patient"] = world.table["patient"].iloc[trained_on[0]]
+    world.write()
+    with pytest.raises(InputError, match=r"the 35 images .* of no patient that it was trained on"):
+        invoke(["evaluate", one])
+    invoke(["evaluate", one, "--split", "common", "--maps", "none"])
+    found = csv_of(one, "evaluation/table-common-none/predictions.csv")
+    assert set(found["image_id"]) == set(world.table["image"].iloc[test[5:]])
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_asked_of_a_run_whose_data_have_changed_is_refused_by_name(world, train, change, composed):
     one, two = train("seed=0"), train("seed=1")
@@ -81,7 +97,7 @@ def test_what_is_asked_of_a_run_whose_data_have_changed_is_refused_by_name(world
 def test_of_grown_data_the_images_that_are_test_in_both_can_be_evaluated(world, train, capsys):
     by_column = ("data.split=column", "data.split_column=fold")
     folds = np.array(["test", "val", "train", "train"])[np.arange(160) % 4]
-    world.table["fold"] = folds
+    world.table = world.table.assign(fold=folds, patient=[f"patient {k}" for k in range(160)])
     world.write()
     one = train("seed=0", *by_column)
     then = predictions_of(one, "test")
