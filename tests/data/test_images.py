@@ -414,6 +414,7 @@ def tiff_of_16_bits(layout: int) -> bytes:
         ("a.tif", tiff_of_16_bits(1)),
         ("a.tif", tiff_of_16_bits(2)),
     ],
+    ids=["RGB", "grey with alpha", "RGBA", "TIFF", "TIFF in planes"],
 )
 def test_colour_of_16_bits_is_refused_since_its_low_byte_would_be_lost(
     tmp_path: Path, name: str, content: bytes
