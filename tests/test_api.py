@@ -14,7 +14,7 @@ from PIL import Image
 import pneumo
 from pneumo.cli.app import invoke
 from pneumo.errors import InputError
-from pneumo.runs import query
+from pneumo.runs import collapse, query, tracking
 from pneumo.runs.listing import COLUMNS
 from pneumo.runs.run import run
 
@@ -51,6 +51,45 @@ def test_the_own_images_are_called_at_the_threshold_of_the_run(there):
     assert len(val) == logged["split/val_images"]
     assert (val["called"] == (val["score"] >= logged["threshold"])).all()
     assert any("wrong" in caption for caption in loaded.gallery("val"))
+
+
+def test_loading_warns_of_what_a_run_may_not_be_trusted_for(there):
+    tags = query.find_run(there).data.tags
+    tracking.tag_run(there, collapsed=collapse.CHANCE, leak_risk="image split")
+    try:
+        with pytest.warns(UserWarning, match=r"^run .*: It") as warned:
+            loaded = pneumo.load(there)
+    finally:  # the run is shared
+        tracking.tag_run(there, collapsed=tags["collapsed"], leak_risk=tags["leak_risk"])
+    assert loaded.cautions == (
+        "Its validation and test images may not be new to it: image split.",
+        "It is not shown to rank better than chance: the interval of its AUROC reaches .5.",
+    )
+    said = [str(one.message) for one in warned if one.filename == __file__]
+    assert said == [f"run {loaded.name}: {caution}" for caution in loaded.cautions]
+
+
+def test_ids_of_images_and_patients_are_the_text_that_they_were(there, monkeypatch):
+    text = (
+        "image_id,patient_id,label,score,split\n00000013,NA,1,0.5,val\n1e5,,0,0.25,val\nnull,007,0,0.5,test\n"
+    )
+    loaded = pneumo.load(there)
+    monkeypatch.setattr(query, "read_text", lambda run_id, path: text)
+    val, test = loaded.predictions("val"), loaded.predictions("test")
+    assert val["image_id"].tolist() == ["00000013", "1e5"]
+    assert val["patient_id"][0] == "NA"
+    assert pd.isna(val["patient_id"][1])
+    assert (test["image_id"][0], test["patient_id"][0]) == ("null", "007")
+    assert val["score"].tolist() == [0.5, 0.25]
+
+
+def test_a_gallery_of_the_test_split_counts_as_an_evaluation_of_it(there):
+    loaded = pneumo.load(there)
+    before = query.test_evaluations_of(query.find_run(there))
+    assert loaded.gallery("val")
+    assert query.test_evaluations_of(query.find_run(there)) == before
+    assert loaded.gallery("test")
+    assert query.test_evaluations_of(query.find_run(there)) == before + 1
 
 
 def test_training_is_that_of_the_command_and_its_run_is_listed(workdir, composed):

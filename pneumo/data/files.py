@@ -42,8 +42,9 @@ def image_files(named: Sequence[str]) -> tuple[list[str], Counter[str]]:
     """Files to read, and how many of what else is in the folders.
 
     A file is read as it is named; of a folder, at any depth and in sorted order, what ends as a picture or
-    DICOM file does or has no ending. Hidden files and folders do not count. InputError: one is not there, or
-    there is nothing to read in all of them.
+    DICOM file does or has no ending. A file that is named twice, or lies in a named folder too, is read once.
+    Hidden files and folders do not count. InputError: one is not there, or there is nothing to read in all of
+    them.
     """
     need_there(named)
     left_out: Counter[str] = Counter()
@@ -51,7 +52,10 @@ def image_files(named: Sequence[str]) -> tuple[list[str], Counter[str]]:
     if not found:
         rest = f" (left out: {counted(left_out)})" if left_out else ""
         raise InputError(f"{one_line(', '.join(named))}: no PNG, JPEG or DICOM file is in it{rest}")
-    return found, left_out
+    once: dict[Path, str] = {}
+    for path in found:
+        once.setdefault(Path(path).absolute(), path)
+    return list(once.values()), left_out
 
 
 def need_there(named: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from pneumo.data.atomic import atomic_path, remove_leftovers
 from pneumo.data.contents import contents
 from pneumo.data.decode.header import Header
 
-FORMAT = 1  # another whenever the same bytes come to be read as another header
+FORMAT = 2  # another whenever the same bytes come to be read as another header
 NAME = "headers.json"
 MOST_REMEMBERED = 2**17  # files: about 16 MB
 

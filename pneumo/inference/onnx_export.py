@@ -41,8 +41,8 @@ class Network(nn.Module):
 
 def export(loaded: LoadedModel, path: Path) -> float:
     """Writes the graph, input `images`, output `score`, any number of images; returns the largest difference
-    to torch's scores on generated noise of several scales. InputError: the extra `serve` is not installed.
-    RuntimeError: the graph's scores differ from torch's."""
+    to torch's scores on generated noise of several scales. InputError: the extra `serve` is not installed,
+    the network cannot be exported, or the graph's scores differ from torch's."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401, torch's exporter needs it
@@ -50,6 +50,31 @@ def export(loaded: LoadedModel, path: Path) -> float:
         raise InputError(f"{error.name} is not installed: pip install 'pneumo[serve]'") from None
     network = Network(loaded).eval()
     images = noise(COMPARED, loaded.side_px)
+    try:
+        write_graph(network, images, path)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except OSError:  # a disk may be full
+        raise
+    except Exception as error:  # of torch.export, onnxscript and onnxruntime, each with its own
+        reason = next(iter(str(error).splitlines()), "")
+        name = type(loaded.model).__name__
+        raise InputError(f"{name} cannot be exported to ONNX: {type(error).__name__}: {reason}") from error
+    with torch.no_grad():
+        expected = network(images).numpy()
+    difference = 0.0
+    for count in (1, COMPARED):
+        (scores,) = session.run(["score"], {"images": images[:count].numpy()})
+        difference = max(difference, float(np.abs(scores - expected[:count]).max()))
+    if not difference <= MAX_DIFFERENCE:
+        raise InputError(
+            f"ONNX's scores differ from torch's by {difference:.2g}, above {MAX_DIFFERENCE}: nothing is "
+            "registered"
+        )
+    return difference
+
+
+def write_graph(network: Network, images: Tensor, path: Path) -> None:
+    """Writes the ONNX graph of a network that takes (B, 1, S, S) images, as those given, of any number B."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -64,15 +89,6 @@ def export(loaded: LoadedModel, path: Path) -> float:
             dynamo=True,
             verbose=False,
         )
-        expected = network(images).numpy()
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    difference = 0.0
-    for count in (1, COMPARED):
-        (scores,) = session.run(["score"], {"images": images[:count].numpy()})
-        difference = max(difference, float(np.abs(scores - expected[:count]).max()))
-    if not difference <= MAX_DIFFERENCE:
-        raise RuntimeError(f"ONNX's scores differ from torch's by {difference:.2g}, above {MAX_DIFFERENCE}")
-    return difference
 
 
 def noise(n: int, side_px: int) -> Tensor:

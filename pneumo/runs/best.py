@@ -36,7 +36,10 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
     comparable = [run for run, those in zip(trainings, reasons, strict=True) if not those]
     if not comparable:
         counted = Counter(those[0] for those in reasons).most_common()
-        explained = {"few positives": f"with fewer than {FEWEST_POSITIVES} positive validation images"}
+        explained = {
+            "few positives": f"with fewer than {FEWEST_POSITIVES} positive validation images",
+            "reproduction": "made by pneumo reproduce",
+        }
         left_out = ", ".join(f"{count:,} {explained.get(reason, reason)}" for reason, count in counted)
         raise InputError(
             f"{here} has no run{of} that can be chosen as best: of {len(trainings):,}, left out are "
@@ -78,7 +81,8 @@ def choices(best: Sequence[RunRecord]) -> list[str]:
 def obstacles(run: RunRecord) -> list[str]:
     """Why the validation AUROC of a run cannot be compared with that of others of the same data, a word or
     two each. There is none if the run was trained and evaluated on all of them, no image or patient is known
-    to be in two splits, it has not collapsed, and FEWEST_POSITIVES of its validation images are positive."""
+    to be in two splits, it has not collapsed, FEWEST_POSITIVES of its validation images are positive, and it
+    is no reproduction of another run, which would compete with itself."""
     tags, positives = run.tags, split_number(run, "val_positives")
     risks = tags.get("leak_risk", "none").split("; ")
     found = {
@@ -86,6 +90,7 @@ def obstacles(run: RunRecord) -> list[str]:
         "collapsed": tags.get("collapsed") == "true",
         "leaking": any(risk.startswith(KNOWN_LEAKS) for risk in risks),
         "debug": "debug=" in tags.get("overrides", ""),
+        "reproduction": "reproduces" in tags,
         "few images": run.parameters.get("fit.few_images", "None") != "None",
         "few positives": positives is not None and positives < FEWEST_POSITIVES,
     }

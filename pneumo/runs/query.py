@@ -1,6 +1,7 @@
 """Reads runs from MLflow: finds them by id or by tags, and reads their metrics and files."""
 
 import gc
+import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -237,11 +238,11 @@ def host_of(mark: str) -> str:
 
 
 def find_checkpoint(run: Run, file: str) -> Path | None:
-    """The path of a run's checkpoint: where it was written or, if it is not there, downloaded from its
-    artifacts to a folder that this process removes at its end; None if neither has it. FilesError: they
-    cannot be read now."""
+    """The path of a run's checkpoint: where it was written or, if it is not there or may not be read,
+    downloaded from its artifacts to a folder that this process removes at its end; None if neither has it.
+    FilesError: they cannot be read now."""
     written = Path(run.data.tags.get("checkpoints", "")) / file
-    if written.is_file():
+    if os.path.isfile(written) and os.access(written, os.R_OK):  # noqa: PTH113, is_file raises in a closed folder
         return written
     with passing_over_absent():
         of_run = Path(downloads().name, run.info.run_id)

@@ -138,6 +138,112 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
     assert "stopped after 1 of 3 files" in capsys.readouterr().out
 
 
+def test_where_another_prediction_writes_its_rows_none_begins(there, tmp_path, monkeypatch):
+    from pneumo.cli.actions import predict
+
+    film, out, partial = png(tmp_path / "a.png"), tmp_path / "out.csv", tmp_path / "out.csv.part"
+    partial.write_text("rows of another")
+    monkeypatch.setattr(predict, "load_model", None)  # which would take seconds
+    with pytest.raises(InputError) as error:
+        app.invoke(["predict", there, str(film), "--out", str(out)])
+    assert str(error.value) == (
+        f"{partial} is there: another prediction writes it, or an interrupted one left it; move or delete it"
+    )
+    assert partial.read_text() == "rows of another"
+    assert not out.exists()
+
+
+def test_after_an_error_nothing_half_written_is_left(there, tmp_path, monkeypatch):
+    from pneumo.cli.actions import predict
+
+    film, out = png(tmp_path / "a.png"), tmp_path / "out.csv"
+    with pytest.raises(InputError, match="has no run no-such-run"):
+        app.invoke(["predict", "no-such-run", str(film), "--out", str(out)])
+    every = predict.rows
+
+    def failing(*given):
+        yield next(every(*given))
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(predict, "rows", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        app.invoke(["predict", there, str(film), "--out", str(out)])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_job_that_is_stopped_before_its_first_row_leaves_no_file(there, tmp_path, monkeypatch, capsys):
+    from pneumo.cli.actions import predict
+
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "decide", stopped)
+    film = png(tmp_path / "a.png")
+    assert app.invoke(["predict", there, str(film), "--out", str(tmp_path / "out.csv")]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert capsys.readouterr().out.rstrip().endswith("stopped after 0 of 1 files")
+
+
+@pytest.mark.parametrize("when", ["before its header is read", "after it is read"])
+def test_a_file_that_disappears_meanwhile_costs_its_own_row(there, tmp_path, monkeypatch, when):
+    from pneumo.cli.actions import predict
+    from pneumo.inference import radiograph
+
+    films = [png(tmp_path / "films" / name) for name in ("a.png", "b.png", "c.png")]
+    place, name = (radiograph, "header_flag") if when.startswith("before") else (predict, "read_radiograph")
+    every = getattr(place, name)
+
+    def read(path, *given):
+        found = None if when.startswith("before") else every(path, *given)
+        if "b.png" in (path.name, *given):
+            films[1].unlink()
+        return every(path, *given) if found is None else found
+
+    monkeypatch.setattr(place, name, read)
+    out = tmp_path / "out.csv"
+    app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(out)])
+    rows = table(out)
+    assert [bool(row["score"]) for row in rows] == [True, False, True]
+    assert rows[1]["error"] == "b.png cannot be read: No such file or directory"
+
+
+def test_a_file_that_disappears_once_it_is_read_is_scored(there, tmp_path, monkeypatch):
+    from pneumo.cli.actions import predict
+
+    film, every = png(tmp_path / "a.png"), predict.decide
+
+    def deciding(*given):
+        film.unlink()
+        return every(*given)
+
+    monkeypatch.setattr(predict, "decide", deciding)
+    app.invoke(["predict", there, str(film), "--out", str(tmp_path / "out.csv")])
+    assert table(tmp_path / "out.csv")[0]["score"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("films", "lies in films, so the maps would be predicted the next time: name a folder elsewhere"),
+        (
+            "films/maps",
+            "lies in films, so the maps would be predicted the next time: name a folder elsewhere",
+        ),
+        ("used", "holds files already, such as old.png: name a new folder"),
+        ("film.png", "is not a folder"),
+    ],
+)
+def test_heat_maps_get_a_folder_of_their_own(there, tmp_path, monkeypatch, folder, said):
+    shutil.copy("mlflow.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("films/a.png", "used/old.png", "film.png"):
+        png(tmp_path / name)
+    with pytest.raises(InputError) as error:
+        app.invoke(["predict", there, "films", "--heatmaps", folder])
+    assert str(error.value) == f"--heatmaps {folder} {said}"
+    assert not (tmp_path / "films" / "maps").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -181,6 +287,17 @@ def test_a_folder_is_walked_sorted_without_loops_hidden_files_and_other_document
     found = [path.removeprefix(f"{tmp_path}/") for path in paths]
     assert found == ["a/1.2.840.99", "a/IM0001", "b/1.bmp", "b/1.gif", "b/10.PNG", "b/2.png"]
     assert counted(left_out) == "2 .txt, 1 broken link, 1 pipe or device, 1 .gz, 1 linked folder"
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("films/a.png", "films/b.png"):
+        png(tmp_path / name)
+    assert image_files(["films", "films/a.png", "./films/b.png", str(tmp_path / "films")])[0] == [
+        "films/a.png",
+        "films/b.png",
+    ]
+    assert image_files(["films/b.png", "films"])[0] == ["films/b.png", "films/a.png"]
 
 
 def test_other_files_of_a_folder_are_counted(there, tmp_path, capsys):

@@ -20,6 +20,7 @@ from pneumo.components.losses import CrossEntropy, Focal, WeightedBce
 from pneumo.components.models import Tiny
 from pneumo.data.normalise import FIXED
 from pneumo.errors import InputError
+from pneumo.inference import onnx_export, registry
 from pneumo.inference.model import load_model
 from pneumo.inference.onnx_export import Network, export, noise
 from pneumo.inference.registry import need_names
@@ -112,6 +113,13 @@ def test_it_is_said_which_run_loses_the_alias(promoted, capsys):
     assert "replaces  version 1, of calm-heron-412, val AUROC .950; this is " in capsys.readouterr().out
 
 
+def test_it_is_said_as_well_where_the_run_that_loses_the_alias_is_gone(promoted, capsys, monkeypatch):
+    monkeypatch.setattr(registry, "run_under", lambda name, alias: (7, "0" * 32))
+    app.invoke(["promote", promoted, "--name", "of-a-purged-run"])
+    gone = f"replaces  version 7, of run {'0' * 32}, which MLflow has no more; this is "
+    assert gone in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "alias"), [("a/b", "x"), ("", "x"), ("pneumo", "v1"), ("pneumo", "latest"), ("pneumo", "a b")]
 )
@@ -147,6 +155,23 @@ def test_onnx_says_what_torch_says_for_losses_views_and_any_number_of_images(los
         (scores,) = session.run(["score"], {"images": images.numpy()})
         assert np.abs(scores - Network(given).eval()(images).numpy()).max() < 1e-4
     assert len(set(scores.round(9))) > 5
+
+
+def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch):
+    given = OfLoss(Focal(gamma=2.0, alpha=0.25), "none")
+
+    def failing(*given, **options):
+        raise RuntimeError("no operator for aten::new\nand a long report")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.onnx, "export", failing)
+        with pytest.raises(InputError) as error:
+            export(given, tmp_path / "x.onnx")
+    name = type(given.model).__name__
+    assert str(error.value) == f"{name} cannot be exported to ONNX: RuntimeError: no operator for aten::new"
+    monkeypatch.setattr(onnx_export, "MAX_DIFFERENCE", -1.0)
+    with pytest.raises(InputError, match=r"^ONNX's scores differ from torch's by .*: nothing is registered$"):
+        export(given, tmp_path / "x.onnx")
 
 
 def test_a_bad_image_is_refused_by_name_and_all_of_its_request(promoted):

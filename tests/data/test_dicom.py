@@ -25,7 +25,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pneumo.data.decode import gdcm_process
 from pneumo.data.decode.dicom import header
 from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
-from pneumo.data.decode.images import load_grey
+from pneumo.data.decode.images import header_flag, load_grey
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)
 DEEP = np.random.default_rng(0).integers(0, 4096, (40, 30), np.uint16)
@@ -153,6 +153,23 @@ def test_windows_agree_with_pydicoms_own(tmp_path: Path, function: str) -> None:
     np.testing.assert_allclose(found, (theirs + 1000) / 8190 * 255, atol=0.51)
 
 
+def test_an_empty_window_function_is_linear(tmp_path: Path) -> None:
+    said = {"WindowCenter": 900, "WindowWidth": 700}
+    empty = shown(tmp_path, RAMP, VOILUTFunction="", **said)
+    assert (empty == shown(tmp_path, RAMP, VOILUTFunction="LINEAR", **said)).all()
+
+
+@pytest.mark.parametrize(("function", "width"), [(None, 0), ("LINEAR", 0.5), ("", 0), ("SIGMOID", 0)])
+def test_a_window_without_a_width_is_none(tmp_path: Path, function: str | None, width: float) -> None:
+    found = shown(tmp_path, RAMP, WindowCenter=900, WindowWidth=width, VOILUTFunction=function)
+    assert (found == shown(tmp_path, RAMP)).all()
+
+
+def test_a_window_that_is_not_linear_may_be_narrower_than_1(tmp_path: Path) -> None:
+    said = {"WindowCenter": 900, "WindowWidth": 0.5, "VOILUTFunction": "LINEAR_EXACT"}
+    assert (shown(tmp_path, RAMP, **said) != shown(tmp_path, RAMP)).any()
+
+
 def test_a_rescale_that_falls_turns_bright_to_dark(tmp_path: Path) -> None:
     said = {"BitsStored": 12, "RescaleSlope": -1, "RescaleIntercept": 4095}
     plain = shown(tmp_path, RAMP, BitsStored=12)
@@ -215,6 +232,10 @@ def test_a_window_never_turns_the_order_of_brightness(centre: int, width: int, n
         ({"PhotometricInterpretation": "PALETTE COLOR"}, 'is in colour ("PALETTE COLOR")'),
         ({"BitsAllocated": 32}, "has 32 bits a pixel; 8 to 16 can be read"),
         ({"Rows": None}, "has no rows and columns in its header"),
+        (
+            {"PhotometricInterpretation": None},
+            "a.dcm holds no image: its header has no PhotometricInterpretation",
+        ),
     ],
 )
 def test_what_is_no_radiograph_is_refused_by_name_in_its_header(
@@ -239,6 +260,28 @@ def test_a_header_says_who_and_how_and_hides_no_gap(tmp_path: Path) -> None:
     assert (found.body_part, found.problem) == ("CHEST", "")
     dicoms.save(tmp_path / "b.dcm", NOISE)
     assert (header(tmp_path, "b.dcm").patient_id, header(tmp_path, "b.dcm").view) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "flag"),
+    [
+        (
+            {"PresentationIntentType": "FOR PROCESSING"},
+            'header: PresentationIntentType "FOR PROCESSING", not for presentation',
+        ),
+        (
+            {"PresentationIntentType": "FOR PROCESSING", "BodyPartExamined": "HAND"},
+            'header: BodyPartExamined "HAND"; header: PresentationIntentType "FOR PROCESSING", not for '
+            "presentation",
+        ),
+        ({"PresentationIntentType": "FOR PRESENTATION"}, ""),
+    ],
+)
+def test_values_of_the_detector_that_are_no_image_to_look_at_yet_are_flagged(
+    tmp_path: Path, said: dict[str, object], flag: str
+) -> None:
+    dicoms.save(tmp_path / "a.dcm", NOISE, **said)
+    assert header(tmp_path, "a.dcm").flag == header_flag(tmp_path, "a.dcm") == flag
 
 
 def test_a_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
@@ -325,17 +368,45 @@ def test_dicom_is_known_by_its_content_and_by_its_name(tmp_path: Path) -> None:
     assert refused(tmp_path / "b.dcm") == "b.dcm is not a DICOM file: it has no DICM at byte 128"
 
 
-def test_a_decoder_that_dies_costs_one_file(tmp_path: Path) -> None:
+def test_a_decoder_that_dies_on_a_file_costs_this_file_alone(tmp_path: Path, monkeypatch) -> None:
     path = dicoms.save(tmp_path / "a.dcm", NOISE, "JPEGLosslessSV1")
     assert (grey(path) == NOISE).all()
-    for decoder in gdcm_process.idle:
-        decoder.kill()
-        decoder.wait()
-    n_decoders = len(gdcm_process.idle)
-    for _ in range(n_decoders):
+    with monkeypatch.context() as patch:
+        patch.setattr(gdcm_process, "SERVING", "import os; input(); os.abort()")
+        gdcm_process.stop_all()
         assert refused(path) == "a.dcm cannot be decoded: its stream is so damaged that the decoder died"
     assert not gdcm_process.idle
     assert (grey(path) == NOISE).all()
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False])
+def test_a_decoder_that_died_while_it_was_idle_costs_no_file(tmp_path: Path, is_waited_for: bool) -> None:
+    path = dicoms.save(tmp_path / "a.dcm", NOISE, "JPEGLosslessSV1")
+    assert (grey(path) == NOISE).all()
+    assert gdcm_process.idle
+    for decoder in gdcm_process.idle:
+        decoder.kill()
+        if is_waited_for:
+            decoder.wait()
+    assert (grey(path) == NOISE).all()
+
+
+def test_a_relative_path_is_that_of_the_folder_in_which_it_is_asked_for(tmp_path: Path, monkeypatch) -> None:
+    for name, pixels in (("one", NOISE), ("two", 255 - NOISE)):
+        dicoms.save(tmp_path / name / "a.dcm", pixels, "JPEGLosslessSV1")
+    gdcm_process.stop_all()
+    for name, pixels in (("one", NOISE), ("two", 255 - NOISE)):
+        monkeypatch.chdir(tmp_path / name)
+        assert (load_grey(Path(), "a.dcm") == pixels).all()
+
+
+def test_a_decoder_runs_no_file_of_the_folder_in_which_it_is_started(tmp_path: Path, monkeypatch) -> None:
+    path = dicoms.save(tmp_path / "a.dcm", NOISE, "JPEGLosslessSV1")
+    (tmp_path / "json.py").write_text("open('was run', 'w')")
+    monkeypatch.chdir(tmp_path)
+    gdcm_process.stop_all()
+    assert (grey(path) == NOISE).all()
+    assert not (tmp_path / "was run").exists()
 
 
 def test_threads_decode_side_by_side_and_each_gets_its_own(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -340,6 +341,88 @@ def test_a_tiff_of_16_bits_whose_zero_is_white_is_turned(tmp_path: Path) -> None
     assert (turned[0, 0], turned[7, 7]) == (255, 0)
     picture.save(tmp_path / "b.tif", tiffinfo={PHOTOMETRIC_INTERPRETATION: 1})
     assert (load_grey(tmp_path, "b.tif") == 255 - turned).all()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("white_zero", [False, True])
+def test_each_value_of_16_bits_is_its_share_of_the_detector_s_range(
+    tmp_path: Path, bits: int, white_zero: bool
+) -> None:
+    values = np.arange(2**bits, dtype=np.uint16).reshape(-1, 16)
+    tags = {PHOTOMETRIC_INTERPRETATION: int(not white_zero)}
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo=tags)
+    shares = values.astype(np.int64) / (2**bits - 1)
+    expected = np.rint(np.clip(1 - shares if white_zero else shares, 0, 1) * 255).astype(np.uint8)
+    assert (load_grey(tmp_path, "a.tif") == expected).all()
+
+
+def test_16_bits_are_read_without_copies_of_8_bytes_for_each_step(tmp_path: Path) -> None:
+    side = 1024
+    values = np.random.default_rng(0).integers(0, 4096, (side, side), np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    tracemalloc.start()
+    load_grey(tmp_path, "a.tif")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most / side**2 < 16, "bytes a pixel"
+
+
+def png_of_16_bits(colour_type: int, channels: int) -> bytes:
+    """A film of 12 bits, which Pillow cannot write in colour."""
+    values = np.full((8, 8, channels), 4095, ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">2I5B", 8, 8, 16, colour_type, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def tiff_of_16_bits(layout: int) -> bytes:
+    """The same in RGB; `layout` 1: pixel by pixel, 2: a plane for each colour."""
+    pixels = np.full((8, 8, 3), 4095, "<u2").tobytes()
+    bits_at = 8 + 2 + 12 * 11 + 4
+    planes_at, sizes_at = bits_at + 6, bits_at + 6 + 12
+    pixels_at = sizes_at + 12
+    n_strips = 1 if layout == 1 else 3
+    first, size = (pixels_at, len(pixels)) if layout == 1 else (planes_at, sizes_at)
+    entries = [
+        *((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 3, bits_at), (259, 3, 1, 1), (262, 3, 1, 2)),
+        *((273, 4, n_strips, first), (277, 3, 1, 3), (278, 4, 1, 8), (279, 4, n_strips, size)),
+        *((284, 3, 1, layout), (339, 3, 1, 1)),
+    ]
+    written = b"".join(struct.pack("<2H2I", *entry) for entry in entries)
+    directory = struct.pack("<H", len(entries)) + written + struct.pack("<I", 0)
+    third = len(pixels) // 3
+    planes = struct.pack("<3I", *(pixels_at + plane * third for plane in range(3)))
+    sizes = struct.pack("<3I", *[third] * 3)
+    return (
+        b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<3H", 16, 16, 16) + planes + sizes + pixels
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.png", png_of_16_bits(2, 3)),
+        ("a.png", png_of_16_bits(4, 2)),
+        ("a.png", png_of_16_bits(6, 4)),
+        ("a.tif", tiff_of_16_bits(1)),
+        ("a.tif", tiff_of_16_bits(2)),
+    ],
+    ids=["RGB", "grey with alpha", "RGBA", "TIFF", "TIFF in planes"],
+)
+def test_colour_of_16_bits_is_refused_since_its_low_byte_would_be_lost(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (block,) = FilePixels(tmp_path, [ImageFile(name)]).blocks(8)
+    can = "grey of 8 or 16 bits and colour of 8 bits can be read"
+    assert block.problems == {0: f"{name} has 16 bits in each of its channels; {can}"}
 
 
 def test_a_mask_of_another_size_than_its_image_is_a_problem(tmp_path: Path) -> None:

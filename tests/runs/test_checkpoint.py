@@ -1,11 +1,14 @@
+import os
 import pickle
 
+import mlflow
 import numpy as np
 import pytest
 import torch
+from logged_runs import logged
 
 from pneumo.errors import InputError
-from pneumo.runs import checkpoint
+from pneumo.runs import checkpoint, query
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.identity import DatasetIdentity, SeenImages
 
@@ -74,3 +77,39 @@ def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path):
     images = DatasetIdentity(*(np.zeros(0, np.int64) for _ in range(6)))
     checkpoint.CheckpointWriter(tmp_path, "run", {}, images, "split", 1, nothing, RunCallback())
     assert list(tmp_path.iterdir()) == []
+
+
+def in_closed_folder(monkeypatch, folder):
+    """As if the folder were in the home of another user."""
+    every = os.stat
+
+    def stat(path, *args, **options):
+        if str(path).startswith(str(folder)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return every(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+def unreadable(monkeypatch, folder):
+    """As if the files in the folder were another user's, with mode 600."""
+    every = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not str(path).startswith(str(folder)) and every(path, mode)
+    )
+
+
+@pytest.mark.parametrize("other_user_s", [in_closed_folder, unreadable])
+def test_where_the_file_of_a_checkpoint_may_not_be_read_its_copy_in_mlflow_is_used(
+    other_user_s, store, monkeypatch
+):
+    home, copy = store / "home", store / "best.pt"
+    home.mkdir()
+    (home / "best.pt").write_text("the file")
+    copy.write_text("the copy")
+    run_id = logged("theirs", checkpoints=str(home))
+    mlflow.MlflowClient().log_artifact(run_id, str(copy), "checkpoints")
+    run = query.find_run(run_id)
+    assert query.find_checkpoint(run, "best.pt").read_text() == "the file"
+    other_user_s(monkeypatch, home)
+    assert query.find_checkpoint(run, "best.pt").read_text() == "the copy"

@@ -99,6 +99,7 @@ UNFIT = {
     "collapsed": {"collapsed": "true"},
     "leaking": {"leak_risk": "patients about as many as images; pretrained on 9 of 22 test images"},
     "debug": {"overrides": "loss=ce debug=fast"},
+    "reproduction": {"reproduces": "0" * 32},
     "few images": {"parameters": {"fit.few_images": 16}},
     "few positives": {"metrics": {"split/val_positives": 19}},
 }
@@ -107,7 +108,10 @@ UNFIT = {
 @pytest.mark.parametrize("why", UNFIT)
 def test_a_run_that_cannot_be_compared_is_not_the_best_and_why_is_said(store, why):
     logged("unfit", 1.0, **UNFIT[why])
-    said = {"few positives": "with fewer than 20 positive validation images"}.get(why, why)
+    said = {
+        "few positives": "with fewer than 20 positive validation images",
+        "reproduction": "made by pneumo reproduce",
+    }.get(why, why)
     assert f"can be chosen as best: of 1, left out are 1 {said}. Name one by" in refused("best")
     fit = logged("fit", 0.7, leak_risk="no patients known")
     assert named_run("best").run_id == fit

@@ -8,10 +8,11 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -47,6 +48,14 @@ def column(meaning: str) -> str:
 
 
 @dataclass(frozen=True)
+class FileRead:
+    """A radiograph, and the hash of the bytes of its file."""
+
+    radiograph: Radiograph
+    content: int
+
+
+@dataclass(frozen=True)
 class Row:
     """A row of the CSV."""
 
@@ -55,7 +64,9 @@ class Row:
     threshold: str = column("the score from which on a file is called positive: the best F1 on validation")
     decision: str = column("positive where the score is at or above the threshold, else negative")
     probability: str = column("the score after temperature scaling, a calibrated probability; not decided on")
-    flag: str = column("why the file is evidently no frontal chest radiograph; it is scored all the same")
+    flag: str = column(
+        "why the file is evidently no frontal chest radiograph, or none to look at yet; it has a score"
+    )
     error: str = column("why the file could not be read")
     trained_on: str = column("yes: the file has the bytes of an image that the model was trained on")
 
@@ -65,14 +76,15 @@ def predict(
 ) -> dict[str, Any]:
     """Writes the predictions of `run` on the `given` files and folders to `out`, with the meaning of its
     columns in a file beside it, and returns their counts. Rows are in OUT.part until all are done, and stay
-    there if it is stopped. InputError: no such run, path, augmentation or folder of `out`, `out` is one of
-    the files, or none of them can be read."""
+    there if it is stopped. InputError: no such run, path, augmentation or folder of `out`, OUT.part is there,
+    `out` is one of the files, none of them can be read, or `heatmaps` is not new or would be read next
+    time."""
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     if out.exists() and not out.is_file():
         raise InputError(f"--out {out} is {'a folder' if out.is_dir() else 'no plain file'}")
-    if heatmaps and heatmaps.exists() and not heatmaps.is_dir():
-        raise InputError(f"--heatmaps {heatmaps} is not a folder")
+    if heatmaps:
+        refuse_used_folder(heatmaps, given)
     if tta is not None:
         tta_transforms(tta)
     paths, left_out = image_files(given)
@@ -80,42 +92,20 @@ def predict(
     for written in (out, partial, columns):
         if written.exists() and any(written.samefile(path) for path in paths):
             raise InputError(f"--out {out}: {written} is one of the files to be read")
-    tracking.connect()
-    model = load_model(run)
-    decision = decision_of(model)
-    transforms = tta_transforms(tta or model.experiment.tta)
-    if heatmaps:
-        heatmaps.mkdir(parents=True, exist_ok=True)
     terminal = Terminal()
-    terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {decision.threshold:.3g}")
-    for caution in model.cautions:
-        terminal.warn(f"          {caution}")
-    terminal.say("files", f"{len(paths):,}" + (f" · left out: {counted(left_out)}" if left_out else ""))
-    counts = Counter(dict.fromkeys(COUNTED, 0))
-    try:
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(one.name for one in fields(Row))
-            with terminal.progress("reading") as advance:
-                for number, row in enumerate(rows(model, decision, paths, transforms, heatmaps), 1):
-                    writer.writerow(astuple(row))
-                    counts[row.decision or "unreadable"] += 1
-                    failed = row.error
-                    counts["flagged"] += bool(row.flag)
-                    counts["trained_on"] += bool(row.trained_on)
-                    advance(number, len(paths))
-    except KeyboardInterrupt:
-        terminal.warn(
-            f"stopped after {sum(counts[name] for name in ('positive', 'negative', 'unreadable')):,} of "
-            f"{len(paths):,} files; their rows are in {partial}"
-        )
-        raise
-    if counts["unreadable"] == len(paths):
-        partial.unlink()
-        raise InputError(
-            f"None of the {len(paths):,} files can be read, e.g. {one_line(paths[-1])}: {failed}; give PNG, "
-            "JPEG or DICOM files, or folders of them"
-        )
+    with unfinished(partial) as file:  # before the model is loaded, which takes seconds
+        tracking.connect()
+        model = load_model(run)
+        decision = decision_of(model)
+        transforms = tta_transforms(tta or model.experiment.tta)
+        if heatmaps:
+            heatmaps.mkdir(parents=True, exist_ok=True)
+        terminal.say("model", f"run {model.run_id} · {model.side_px} px · threshold {decision.threshold:.3g}")
+        for caution in model.cautions:
+            terminal.warn(f"          {caution}")
+        rest = f" · left out: {counted(left_out)}" if left_out else ""
+        terminal.say("files", f"{len(paths):,}{rest}")
+        counts = write_rows(file, rows(model, decision, paths, transforms, heatmaps), len(paths), terminal)
     partial.replace(out)
     write_columns(columns)
     terminal.line()
@@ -124,6 +114,70 @@ def predict(
     in_folder = f" · heat maps in {heatmaps}" if heatmaps else ""
     terminal.say("written", f"{out}, and {columns} with what each column means{in_folder}")
     return {"run_id": model.run_id, "files": len(paths), **counts, "out": str(out)}
+
+
+def refuse_used_folder(heatmaps: Path, given: Sequence[str]) -> None:
+    """InputError: the folder of the heat maps is a file, lies in a folder to be read, where the maps would be
+    predicted the next time, or holds files already, which could be taken for maps of this prediction."""
+    if heatmaps.exists() and not heatmaps.is_dir():
+        raise InputError(f"--heatmaps {heatmaps} is not a folder")
+    for name in given:
+        if heatmaps.resolve().is_relative_to(Path(name).resolve()):
+            raise InputError(
+                f"--heatmaps {heatmaps} lies in {one_line(name)}, so the maps would be predicted the next "
+                "time: name a folder elsewhere"
+            )
+    held = next(heatmaps.iterdir(), None) if heatmaps.exists() else None
+    if held is not None:
+        raise InputError(
+            f"--heatmaps {heatmaps} holds files already, such as {one_line(held.name)}: name a new folder"
+        )
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[TextIO]:
+    """A new file to write rows to. Where the block ends in an error the file is removed; Ctrl-C leaves it if
+    something is in it. InputError: the file is there."""
+    try:
+        file = path.open("x", newline="", encoding="utf-8", errors="surrogateescape")
+    except FileExistsError:
+        raise InputError(
+            f"{path} is there: another prediction writes it, or an interrupted one left it; move or delete it"
+        ) from None
+    try:
+        with file:
+            yield file
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt) or path.stat().st_size == 0:
+            path.unlink()
+        raise
+
+
+def write_rows(file: TextIO, found: Iterator[Row], n_files: int, terminal: Terminal) -> Counter[str]:
+    """Writes the rows below the names of their columns, and returns how many there are of each kind in
+    COUNTED. InputError: none of the files can be read."""
+    writer, counts = csv.writer(file), Counter(dict.fromkeys(COUNTED, 0))
+    number = 0
+    try:
+        with terminal.progress("reading") as advance:
+            for number, row in enumerate(found, 1):
+                if number == 1:
+                    writer.writerow(one.name for one in fields(Row))
+                writer.writerow(astuple(row))
+                counts[row.decision or "unreadable"] += 1
+                counts["flagged"] += bool(row.flag)
+                counts["trained_on"] += bool(row.trained_on)
+                advance(number, n_files)
+    except KeyboardInterrupt:
+        kept = f"; their rows are in {file.name}" if number else ""
+        terminal.warn(f"stopped after {number:,} of {n_files:,} files{kept}")
+        raise
+    if counts["unreadable"] == n_files:
+        raise InputError(
+            f"None of the {n_files:,} files can be read, e.g. {one_line(row.path)}: {row.error}; give PNG, "
+            "JPEG or DICOM files, or folders of them"
+        )
+    return counts
 
 
 def write_columns(file: Path) -> None:
@@ -153,20 +207,20 @@ def rows(
     seen = set(model.seen.content.tolist()) if model.seen else set()
     size, done = 2 * model.experiment.fit.batch_size, 0
     while batch := list(islice(read, size)):
-        readable = [each for each in batch if isinstance(each, Radiograph)]
+        readable = [each.radiograph for each in batch if isinstance(each, FileRead)]
         decided = iter(decide(model, decision, readable, transforms))
         if heatmaps:
             maps = iter(hires_cam(model, stacked(readable)) if readable else [])
-        for path, radiograph in zip(paths[done : done + len(batch)], batch, strict=True):
+        for path, each in zip(paths[done : done + len(batch)], batch, strict=True):
             done += 1
-            if isinstance(radiograph, str):
-                yield Row(path, error=radiograph)
+            if isinstance(each, str):
+                yield Row(path, error=each)
                 continue
             if heatmaps:
                 stem = one_line(os.fsencode(Path(path).stem).decode(errors="replace"))[:60]
-                save_heat_map(radiograph.pixels, next(maps), heatmaps / f"{done:06}_{stem}.png")
-            known = "yes" if seen and hash_of(Path(path).read_bytes()) in seen else ""
-            yield Row(path, **next(decided), flag=radiograph.flag, trained_on=known)
+                save_heat_map(each.radiograph.pixels, next(maps), heatmaps / f"{done:06}_{stem}.png")
+            known = "yes" if each.content in seen else ""
+            yield Row(path, **next(decided), flag=each.radiograph.flag, trained_on=known)
 
 
 def decide(
@@ -193,11 +247,11 @@ def stacked(read: Sequence[Radiograph]) -> Tensor:
     return torch.from_numpy(np.stack([radiograph.pixels for radiograph in read]))[:, None]
 
 
-def decoded(paths: Sequence[str], side_px: int) -> Iterator[Radiograph | str]:
-    """Radiographs in the order of their paths, or the reason why one cannot be read. Threads read only a few
+def decoded(paths: Sequence[str], side_px: int) -> Iterator[FileRead | str]:
+    """Files in the order of their paths, or the reason why one cannot be read. Threads read only a few
     ahead, so that memory does not grow with the number of paths."""
     pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
-    ahead: deque[Future[Radiograph | str]] = deque()
+    ahead: deque[Future[FileRead | str]] = deque()
     try:
         for path in paths:
             ahead.append(pool.submit(_read, path, side_px))
@@ -209,8 +263,11 @@ def decoded(paths: Sequence[str], side_px: int) -> Iterator[Radiograph | str]:
         pool.shutdown(cancel_futures=True)
 
 
-def _read(path: str, side_px: int) -> Radiograph | str:
+def _read(path: str, side_px: int) -> FileRead | str:
+    file = Path(path)
     try:
-        return read_radiograph(Path(path), side_px)
+        return FileRead(read_radiograph(file, side_px), hash_of(file.read_bytes()))
     except UnreadableError as problem:
         return one_line(str(problem))
+    except OSError as problem:  # it has disappeared since the folder was searched, or its disk fails
+        return one_line(f"{file.name} cannot be read: {problem.strerror or problem}")

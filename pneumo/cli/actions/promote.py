@@ -8,6 +8,7 @@ from pathlib import Path
 from pneumo.data.decode.images import as_png
 from pneumo.display.console import Terminal
 from pneumo.display.format import decimal_or_dash
+from pneumo.errors import InputError
 from pneumo.inference import registry
 from pneumo.inference.model import decision_of, load_model
 from pneumo.inference.onnx_export import export, noise
@@ -17,7 +18,8 @@ from pneumo.runs.best import VAL_AUROC
 
 def promote(run: str, name: str, alias: str) -> None:
     """Registers the model of `run` as a new version of `name` and moves `alias` to it. InputError: no such
-    run, a name or an alias that MLflow does not take, or a package is missing."""
+    run, a name or an alias that MLflow does not take, a package is missing, or the network cannot be
+    exported."""
     tracking.connect()
     registry.need_names(name, alias)
     model = load_model(run)
@@ -40,18 +42,30 @@ def promote(run: str, name: str, alias: str) -> None:
         settings.write_text(json.dumps(decision))
         with terminal.waiting("registering"):
             image = example(model.side_px)
-            before = registry.run_under(name, alias)
+            replaced = replaced_version(name, alias, model.run_id)  # while the alias is still on it
             try:
                 version = registry.register(model.run_id, name, alias, network, settings, image)
             except tracking.MlflowError as error:
                 raise tracking.unreachable(error) from None
     terminal.say("decision", f"positive from {frozen.threshold:.3g} · temperature {frozen.temperature:.2f}")
     terminal.say("registry", f"{name} version {version}, @{alias} · {tracking.store_name()}")
-    if before and before[1] != model.run_id:
-        terminal.say(
-            "replaces", f"version {before[0]}, of {described(before[1])}; this is {described(model.run_id)}"
-        )
+    if replaced:
+        terminal.say("replaces", replaced)
     terminal.say("next", f"mlflow models serve -m models:/{name}@{alias} --env-manager local -p 5001")
+
+
+def replaced_version(name: str, alias: str, run_id: str) -> str:
+    """What to say of the version that loses the alias to a new one of the run; "" where none of another run
+    does."""
+    before = registry.run_under(name, alias)
+    if before is None or before[1] == run_id:
+        return ""
+    version, other = before
+    try:
+        of = described(other)
+    except InputError:
+        of = f"run {other}, which MLflow has no more"
+    return f"version {version}, of {of}; this is {described(run_id)}"
 
 
 def described(run_id: str) -> str:

@@ -40,6 +40,7 @@ GREY = ("MONOCHROME1", "MONOCHROME2")
 HEADER = (
     *("PatientID", "ViewPosition", "PatientAge", "PatientSex", "BodyPartExamined", "Modality"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    "PresentationIntentType",
 )
 TEXTS = {  # of body part and view: the name here -> the attribute (of a sequence, the code's meaning)
     **{name: name for name in (*body_part.SERIES_TEXTS, *body_part.STUDY_TEXTS, *body_part.VIEW_TEXTS)},
@@ -74,12 +75,15 @@ def header(root: Path, path: str) -> Header:
         dataset = _opened(root / path, stop_before_pixels=True, specific_tags=[*HEADER, *TEXTS.values()])
         patient, view, age, sex, part = (str(dataset.get(name) or "").strip() for name in HEADER[:5])
         problem = _problem(dataset)
-        flag = body_part.not_frontal_chest({name: _text(dataset, key) for name, key in TEXTS.items()})
+        texts = {name: _text(dataset, key) for name, key in TEXTS.items()}
+        flags = body_part.not_frontal_chest(texts), _unprocessed(dataset)
     except UnreadableError as error:
         return Header(problem=f"{path} {error}")
     except Exception as error:  # on a broken file pydicom raises nearly anything
         return Header(problem=f"{path} is not a readable DICOM file ({error})")
-    return Header(patient, view, age, sex, part, problem and f"{path} {problem}", flag)
+    return Header(
+        patient, view, age, sex, part, problem and f"{path} {problem}", "; ".join(filter(None, flags))
+    )
 
 
 def _text(dataset: pydicom.Dataset, name: str) -> str:
@@ -87,6 +91,14 @@ def _text(dataset: pydicom.Dataset, name: str) -> str:
     if name.endswith("Sequence"):
         text = text[0].get("CodeMeaning") if text else ""
     return one_line(str(text or "").strip())[:LONGEST_TEXT]
+
+
+def _unprocessed(dataset: pydicom.Dataset) -> str:
+    """Returns the text of a header that says its values are those of the detector, which are no image to look
+    at, or "" if it does not."""
+    intent = _text(dataset, "PresentationIntentType")
+    is_raw = intent.upper() == "FOR PROCESSING"
+    return f'header: PresentationIntentType "{intent}", not for presentation' if is_raw else ""
 
 
 def load(path: Path) -> Pixel:
@@ -119,6 +131,8 @@ def _problem(dataset: pydicom.Dataset) -> str:
     if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
         return f"has {frames:,} frames; one can be read"
     colours = str(dataset.get("PhotometricInterpretation") or "")
+    if not colours:
+        return "holds no image: its header has no PhotometricInterpretation"
     if dataset.get("SamplesPerPixel", 1) != 1 or colours not in GREY:
         return f'is in colour ("{colours}"); {" and ".join(GREY)} can be read'
     if (bits := dataset.get("BitsAllocated")) not in (8, 16):
@@ -234,11 +248,22 @@ def _shares(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> Floats:
     if tables := dataset.get("VOILUTSequence"):
         values, bright = _looked_up(values, tables[0], dataset)
         return values / bright
-    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+    if _has_window(dataset):
         with np.errstate(over="ignore"):  # in a sigmoid, whose limit is right
             dark, bright = apply_windowing(np.array([-FAR, FAR]), dataset)
             values = apply_windowing(values, dataset)
     return np.asarray((values - dark) / (bright - dark))
+
+
+def _has_window(dataset: pydicom.Dataset) -> bool:
+    """Whether a header has a window that can be applied: its width is 1 or more, or above 0 where its
+    function is not LINEAR. An empty function becomes LINEAR, as DICOM has it for a missing one."""
+    if dataset.get("WindowCenter") is None or dataset.get("WindowWidth") is None:
+        return False
+    if not dataset.get("VOILUTFunction"):
+        dataset.VOILUTFunction = "LINEAR"
+    width = float(np.ravel(dataset.WindowWidth)[0])
+    return width >= 1 if dataset.VOILUTFunction.upper() == "LINEAR" else width > 0
 
 
 def _measured(numbers: npt.NDArray[np.int64], dataset: pydicom.Dataset) -> tuple[Floats, Floats]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,32 +26,52 @@ idle: list[subprocess.Popen[bytes]] = []  # decoders, kept for the next file
 
 def decoded(path: Path) -> Stored:
     """Returns the (H, W) array of `dicom.stored`, decoded in another process. Threads may call it
-    concurrently. Raises UnreadableError if the file cannot be decoded or the decoder dies."""
-    decoder = idle.pop() if idle else started()
-    assert decoder.stdin
-    assert decoder.stdout
-    try:
-        decoder.stdin.write(json.dumps(str(path)).encode() + b"\n")
-        decoder.stdin.flush()
-        kind, size = decoder.stdout.readline().split()
-        reply = decoder.stdout.read(int(size))
-    except (ValueError, BrokenPipeError):
-        stop(decoder)
-        raise UnreadableError("cannot be decoded: its stream is so damaged that the decoder died") from None
-    except BaseException:  # Ctrl-C: a reply is still to come
-        stop(decoder)
-        raise
-    idle.append(decoder)
+    concurrently. Raises UnreadableError if the file cannot be decoded or the decoder dies. An idle decoder
+    may have died before it was given the file, so a new one decides."""
+    decoder = taken()
+    answer = decoder and answered(decoder, path)
+    answer = answer or answered(started(), path)
+    if answer is None:
+        raise UnreadableError("cannot be decoded: its stream is so damaged that the decoder died")
+    kind, reply = answer
     if kind == b"problem":
         raise UnreadableError(reply.decode())
     stored: Stored = np.load(BytesIO(reply))
     return stored
 
 
+def taken() -> subprocess.Popen[bytes] | None:
+    """Takes one of the idle decoders; None if there is none."""
+    with suppress(IndexError):  # another thread may take the last one
+        return idle.pop()
+    return None
+
+
+def answered(decoder: subprocess.Popen[bytes], path: Path) -> tuple[bytes, bytes] | None:
+    """Returns the kind and the content of a decoder's reply, after which it is idle; None if it dies."""
+    assert decoder.stdin
+    assert decoder.stdout
+    try:
+        # the whole path, since the decoder stays in the folder in which it was started
+        decoder.stdin.write(json.dumps(str(path.absolute())).encode() + b"\n")
+        decoder.stdin.flush()
+        kind, size = decoder.stdout.readline().split()
+        reply = decoder.stdout.read(int(size))
+    except (ValueError, BrokenPipeError):
+        stop(decoder)
+        return None
+    except BaseException:  # Ctrl-C: a reply is still to come
+        stop(decoder)
+        raise
+    idle.append(decoder)
+    return kind, reply
+
+
 def started() -> subprocess.Popen[bytes]:
-    """Starts a decoder in a new session, so that Ctrl-C does not reach it. It ends when its input ends."""
+    """Starts a decoder in a new session, so that Ctrl-C does not reach it. It ends when its input ends. -P
+    keeps it from importing the files of the folder in which it is started, such as a json.py."""
     return subprocess.Popen(
-        [sys.executable, "-c", SERVING],
+        [sys.executable, "-P", "-c", SERVING],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -3,7 +3,7 @@
 Colour becomes luminance, palettes are looked up and alpha is ignored. 16-bit images are divided by the
 smallest detector range (8, 10, 12, 14 or 16 bits) that holds their largest value: a 12-bit radiograph saved
 with 16 bits is not black, and one that uses its whole range keeps its exposure, unlike with a stretch to its
-own extremes.
+own extremes. Of colour with 16 bits a channel Pillow keeps the high byte alone, so it is refused.
 
 Images and masks are turned as their EXIF data says. Files of several frames or pages are refused. Images are
 resized to a square without keeping their aspect: by area averaging, or by interpolation where they are
@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.ImageFile import ImageFile as PillowFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from pneumo.data.cohort import Digests, PixelBlock
 from pneumo.data.contents import contents, cores, hash_of
@@ -151,7 +152,8 @@ def load_grey_and_colour(root: Path, path: str) -> tuple[Pixel, float]:
 
 
 def header_flag(root: Path, path: str) -> str:
-    """Returns the text of a DICOM header that contradicts a frontal chest radiograph; "" for other files."""
+    """Returns the text of a DICOM header that contradicts a frontal chest radiograph to look at; "" for other
+    files."""
     if not _is_dicom(root / path):
         return ""
     from pneumo.data.decode import dicom
@@ -174,6 +176,11 @@ def _read(root: Path, path: str, as_grey: Callable[[Image.Image], Pixel]) -> Pix
             if frames > 1 and image.format != "MPO":  # a JPEG with other views, which viewers do not show
                 kind = "pages" if image.format == "TIFF" else "frames"
                 raise UnreadableError(f"has {frames:,} {kind}; one can be read: save it as its own file")
+            if _has_deep_colour(image):
+                raise UnreadableError(
+                    "has 16 bits in each of its channels; grey of 8 or 16 bits and colour of 8 bits can be "
+                    "read"
+                )
             image.load()
             with suppress(Exception):  # on damaged EXIF data Pillow raises nearly anything
                 ImageOps.exif_transpose(image, in_place=True)
@@ -219,14 +226,24 @@ def resized_mask(mask: Pixel, side_px: int) -> Pixel:
 
 def _grey(image: Image.Image) -> Pixel:
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        shares = values / detector_top(values)
-        return eight_bits(1 - shares if _is_white_zero(image) else shares)
+        values = np.asarray(image)
+        top = detector_top(np.array([values.min(), values.max()], np.int64))
+        shares = np.arange(top + 1) / top  # of each value, looked up for the pixels
+        shown: Pixel = eight_bits(1 - shares if _is_white_zero(image) else shares)[values]
+        return shown
     if image.mode == "F":
         raise UnreadableError("holds fractional numbers; images of 8 or 16 bits can be read")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     return np.asarray(image.convert("L"))
+
+
+def _has_deep_colour(image: PillowFile) -> bool:
+    """Whether the channels of an image that is not plain grey have 16 bits."""
+    if image.mode.startswith(("I", "F")):
+        return False
+    bits = image.tag_v2.get(BITSPERSAMPLE, (1,)) if isinstance(image, TiffImageFile) else (1,)
+    return max(bits) > 8 or any(";16" in str(tile.args) for tile in image.tile)
 
 
 def _is_white_zero(image: Image.Image) -> bool:
