@@ -243,6 +243,23 @@ def test_a_look_is_counted_under_whatever_name_the_images_are_asked_for(world, t
     assert f"{n_test} of these images are in the test split. The test split has now been evaluated 5" in said
 
 
+def test_a_training_that_fails_once_its_test_metrics_are_shown_has_evaluated_the_test_split(
+    world, train, monkeypatch, capsys
+):
+    with monkeypatch.context() as patched:
+        patched.setattr("pneumo.runs.logged.results_json", fails)
+        with pytest.raises(RuntimeError, match="no results"):
+            train("seed=0")
+    (failed,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert (failed.info.status, query.test_evaluations_of(failed)) == ("FAILED", 1)
+    train("seed=0", f"resume={failed.info.run_id}")
+    assert query.test_evaluations_of(query.find_run(failed.info.run_id)) == 2
+
+
+def fails(*given):
+    raise RuntimeError("no results")
+
+
 def test_evaluations_through_other_runs_are_counted(world, train, capsys):
     one, two = train("seed=0"), train("seed=1")
     invoke(["evaluate", two])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pneumo.data.dataset import Dataset, first_images
 from pneumo.display.console import Advance
+from pneumo.errors import InputError
 from pneumo.runs import checkpoint, diagnosis, logged, loggers, messages, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
@@ -236,6 +237,10 @@ class RunRecorder(Recorder):
         dataset, train_state, terminal = self._dataset, self._train_state, self.terminal
         tracker = self._tracker
         split, last = list(results.items())[-1]
+        if split == "test":  # counts as evaluated before it is shown
+            with suppress(MlflowError, InputError), tracking.short_timeouts():
+                evaluations = query.test_evaluations_of(query.find_run(tracker.run_id)) + 1
+                tracker.tag(test_evaluations=evaluations)
         terminal.line()  # printed before anything is logged, as MLflow may be away
         terminal.table(*messages.result_table(last, split, dataset.patients_known))
         terminal.line(messages.operating_point(last))
