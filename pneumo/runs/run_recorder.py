@@ -190,7 +190,7 @@ class RunRecorder(Recorder):
         if train_state.micro_batch < self._micro_batch:
             self._micro_batch = train_state.micro_batch
             self.terminal.warn(messages.smaller_batch_message(self._trainer, self._micro_batch))
-            self._tracker.tag(micro_batch=self._micro_batch)
+            self._tag_now(micro_batch=self._micro_batch)
         step = len(train_state.all_epochs)
         so_far = logged.summary_metrics(diagnosis.training_metrics(train_state), self._callback.objectives)
         self._tracker.log(report.metrics, step, so_far)
@@ -200,9 +200,10 @@ class RunRecorder(Recorder):
         self._callback.on_epoch_end(step, report.metrics, is_last)
 
     def has_to_begin_again(self) -> bool:
-        """Says that the training is on a plateau, and why, after the first epoch of which that is true."""
+        """Says that the training is on a plateau, and why, after the first epoch of which that is true, at
+        the latest after the one that stops it."""
         train_state = self._train_state
-        plateau = self._find_plateau(train_state.history)
+        plateau = self._find_plateau(train_state.history, train_state.stopped)
         if plateau is None or self._find_plateau(train_state.history[:-1]):
             return False
         reason = self._likely_reason(plateau)
@@ -214,8 +215,7 @@ class RunRecorder(Recorder):
         self._find_plateau = PlateauDetector(trainer)
         self._micro_batch = train_state.micro_batch
         self.terminal.warn(messages.second_attempt_message(self.experiment))
-        with suppress(MlflowError), tracking.short_timeouts():
-            self._tracker.tag(**self._rescue_tags())
+        self._tag_now(**self._rescue_tags())
         self._checkpoints.save_beginning(train_state)
 
     def _likely_reason(self, plateau: Plateau | None) -> Reason:
@@ -223,6 +223,11 @@ class RunRecorder(Recorder):
             self.experiment, self._trainer, self._train_state, self._dataset, self._find_plateau, plateau
         )
         return diagnosis.with_advice(reason, self.experiment, self._dataset)
+
+    def _tag_now(self, **tags: object) -> None:
+        """Tags the run, unless MLflow is away: `finish` does it again."""
+        with suppress(MlflowError), tracking.short_timeouts():
+            self._tracker.tag(**tags)
 
     def _rescue_tags(self) -> dict[str, object]:
         """The tags of a run in its second attempt."""
@@ -249,7 +254,7 @@ class RunRecorder(Recorder):
         collapse = find_collapse(last, split, Positives.of(dataset), self._trainer, train_state)
         by_chance = ranks_by_chance(last)
         if collapse:
-            reason = self._likely_reason(self._find_plateau(train_state.history)).text
+            reason = self._likely_reason(self._find_plateau(train_state.history, train_state.stopped)).text
             terminal.line()
             terminal.warn(collapse.message(reason))
             terminal.line()
@@ -268,6 +273,8 @@ class RunRecorder(Recorder):
         )
         if train_state.abandoned:
             tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
+        if train_state.micro_batch < self.experiment.fit.batch_size:
+            tracker.tag(micro_batch=train_state.micro_batch)
         tracker.log_text(diagnosis.predictions_csv(results, dataset), "predictions.csv")
         tracker.log_text(logged.results_json(metrics, train_state.all_epochs, results), logged.RESULTS)
         if self.experiment.fit.pictures:

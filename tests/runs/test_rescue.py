@@ -95,6 +95,16 @@ def test_a_run_that_does_not_learn_begins_again_once_and_both_attempts_stay_visi
     assert read(workdir / "out" / "checkpoints" / BEST)["epoch"] == state["best_epoch"]
 
 
+def test_a_run_that_early_stopping_ends_on_a_plateau_begins_again(composed, workdir, soon, capsys):
+    early = ["schedule=plateau", "schedule.stop_patience=3", "fit.epochs=50"]  # 17 otherwise
+    run(composed(*DEAD, *early, "optimizer.lr=30"), workdir / "out")
+    said = capsys.readouterr().out
+    assert said.count("It begins again") == 1
+    at = int(only_run().data.tags["rescued_at_epoch"])
+    assert f"NOT LEARNING: for {at} epochs" in said
+    assert 4 <= at < 17
+
+
 def test_without_rescue_it_is_said_and_the_run_goes_on(composed, workdir, soon, capsys):
     run(composed(*DEAD, "fit.rescue=false"), workdir / "out")
     said = capsys.readouterr().out
