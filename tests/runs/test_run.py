@@ -8,6 +8,7 @@ import pytest
 import torch
 from changing import World
 from conftest import SMALL, dying_in_epoch
+from mlflow.exceptions import MlflowException
 
 from pneumo.components.models import Tiny
 from pneumo.errors import InputError, TooLittleMemoryError
@@ -15,6 +16,8 @@ from pneumo.inference.model import load_model
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
+from pneumo.runs.tracker import Tracker
+from pneumo.training.trainer import Trainer
 
 QUICK = [*SMALL, "fit.epochs=2"]
 
@@ -274,6 +277,39 @@ def test_a_profile_names_the_costliest_operations(composed, workdir):
     assert artifacts(logged.info.run_id, "profile") == {"profile/operations.txt", "profile/trace.json.gz"}
     table = mlflow.artifacts.load_text(f"{logged.info.artifact_uri}/profile/operations.txt")
     assert "aten::convolution_backward" in table
+
+
+def test_an_epoch_too_short_for_a_profile_is_trained_without_one_and_it_is_said(composed, workdir, capsys):
+    run(composed(*SMALL, "debug=profile", "fit.batch_size=112"), workdir / "out")
+    logged = only_run()
+    assert logged.info.status == "FINISHED"
+    assert "profile" not in artifacts(logged.info.run_id)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "fit.profile=true: the training has 1 step, and the first 4 are not profiled" in said
+
+
+def test_a_smaller_batch_is_tagged_again_where_mlflow_was_away(composed, workdir, monkeypatch):
+    backward, tag, asked = Trainer._backward, Tracker.tag, []
+
+    def small_memory(self, train_state, *rest):
+        if train_state.micro_batch > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return backward(self, train_state, *rest)
+
+    def away_at_first(self, **tags):
+        if "micro_batch" in tags:
+            asked.append(tags)
+            if len(asked) == 1:
+                raise MlflowException("Connection refused")
+        tag(self, **tags)
+
+    monkeypatch.setattr(Trainer, "_backward", small_memory)
+    monkeypatch.setattr(Tracker, "tag", away_at_first)
+    run(composed(*QUICK), workdir / "out")
+    logged = only_run()
+    assert logged.info.status == "FINISHED"
+    assert logged.data.tags["micro_batch"] == "8"
+    assert len(asked) == 2
 
 
 def test_few_images_are_learned_and_judged_alone(composed, workdir, capsys):
