@@ -312,6 +312,8 @@ class RunRecorder(Recorder):
             self._warm_start.seen,
             self._callback,
         )
+        if not self._train_state.history:
+            self._checkpoints.remove_best()
         tracker.checkpoints.extend(self._checkpoints.files)
 
     def _tags(self, folder: Path) -> dict[str, object]:

@@ -181,7 +181,8 @@ MOMENTS = {
     "in the second epoch": (TrainState, "finish_epoch", 2),
     "when the plateau is told": (run_recorder.messages, "plateau_message", 1),
     "before anything of the second attempt": (run_recorder.messages, "second_attempt_message", 1),
-    "when the best weights of the first are gone": (CheckpointWriter, "save", 3),
+    "before the second attempt is kept": (CheckpointWriter, "save", 3),
+    "when the best weights of the first are left": (CheckpointWriter, "remove_best", 2),
     "before the second attempt's first epoch": (TrainState, "finish_epoch", 3),
     "in the second attempt": (TrainState, "finish_epoch", 5),
 }
@@ -234,6 +235,20 @@ def test_no_best_weights_of_the_first_attempt_are_left_before_the_second_has_its
     with pytest.raises(Killed):
         run(composed(*DEAD), workdir / "out")
     assert {path.name for path in (workdir / "out" / "checkpoints").iterdir()} == {LAST}
+
+
+def test_best_weights_that_a_killed_process_left_of_the_first_attempt_are_removed_first(
+    composed, workdir, soon, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        dying(patch, CheckpointWriter, "remove_best", 2)
+        with pytest.raises(Killed):
+            run(composed(*DEAD), workdir / "out")
+    assert (workdir / "out" / "checkpoints" / BEST).exists()
+    dying(monkeypatch, TrainState, "finish_epoch", 1)
+    with pytest.raises(Killed):
+        run(composed(*DEAD, "resume=auto"), workdir / "again")
+    assert not (workdir / "out" / "checkpoints" / BEST).exists()
 
 
 def typed(workdir, *overrides, launcher=()):

@@ -1,6 +1,7 @@
 import csv
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -228,6 +229,47 @@ def test_a_run_whose_folder_is_gone_goes_on_from_mlflow_with_its_best_weights(co
     again = checkpoint.read(folder / BEST)
     assert again["epoch"] == best["epoch"]
     assert all(torch.equal(again["model"][name], best["model"][name]) for name in best["model"])
+
+
+@pytest.fixture
+def backup(composed, workdir, monkeypatch):
+    """The last checkpoint of a run of three epochs that died in the third, copied without the best one; the
+    run's own folder is gone."""
+    with dying_in_epoch(monkeypatch, 3):
+        run(composed(*SMALL, "fit.epochs=3"), workdir / "out")
+    (workdir / "backup").mkdir()
+    last = shutil.copy(workdir / "out" / "checkpoints" / LAST, workdir / "backup")
+    shutil.rmtree(workdir / "out")
+    return Path(last)
+
+
+def test_a_copied_checkpoint_without_the_best_weights_gets_them_from_mlflow(composed, workdir, backup):
+    run(composed(*SMALL, "fit.epochs=3", f"resume={backup}"), workdir / "again")
+    logged, best = only_run(), checkpoint.read(backup.with_name(BEST))
+    assert logged.info.status == "FINISHED"
+    assert best["run_id"] == logged.info.run_id
+    assert best["epoch"] == checkpoint.read(backup)["best_epoch"]
+
+
+@pytest.mark.parametrize("there", ["nothing", "weights of another epoch"])
+def test_a_checkpoint_whose_best_weights_are_gone_is_refused_before_the_data_are_read(
+    composed, workdir, backup, there, monkeypatch
+):
+    logged = only_run()
+    best = query.find_checkpoint(logged, BEST)
+    if there == "nothing":
+        shutil.rmtree(mlflow.artifacts.download_artifacts(logged.info.artifact_uri))
+        reason = f"Run {logged.info.run_id} has no best.pt"
+    else:
+        checkpoint.write({**checkpoint.read(best), "epoch": 9}, best)
+        monkeypatch.setattr(query, "find_checkpoint", lambda *_: best)
+        reason = f"that of its run, {best}, is of epoch 9"
+    monkeypatch.setattr("pneumo.runs.callback.RunCallback.dataset", lambda *_: pytest.fail("read"))
+    with pytest.raises(InputError) as refused:
+        run(composed(*SMALL, "fit.epochs=3", f"resume={backup}"), workdir / "again")
+    said = str(refused.value)
+    assert said.startswith(f"{backup} cannot be resumed without best.pt beside it: {reason}")
+    assert "\n" not in said
 
 
 def test_a_run_is_not_resumed_by_another_number_of_processes(composed, workdir):
