@@ -71,6 +71,14 @@ def model_line(experiment: Experiment, network: Classifier, effective_batch: int
     )
 
 
+def without_mask_head(pretrained: str) -> str:
+    """That a part of the pretrained weights has no place in the model."""
+    return (
+        f"the mask head of model.pretrained={pretrained} is left out: the first predictions are those of its "
+        "other head alone"
+    )
+
+
 def device_line(trainer: Trainer) -> str:
     """The device, its precision and the batch."""
     name, settings, processes = trainer.accelerator.name, trainer.settings, trainer.processes.count

@@ -106,6 +106,8 @@ class RunRecorder(Recorder):
         self._find_plateau = PlateauDetector(trainer)
         experiment, terminal = self.experiment, self.terminal
         terminal.say("model", messages.model_line(experiment, train_state.model, trainer.effective_batch))
+        if self._warm_start.with_mask_head and train_state.model.mask_head is None:
+            terminal.warn(f"{INDENT}{messages.without_mask_head(self._warm_start.pretrained)}")
         terminal.say("device", messages.device_line(trainer))
         before = self._before
         folder = self._output_dir / tracking.CHECKPOINTS

@@ -62,6 +62,13 @@ class TrainState:
         self.stopped = self.lr_controller.after_epoch(self.best_epoch == len(self.history))
         return self.best_epoch == len(self.history)
 
+    def release(self) -> None:
+        """Leaves the device's memory to another training; this one does not go on."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        for model in (self.model, self.ema.model if self.ema else self.model):
+            model.to("cpu")
+
     @property
     def evaluated(self) -> nn.Module:
         """The model that is evaluated and kept as the best: the moving average, if there is one."""

@@ -14,6 +14,7 @@ from conftest import SMALL
 
 from pneumo.inference.model import load_model
 from pneumo.runs import diagnosis, run_recorder
+from pneumo.runs import run as run_module
 from pneumo.runs.checkpoint import BEST, LAST, CheckpointWriter, read
 from pneumo.runs.rescue import safer_setting, second_attempt
 from pneumo.runs.restore import restore
@@ -93,6 +94,21 @@ def test_a_run_that_does_not_learn_begins_again_once_and_both_attempts_stay_visi
     assert metrics["best/epoch"] == state["best_epoch"] <= 4
     assert metrics["best/val_auroc"] == max(list(curve.values())[2:])
     assert read(workdir / "out" / "checkpoints" / BEST)["epoch"] == state["best_epoch"]
+
+
+def test_the_second_attempt_has_the_pixels_of_the_first_whose_memory_is_released_before(
+    composed, workdir, soon, monkeypatch
+):
+    happened = []
+
+    def noted(name, function):
+        return lambda *arguments, **options: (happened.append(name), function(*arguments, **options))[1]
+
+    for name in ("Batches", "normaliser", "build_model"):
+        monkeypatch.setattr(run_module, name, noted(name, getattr(run_module, name)))
+    monkeypatch.setattr(TrainState, "release", noted("release", TrainState.release))
+    run(composed(*DEAD), workdir / "out")
+    assert happened == ["build_model", "normaliser", "Batches", "release", "build_model"]
 
 
 def test_a_run_that_early_stopping_ends_on_a_plateau_begins_again(composed, workdir, soon, capsys):
@@ -313,6 +329,15 @@ def test_a_frozen_backbone_with_cached_features_begins_again(composed, workdir, 
         ("adamw optimizer.lr=1e-3", 1e-3 / 3),
         ("adamw optimizer.lr=9", 1e-3),  # a third of the default, .003
         ("sgd optimizer.lr=.3", 0.1),
+        # of 256 images a step, where linear scaling is 16 times and that by the root 4 times
+        ("adamw optimizer.lr=3e-3 optimizer.scale_lr=linear fit.batch_size=256", 1e-3 / 16),
+        ("adamw optimizer.lr=3e-3 optimizer.scale_lr=sqrt fit.batch_size=256", 1e-3 / 4),
+        (
+            "adamw optimizer.lr=3e-5 optimizer.scale_lr=linear fit.batch_size=256",
+            1e-5,
+        ),  # 4.8e-4 is below .003
+        ("adamw optimizer.lr=6e-3 optimizer.scale_lr=linear fit.batch_size=4", 2e-3),  # a quarter of .006
+        ("sgd optimizer.lr=.3 optimizer.scale_lr=linear fit.batch_size=256", 0.1),
     ],
 )
 def test_the_rate_becomes_a_third_and_of_adamw_a_third_of_the_default_at_most(composed, optimizer, lr):

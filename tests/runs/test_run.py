@@ -170,6 +170,18 @@ def test_a_run_id_of_ours_is_a_warm_start_for_another_loss(composed, workdir):
     assert len(after["head.weight"]) == 1
 
 
+def test_a_mask_head_that_the_model_has_no_place_for_is_said_to_be_left_out(
+    composed, one_run, workdir, capsys
+):
+    weights = one_run[0] / "out" / "checkpoints" / BEST
+    small = [*SMALL, "model.width=4", "fit.epochs=1", f"model.pretrained={weights}"]
+    run(composed(*small, "model.mask_head=false"), workdir / "out")
+    note = f"the mask head of model.pretrained={weights} is left out"
+    assert note in " ".join(capsys.readouterr().out.split())
+    run(composed(*small), workdir / "with")
+    assert "left out" not in capsys.readouterr().out
+
+
 def test_an_unknown_run_id_is_refused_before_anything_is_read(composed, workdir):
     for key in ("model.pretrained", "resume"):
         with pytest.raises(InputError, match="has no run 0123"):

@@ -97,3 +97,12 @@ def test_a_training_that_goes_on_keeps_the_kernels_of_its_own_device(small_fit, 
     next(trainer.epochs(second))
     steps = {float(state["step"]) for state in second.optimizer.state.values()}
     assert steps == {2 * trainer.steps_per_epoch()}
+
+
+def test_a_training_that_is_released_holds_no_gradients_and_no_moments(small_fit):
+    trainer, train_state = small_fit(settings={"ema_decay": 0.9})
+    next(trainer.epochs(train_state))
+    assert train_state.optimizer.state
+    train_state.release()
+    assert not train_state.optimizer.state
+    assert all(parameter.grad is None for parameter in train_state.model.parameters())
