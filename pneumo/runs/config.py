@@ -99,9 +99,14 @@ def composed_as_by_train(overrides: Sequence[str]) -> Iterator[tuple[DictConfig,
                 break
             output_dir = folder.with_name(f"{folder.name}-{number}")
         output_dir.mkdir(parents=True)
-        yield OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]), output_dir
+        yield without_hydra(whole), output_dir
     finally:
         state.cfg = before
+
+
+def without_hydra(whole: DictConfig) -> DictConfig:
+    """A configuration without Hydra's own part."""
+    return OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
 
 
 def choices_of(group: str) -> list[str]:
@@ -295,6 +300,13 @@ def override_value(override: str) -> Any:
         return OverridesParser.create().parse_override(override).value()
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from None
+
+
+def written(value: "Parameter") -> str:
+    """A value as Hydra reads it."""
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def instantiate_component(group: str, settings: Any) -> Any:

@@ -105,7 +105,9 @@ class RunRecorder(Recorder):
         self._dataset, self._trainer, self._train_state = dataset, trainer, train_state
         self._find_plateau = PlateauDetector(trainer)
         experiment, terminal = self.experiment, self.terminal
-        terminal.say("model", messages.model_line(experiment, train_state.model, trainer.effective_batch))
+        is_second = bool(train_state.abandoned)
+        model, batch = train_state.model, trainer.effective_batch
+        terminal.say("model", messages.model_line(experiment, model, batch, is_second))
         if self._warm_start.with_mask_head and train_state.model.mask_head is None:
             terminal.warn(f"{INDENT}{messages.without_mask_head(self._warm_start.pretrained)}")
         terminal.say("device", messages.device_line(trainer))

@@ -254,7 +254,7 @@ def test_no_best_weights_of_the_first_attempt_are_left_before_the_second_has_its
 
 
 def test_best_weights_that_a_killed_process_left_of_the_first_attempt_are_removed_first(
-    composed, workdir, soon, monkeypatch
+    composed, workdir, soon, monkeypatch, capsys
 ):
     with monkeypatch.context() as patch:
         dying(patch, CheckpointWriter, "remove_best", 2)
@@ -265,6 +265,7 @@ def test_best_weights_that_a_killed_process_left_of_the_first_attempt_are_remove
     with pytest.raises(Killed):
         run(composed(*DEAD, "resume=auto"), workdir / "again")
     assert not (workdir / "out" / "checkpoints" / BEST).exists()
+    assert "second attempt with optimizer.lr=0.001" in " ".join(capsys.readouterr().out.split())
 
 
 def typed(workdir, *overrides, launcher=()):
