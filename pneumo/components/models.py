@@ -232,6 +232,7 @@ FAMILIES = {
     "convnext": Family("classifier.2", "classifier.2", "features.0.0"),
     "efficientnet": Family("classifier.1", "classifier", "features.0.0"),
 }
+MASK_HEAD = "mask_head."  # before the names of its weights in a checkpoint
 LEGACY_DENSENET = re.compile(r"\.(norm|conv)\.([12])\.")  # names in the published DenseNet files
 
 
@@ -267,8 +268,9 @@ class Timm(ModelConfig):
 
 
 def load_file(model: Classifier, path: Path) -> None:
-    """Loads torchvision's weights into the backbone, or a checkpoint of a run into backbone and head, which
-    is converted between one and two outputs. Raises InputError if the file does not fit the model."""
+    """Loads torchvision's weights into the backbone, or a checkpoint of a run into backbone, head and, where
+    both have one, mask head; what gives the logits is converted between one and two outputs. Raises
+    InputError if the file does not fit the model."""
     content = read_tensors(path, f"model.pretrained={path}")
     weights = next((value for value in (content.get("model"), content) if isinstance(value, Mapping)), {})
     backbone = {k[9:]: v for k, v in weights.items() if k.startswith("backbone.")}
@@ -277,14 +279,30 @@ def load_file(model: Classifier, path: Path) -> None:
     load_backbone(model, backbone, str(path))
     head = converted_head(weights["head.weight"], weights["head.bias"], model.head.out_features)
     model.head.load_state_dict(dict(zip(("weight", "bias"), head, strict=True)))
+    if model.mask_head is not None and has_mask_head(weights):
+        drawing = {k.removeprefix(MASK_HEAD): v for k, v in weights.items() if k.startswith(MASK_HEAD)}
+        load_module(model.mask_head, drawing, str(path))
+        evidence = weights["evidence.weight"]
+        weight, _ = converted_head(evidence, torch.zeros(len(evidence)), model.evidence.out_features)
+        model.evidence.load_state_dict({"weight": weight})
     return None
 
 
+def has_mask_head(weights: Weights) -> bool:
+    """Whether these weights of a checkpoint are of a model with a mask head."""
+    return "evidence.weight" in weights
+
+
 def load_backbone(model: Classifier, weights: Weights, origin: str) -> None:
-    """Loads the backbone's weights and ignores all others; kernels over RGB are summed to kernels over grey.
-    Raises InputError, which names `origin`, if weights are missing or have another shape."""
+    """Loads the backbone's weights and ignores all others. Raises InputError as `load_module`."""
     weights = {LEGACY_DENSENET.sub(r".\1\2.", str(name)): value for name, value in weights.items()}
-    wanted = model.backbone.state_dict()
+    load_module(model.backbone, weights, origin)
+
+
+def load_module(module: nn.Module, weights: Weights, origin: str) -> None:
+    """Loads the weights of a part of the model and ignores all others; kernels over RGB are summed to kernels
+    over grey. Raises InputError, which names `origin`, if weights are missing or have another shape."""
+    wanted = module.state_dict()
     if missing := [name for name in wanted if name not in weights]:
         raise InputError(
             f"model.pretrained={origin} is of another model: it lacks {missing[0]} "
@@ -303,7 +321,7 @@ def load_backbone(model: Classifier, weights: Weights, origin: str) -> None:
                 f"{name} is {tuple(given.shape)}, needed {tuple(own.shape)}"
             )
         fitting[name] = given
-    model.backbone.load_state_dict(fitting)
+    module.load_state_dict(fitting)
 
 
 def converted_head(weight: Tensor, bias: Tensor, n_outputs: int) -> tuple[Tensor, Tensor]:

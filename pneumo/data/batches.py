@@ -4,6 +4,8 @@ memory-mapped store, by worker processes where it does not fit the memory."""
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pneumo.data.decode.grayscale import Pixel
 from pneumo.data.store import Store
 
 
@@ -65,10 +68,11 @@ class Batches:
                 yield self._resident[to_device(rows, self.device)]
         elif self._workers:
             loader = DataLoader(
-                _RowSets(self.store, row_sets),
+                _RowSets(self.store.pixels, row_sets),
                 batch_size=None,
                 num_workers=self._workers,
                 pin_memory=self.device.type == "cuda",
+                generator=torch.Generator(),  # else it draws from the one that dropout uses
             )
             for images in loader:
                 yield images.to(self.device, non_blocking=True)
@@ -83,16 +87,26 @@ def in_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 class _RowSets(Dataset[Tensor]):
-    """One item a batch, so that a worker reads a whole batch."""
+    """One item a batch, so that a worker reads a whole batch. A worker that is not forked gets the place of
+    memory-mapped pixels, not the pixels."""
 
-    def __init__(self, store: Store, row_sets: Sequence[np.ndarray]):
-        self._store, self._row_sets = store, row_sets
+    def __init__(self, pixels: Pixel, row_sets: Sequence[np.ndarray]):
+        self._pixels, self._row_sets = pixels, row_sets
+
+    def __getstate__(self) -> dict[str, Any]:
+        file = getattr(self._pixels, "filename", None)
+        return {"_row_sets": self._row_sets, "_pixels": self._pixels if file is None else Path(file)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        pixels = state["_pixels"]
+        self._row_sets = state["_row_sets"]
+        self._pixels = np.load(pixels, mmap_mode="r") if isinstance(pixels, Path) else pixels
 
     def __len__(self) -> int:
         return len(self._row_sets)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self._store.pixels[self._row_sets[index]])
+        return torch.from_numpy(self._pixels[self._row_sets[index]])
 
 
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:

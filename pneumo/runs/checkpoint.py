@@ -59,11 +59,15 @@ class CheckpointWriter:
         self.save(train_state)
 
     def save_beginning(self, train_state: TrainState) -> None:
-        """Writes `last.pt` at the beginning of a second attempt. The best weights of the first are removed
-        before, so that a run that is killed in between begins its second attempt again."""
+        """Writes `last.pt` at the beginning of a second attempt, and removes the best weights of the first.
+        A run that is killed in between goes on with the second, and removes them then."""
+        self.save(train_state)
+        self.remove_best()
+
+    def remove_best(self) -> None:
+        """Removes `best.pt`, if it is there."""
         self._ensure_owned()
         self.best.unlink(missing_ok=True)
-        self.save(train_state)
 
     def save(self, train_state: TrainState) -> None:
         """Writes `last.pt`, after or within an epoch."""

@@ -69,6 +69,19 @@ def trusted_targets() -> list[str]:
     return OWN_TARGETS + installed + [name.strip() for name in added if name.strip()]
 
 
+def choices_of(overrides: Sequence[str]) -> dict[str, str]:
+    """The choices by group, where Hydra is running; else those that the overrides name."""
+    if HydraConfig.initialized():
+        return dict(HydraConfig.get().runtime.choices)
+    return {override_key(word): word.split("=", 1)[1] for word in overrides if "=" in word}
+
+
+def search_path_overrides() -> list[str]:
+    """The overrides that tell the running Hydra where else to look for files."""
+    given = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    return [word for word in given if override_key(word) == "hydra.searchpath"]
+
+
 def compose_train(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     """The configuration of train.py with these overrides, and Hydra's own if `with_hydra`. InputError: a
     choice or key does not exist."""
@@ -99,9 +112,14 @@ def composed_as_by_train(overrides: Sequence[str]) -> Iterator[tuple[DictConfig,
                 break
             output_dir = folder.with_name(f"{folder.name}-{number}")
         output_dir.mkdir(parents=True)
-        yield OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]), output_dir
+        yield without_hydra(whole), output_dir
     finally:
         state.cfg = before
+
+
+def without_hydra(whole: DictConfig) -> DictConfig:
+    """A configuration without Hydra's own part."""
+    return OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
 
 
 def choices_of(group: str) -> list[str]:
@@ -295,6 +313,13 @@ def override_value(override: str) -> Any:
         return OverridesParser.create().parse_override(override).value()
     except HydraException as error:
         raise InputError(" ".join(str(error).split())) from None
+
+
+def written(value: "Parameter") -> str:
+    """A value as Hydra reads it."""
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def instantiate_component(group: str, settings: Any) -> Any:

@@ -21,10 +21,10 @@ from pneumo.display.format import (
 )
 from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, fewest_patients
+from pneumo.runs.config import written
 from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
-from pneumo.runs.remedy import written
-from pneumo.runs.rescue import safer_setting
+from pneumo.runs.rescue import safer_setting, second_attempt
 from pneumo.training.plateau import Plateau
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
@@ -59,15 +59,31 @@ def split_line(split: Split) -> str:
     return f"{sizes}, {leak}; patient memory {decimal(memory, 2)}{meaning}"
 
 
-def model_line(experiment: Experiment, network: Classifier, effective_batch: int) -> str:
-    """The network and how it is trained, by the names chosen in the configuration."""
+def model_line(
+    experiment: Experiment, network: Classifier, effective_batch: int, is_second: bool = False
+) -> str:
+    """The network and how it is trained, by the names chosen in the configuration, and what a plan or a
+    second attempt changes."""
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    names = experiment.choices
-    lr = experiment.optimizer.resolved_lr(effective_batch)
+    names, augment = experiment.choices, experiment.choices["augment"]
+    attempt = second_attempt(experiment) if is_second else experiment
+    lr = attempt.optimizer.resolved_lr(effective_batch)
     frozen = f", {experiment.model.freeze} frozen" if experiment.model.freeze != "none" else ""
+    if is_second:
+        augment += f" · second attempt with {safer_words(experiment)}"
+    elif "\naugment:" in experiment.plan:
+        augment += " and the plan's distortions"
     return (
         f"{names['model']}, 1 channel, {compact(trainable)} trainable parameters{frozen} · {names['loss']} · "
-        f"{names['optimizer']} {scientific(lr)} · {names['schedule']} · augment {names['augment']}"
+        f"{names['optimizer']} {scientific(lr)} · {names['schedule']} · augment {augment}"
+    )
+
+
+def without_mask_head(pretrained: str) -> str:
+    """That a part of the pretrained weights has no place in the model."""
+    return (
+        f"the mask head of model.pretrained={pretrained} is left out: the first predictions are those of its "
+        "other head alone"
     )
 
 
@@ -132,8 +148,14 @@ def plateau_message(plateau: Plateau, reason: str) -> str:
 
 def second_attempt_message(experiment: Experiment) -> str:
     """That the training begins again, and with which setting."""
-    setting = " ".join(f"{name}={written(value)}" for name, value in safer_setting(experiment).items())
-    return f"It begins again with {setting} and new weights; fit.rescue=false prevents that."
+    pretrained = experiment.model.pretrained
+    weights = "new weights" if pretrained is None else f"the weights of model.pretrained={pretrained}"
+    return f"It begins again with {safer_words(experiment)} and {weights}; fit.rescue=false prevents that."
+
+
+def safer_words(experiment: Experiment) -> str:
+    """The settings of a second attempt as overrides."""
+    return " ".join(f"{name}={written(value)}" for name, value in safer_setting(experiment).items())
 
 
 def stopped_message(train_state: TrainState, run_id: str) -> str:

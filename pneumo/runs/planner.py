@@ -14,6 +14,7 @@ from pneumo.training.device import Accelerator
 from pneumo.training.distributed import process_count
 
 PLAN = "plan"  # the top-level key that asks for a plan
+AUTO = "experiment=auto"
 SIDES_PX = (96, 128, 192)  # of the images; larger ones take too long on a CPU
 SMALLEST_LESION_PX = 20  # pixels that nine of ten lesions should cover at least
 LEAST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 12, 72
@@ -28,6 +29,7 @@ DISTORTED: dict[str, Parameter] = {
     "augment.contrast": 0.2,
     "augment.gamma": 0.2,
 }
+PLANNED = ("data.image_side_px", "fit.epochs", *DISTORTED, "fit.positive_share", "tta")  # all that is decided
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Fingerprint:
     small_lesion: float | None  # share of the image; nine of ten lesions are larger; None: no masks
     effective_batch: int
     on_cpu: bool
+    largest_px: int | None = None  # the longest side of the files; None: not from files, or not known
 
     @classmethod
     def of(cls, dataset: Dataset, experiment: Experiment) -> "Fingerprint":
@@ -50,7 +53,7 @@ class Fingerprint:
         prevalence = float(dataset.labels[train].mean())
         device = Accelerator.chosen(experiment.fit.device, experiment.fit.precision).device
         batch = experiment.fit.effective_batch * process_count()
-        return cls(len(train), prevalence, small, batch, device.type == "cpu")
+        return cls(len(train), prevalence, small, batch, device.type == "cpu", store.largest_px)
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,21 @@ class Decision:
         return replace(self, settings={k: v for k, v in self.settings.items() if k not in taken})
 
     def __str__(self) -> str:
-        return f"{' '.join(f'{name}={value}' for name, value in self.settings.items())}: {self.reason}"
+        settings = " ".join(f"{name}={config.written(value)}" for name, value in self.settings.items())
+        return f"{settings}: {self.reason}"
 
 
 def decisions(data: Fingerprint) -> Iterator[Decision]:
     """The decision of each rule that applies to these data."""
     if data.small_lesion is not None and data.on_cpu:
-        covered = {side: data.small_lesion * side**2 for side in SIDES_PX}
-        side = next((side for side in SIDES_PX if covered[side] >= SMALLEST_LESION_PX), SIDES_PX[-1])
+        sides = [min(side, data.largest_px or side) for side in SIDES_PX]  # no file is enlarged
+        covered = {side: data.small_lesion * side**2 for side in sides}
+        side = next((side for side in sides if covered[side] >= SMALLEST_LESION_PX), sides[-1])
+        most = ", and no file is larger" if side == data.largest_px else ""
         yield Decision(
             {"data.image_side_px": side},
             f"nine of ten lesions then cover {covered[side]:.0f} pixels or more "
-            f"({data.small_lesion:.2%} of the image)",
+            f"({data.small_lesion:.2%} of the image){most}",
         )
     steps = -(-data.n_images // data.effective_batch)
     epochs = min(max(-(-LEAST_STEPS // steps), FEWEST_EPOCHS), MOST_EPOCHS)
@@ -87,7 +93,7 @@ def decisions(data: Fingerprint) -> Iterator[Decision]:
     )
     if data.n_images < FEW_IMAGES:
         yield Decision(DISTORTED, "so few images would be learned by heart as they are")
-    share = f"{100 * data.prevalence:.2g}% of the training images are positive"
+    share = f"{100 * data.prevalence:.3g}% of the training images are positive"
     if data.prevalence < POSITIVE_SHARE:
         yield Decision({"fit.positive_share": POSITIVE_SHARE}, f"{share}; the first epochs see more of them")
     else:
@@ -95,16 +101,31 @@ def decisions(data: Fingerprint) -> Iterator[Decision]:
     yield Decision({"tta": "hflip"}, "the mean over an image and its mirror image is more certain")
 
 
-def open_decisions(data: Fingerprint, overrides: Sequence[str]) -> list[Decision]:
-    """The decisions on settings that no override gives."""
-    given = {config.override_key(override) for override in overrides}
+def given_settings(composed: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> set[str]:
+    """The names of settings and groups that the overrides give, or files: those that are not as in
+    `experiment=auto` alone with the same choice of data. `choices`, by group, are those of `composed`."""
+    data = [f"data={choices['data']}"] if "data" in choices else []
+    bare = config.compose_train([*data, AUTO, *config.search_path_overrides()], with_hydra=True)
+    names = {name for name in PLANNED if value_in(composed, name) != value_in(bare, name)}
+    usual = bare.hydra.runtime.choices["augment"]
+    group = {"augment"} if choices.get("augment", usual) != usual else set()
+    return {config.override_key(override) for override in overrides} | names | group
+
+
+def value_in(composed: DictConfig, name: str) -> object:
+    """The value of a setting, None where it has none."""
+    return OmegaConf.select(composed, name, throw_on_missing=False)
+
+
+def open_decisions(data: Fingerprint, given: set[str]) -> list[Decision]:
+    """The decisions on settings that are not given."""
     left = [decision.without(given) for decision in decisions(data)]
     return [decision for decision in left if decision.settings]
 
 
 def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) -> Experiment:
     """The experiment of a configuration that Hydra composed with these overrides. Where it asks for a plan,
-    the decisions that no override has taken replace its settings, and are printed with their reasons; the
+    the decisions on settings that are not given replace these, and are printed with their reasons; the
     plan as a choice of `experiment=` is in `Experiment.plan`. InputError: as `config.load`, and the data are
     not valid."""
     experiment = config.load(composed)
@@ -112,7 +133,8 @@ def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) 
         return experiment
     with terminal.progress("data") as advance:
         dataset = load_dataset(experiment.data, advance)
-    made = open_decisions(Fingerprint.of(dataset, experiment), overrides)
+    given = given_settings(composed, config.choices_of(overrides), overrides)
+    made = open_decisions(Fingerprint.of(dataset, experiment), given)
     for number, decision in enumerate(made):
         terminal.say("" if number else PLAN, str(decision))
     recipe = OmegaConf.create({"defaults": ["auto"], PLAN: False})

@@ -7,10 +7,10 @@ from typing import cast
 from pneumo.data.dataset import Dataset
 from pneumo.errors import InputError
 from pneumo.runs import config
+from pneumo.runs.config import written
 from pneumo.runs.experiment import Experiment, Parameter
-from pneumo.runs.planner import Fingerprint, open_decisions
+from pneumo.runs.planner import AUTO, Fingerprint, given_settings, open_decisions
 
-AUTO = "experiment=auto"
 CHOICES = {
     "augment": "flip",
     "loss": "bce",
@@ -71,15 +71,11 @@ def decides(override: str) -> bool:
 
 def parameters(overrides: Sequence[str], dataset: Dataset) -> dict[str, Parameter]:
     """The parameters that decide whether anything is learned, in `experiment=auto` with these overrides."""
-    experiment = config.load(config.compose_train([*overrides, AUTO]), {})
+    whole = config.compose_train([*overrides, AUTO], with_hydra=True)
+    composed = config.without_hydra(whole)
+    experiment = config.load(composed, {})
     found = dict(experiment.parameters)
-    for decision in open_decisions(Fingerprint.of(dataset, experiment), overrides):
+    given = given_settings(composed, whole.hydra.runtime.choices, overrides)
+    for decision in open_decisions(Fingerprint.of(dataset, experiment), given):
         found |= decision.settings
     return {name: value for name, value in found.items() if decides(name)}
-
-
-def written(value: Parameter) -> str:
-    """A value as Hydra reads it."""
-    if value is None:
-        return "null"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()

@@ -8,6 +8,7 @@ import numpy as np
 from pneumo.components.augment import DISTORTIONS
 from pneumo.components.optimizers import AdamW
 from pneumo.runs.experiment import Experiment, Parameter
+from pneumo.training.distributed import process_count
 
 POSITIVE_SHARE = 0.8
 
@@ -15,10 +16,11 @@ POSITIVE_SHARE = 0.8
 def safer_setting(experiment: Experiment) -> dict[str, Parameter]:
     """The values that change in the second attempt, by their dotted names: images as they are but for a crop
     and mirroring, at least four positives of five images at first, the lesion masks where there are some,
-    clipped gradients, and a third of the learning rate, which for AdamW is at most a third of its default
-    (docs/evidence.md)."""
+    clipped gradients, and a third of the learning rate, which for AdamW is at most a third of its default,
+    however it is scaled with the batch (docs/evidence.md)."""
     fit, model, optimizer = experiment.fit, experiment.model, experiment.optimizer
-    highest_lr = AdamW.lr if isinstance(optimizer, AdamW) else optimizer.lr
+    scale = optimizer.resolved_lr(fit.effective_batch * process_count()) / optimizer.lr
+    highest_lr = AdamW.lr / scale if isinstance(optimizer, AdamW) else optimizer.lr
     takes_masks = model.takes_mask_head and not model.gives_features
     safer: dict[str, Parameter] = {
         **dict.fromkeys((f"augment.{name}" for name in DISTORTIONS), 0.0),

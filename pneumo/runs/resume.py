@@ -1,7 +1,7 @@
 """Finds the checkpoint from which `resume=` continues a run."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,24 @@ from pneumo.runs.run_name import RUN_ID
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The last checkpoint of a run: its path and its content."""
+    """The last checkpoint of a run: its path, its content, and the path of the weights of its best epoch,
+    None if the run has not ended an epoch."""
 
     path: Path
     state: dict[str, Any]
+    best: Path | None
 
     def folder(self, own: Path) -> Path:
-        """The folder in which the run goes on: that of the checkpoint or, where that was downloaded, `own`,
-        to which its files are copied."""
-        if not query.is_downloaded(self.path):
-            return self.path.parent
-        own.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.path, own / checkpoint.LAST)
-        best = query.find_checkpoint(query.find_run(self.state["run_id"]), checkpoint.BEST)
-        if best is not None:  # it has ended an epoch
-            shutil.copyfile(best, own / checkpoint.BEST)
-        return own
+        """The folder in which the run goes on: that of the checkpoint or, where that was downloaded, `own`.
+        Files that are elsewhere are copied to it."""
+        folder = self.path.parent
+        if query.is_downloaded(self.path):
+            folder = own
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path, folder / checkpoint.LAST)
+        if self.best is not None and self.best.parent != folder:
+            shutil.copyfile(self.best, folder / checkpoint.BEST)
+        return folder
 
     def refuse_other_processes(self, count: int) -> None:
         """InputError: another number of processes trained the run, so that its effective batch, its schedule
@@ -85,10 +87,33 @@ def resume_latest(
 
 def resume_point(experiment: Experiment, source: str) -> ResumePoint:
     """The last checkpoint given by its path or by the id of its run.
-    InputError: there is none, it has only weights, or it is of another configuration."""
+    InputError: there is none, it has only weights, it is of another configuration, or the weights of its best
+    epoch are gone."""
     path = checkpoint_path(source, checkpoint.LAST)
     state = checkpoint.read(path)
     if "optimizer" not in state:
         raise InputError(f"{path} contains only weights; resume from the {checkpoint.LAST} beside it")
     checkpoint.refuse_other_config(state, experiment.identity, path)
-    return ResumePoint(path, state)
+    return ResumePoint(path, state, best_weights(path, state))
+
+
+def best_weights(last: Path, state: Mapping[str, Any]) -> Path | None:
+    """The path of the weights of the best epoch of a last checkpoint: beside it or, where they are not there,
+    those of its run; None if no epoch has ended. InputError: its run does not have them."""
+    if not state["history"]:
+        return None
+    beside = last.with_name(checkpoint.BEST)
+    if beside.is_file():
+        return beside
+    try:
+        of_run = query.checkpoint_file(state["run_id"], checkpoint.BEST)
+        epoch, needed = checkpoint.read(of_run)["epoch"], state.get("best_epoch")
+        if needed not in (None, epoch):  # older checkpoints do not know it
+            raise InputError(
+                f"that of its run, {of_run}, is of epoch {epoch}, and its best is epoch {needed}"
+            )
+    except AwayError:
+        raise
+    except InputError as error:
+        raise InputError(f"{last} cannot be resumed without {checkpoint.BEST} beside it: {error}") from None
+    return of_run

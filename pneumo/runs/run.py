@@ -68,8 +68,10 @@ def run(experiment: Experiment, output_dir: Path, callback: RunCallback | None =
             ):
                 while not train(trainer, train_state, recorder, on_batch):
                     attempt = second_attempt(experiment)
+                    train_state.release()
+                    accelerator.forget()
                     model = build_model(attempt, accelerator)
-                    trainer = build_trainer(attempt, dataset, accelerator, processes)
+                    trainer = following_trainer(trainer, attempt)
                     train_state = follow_up(build_train_state(attempt, model, trainer), train_state)
                     trainer = with_cached_features(
                         trainer, model, experiment.model.gives_features, lambda done, total: None
@@ -134,6 +136,11 @@ def build_trainer(
         seed=experiment.seed,
         processes=processes,
     )
+
+
+def following_trainer(first: Trainer, attempt: Experiment) -> Trainer:
+    """The trainer of a second attempt, on the batches and the normalisation of the first."""
+    return replace(first, settings=attempt.fit, augment=attempt.augment, seed=attempt.seed, features=None)
 
 
 def build_train_state(experiment: Experiment, model: Classifier, trainer: Trainer) -> TrainState:

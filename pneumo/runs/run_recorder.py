@@ -106,7 +106,11 @@ class RunRecorder(Recorder):
         self._dataset, self._trainer, self._train_state = dataset, trainer, train_state
         self._find_plateau = PlateauDetector(trainer)
         experiment, terminal = self.experiment, self.terminal
-        terminal.say("model", messages.model_line(experiment, train_state.model, trainer.effective_batch))
+        is_second = bool(train_state.abandoned)
+        model, batch = train_state.model, trainer.effective_batch
+        terminal.say("model", messages.model_line(experiment, model, batch, is_second))
+        if self._warm_start.with_mask_head and train_state.model.mask_head is None:
+            terminal.warn(f"{INDENT}{messages.without_mask_head(self._warm_start.pretrained)}")
         terminal.say("device", messages.device_line(trainer))
         before = self._before
         folder = self._output_dir / tracking.CHECKPOINTS
@@ -191,7 +195,7 @@ class RunRecorder(Recorder):
         if train_state.micro_batch < self._micro_batch:
             self._micro_batch = train_state.micro_batch
             self.terminal.warn(messages.smaller_batch_message(self._trainer, self._micro_batch))
-            self._tracker.tag(micro_batch=self._micro_batch)
+            self._tag_now(micro_batch=self._micro_batch)
         step = len(train_state.all_epochs)
         so_far = logged.summary_metrics(diagnosis.training_metrics(train_state), self._callback.objectives)
         self._tracker.log(report.metrics, step, so_far)
@@ -201,9 +205,10 @@ class RunRecorder(Recorder):
         self._callback.on_epoch_end(step, report.metrics, is_last)
 
     def has_to_begin_again(self) -> bool:
-        """Says that the training is on a plateau, and why, after the first epoch of which that is true."""
+        """Says that the training is on a plateau, and why, after the first epoch of which that is true, at
+        the latest after the one that stops it."""
         train_state = self._train_state
-        plateau = self._find_plateau(train_state.history)
+        plateau = self._find_plateau(train_state.history, train_state.stopped)
         if plateau is None or self._find_plateau(train_state.history[:-1]):
             return False
         reason = self._likely_reason(plateau)
@@ -215,8 +220,7 @@ class RunRecorder(Recorder):
         self._find_plateau = PlateauDetector(trainer)
         self._micro_batch = train_state.micro_batch
         self.terminal.warn(messages.second_attempt_message(self.experiment))
-        with suppress(MlflowError), tracking.short_timeouts():
-            self._tracker.tag(**self._rescue_tags())
+        self._tag_now(**self._rescue_tags())
         self._checkpoints.save_beginning(train_state)
 
     def _likely_reason(self, plateau: Plateau | None) -> Reason:
@@ -224,6 +228,11 @@ class RunRecorder(Recorder):
             self.experiment, self._trainer, self._train_state, self._dataset, self._find_plateau, plateau
         )
         return diagnosis.with_advice(reason, self.experiment, self._dataset)
+
+    def _tag_now(self, **tags: object) -> None:
+        """Tags the run, unless MLflow is away: `finish` does it again."""
+        with suppress(MlflowError), tracking.short_timeouts():
+            self._tracker.tag(**tags)
 
     def _rescue_tags(self) -> dict[str, object]:
         """The tags of a run in its second attempt."""
@@ -254,7 +263,7 @@ class RunRecorder(Recorder):
         collapse = find_collapse(last, split, Positives.of(dataset), self._trainer, train_state)
         by_chance = ranks_by_chance(last)
         if collapse:
-            reason = self._likely_reason(self._find_plateau(train_state.history)).text
+            reason = self._likely_reason(self._find_plateau(train_state.history, train_state.stopped)).text
             terminal.line()
             terminal.warn(collapse.message(reason))
             terminal.line()
@@ -273,6 +282,8 @@ class RunRecorder(Recorder):
         )
         if train_state.abandoned:
             tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
+        if train_state.micro_batch < self.experiment.fit.batch_size:
+            tracker.tag(micro_batch=train_state.micro_batch)
         tracker.log_text(diagnosis.predictions_csv(results, dataset), "predictions.csv")
         tracker.log_text(logged.results_json(metrics, train_state.all_epochs, results), logged.RESULTS)
         if self.experiment.fit.pictures:
@@ -310,6 +321,8 @@ class RunRecorder(Recorder):
             self._warm_start.seen,
             self._callback,
         )
+        if not self._train_state.history:
+            self._checkpoints.remove_best()
         tracker.checkpoints.extend(self._checkpoints.files)
 
     def _tags(self, folder: Path) -> dict[str, object]:

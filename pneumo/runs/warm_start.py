@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pneumo.components.models import has_mask_head
 from pneumo.components.weights import read_tensors
 from pneumo.errors import InputError
 from pneumo.runs import checkpoint, identity
@@ -14,12 +15,14 @@ UNKNOWN = "weights whose training images are not known"
 @dataclass(frozen=True)
 class WarmStart:
     """The origin of weights: `seen` are the images on which they were trained, None where a checkpoint does
-    not record them; `images` and `split_hash` are those of the pneumo run that wrote them."""
+    not record them; `images` and `split_hash` are those of the pneumo run that wrote them, whose model may
+    have a mask head."""
 
     pretrained: str  # the value of model.pretrained
     seen: SeenImages | None
     images: DatasetIdentity | None = None
     split_hash: str | None = None
+    with_mask_head: bool = False
 
     def differences(self, now: DatasetIdentity) -> list[str]:
         """What has changed in the images that the run of these weights had too, a line each."""
@@ -51,4 +54,4 @@ def warm_start(pretrained: str | None) -> WarmStart:
     if not checkpoint.is_ours(state):
         return nothing
     images, seen = checkpoint.images_of(state), checkpoint.seen_of(state)
-    return WarmStart(pretrained, seen, images, state["split_hash"])
+    return WarmStart(pretrained, seen, images, state["split_hash"], has_mask_head(state["model"]))

@@ -13,6 +13,7 @@ from pneumo.errors import InputError, TooLittleMemoryError
 
 Result = TypeVar("Result")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as the CPU says it, and MPS
 DEVICES = ("cpu", "cuda", "mps")
 
 
@@ -72,6 +73,8 @@ class Accelerator:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
 
     def precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -109,5 +112,5 @@ def set_deterministic(wanted: bool) -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the device or the machine has too little memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
     )

@@ -5,6 +5,7 @@ epoch trains one small layer alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -74,11 +75,21 @@ def key_of(trainer: Trainer, model: Classifier, n_views: int) -> str:
     )
 
 
-@torch.inference_mode()
 def computed(
     trainer: Trainer, model: Classifier, n_views: int, advance: Callable[[int, int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, 1 + K, F) and labels (N, 1 + K), float32."""
+    """Features (N, 1 + K, F) and labels (N, 1 + K), float32, of as many images at once as the memory holds.
+    TooLittleMemoryError: it does not hold a single one."""
+    return trainer.accelerator.with_size_that_fits(
+        partial(in_batches_of, trainer, model, n_views, advance), 2 * trainer.settings.batch_size
+    )
+
+
+@torch.inference_mode()
+def in_batches_of(
+    trainer: Trainer, model: Classifier, n_views: int, advance: Callable[[int, int], None], size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of `size` images at once."""
     model.eval()
     n = len(trainer.image_ids)
     draws = [
@@ -87,7 +98,7 @@ def computed(
     ]
     features: list[Tensor] = []
     labels: list[Tensor] = []
-    for rows in in_batches(np.arange(n), 2 * trainer.settings.batch_size):
+    for rows in in_batches(np.arange(n), size):
         (batch,) = trainer.batches.each([rows])
         views = [(trainer.augment.evaluation(batch.images), batch.labels)]
         for of_view in draws:

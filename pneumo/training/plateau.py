@@ -72,20 +72,23 @@ class PlateauDetector:
     def __init__(self, trainer: Trainer):
         self._trainer = trainer
         self.n_epochs = epochs_until_told(trainer.settings.epochs, trainer.steps_per_epoch())
+        self._fewest = fewest_epochs(trainer.steps_per_epoch())
         val = trainer.batches.labels(trainer.split.val).numpy() == 1
         self._highest_auroc = highest_auroc_by_chance(int(val.sum()), int((~val).sum()))
         self._of_share = lru_cache(self._constant_loss)
 
-    def __call__(self, history: History) -> Plateau | None:
-        """The plateau at the end of the history, if there is one."""
-        first, last = len(history) - self.n_epochs, history[-1] if history else {}
+    def __call__(self, history: History, stopped: bool = False) -> Plateau | None:
+        """The plateau at the end of the history, if there is one. Of a training that has `stopped` early, all
+        epochs may be fewer than it would otherwise take."""
+        n_epochs = max(min(self.n_epochs, len(history)), self._fewest) if stopped else self.n_epochs
+        first, last = len(history) - n_epochs, history[-1] if history else {}
         if first < 0 or not all(epoch["val/auroc"] <= self._highest_auroc for epoch in history[first:]):
             return None  # NaN is no evidence
         constants = [self.constant_loss(epoch).best for epoch in range(first + 1, len(history) + 1)]
         losses = [epoch["train/loss"] for epoch in history[first:]]
         if any(loss < (1 - MARGIN) * best for loss, best in zip(losses, constants, strict=True)):
             return None
-        return Plateau(self.n_epochs, losses[-1], constants[-1], last["val/auroc"])
+        return Plateau(n_epochs, losses[-1], constants[-1], last["val/auroc"])
 
     def learning_rate(self, history: History) -> str | None:
         """TOO_HIGH or TOO_LOW, where the losses of a training that has not learned tell it.
@@ -127,9 +130,12 @@ class PlateauDetector:
 def epochs_until_told(epochs: int, steps_per_epoch: int) -> int:
     """After how many whole epochs without learning a training is called on a plateau. They may be more than
     all: a short training cannot be told from one that has not yet begun to learn."""
-    return max(
-        math.ceil(epochs * SHARE_OF_TRAINING), FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps_per_epoch)
-    )
+    return max(math.ceil(epochs * SHARE_OF_TRAINING), fewest_epochs(steps_per_epoch))
+
+
+def fewest_epochs(steps_per_epoch: int) -> int:
+    """The fewest epochs after which any training is called on a plateau."""
+    return max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps_per_epoch))
 
 
 def highest_auroc_by_chance(n_positive: int, n_negative: int) -> float:

@@ -14,6 +14,7 @@ from pneumo.components.schedules import LRController
 from pneumo.training.ema import ModelEma
 from pneumo.training.predict import Predictions
 
+KERNELS = ("fused", "foreach")  # of torch's optimizers: the device decides them
 Sums = tuple[float, float, float]  # over images: loss, correct predictions, and their number
 
 
@@ -61,6 +62,13 @@ class TrainState:
         self.stopped = self.lr_controller.after_epoch(self.best_epoch == len(self.history))
         return self.best_epoch == len(self.history)
 
+    def release(self) -> None:
+        """Leaves the device's memory to another training; this one does not go on."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        for model in (self.model, self.ema.model if self.ema else self.model):
+            model.to("cpu")
+
     @property
     def evaluated(self) -> nn.Module:
         """The model that is evaluated and kept as the best: the moving average, if there is one."""
@@ -87,8 +95,12 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a checkpoint, also of another device or precision: the optimizer keeps its own kernels,
+        and where no loss was scaled, the loss scale is that of the beginning."""
+        saved = {**state, "optimizer": with_kernels_of(self.optimizer, state["optimizer"])}
         for name, part in self._parts():
-            part.load_state_dict(state[name])
+            if name != "scaler" or saved[name]:  # only fp16 has a loss scale
+                part.load_state_dict(saved[name])
         self.micro_batch, self.history, self.stopped = (
             state[name] for name in ("micro_batch", "history", "stopped")
         )
@@ -107,6 +119,16 @@ class TrainState:
             "average": self.ema,
         }
         return ((name, part) for name, part in parts.items() if part is not None)
+
+
+def with_kernels_of(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved state of an optimizer, with the choice of kernels of this one, which may be on another device.
+    It is changed before it is loaded, since fused kernels need the number of steps on the device as well."""
+    groups = [
+        {**saved, **{name: own[name] for name in KERNELS if name in own}}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
 
 
 def _quality(metrics: Mapping[str, float]) -> tuple[float, float]:

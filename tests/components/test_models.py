@@ -90,6 +90,34 @@ def test_a_warm_start_with_another_loss_keeps_the_probabilities(before, after, t
         assert torch.allclose(before.probability(network(SMALL)), after.probability(again(SMALL)), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(CrossEntropy(), Bce()), (Bce(), CrossEntropy()), (Bce(), Bce())]
+)
+def test_a_warm_start_takes_over_the_mask_head_and_its_evidence(before, after, tmp_path):
+    network = trained_a_little(Tiny(width=4, mask_head=True)(before.n_outputs)).eval()
+    nn.init.normal_(network.evidence.weight)
+    torch.save({"model": network.state_dict(), "run_id": "x"}, tmp_path / "best.pt")
+    again = Tiny(width=4, pretrained=str(tmp_path / "best.pt"), mask_head="auto")(after.n_outputs).eval()
+    with torch.no_grad():
+        assert torch.allclose(before.probability(network(SMALL)), after.probability(again(SMALL)), atol=1e-6)
+        assert torch.equal(network(SMALL, drawing=True)[1], again(SMALL, drawing=True)[1])
+
+
+def test_a_mask_head_that_is_not_whole_is_refused(tmp_path):
+    weights = Tiny(width=4, mask_head=True)(1).state_dict()
+    del weights["mask_head.smooth.0.weight"]
+    torch.save({"model": weights, "run_id": "x"}, tmp_path / "best.pt")
+    with pytest.raises(InputError, match=r"is of another model: it lacks smooth\.0\.weight"):
+        Tiny(width=4, pretrained=str(tmp_path / "best.pt"), mask_head=True)(1)
+
+
+def test_a_model_without_a_mask_head_takes_what_it_has_of_one_with_it(tmp_path):
+    network = Tiny(width=4, mask_head=True)(1)
+    torch.save({"model": network.state_dict(), "run_id": "x"}, tmp_path / "best.pt")
+    again = Tiny(width=4, pretrained=str(tmp_path / "best.pt"))(1)
+    assert torch.equal(again.head.weight, network.head.weight)
+
+
 def test_an_equal_head_is_taken_as_it_is():
     weight, bias = torch.randn(2, 5), torch.randn(2)
     assert converted_head(weight, bias, 2) == (weight, bias)

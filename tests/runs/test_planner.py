@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from pneumo.display.console import Terminal
 from pneumo.runs import config, query
-from pneumo.runs.planner import DISTORTED, Fingerprint, decisions, planned
+from pneumo.runs.planner import DISTORTED, PLANNED, Fingerprint, decisions, planned
 from pneumo.runs.run import run
 
 DATA = Fingerprint(n_images=1120, prevalence=0.22, small_lesion=0.0017, effective_batch=16, on_cpu=True)
@@ -22,9 +22,9 @@ def settings(data):
     return {name: value for decision in decisions(data) for name, value in decision.settings.items()}
 
 
-def auto(*overrides):
+def auto(*overrides, primary="train"):
     with initialize_config_dir(str(ROOT / "conf")):
-        return planned(compose("train", [*TINY, *overrides]), [*TINY, *overrides], Terminal(quiet=True))
+        return planned(compose(primary, [*TINY, *overrides]), [*TINY, *overrides], Terminal(quiet=True))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,32 @@ def test_the_side_is_the_first_at_which_small_lesions_cover_twenty_pixels(small_
     assert settings(replace(DATA, small_lesion=small_lesion))["data.image_side_px"] == side
 
 
+@pytest.mark.parametrize(
+    ("largest_px", "side", "pixels"),
+    [
+        (64, 64, 7),  # 0.0017 of 4,096
+        (112, 112, 21),  # which is enough
+        (1024, 128, 28),
+        (None, 128, 28),
+    ],
+)
+def test_no_file_is_enlarged(largest_px, side, pixels):
+    (first, *_) = decisions(replace(DATA, largest_px=largest_px))
+    assert first.settings == {"data.image_side_px": side}
+    assert f"cover {pixels} pixels or more" in first.reason
+    assert ("no file is larger" in first.reason) == (side == largest_px)
+
+
+def test_the_fingerprint_knows_the_longest_side_of_the_files(workdir):
+    from pneumo.data.dataset import load_dataset
+
+    experiment = auto("tta=none", "fit.epochs=1")
+    dataset = load_dataset(experiment.data, lambda done, total: None)
+    assert Fingerprint.of(dataset, experiment).largest_px is None  # of phantoms
+    from_files = replace(dataset, store=replace(dataset.store, largest_px=64))
+    assert Fingerprint.of(from_files, experiment).largest_px == 64
+
+
 def test_the_side_stays_on_a_gpu_and_without_masks():
     assert "data.image_side_px" not in settings(replace(DATA, on_cpu=False))
     assert "data.image_side_px" not in settings(replace(DATA, small_lesion=None))
@@ -74,6 +100,20 @@ def test_positives_that_are_the_majority_are_sampled_as_they_are():
     assert settings(replace(DATA, prevalence=0.85))["fit.positive_share"] is None
     (said,) = [str(d) for d in decisions(replace(DATA, prevalence=0.004)) if "positive_share" in str(d)]
     assert "0.4% of the training images are positive" in said
+
+
+@pytest.mark.parametrize(("prevalence", "share"), [(1.0, "100%"), (0.997, "99.7%"), (0.85, "85%")])
+def test_what_is_planned_can_be_typed(prevalence, share):
+    (said,) = [str(d) for d in decisions(replace(DATA, prevalence=prevalence)) if "positive_share" in str(d)]
+    assert said == (
+        f"fit.positive_share=null: {share} of the training images are positive; the first epochs need no "
+        "more of them"
+    )
+
+
+def test_every_setting_that_a_rule_decides_is_among_the_planned_ones():
+    few = replace(DATA, n_images=100)
+    assert {name for data in (DATA, few) for name in settings(data)} == set(PLANNED)
 
 
 def test_the_fingerprint_measures_the_training_split_alone(workdir):
@@ -104,6 +144,31 @@ def test_what_is_set_by_hand_is_not_planned(workdir):
     assert experiment.augment.rotation_degrees == 0
     assert experiment.data.image_side_px == 64
     assert experiment.fit.positive_share == 0.8
+
+
+def test_what_another_file_sets_is_not_planned(workdir):
+    profile = auto("debug=profile")
+    assert profile.fit.epochs == 1
+    assert profile.tta == "hflip"
+    trial = auto("search=quick", primary="sweep")
+    assert trial.fit.epochs == 5
+    assert trial.fit.positive_share == 0.8
+
+
+def test_an_experiment_of_the_users_own_on_top_of_auto_keeps_what_it_sets(workdir):
+    mine = Path("conf/experiment/mine.yaml")
+    mine.parent.mkdir(parents=True)
+    mine.write_text(
+        "# @package _global_\ndefaults: [auto, override /augment: none]\nfit: {epochs: 30}\ntta: scales\n"
+    )
+    typed = ["experiment=mine", *TINY[1:]]
+    with config.composed_as_by_train(typed) as (composed, _):
+        experiment = planned(composed, typed, Terminal(quiet=True))
+    assert (experiment.fit.epochs, experiment.tta) == (30, "scales")
+    assert experiment.augment.rotation_degrees == experiment.augment.flip == 0
+    assert "augment" not in experiment.plan
+    with config.composed_as_by_train(TINY) as (composed, _):
+        assert planned(composed, TINY, Terminal(quiet=True)).fit.epochs == 72
 
 
 def test_a_check_on_few_images_is_not_planned(workdir):

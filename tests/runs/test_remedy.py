@@ -49,6 +49,7 @@ def after(typed, advice):
         ),
         (["fit.batch_size=64"], "experiment=auto fit.batch_size=16 fit.epochs=50"),
         (["fit.epochs=3"], "experiment=auto fit.epochs=50"),
+        (["debug=profile"], "experiment=auto fit.epochs=50"),
         (["fit.epochs=60", "loss=focal"], "experiment=auto loss=bce"),
         (["data.image_side_px=64"], "experiment=auto data.image_side_px=128"),
         (

@@ -14,6 +14,7 @@ from conftest import SMALL
 
 from pneumo.inference.model import load_model
 from pneumo.runs import diagnosis, run_recorder
+from pneumo.runs import run as run_module
 from pneumo.runs.checkpoint import BEST, LAST, CheckpointWriter, read
 from pneumo.runs.rescue import safer_setting, second_attempt
 from pneumo.runs.restore import restore
@@ -95,6 +96,31 @@ def test_a_run_that_does_not_learn_begins_again_once_and_both_attempts_stay_visi
     assert read(workdir / "out" / "checkpoints" / BEST)["epoch"] == state["best_epoch"]
 
 
+def test_the_second_attempt_has_the_pixels_of_the_first_whose_memory_is_released_before(
+    composed, workdir, soon, monkeypatch
+):
+    happened = []
+
+    def noted(name, function):
+        return lambda *arguments, **options: (happened.append(name), function(*arguments, **options))[1]
+
+    for name in ("Batches", "normaliser", "build_model"):
+        monkeypatch.setattr(run_module, name, noted(name, getattr(run_module, name)))
+    monkeypatch.setattr(TrainState, "release", noted("release", TrainState.release))
+    run(composed(*DEAD), workdir / "out")
+    assert happened == ["build_model", "normaliser", "Batches", "release", "build_model"]
+
+
+def test_a_run_that_early_stopping_ends_on_a_plateau_begins_again(composed, workdir, soon, capsys):
+    early = ["schedule=plateau", "schedule.stop_patience=3", "fit.epochs=50"]  # 17 otherwise
+    run(composed(*DEAD, *early, "optimizer.lr=30"), workdir / "out")
+    said = capsys.readouterr().out
+    assert said.count("It begins again") == 1
+    at = int(only_run().data.tags["rescued_at_epoch"])
+    assert f"NOT LEARNING: for {at} epochs" in said
+    assert 4 <= at < 17
+
+
 def test_without_rescue_it_is_said_and_the_run_goes_on(composed, workdir, soon, capsys):
     run(composed(*DEAD, "fit.rescue=false"), workdir / "out")
     said = capsys.readouterr().out
@@ -171,7 +197,8 @@ MOMENTS = {
     "in the second epoch": (TrainState, "finish_epoch", 2),
     "when the plateau is told": (run_recorder.messages, "plateau_message", 1),
     "before anything of the second attempt": (run_recorder.messages, "second_attempt_message", 1),
-    "when the best weights of the first are gone": (CheckpointWriter, "save", 3),
+    "before the second attempt is kept": (CheckpointWriter, "save", 3),
+    "when the best weights of the first are left": (CheckpointWriter, "remove_best", 2),
     "before the second attempt's first epoch": (TrainState, "finish_epoch", 3),
     "in the second attempt": (TrainState, "finish_epoch", 5),
 }
@@ -224,6 +251,21 @@ def test_no_best_weights_of_the_first_attempt_are_left_before_the_second_has_its
     with pytest.raises(Killed):
         run(composed(*DEAD), workdir / "out")
     assert {path.name for path in (workdir / "out" / "checkpoints").iterdir()} == {LAST}
+
+
+def test_best_weights_that_a_killed_process_left_of_the_first_attempt_are_removed_first(
+    composed, workdir, soon, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        dying(patch, CheckpointWriter, "remove_best", 2)
+        with pytest.raises(Killed):
+            run(composed(*DEAD), workdir / "out")
+    assert (workdir / "out" / "checkpoints" / BEST).exists()
+    dying(monkeypatch, TrainState, "finish_epoch", 1)
+    with pytest.raises(Killed):
+        run(composed(*DEAD, "resume=auto"), workdir / "again")
+    assert not (workdir / "out" / "checkpoints" / BEST).exists()
+    assert "second attempt with optimizer.lr=0.001" in " ".join(capsys.readouterr().out.split())
 
 
 def typed(workdir, *overrides, launcher=()):
@@ -288,6 +330,15 @@ def test_a_frozen_backbone_with_cached_features_begins_again(composed, workdir, 
         ("adamw optimizer.lr=1e-3", 1e-3 / 3),
         ("adamw optimizer.lr=9", 1e-3),  # a third of the default, .003
         ("sgd optimizer.lr=.3", 0.1),
+        # of 256 images a step, where linear scaling is 16 times and that by the root 4 times
+        ("adamw optimizer.lr=3e-3 optimizer.scale_lr=linear fit.batch_size=256", 1e-3 / 16),
+        ("adamw optimizer.lr=3e-3 optimizer.scale_lr=sqrt fit.batch_size=256", 1e-3 / 4),
+        (
+            "adamw optimizer.lr=3e-5 optimizer.scale_lr=linear fit.batch_size=256",
+            1e-5,
+        ),  # 4.8e-4 is below .003
+        ("adamw optimizer.lr=6e-3 optimizer.scale_lr=linear fit.batch_size=4", 2e-3),  # a quarter of .006
+        ("sgd optimizer.lr=.3 optimizer.scale_lr=linear fit.batch_size=256", 0.1),
     ],
 )
 def test_the_rate_becomes_a_third_and_of_adamw_a_third_of_the_default_at_most(composed, optimizer, lr):

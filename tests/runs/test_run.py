@@ -1,6 +1,7 @@
 import csv
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from changing import World
 from conftest import SMALL, dying_in_epoch
+from mlflow.exceptions import MlflowException
 
 from pneumo.components.models import Tiny
 from pneumo.errors import InputError, TooLittleMemoryError
@@ -15,6 +17,8 @@ from pneumo.inference.model import load_model
 from pneumo.runs import checkpoint, query, tracking
 from pneumo.runs.checkpoint import BEST, LAST, read
 from pneumo.runs.run import run
+from pneumo.runs.tracker import Tracker
+from pneumo.training.trainer import Trainer
 
 QUICK = [*SMALL, "fit.epochs=2"]
 
@@ -166,6 +170,18 @@ def test_a_run_id_of_ours_is_a_warm_start_for_another_loss(composed, workdir):
     assert len(after["head.weight"]) == 1
 
 
+def test_a_mask_head_that_the_model_has_no_place_for_is_said_to_be_left_out(
+    composed, one_run, workdir, capsys
+):
+    weights = one_run[0] / "out" / "checkpoints" / BEST
+    small = [*SMALL, "model.width=4", "fit.epochs=1", f"model.pretrained={weights}"]
+    run(composed(*small, "model.mask_head=false"), workdir / "out")
+    note = f"the mask head of model.pretrained={weights} is left out"
+    assert note in " ".join(capsys.readouterr().out.split())
+    run(composed(*small), workdir / "with")
+    assert "left out" not in capsys.readouterr().out
+
+
 def test_an_unknown_run_id_is_refused_before_anything_is_read(composed, workdir):
     for key in ("model.pretrained", "resume"):
         with pytest.raises(InputError, match="has no run 0123"):
@@ -227,6 +243,47 @@ def test_a_run_whose_folder_is_gone_goes_on_from_mlflow_with_its_best_weights(co
     assert all(torch.equal(again["model"][name], best["model"][name]) for name in best["model"])
 
 
+@pytest.fixture
+def backup(composed, workdir, monkeypatch):
+    """The last checkpoint of a run of three epochs that died in the third, copied without the best one; the
+    run's own folder is gone."""
+    with dying_in_epoch(monkeypatch, 3):
+        run(composed(*SMALL, "fit.epochs=3"), workdir / "out")
+    (workdir / "backup").mkdir()
+    last = shutil.copy(workdir / "out" / "checkpoints" / LAST, workdir / "backup")
+    shutil.rmtree(workdir / "out")
+    return Path(last)
+
+
+def test_a_copied_checkpoint_without_the_best_weights_gets_them_from_mlflow(composed, workdir, backup):
+    run(composed(*SMALL, "fit.epochs=3", f"resume={backup}"), workdir / "again")
+    logged, best = only_run(), checkpoint.read(backup.with_name(BEST))
+    assert logged.info.status == "FINISHED"
+    assert best["run_id"] == logged.info.run_id
+    assert best["epoch"] == checkpoint.read(backup)["best_epoch"]
+
+
+@pytest.mark.parametrize("there", ["nothing", "weights of another epoch"])
+def test_a_checkpoint_whose_best_weights_are_gone_is_refused_before_the_data_are_read(
+    composed, workdir, backup, there, monkeypatch
+):
+    logged = only_run()
+    best = query.find_checkpoint(logged, BEST)
+    if there == "nothing":
+        shutil.rmtree(mlflow.artifacts.download_artifacts(logged.info.artifact_uri))
+        reason = f"Run {logged.info.run_id} has no best.pt"
+    else:
+        checkpoint.write({**checkpoint.read(best), "epoch": 9}, best)
+        monkeypatch.setattr(query, "find_checkpoint", lambda *_: best)
+        reason = f"that of its run, {best}, is of epoch 9"
+    monkeypatch.setattr("pneumo.runs.callback.RunCallback.dataset", lambda *_: pytest.fail("read"))
+    with pytest.raises(InputError) as refused:
+        run(composed(*SMALL, "fit.epochs=3", f"resume={backup}"), workdir / "again")
+    said = str(refused.value)
+    assert said.startswith(f"{backup} cannot be resumed without best.pt beside it: {reason}")
+    assert "\n" not in said
+
+
 def test_a_run_is_not_resumed_by_another_number_of_processes(composed, workdir):
     run(composed(*QUICK), workdir / "out")
     last = workdir / "out" / "checkpoints" / LAST
@@ -274,6 +331,39 @@ def test_a_profile_names_the_costliest_operations(composed, workdir):
     assert artifacts(logged.info.run_id, "profile") == {"profile/operations.txt", "profile/trace.json.gz"}
     table = mlflow.artifacts.load_text(f"{logged.info.artifact_uri}/profile/operations.txt")
     assert "aten::convolution_backward" in table
+
+
+def test_an_epoch_too_short_for_a_profile_is_trained_without_one_and_it_is_said(composed, workdir, capsys):
+    run(composed(*SMALL, "debug=profile", "fit.batch_size=112"), workdir / "out")
+    logged = only_run()
+    assert logged.info.status == "FINISHED"
+    assert "profile" not in artifacts(logged.info.run_id)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "fit.profile=true: the training has 1 step, and the first 4 are not profiled" in said
+
+
+def test_a_smaller_batch_is_tagged_again_where_mlflow_was_away(composed, workdir, monkeypatch):
+    backward, tag, asked = Trainer._backward, Tracker.tag, []
+
+    def small_memory(self, train_state, *rest):
+        if train_state.micro_batch > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return backward(self, train_state, *rest)
+
+    def away_at_first(self, **tags):
+        if "micro_batch" in tags:
+            asked.append(tags)
+            if len(asked) == 1:
+                raise MlflowException("Connection refused")
+        tag(self, **tags)
+
+    monkeypatch.setattr(Trainer, "_backward", small_memory)
+    monkeypatch.setattr(Tracker, "tag", away_at_first)
+    run(composed(*QUICK), workdir / "out")
+    logged = only_run()
+    assert logged.info.status == "FINISHED"
+    assert logged.data.tags["micro_batch"] == "8"
+    assert len(asked) == 2
 
 
 def test_few_images_are_learned_and_judged_alone(composed, workdir, capsys):

@@ -1,6 +1,7 @@
 """What a device without float64 asks of training."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from pneumo.components.augment import Augment
 from pneumo.components.losses import Bce, Combined, CrossEntropy, Focal, WeightedBce
 from pneumo.components.models import Tiny
 from pneumo.errors import TooLittleMemoryError
-from pneumo.training.device import Accelerator
+from pneumo.training.device import Accelerator, is_out_of_memory
 from pneumo.training.predict import TTA, mean_logits
 
 LOSSES = [
@@ -88,3 +89,27 @@ def test_what_does_not_fit_is_tried_with_half_of_the_images_and_other_errors_are
 
 def fails(message):
     raise RuntimeError(message)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17 GB, max allowed: 18 GB)"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (torch.OutOfMemoryError("CUDA ran out"), True),
+        (MemoryError(), True),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
+        (OSError("out of memory"), False),
+    ],
+)
+def test_too_little_memory_is_known_as_each_device_says_it(error, is_one):
+    assert is_out_of_memory(error) == is_one
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_each_device_gets_back_what_is_not_used(kind, monkeypatch):
+    called = []
+    for name in ("cuda", "mps"):
+        monkeypatch.setattr(getattr(torch, name), "empty_cache", partial(called.append, name))
+    Accelerator(torch.device(kind), torch.float32).forget()
+    assert called == [kind]

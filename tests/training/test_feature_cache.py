@@ -82,6 +82,23 @@ def test_each_augmented_view_is_what_the_backbone_makes_of_it(frozen_fit):
     assert kept[:5, 0] == pytest.approx(plain.numpy(), abs=1e-5)
 
 
+def test_features_that_do_not_fit_into_memory_are_computed_in_halves(frozen_fit):
+    trainer, train_state = frozen_fit(cache=2)
+    whole = feature_cache.computed(trainer, train_state.model, 2, quiet)
+    sizes = []
+
+    def small_memory(module, inputs):
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    train_state.model.backbone.register_forward_pre_hook(small_memory)
+    halves = feature_cache.computed(trainer, train_state.model, 2, quiet)
+    assert list(dict.fromkeys(sizes)) == [16, 8, 4]
+    for one, other in zip(whole, halves, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
 def test_augmented_images_are_cached_only_where_it_is_asked_for(frozen_fit):
     trainer, train_state = frozen_fit(augment=Augment(flip=0.5))
     assert with_cached_features(trainer, train_state.model, True, quiet) is trainer

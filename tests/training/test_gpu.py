@@ -63,10 +63,12 @@ def test_the_first_loss_on_the_gpu_is_that_of_the_cpu():
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
-def test_a_checkpoint_of_the_gpu_is_continued_on_the_cpu():
-    trainer, train_state = fit("fp32")
+@pytest.mark.parametrize(("first", "second"), [("cuda", "cpu"), ("cpu", "cuda")])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_checkpoint_of_one_device_is_continued_on_another(first, second, precision):
+    trainer, train_state = fit(precision if first == "cuda" else "fp32", device=first)
     trainer.train_epoch(train_state, 1, lambda done, total: None, lambda state: None)
-    elsewhere, continued = fit("fp32", device="cpu")
+    elsewhere, continued = fit(precision if second == "cuda" else "fp32", device=second)
     kept = io.BytesIO()
     torch.save(train_state.state_dict(), kept)
     kept.seek(0)

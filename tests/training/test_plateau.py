@@ -105,6 +105,24 @@ def test_two_epochs_at_the_constant_loss_and_chance_are_a_plateau(detector):
     assert found.constant_loss == pytest.approx(LN2)
 
 
+def test_a_training_that_stopped_early_is_judged_by_the_epochs_that_it_has(small_fit, monkeypatch):
+    monkeypatch.setattr(plateau, "FEWEST_STEPS", 8)
+    detector = PlateauDetector(small_fit(settings={"epochs": 50})[0])  # told after 17 otherwise
+    dead = history([0.9, 0.7, 0.7, 0.7], [0.5, 0.55, 0.5, 0.5])
+    assert detector(dead) is None
+    assert detector(dead, stopped=True).n_epochs == 4
+    learned = history([0.9, 0.7, 0.7, 0.7], [0.5, 0.9, 0.5, 0.5])
+    assert detector(learned, stopped=True) is None
+
+
+def test_a_training_that_stopped_before_the_fewest_steps_is_not_judged(small_fit, monkeypatch):
+    monkeypatch.setattr(plateau, "FEWEST_STEPS", 17)  # five epochs of four steps
+    detector = PlateauDetector(small_fit(settings={"epochs": 50})[0])
+    dead = history([0.7] * 5, [0.5] * 5)
+    assert detector(dead[:4], stopped=True) is None
+    assert detector(dead, stopped=True).n_epochs == 5
+
+
 def test_an_auroc_above_chance_or_a_lower_training_loss_is_learning(detector):
     assert detector(history([0.9, 0.7], [0.5, 0.9])) is None
     assert detector(history([0.9, 0.94 * LN2], [0.5, 0.5])) is None

@@ -2,9 +2,11 @@
 
 import copy
 
+import pytest
 import torch
 
 from pneumo.components.schedules import OneCycle
+from pneumo.training.device import Accelerator
 from pneumo.training.state import EpochProgress
 
 
@@ -63,3 +65,44 @@ def test_a_checkpoint_within_an_epoch_of_one_sum_for_all_processes_goes_on(small
     second.load_state_dict(state)
     list(trainer.epochs(second))
     assert second.history[0]["train/loss"] == whole.history[0]["train/loss"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+def test_a_training_of_another_precision_goes_on_with_the_loss_scale_of_a_beginning(small_fit, dtype):
+    of_cpu = Accelerator(torch.device("cpu"), torch.bfloat16)
+    _, before = small_fit(accelerator=of_cpu)
+    _, now = small_fit(accelerator=Accelerator(torch.device("cpu"), dtype))
+    fresh = now.scaler.state_dict()
+    now.load_state_dict(before.state_dict())
+    assert now.scaler.state_dict() == fresh
+
+
+@pytest.mark.parametrize(("then", "now"), [(None, True), (True, None), (False, True)])
+def test_a_training_that_goes_on_keeps_the_kernels_of_its_own_device(small_fit, then, now):
+    states = []
+    for fused in (then, now):
+        trainer, train_state = small_fit(settings={"epochs": 3})
+        groups = train_state.optimizer.param_groups
+        train_state.optimizer = torch.optim.AdamW(
+            [{k: v for k, v in group.items() if k in ("params", "weight_decay")} for group in groups],
+            lr=groups[0]["lr"],
+            fused=fused,
+        )
+        states.append(train_state)
+    first, second = states
+    next(trainer.epochs(first))
+    second.load_state_dict(first.state_dict())
+    assert [group["fused"] for group in second.optimizer.param_groups] == [now, now]
+    assert first.optimizer.param_groups[0]["fused"] == then, "what was saved is not changed"
+    next(trainer.epochs(second))
+    steps = {float(state["step"]) for state in second.optimizer.state.values()}
+    assert steps == {2 * trainer.steps_per_epoch()}
+
+
+def test_a_training_that_is_released_holds_no_gradients_and_no_moments(small_fit):
+    trainer, train_state = small_fit(settings={"ema_decay": 0.9})
+    next(trainer.epochs(train_state))
+    assert train_state.optimizer.state
+    train_state.release()
+    assert not train_state.optimizer.state
+    assert all(parameter.grad is None for parameter in train_state.model.parameters())
