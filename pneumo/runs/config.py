@@ -69,7 +69,7 @@ def trusted_targets() -> list[str]:
     return OWN_TARGETS + installed + [name.strip() for name in added if name.strip()]
 
 
-def choices_of(overrides: Sequence[str]) -> dict[str, str]:
+def chosen_by_group(overrides: Sequence[str]) -> dict[str, str]:
     """The choices by group, where Hydra is running; else those that the overrides name."""
     if HydraConfig.initialized():
         return dict(HydraConfig.get().runtime.choices)

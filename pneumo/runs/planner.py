@@ -133,7 +133,7 @@ def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) 
         return experiment
     with terminal.progress("data") as advance:
         dataset = load_dataset(experiment.data, advance)
-    given = given_settings(composed, config.choices_of(overrides), overrides)
+    given = given_settings(composed, config.chosen_by_group(overrides), overrides)
     made = open_decisions(Fingerprint.of(dataset, experiment), given)
     for number, decision in enumerate(made):
         terminal.say("" if number else PLAN, str(decision))
