@@ -1,4 +1,4 @@
-"""From a score to a calibrated probability and a call. It needs numpy alone, as a served model does."""
+"""From a score to a probability and a call. It needs numpy alone, as a served model does."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Decision:
     temperature: float
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """(N,) scores -> (N,) calibrated P(pneumothorax)."""
+        """(N,) scores -> (N,) P(pneumothorax) after temperature scaling."""
         return np.asarray(1 / (1 + np.exp(-log_odds(scores, MARGIN) / self.temperature)))
 
     def of(self, scores: np.ndarray) -> np.ndarray:
