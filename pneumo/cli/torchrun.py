@@ -14,6 +14,8 @@ def exit_with(message: str, code: int = 1) -> NoReturn:
     ends the others; one that still runs after a minute has found it alone, and says it as well."""
     if not IS_FIRST:
         wait_to_be_ended(MINUTE)
+    if code == 1:
+        sys.exit(message)  # which prints it
     print(message, file=sys.stderr)
     sys.exit(code)
 
