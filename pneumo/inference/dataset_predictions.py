@@ -145,9 +145,9 @@ def predict_dataset(
         temperature(on_val, labels),
         other.patients_known,
     )
-    own_tta = {model.experiment.tta for model in models}
     tta = "+".join(sorted({request.tta_of(model) for model in models}))
-    notes = [f"Test-time augmentation: {tta}."] if tta != "none" or own_tta != {"none"} else []
+    is_own_tta = all(request.tta_of(model) == model.experiment.tta for model in models)
+    notes = [] if is_own_tta and tta == "none" else [f"Test-time augmentation: {tta}."]
     if request.names_other_data:
         notes += [
             f"Data: {' '.join(request.overrides)}.",
@@ -185,7 +185,7 @@ def predict_dataset(
         data=name,
         split=request.resolved_split,
         tta=tta,
-        is_own=not request.names_other_data and {tta} == own_tta,
+        is_own=not request.names_other_data and is_own_tta,
     )
 
 
