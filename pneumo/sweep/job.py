@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from pneumo.display.console import Terminal
 from pneumo.errors import AwayError, InputError, PeerError, SupersededError
-from pneumo.runs import checkpoint, query, search_path, tracking
+from pneumo.runs import checkpoint, config, query, search_path, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.planner import planned
@@ -52,7 +52,7 @@ def objectives_in_process(whole: DictConfig) -> list[float] | InputError | None:
     setup_globals()
     search_path.register()
     HydraConfig.instance().set_config(whole)
-    composed = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+    composed = config.without_hydra(whole)
     if os.environ["RANK"] == "0":
         try:
             return objectives(composed, load_settings(composed, HydraConfig.get().sweeper))

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from hydra.errors import HydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pneumo.errors import AwayError, InputError
@@ -149,4 +149,4 @@ class StudyPlan:
 
 def load_experiment(composed: DictConfig) -> Experiment:
     """The experiment of a job's configuration. InputError: as `config.load`."""
-    return config.load(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+    return config.load(config.without_hydra(composed))

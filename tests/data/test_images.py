@@ -1,4 +1,4 @@
-"""Pictures and run-length codes become the arrays they should, or errors that name what is wrong."""
+"""Pictures become the arrays they should, or errors that name what is wrong."""
 
 import io
 import random
@@ -16,7 +16,6 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from pneumo.data.decode.grayscale import MAX_PIXELS, UnreadableError
 from pneumo.data.decode.images import FilePixels, ImageFile, load_grey, resized, resized_mask
-from pneumo.data.decode.lesion_rle import decode_rle
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
@@ -24,82 +23,6 @@ RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 def saved(folder: Path, picture: Image.Image, name: str = "a.png") -> np.ndarray:
     picture.save(folder / name)
     return load_grey(folder, name)
-
-
-def naive_rle(text: str, height: int, width: int) -> np.ndarray:
-    """Pixel by pixel, down one column after another."""
-    mask = np.zeros((height, width), np.uint8)
-    numbers = [int(number) for number in text.split()]
-    at = 0
-    for offset, length in zip(numbers[::2], numbers[1::2], strict=True):
-        at += offset
-        for _ in range(length):
-            mask[at % height, at // height] = 255
-            at += 1
-    return mask
-
-
-def encoded(mask: np.ndarray) -> str:
-    flat = mask.T.ravel() > 0
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [0]])))
-    numbers, end = [], 0
-    for start, stop in edges.reshape(-1, 2).tolist():
-        numbers += [start - end, stop - start]
-        end = stop
-    return " ".join(map(str, numbers)) or "-1"
-
-
-def test_a_code_runs_down_the_columns_from_zero() -> None:
-    assert decode_rle(["0 2"], 3, 2).tolist() == [[255, 0], [255, 0], [0, 0]]
-
-
-def test_an_offset_counts_from_the_end_of_the_run_before() -> None:
-    # pixels 1 and 2 of the first column, then two further on: pixel 5, the foot of the second column
-    assert decode_rle(["1 2 2 1"], 3, 2).tolist() == [[0, 0], [255, 0], [255, 255]]
-
-
-def test_several_codes_are_united_and_overlaps_count_once() -> None:
-    assert decode_rle(["0 2", "1 2"], 4, 1)[:, 0].tolist() == [255, 255, 255, 0]
-
-
-@pytest.mark.parametrize("text", ["-1", " -1", ""])
-def test_minus_one_is_no_lesion(text: str) -> None:
-    assert not decode_rle([text], 4, 4).any()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("1 2 3", "3 numbers, must be pairs"),
-        ("14 3", "run 14 to 17, out of the range of the 16 pixels of 4x4"),
-        ("5 2 -7 1", "out of the range"),
-        ("3 -2", "out of the range"),
-        ("1 x", "not made of whole numbers"),
-        ("1_0 2", "not made of whole numbers"),
-        ("+1 2", "not made of whole numbers"),
-    ],
-)
-def test_a_wrong_code_is_refused_by_name(text: str, said: str) -> None:
-    with pytest.raises(UnreadableError, match=said):
-        decode_rle([text], 4, 4)
-
-
-masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
-    lambda size: st.lists(st.booleans(), min_size=size[0] * size[1], max_size=size[0] * size[1]).map(
-        lambda bits: np.array(bits, np.uint8).reshape(size) * 255
-    )
-)
-
-
-@given(masks)
-def test_decoding_undoes_encoding(mask: np.ndarray) -> None:
-    assert (decode_rle([encoded(mask)], *mask.shape) == mask).all()
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=4))
-def test_decoding_equals_the_pixel_by_pixel_loop(runs: list[tuple[int, int]]) -> None:
-    text = " ".join(f"{offset} {length}" for offset, length in runs)
-    assert (decode_rle([text], 8, 7) == naive_rle(text, 8, 7)).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
@@ -434,7 +357,7 @@ def test_a_mask_of_another_size_than_its_image_is_a_problem(tmp_path: Path) -> N
 
 def test_a_code_drawn_at_another_size_fits_its_image(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.png")
-    half = encoded(np.repeat([[0, 255]], 16, axis=0).repeat(8, axis=1))
+    half = "128 128"  # the right half of 16 x 16, down its columns
     (block,) = FilePixels(tmp_path, [ImageFile("a.png", rle=(half,), rle_side_px=16)]).blocks(8)
     assert block.masks[0].tolist() == [[0] * 4 + [255] * 4] * 8
 
