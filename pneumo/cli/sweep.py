@@ -13,6 +13,7 @@ from pneumo.cli.garbage import collect_as_by_default
 from pneumo.display.address import refuse_passwords
 from pneumo.errors import InputError
 from pneumo.runs import config, search_path
+from pneumo.runs.overrides import quoted_run_names
 from pneumo.sweep import workers
 
 
@@ -28,7 +29,7 @@ def main() -> None:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
         sys.exit(f"\n{error}")
-    sys.argv[1:] = config.quoted_run_names(sys.argv[1:])
+    sys.argv[1:] = quoted_run_names(sys.argv[1:])
     search_path.register()
     hydra_command.run(sweep)
 

@@ -16,6 +16,7 @@ from pneumo.display.address import hidden, refuse_passwords
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, NonFiniteLossError, PeerError, TooLittleMemoryError
 from pneumo.runs import config, search_path
+from pneumo.runs.overrides import quoted_run_names
 
 # of torchrun's processes, the first alone has an output folder
 WITHOUT_OUTPUT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]"]
@@ -30,7 +31,7 @@ def main() -> None:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:
         exit_with(f"\n{error}")
-    sys.argv[1:] = config.quoted_run_names(sys.argv[1:])
+    sys.argv[1:] = quoted_run_names(sys.argv[1:])
     search_path.register()
     hydra_command.run(train)
 

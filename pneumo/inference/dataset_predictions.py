@@ -29,6 +29,7 @@ from pneumo.inference.trained_data import (
 )
 from pneumo.runs import config, identity
 from pneumo.runs.identity import VAL, DatasetIdentity
+from pneumo.runs.overrides import override_key, override_value
 from pneumo.runs.restore import experiment_of
 from pneumo.training.predict import tta_transforms
 
@@ -62,7 +63,7 @@ class EvalRequest:
 
     @property
     def names_other_data(self) -> bool:
-        return any(config.override_key(word) == "data" for word in self.overrides)
+        return any(override_key(word) == "data" for word in self.overrides)
 
     @property
     def resolved_split(self) -> str:
@@ -196,7 +197,7 @@ def predict_one(
     with terminal.progress("data") as advance:
         few = model.experiment.fit.few_images
         own = first_images(load_dataset(trained_source(model, request), advance), few)
-        if all(config.override_key(word) in identity.PLACES for word in request.overrides):
+        if all(override_key(word) in identity.PLACES for word in request.overrides):
             own = with_trained_split(model, own)
         requested = own
         if request.names_other_data:
@@ -251,7 +252,7 @@ def trained_source(model: LoadedModel, request: EvalRequest) -> Source:
     """The source of the model's own images, with overrides such as data.root=... where these have moved."""
     if request.names_other_data or not request.overrides:
         return model.experiment.data
-    changes = {config.override_key(word): config.override_value(word) for word in request.overrides}
+    changes = {override_key(word): override_value(word) for word in request.overrides}
     source = experiment_of(model.run_id, changes).data
     check_same_side(model, source)
     return source
@@ -262,7 +263,7 @@ def requested_source(model: LoadedModel, request: EvalRequest) -> Source:
     if not request.names_other_data:
         return trained_source(model, request)
     source = config.load(config.compose_train(request.overrides)).data
-    if any(config.override_key(word) == "data.image_side_px" for word in request.overrides):
+    if any(override_key(word) == "data.image_side_px" for word in request.overrides):
         check_same_side(model, source)
     return replace(source, image_side_px=model.side_px)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pneumo.report2024.published import EXPERIMENTS
-from pneumo.runs import config
 from pneumo.runs.identity import BESIDE
 from pneumo.runs.logged import THRESHOLD, is_constant
+from pneumo.runs.overrides import override_key
 from pneumo.runs.query import RunRecord, data_identity
 
 RECOMMENDED = "recommended"
@@ -122,7 +122,7 @@ def overrides(run: RunRecord) -> list[str]:
 
 
 def key(override: str) -> str:
-    return config.override_key(override)
+    return override_key(override)
 
 
 def experiment_of(run: RunRecord) -> str | None:

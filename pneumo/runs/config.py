@@ -1,31 +1,28 @@
 """Turns a configuration that Hydra composed, or that a run stored as YAML, into an Experiment."""
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.utils import execution_whitelist, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pneumo.errors import AwayError, InputError, one_line
 from pneumo.runs import loggers, search_path, setting_names
-from pneumo.runs.identity import ADDED, COLUMNS, PLACES, class_name
+from pneumo.runs.identity import class_name
+from pneumo.runs.overrides import NOT_RUNS, override_key, quoted_run_names, run_overrides
 from pneumo.runs.run_name import RUN_ID, check_run_name, is_path
 from pneumo.runs.search_path import folders
-from pneumo.runs.setting_names import GROUPS
+from pneumo.runs.setting_names import GROUPS, STUDY
 from pneumo.training.settings import TrainerSettings
 
 if TYPE_CHECKING:
@@ -33,13 +30,7 @@ if TYPE_CHECKING:
     from pneumo.runs.experiment import Experiment, Parameter
 
 QUICK_FIRST = ("data", "optimizer", "schedule", "loss", "augment", "model")  # torch takes seconds to import
-STUDY = (  # top-level keys of a study, which a run ignores
-    *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
-    *("storage", "pool", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
-)
 NO_SETTINGS = (*STUDY, "plan")  # what is no setting of a run
-NUMBER = re.compile(r"\d+(e\d+)?")
-NOT_RUNS = {"model.pretrained": ("imagenet",), "resume": ("auto",)}  # values beside files and names of runs
 LARGEST_SEED = 2**32 - 1  # products of it fit into torch's 64 bits
 OWN_TARGETS = ["pneumo.data.sources.*", "pneumo.components.*"]
 
@@ -203,16 +194,6 @@ def names_of_loggers(also: Any) -> tuple[str, ...]:
     return tuple(also)
 
 
-def quoted_run_names(overrides: Iterable[str]) -> list[str]:
-    """The overrides, in which digits that name a run are quoted where Hydra would read them as a number."""
-    words = []
-    for word in overrides:
-        key, _, value = word.partition("=")
-        is_digits = override_key(word) in NOT_RUNS and NUMBER.fullmatch(value)
-        words.append(f"{key}='{value}'" if is_digits else word)
-    return words
-
-
 def replace_run_names(config: DictConfig) -> None:
     """Replaces the names of runs by their ids, since `best` and `latest` are other runs later. InputError: a
     value is neither a file nor a run."""
@@ -253,73 +234,6 @@ def default_parameters(experiment: "Experiment") -> dict[str, Any]:
         for parameter in fields(getattr(experiment, group))
         if parameter.default is not MISSING
     }
-
-
-def to_recipe(experiment: "Experiment", comments: Iterable[str] = ()) -> str:
-    """The YAML of a choice of `experiment=` that composes to this experiment, apart from its seed and
-    what does not affect the weights. InputError: one of its choices does not exist."""
-    choices = [f"{group}={choice}" for group, choice in experiment.choices.items()]
-    composed, wanted = compose_train(choices), OmegaConf.create(experiment.yaml)
-    for name, value in ADDED.items():
-        if OmegaConf.select(wanted, name) is None and is_in(composed, name):
-            OmegaConf.update(wanted, name, value)
-    defaults, parameters = (
-        dict(flatten(cast(Any, OmegaConf.to_container(settings, resolve=True))))
-        for settings in (composed, wanted)
-    )
-    kept = {*experiment.identity, *ADDED, *PLACES, "tta"} - {"seed"}
-    recipe = OmegaConf.create({"defaults": [{f"override /{k}": v} for k, v in experiment.choices.items()]})
-    for name, value in parameters.items():
-        if (name in kept or name.startswith(COLUMNS)) and (name not in defaults or defaults[name] != value):
-            OmegaConf.update(recipe, name, OmegaConf.select(wanted, name))
-    header = "".join(f"# {line}\n" for line in ("@package _global_", *comments))
-    return header + OmegaConf.to_yaml(recipe)
-
-
-def is_in(settings: DictConfig, name: str) -> bool:
-    """Whether there is a setting of this dotted name, whatever its value."""
-    group, _, field = name.rpartition(".")
-    return field in settings[group]
-
-
-def from_recipe(text: str, choices: Mapping[str, str]) -> "Experiment":
-    """The experiment of a YAML such as those in conf/experiment. InputError: it does not compose."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "experiment" / f"{uuid4().hex}.yaml"
-        path.parent.mkdir()
-        path.write_text(text)
-        composed = compose_train([f"experiment={path.stem}", f"hydra.searchpath=[file://{folder}]"])
-        return load(composed, choices)
-
-
-def run_overrides(overrides: Iterable[str]) -> list[str]:
-    """The overrides of a run, without those of a study."""
-    return [override for override in overrides if override_key(override).split(".")[0] not in STUDY]
-
-
-def override_key(override: str) -> str:
-    """The key of an override: optimizer.lr of optimizer.lr=1e-3, loss of ++loss=bce."""
-    return override.split("=", 1)[0].lstrip("+~")
-
-
-def is_within(name: str, keys: Iterable[str]) -> bool:
-    """Whether a setting is one of the keys, or of a group among them."""
-    return any(f"{name}.".startswith(f"{key}.") for key in keys)
-
-
-def override_value(override: str) -> Any:
-    """The value of an override, as Hydra parses it. InputError: Hydra cannot parse it."""
-    try:
-        return OverridesParser.create().parse_override(override).value()
-    except HydraException as error:
-        raise InputError(" ".join(str(error).split())) from None
-
-
-def written(value: "Parameter") -> str:
-    """A value as Hydra reads it."""
-    if value is None:
-        return "null"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def instantiate_component(group: str, settings: Any) -> Any:

@@ -10,6 +10,7 @@ from pneumo.data.dataset import Dataset, load_dataset
 from pneumo.display.console import Terminal
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment, Parameter
+from pneumo.runs.overrides import override_key, written
 from pneumo.training.device import Accelerator
 from pneumo.training.distributed import process_count
 
@@ -69,7 +70,7 @@ class Decision:
         return replace(self, settings={k: v for k, v in self.settings.items() if k not in taken})
 
     def __str__(self) -> str:
-        settings = " ".join(f"{name}={config.written(value)}" for name, value in self.settings.items())
+        settings = " ".join(f"{name}={written(value)}" for name, value in self.settings.items())
         return f"{settings}: {self.reason}"
 
 
@@ -109,7 +110,7 @@ def given_settings(composed: DictConfig, choices: Mapping[str, str], overrides: 
     names = {name for name in PLANNED if value_in(composed, name) != value_in(bare, name)}
     usual = bare.hydra.runtime.choices["augment"]
     group = {"augment"} if choices.get("augment", usual) != usual else set()
-    return {config.override_key(override) for override in overrides} | names | group
+    return {override_key(override) for override in overrides} | names | group
 
 
 def value_in(composed: DictConfig, name: str) -> object:

@@ -7,8 +7,8 @@ from typing import cast
 from pneumo.data.dataset import Dataset
 from pneumo.errors import InputError
 from pneumo.runs import config
-from pneumo.runs.config import written
 from pneumo.runs.experiment import Experiment, Parameter
+from pneumo.runs.overrides import override_key, written
 from pneumo.runs.planner import AUTO, Fingerprint, given_settings, open_decisions
 
 CHOICES = {
@@ -45,7 +45,7 @@ def changes_to_auto(experiment: Experiment, dataset: Dataset, rate_too_high: boo
     typed = experiment.overrides
     wanted = parameters([one for one in typed if not decides(one)], dataset)
     now = {name: value for name, value in experiment.parameters.items() if decides(name)}
-    given = {config.override_key(one) for one in typed}
+    given = {override_key(one) for one in typed}
     for name in given.intersection(AT_LEAST):
         wanted[name] = max(cast(int, wanted[name]), cast(int, now[name]))
     lr, planned_lr = experiment.optimizer.lr, cast(float, wanted["optimizer.lr"])
@@ -55,7 +55,7 @@ def changes_to_auto(experiment: Experiment, dataset: Dataset, rate_too_high: boo
     if now == wanted:
         return ""
     places = {*wanted, *CHOICES, *WHOLE}
-    misplaced = [one for one in typed if decides(one) and config.override_key(one) not in places]
+    misplaced = [one for one in typed if decides(one) and override_key(one) not in places]
     differ = {name.split(".")[0] for name, value in wanted.items() if now.get(name) != value}
     added = [f"{group}={choice}" for group, choice in CHOICES.items() if group in given & differ]
     after = parameters([*(one for one in typed if one not in misplaced), *added], dataset)
@@ -65,7 +65,7 @@ def changes_to_auto(experiment: Experiment, dataset: Dataset, rate_too_high: boo
 
 def decides(override: str) -> bool:
     """Whether a parameter, or the one that an override sets, decides whether anything is learned."""
-    key = config.override_key(override)
+    key = override_key(override)
     return key in (*SINGLE, *WHOLE) or key.split(".")[0] in CHOICES
 
 

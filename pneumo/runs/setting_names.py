@@ -19,6 +19,10 @@ from pneumo.errors import InputError, hydra_word, one_line
 from pneumo.runs.search_path import OWN, folders
 
 GROUPS = ("data", "augment", "model", "optimizer", "loss", "schedule")
+STUDY = (  # top-level keys of a study, which a run ignores
+    *("study", "search", "pruner", "objective", "n_trials", "hours", "patience"),
+    *("storage", "pool", "workers", "jobs", "retries", "max_failure_rate", "dry_run", "trial"),
+)
 OPTIONS = (  # of Hydra's commands
     *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),
     *("config-path", "config-name", "config-dir", "experimental-rerun", "info"),

@@ -6,7 +6,8 @@ import optuna
 
 from pneumo.display.address import shown
 from pneumo.display.console import Terminal
-from pneumo.runs import config, tracking
+from pneumo.runs import tracking
+from pneumo.runs.overrides import run_overrides
 from pneumo.sweep import attributes, labels
 from pneumo.sweep.design.ablation import AblationDesign
 from pneumo.sweep.plan import StudyPlan
@@ -70,7 +71,7 @@ def print_samples(plan: StudyPlan, terminal: Terminal) -> None:
     for number in range(min(N_SAMPLES, plan.n_trials)):
         values = search.suggest(study.ask())
         terminal.line(f" #{number}  {labels.parameters(values)}")
-        terminal.line(f"     {' '.join(config.run_overrides(search.overrides(values)))}")
+        terminal.line(f"     {' '.join(run_overrides(search.overrides(values)))}")
     terminal.line()
     terminal.line("Every choice and both ends of every range compose.")
     terminal.line(f"Nothing was run; without dry_run it would be {plan.n_trials} trials.")

@@ -15,6 +15,7 @@ from pneumo.display.address import TRACKING, hidden
 from pneumo.display.console import Terminal
 from pneumo.errors import AwayError, InputError
 from pneumo.runs import config, loggers, tracking
+from pneumo.runs.overrides import run_overrides
 from pneumo.runs.resume import config_hash
 from pneumo.sweep import announce, attributes, labels, results, workers
 from pneumo.sweep.database import UNREACHABLE, retry, unreachable_message
@@ -306,7 +307,7 @@ class StudyRun:
                     batch = experiment.fit.effective_batch * self.pool.processes
                     trial.set_user_attr(attributes.EFFECTIVE_BATCH, batch)
                     overrides = plan.search.overrides(values)
-                    trial.set_user_attr(attributes.OVERRIDES, config.run_overrides(overrides))
+                    trial.set_user_attr(attributes.OVERRIDES, run_overrides(overrides))
                     return Job(trial, [*overrides, *of_job], composed)
                 self.check_data()
                 storage.copy_result(duplicate, trial)

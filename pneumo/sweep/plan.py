@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pneumo.errors import AwayError, InputError
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment
+from pneumo.runs.overrides import NOT_RUNS, is_within, override_key
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
@@ -69,7 +70,7 @@ class StudyPlan:
     def _refuse_changing_runs(self) -> None:
         """InputError: a run is named by `best` or `latest`, which a trial may change when it ends."""
         for name, value in self._values():
-            if name in config.NOT_RUNS and isinstance(value, str) and (is_best(value) or value == LATEST):
+            if name in NOT_RUNS and isinstance(value, str) and (is_best(value) or value == LATEST):
                 raise InputError(
                     f"{name}={value} may be another run in each trial: give the run's name or id, {name}=RUN"
                 )
@@ -119,12 +120,12 @@ class StudyPlan:
         """What must stay the same for the study to be continued, as topic -> name -> value. Of the settings
         in searched groups it has those that the command line fixes, under names that no default value is
         known for: in a study without these words each choice has its own."""
-        searched, fixed = self.searched(), [config.override_key(word) for word in self.search.fixed]
+        searched, fixed = self.searched(), [override_key(word) for word in self.search.fixed]
         settings = {}
         for name, value in self.base.identity.items():
-            if not config.is_within(name, searched):
+            if not is_within(name, searched):
                 settings[name] = value
-            elif config.is_within(name, fixed):
+            elif is_within(name, fixed):
                 settings[f"{name} on the command line"] = value
         if (n_processes := self.settings.processes) > 1:  # each adds to the effective batch
             settings[PROCESSES] = n_processes

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pneumo.errors import InputError
-from pneumo.runs.config import override_key
+from pneumo.runs.overrides import override_key
 from pneumo.sweep.design.ablation import AblationDesign, build_design
 from pneumo.sweep.search_space import SearchSpace, build_space
 from pneumo.sweep.settings import StudySettings

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial, TrialState, create_trial
 
 from pneumo.errors import InputError
-from pneumo.runs.config import override_key
+from pneumo.runs.overrides import override_key
 from pneumo.runs.setting_names import nearest
 from pneumo.sweep.private_api import parse_distribution
 

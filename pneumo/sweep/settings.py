@@ -17,7 +17,9 @@ from optuna.samplers import BaseSampler, QMCSampler
 from pneumo.display.address import STORAGE, refuse_passwords
 from pneumo.errors import InputError, one_line
 from pneumo.runs import setting_names
-from pneumo.runs.config import STUDY, override_key, refusal
+from pneumo.runs.config import refusal
+from pneumo.runs.overrides import override_key
+from pneumo.runs.setting_names import STUDY
 from pneumo.sweep.database import HEARTBEAT_SECONDS, check_address
 from pneumo.sweep.design.rates import RatePruner
 from pneumo.sweep.objective import OBJECTIVES, Direction, check_objectives, logged_name

@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from pneumo.errors import InputError
 from pneumo.runs import config
+from pneumo.runs.overrides import run_overrides
 from pneumo.sweep.settings import instantiate_trusted
 
 CHOICES = [
@@ -57,7 +58,7 @@ def test_what_sweep_yaml_adds_never_enters_a_run(composed):
 
 def test_overrides_of_a_run_are_kept_without_those_of_its_study():
     typed = ["n_trials=3", "loss=bce", "search.enqueue=[]", "++loss.gamma=1", "trial=4"]
-    assert config.run_overrides(typed) == ["loss=bce", "++loss.gamma=1"]
+    assert run_overrides(typed) == ["loss=bce", "++loss.gamma=1"]
 
 
 def test_the_reports_experiments_are_the_reports(composed):

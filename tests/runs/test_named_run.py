@@ -13,6 +13,7 @@ from pneumo.errors import InputError
 from pneumo.runs import config
 from pneumo.runs.best import best_run
 from pneumo.runs.named_run import described_run, named_run
+from pneumo.runs.overrides import quoted_run_names
 from pneumo.runs.query import split_number
 
 
@@ -185,7 +186,7 @@ def test_sizes_of_a_split_are_read_from_parameters_or_as_older_versions_logged_t
 
 def experiment(*overrides):
     with initialize_config_dir(str(ROOT / "conf")):
-        return config.load(compose("train", config.quoted_run_names(overrides)))
+        return config.load(compose("train", quoted_run_names(overrides)))
 
 
 def test_a_run_in_a_configuration_is_replaced_by_its_id(store):

@@ -14,6 +14,7 @@ from sweeps import output_of, runs, study, swept, trials
 from pneumo.cli.actions.confirm import differences
 from pneumo.errors import InputError
 from pneumo.runs import config
+from pneumo.runs.recipe import from_recipe, to_recipe
 from pneumo.runs.restore import experiment_of
 
 __all__ = ["swept"]  # a fixture
@@ -44,7 +45,7 @@ def chosen(*overrides):
 @pytest.mark.parametrize("overrides", [*SHIPPED, *SHAPING])
 def test_a_recipe_composes_to_the_experiment_it_was_made_of(overrides):
     wanted = chosen(*overrides, "seed=7")
-    found = config.from_recipe(config.to_recipe(wanted), wanted.choices)
+    found = from_recipe(to_recipe(wanted), wanted.choices)
     assert found.identity == {**wanted.identity, "seed": 0}
     assert found.tta == wanted.tta
     assert differences(wanted, found) == []
@@ -56,7 +57,7 @@ def test_a_recipe_of_a_run_from_before_there_was_rescue_composes_to_one_without(
     del older.fit.rescue
     parameters = {name: value for name, value in wanted.parameters.items() if name != "fit.rescue"}
     before = replace(wanted, yaml=OmegaConf.to_yaml(older), parameters=parameters)
-    found = config.from_recipe(config.to_recipe(before), before.choices)
+    found = from_recipe(to_recipe(before), before.choices)
     assert not found.fit.rescue
     assert differences(before, found) == []
 
@@ -73,7 +74,7 @@ def test_a_recipe_of_a_choice_that_is_not_there_is_refused():
     wanted = chosen()
     wanted.choices["model"] = "mine"
     with pytest.raises(InputError, match="mine"):
-        config.to_recipe(wanted)
+        to_recipe(wanted)
 
 
 def test_the_written_recipe_trains_what_was_confirmed_and_says_what_it_is(swept, monkeypatch, capfd):

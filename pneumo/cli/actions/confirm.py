@@ -25,6 +25,7 @@ from pneumo.runs import config, identity, query, tracking
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import PLACES
+from pneumo.runs.recipe import from_recipe, to_recipe
 from pneumo.runs.restore import experiment_of, restore
 from pneumo.runs.resume import config_hash
 from pneumo.runs.run import run
@@ -233,8 +234,8 @@ def write_recipe(study: optuna.Study, best: ConfirmedTrial, tested: dict[str, An
     would not compose to that configuration."""
     experiment = experiment_of(best.trial.user_attrs[attributes.RUN_ID])
     path = Path.cwd() / RECIPE
-    text = config.to_recipe(experiment, evidence(study, best, tested, objective))
-    if differing := differences(experiment, config.from_recipe(text, experiment.choices)):
+    text = to_recipe(experiment, evidence(study, best, tested, objective))
+    if differing := differences(experiment, from_recipe(text, experiment.choices)):
         heading = f"{path} is not written: it would compose to another experiment than the best:"
         raise InputError(listed(heading, differing))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pneumo.errors import InputError
 from pneumo.runs import config, setting_names
+from pneumo.runs.overrides import override_key
 
 if TYPE_CHECKING:
     from pneumo.data.sources.base import Source
@@ -16,14 +17,14 @@ def source_of(overrides: Sequence[str], verb: str) -> "Source":
     valid."""
     if without := [word for word in overrides if "=" not in word and not word.startswith("~")]:
         raise InputError(setting_names.unreadable_word(without[0]))
-    if others := [word for word in overrides if config.override_key(word).split(".")[0] != "data"]:
+    if others := [word for word in overrides if override_key(word).split(".")[0] != "data"]:
         raise InputError(f"pneumo data {verb} takes data=... and data.KEY=..., got {others[0]!r}")
     return config.load_data(config.compose_train(overrides))
 
 
 def last_of_each(overrides: Sequence[str]) -> list[str]:
     """Returns the overrides without those whose key is given another value after them."""
-    keys = [config.override_key(word) for word in overrides]
+    keys = [override_key(word) for word in overrides]
     return [word for number, word in enumerate(overrides) if keys[number] not in keys[number + 1 :]]
 
 

@@ -30,7 +30,7 @@ import optuna
 from optuna.trial import Trial
 
 from pneumo.errors import InputError
-from pneumo.runs.config import override_key
+from pneumo.runs.overrides import override_key
 from pneumo.sweep.attributes import DESIGN
 from pneumo.sweep.search_space import Value, override, split_overrides
 

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from pneumo.errors import InputError
 from pneumo.runs import config
 from pneumo.runs.identity import ADDED, configuration, configuration_hash
+from pneumo.runs.overrides import is_within, override_key
 from pneumo.sweep import attributes
 from pneumo.sweep.search_space import override
 
@@ -35,8 +36,8 @@ def command_words(study: optuna.Study, best: FrozenTrial) -> list[str]:
         now = composed(words) if words and identity else {}
     except InputError:
         return words
-    given = {config.override_key(word) for word in words}
-    added = {name: value for name, value in ADDED.items() if not config.is_within(name, given)}
+    given = {override_key(word) for word in words}
+    added = {name: value for name, value in ADDED.items() if not is_within(name, given)}
     then = {**added, **identity["settings"]} if identity else {}
     before = {**ADDED, **configuration(now)}
     changed = [name for name in now if name in then and name in before and then[name] != before[name]]
