@@ -17,7 +17,7 @@ def main() -> None:
     random = np.random.default_rng(0)
     log_odds = random.normal(-2, 2, IMAGES)
     labels = (random.random(IMAGES) < expit(log_odds)).astype(int)
-    predictions = LogOddsPredictions(labels, log_odds, random.integers(0, PATIENTS, IMAGES), 0.0, 1.2)
+    predictions = LogOddsPredictions(labels, log_odds, random.integers(0, PATIENTS, IMAGES), 0.0)
     began = time.perf_counter()
     found = Evaluation.of(predictions)
     seconds = time.perf_counter() - began

@@ -1,36 +1,39 @@
-"""Calibration of predicted probabilities: temperature, Brier score, ECE, calibration slope and intercept.
+"""Calibration of predicted probabilities: Platt scaling, Brier score, ECE, calibration slope and intercept.
 
 N images, D draws (rows of weights)"""
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_array
 from scipy.special import expit
 
 from pneumo.evaluation.metrics import Array, Floats, mean_ranks
+from pneumo.evaluation.platt import UNSCALED, PlattScaling
 
 BINS = 10
 GROUPS = 256
+SLOPES = 1 / 20, 20.0  # of Platt scaling
 MIN_VARIANCE = 1e-6  # mean P (1 - P) below which every image is as good as certain
 CONVERGED = 1e-6  # a step of Newton's method after which the next would be below 1e-11
 MAX_STEPS, MAX_HALVINGS = 200, 40
 
 
-def temperature(log_odds: Array, labels: Array) -> float:
-    """The T of which sigmoid(log_odds / T) has the least log loss on these (N,) images (Guo et al. 2017, "On
-    calibration of modern neural networks"); between 1/20 and 20. 1 where each image is on its side of P = .5:
-    the log loss would fall for ever, and a few easy images would make all others certain."""
-    signed = np.where(np.asarray(labels) == 1, log_odds, -np.asarray(log_odds))
-    if (signed > 0).all():
-        return 1.0
-    found = minimize_scalar(
-        lambda log_t: np.logaddexp(0, -signed / np.exp(log_t)).mean(),
-        bounds=(-np.log(20), np.log(20)),
-        method="bounded",
-        options={"xatol": 1e-10},
-    )
-    return float(np.exp(found.x))
+def platt_scaling(log_odds: Array, labels: Array) -> PlattScaling:
+    """The logistic regression of the labels on the log odds, (N,) each (Platt 1999, "Probabilistic outputs
+    for support vector machines"). As there, the labels of P positives and N negatives count as (P + 1) /
+    (P + 2) and 1 / (N + 2), so that a few images do not make all others certain. The slope is kept within
+    SLOPES, so that no ranking is turned round. Nothing is scaled where a class is absent."""
+    x, is_positive = np.asarray(log_odds, float), np.asarray(labels) == 1
+    positives, negatives = is_positive.sum(), (~is_positive).sum()
+    if not positives or not negatives:
+        return UNSCALED
+    targets = np.where(is_positive, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    ones = np.ones((1, len(x)))
+    slope = 1.0
+    if np.ptp(x) > 0:
+        terms = np.concatenate([ones, (x[None] - x.mean()) / x.std()])
+        slope = float(np.clip(_newton(terms, np.zeros_like(x), targets, ones)[0, 1] / x.std(), *SLOPES))
+    return PlattScaling(slope, float(_newton(ones, slope * x, targets, ones)[0, 0]))
 
 
 def reliability_curve(labels: Array, p: Array) -> tuple[Array, Array]:

@@ -40,7 +40,7 @@ def operating_point(evaluation: Evaluation) -> Section:
     auroc, auprc = (
         with_interval(evaluation.metrics[name], evaluation.intervals[name]) for name in ("auroc", "auprc")
     )
-    scores = {"as trained": p, f"log odds / {predictions.temperature:.3g}": predictions.calibrated}
+    scores = {"as trained": p, "after Platt scaling": predictions.calibrated}
     curves = [
         charts.roc(points, auroc),
         charts.precision_recall(points, auprc),

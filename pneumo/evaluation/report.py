@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pneumo.display.pages import Section
 from pneumo.evaluation import plots
 from pneumo.evaluation.metric_names import Kind, of_kind, title
 from pneumo.evaluation.metrics import FEWEST_PATIENTS, fewest_patients
+from pneumo.evaluation.platt import UNSCALED
 from pneumo.evaluation.results import Comparison, Evaluation
 from pneumo.evaluation.subgroups import SHOWN, Subgroup
 
@@ -97,10 +99,10 @@ def _calibration(evaluation: Evaluation) -> Section:
             )
         ]
         rows.append([name.with_note, *cells])
-    divisor = evaluation.predictions.temperature
-    text = ["Log odds are not scaled: there is no temperature that validation images choose."]
-    if divisor != 1:
-        text = [f"Log odds are divided by {divisor:.3g}, which validation chose."]
+    scaling = evaluation.predictions.scaling
+    text = ["P is not scaled, since no validation images of both classes are there to choose it by."]
+    if scaling != UNSCALED:
+        text = [f"Scaled P is {scaling}, as validation chose (Platt scaling)."]
     return Section("Calibration", text, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
 
 
@@ -159,7 +161,7 @@ def plots_of(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> 
         "ROC and precision-recall",
         plots.ranking(predictions.labels, p, float(expit(predictions.threshold)), title),
     )
-    scores = {"as trained": p, f"log odds / {predictions.temperature:.3g}": predictions.calibrated}
+    scores = {"as trained": p, "after Platt scaling": predictions.calibrated}
     yield "Reliability", plots.reliability(predictions.labels, scores, title)
     if groups:
         rows = [
@@ -176,7 +178,7 @@ def as_json(evaluation: Evaluation, groups: Sequence[Subgroup]) -> str:
         "n_images": len(evaluation.predictions.labels),
         "n_positive": int(evaluation.predictions.labels.sum()),
         "threshold": float(expit(evaluation.predictions.threshold)),
-        "temperature": evaluation.predictions.temperature,
+        "scaling": asdict(evaluation.predictions.scaling),
         "metrics": evaluation.metrics,
         "intervals": evaluation.intervals,
         "draws_left_out": evaluation.left_out,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit
 
 from pneumo.evaluation import calibration, delong
 from pneumo.evaluation.metrics import (
@@ -28,6 +27,7 @@ from pneumo.evaluation.metrics import (
     specificity_at,
     with_exact_ends,
 )
+from pneumo.evaluation.platt import UNSCALED, PlattScaling
 
 COMPARED = ("recall", "specificity")  # beside the AUROC
 
@@ -35,20 +35,19 @@ COMPARED = ("recall", "specificity")  # beside the AUROC
 @dataclass(frozen=True)
 class LogOddsPredictions:
     """`labels` (N,) 0/1, `log_odds` (N,) of pneumothorax, `patients` (N,) equal for images of one patient;
-    `threshold` in log odds and `temperature` were chosen on other images."""
+    `threshold` in log odds and `scaling` were chosen on other images."""
 
     labels: Array
     log_odds: Array
     patients: Array
     threshold: float
-    temperature: float
+    scaling: PlattScaling = UNSCALED
     patients_known: bool = True  # else each image counts as a patient of its own
 
     @property
     def calibrated(self) -> Array:
-        """(N,) P(pneumothorax) after temperature scaling."""
-        scaled: Array = expit(self.log_odds / self.temperature)
-        return scaled
+        """(N,) P(pneumothorax) after Platt scaling."""
+        return self.scaling.probabilities(self.log_odds)
 
     def subset(self, rows: Array) -> "LogOddsPredictions":
         """Those of `rows`: (N,) bool, or positions in another order."""
@@ -115,7 +114,7 @@ def evaluation_metrics(predictions: LogOddsPredictions, weights: Floats | None =
         found |= {f"ppv_at_{percent}": ppv, f"npv_at_{percent}": npv}
     raw = calibration.calibration_metrics(predictions.log_odds, predictions.labels, weights)
     scaled = calibration.calibration_metrics(
-        predictions.log_odds / predictions.temperature, predictions.labels, weights
+        predictions.scaling.log_odds(predictions.log_odds), predictions.labels, weights
     )
     return {**found, **raw, **{f"calibrated_{name}": value for name, value in scaled.items()}}
 

@@ -21,7 +21,8 @@ from pneumo.evaluation.metrics import (
 )
 from pneumo.evaluation.results import LogOddsPredictions
 
-SMALL, MIDDLE = 0.0051, 0.0131  # tertiles of SIIM-ACR's lesions, as shares of the image
+SMALL, MEDIUM = 0.0051, 0.0131  # tertiles of SIIM-ACR's lesions, as shares of the image
+SIZES = {"small": (0.0, SMALL), "medium": (SMALL, MEDIUM), "large": (MEDIUM, 1.0)}
 AGES = ((0, 18, "under 18"), (18, 40, "18 to 39"), (40, 65, "40 to 64"), (65, 200, "65 and over"))
 SHOWN = ("auroc", "recall", "specificity")
 
@@ -38,6 +39,14 @@ class Subgroup:
     verdict: str  # of its AUROC against that of all images
 
 
+def named_size(size: str) -> str:
+    """One of SIZES with its range, as a page shows it."""
+    low, high = SIZES[size]
+    if low == 0:
+        return f"{size}, up to {high:.2%}"
+    return f"{size}, above {low:.2%}" if high == 1 else f"{size}, {low:.2%} to {high:.2%}"
+
+
 def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array]]:
     """Kind, name and rows (N,) bool of every group, by those of these columns that the table has:
     lesion_share (of the image's area, NaN where not known), view, sex, style (of the phantom),
@@ -46,12 +55,8 @@ def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array
     negative = labels == 0
     if "lesion_share" in table:
         share = table["lesion_share"].to_numpy(float)
-        for name, low, high in (
-            (f"small, under {SMALL:.2%}", 0, SMALL),
-            (f"middle, to {MIDDLE:.2%}", SMALL, MIDDLE),
-            ("large", MIDDLE, np.inf),
-        ):
-            yield "lesion", name, negative | ((share > low) & (share <= high))
+        for size, (low, high) in SIZES.items():
+            yield "lesion", named_size(size), negative | ((share > low) & (share <= high))
     for kind in ("view", "sex", "style"):
         if kind in table:
             yield from (

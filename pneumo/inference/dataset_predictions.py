@@ -15,7 +15,7 @@ from pneumo.data.sources.base import Source
 from pneumo.data.tables import flags, need_columns, of_images
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
-from pneumo.evaluation.calibration import temperature
+from pneumo.evaluation.calibration import platt_scaling
 from pneumo.evaluation.metrics import Array, best_f1_threshold, log_odds
 from pneumo.evaluation.results import LogOddsPredictions
 from pneumo.inference.evaluation_count import count_in_test_split, test_split_notes
@@ -36,7 +36,7 @@ from pneumo.training.predict import tta_transforms
 SPLITS = ("train", "val", "test", "all", "common")
 OWN_SPLIT_NOTES = {
     "train": "It was trained on these images.",
-    "val": "Its epoch, threshold and temperature were chosen on these images, which flatters it.",
+    "val": "Its epoch, threshold and Platt scaling were chosen on these images, which flatters it.",
     "all": "These images include those it was trained on.",
 }
 
@@ -126,7 +126,7 @@ class ModelPredictions:
 def predict_dataset(
     models: Sequence[LoadedModel], request: EvalRequest, terminal: Terminal, peers: Sequence[LoadedModel] = ()
 ) -> EvalPredictions:
-    """The mean predictions of the models. Threshold and temperature are chosen on their own validation
+    """The mean predictions of the models. Threshold and Platt scaling are chosen on their own validation
     images, with the same tta. `peers` are models that are compared on the same images. InputError: the data
     of a model have changed since it was trained, or the models' images differ."""
     check_same_split(models)
@@ -143,7 +143,7 @@ def predict_dataset(
         mean_by_image([one.log_odds for one in each], [one.labels for one in each]),
         other.patients[rows],
         float(log_odds(best_f1_threshold(labels, expit(on_val)))),  # as training chooses it
-        temperature(on_val, labels),
+        platt_scaling(on_val, labels),
         other.patients_known,
     )
     tta = "+".join(sorted({request.tta_of(model) for model in models}))
@@ -163,7 +163,7 @@ def predict_dataset(
         notes.append(note)
     if models[0].images and len(first.val_labels) < (before := int(models[0].images.among(VAL).sum())):
         notes.append(
-            f"Threshold and temperature are of the {len(first.val_labels):,} of its {before:,} validation "
+            f"Threshold and Platt scaling are of the {len(first.val_labels):,} of its {before:,} validation "
             "images that have not changed."
         )
     n_in_test = [one.n_in_test for one in each]

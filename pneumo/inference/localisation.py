@@ -14,13 +14,12 @@ from pneumo.display.format import decimal, with_interval
 from pneumo.display.pages import Section
 from pneumo.evaluation.map_overlap import MAP_METRICS, TOLERANCE, lesion_pixels, near_lesion, overlap_metrics
 from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, NO_INTERVAL, Interval, bootstrap_means
-from pneumo.evaluation.subgroups import MIDDLE, SMALL
+from pneumo.evaluation.subgroups import SIZES, named_size
 from pneumo.inference.model import LoadedModel
 from pneumo.inference.saliency import NAMES, compute_maps, names_of
 
 N_RANDOMISED = 3
 MOST = 300  # images: about 15 seconds at 128 px with model=tiny on one core
-SIZES = {"small": (0.0, SMALL), "medium": (SMALL, MIDDLE), "large": (MIDDLE, 1.0)}  # shares of the image
 LESION_SIZES = {"all": (0.0, 1.0), **SIZES}
 BETTER = "better than both"
 TOO_FEW = "not known, too few patients"
@@ -258,7 +257,7 @@ def by_size(localisation: Localisation) -> Section:
     rows = [
         [
             NAMES[map_],
-            f"{size}: {size_range(size)}",
+            named_size(size),
             f"{found[0].n_images:,}",
             *(trained_and_randomised(one) for one in found),
         ]
@@ -276,10 +275,3 @@ def by_size(localisation: Localisation) -> Section:
 def trained_and_randomised(one: MapMetric) -> str:
     mark = "" if one.verdict in (BETTER, TOO_FEW) else " *"
     return f"{one.trained} / {decimal(one.randomised.value)}{mark}"
-
-
-def size_range(size: str) -> str:
-    low, high = SIZES[size]
-    if low == 0:
-        return f"up to {high:.2%}"
-    return f"above {low:.2%}" if high == 1 else f"{low:.2%} to {high:.2%}"

@@ -14,7 +14,7 @@ from pneumo.components.models import Classifier
 from pneumo.data.batches import Batches
 from pneumo.data.normalise import Normalise
 from pneumo.errors import InputError
-from pneumo.evaluation.calibration import temperature
+from pneumo.evaluation.calibration import platt_scaling
 from pneumo.evaluation.metrics import log_odds
 from pneumo.inference.decision import MARGIN, Decision
 from pneumo.runs import checkpoint, collapse, query
@@ -116,11 +116,11 @@ def load_model(name: str) -> LoadedModel:
 
 
 def decision_of(model: LoadedModel) -> Decision:
-    """The threshold of a run and the temperature fitted on its own predictions of its validation split.
+    """The threshold of a run and the Platt scaling fitted on its own predictions of its validation split.
     InputError: its predictions are gone."""
     table = pd.read_csv(io.StringIO(query.read_text(model.run_id, "predictions.csv")))
     val = table[table["split"] == "val"]
-    fitted = temperature(log_odds(val["score"].to_numpy(), MARGIN), val["label"].to_numpy())
+    fitted = platt_scaling(log_odds(val["score"].to_numpy(), MARGIN), val["label"].to_numpy())
     return Decision(model.threshold, fitted)
 
 

@@ -19,6 +19,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from pneumo.data.decode.grayscale import UnreadableError
 from pneumo.errors import one_line
+from pneumo.evaluation.platt import PlattScaling
 from pneumo.inference.decision import Decision
 from pneumo.inference.radiograph import Radiograph, read_radiograph
 
@@ -29,7 +30,7 @@ class Served(PythonModel):
     def load_context(self, context: Any) -> None:
         settings = json.loads(Path(context.artifacts["settings"]).read_text())
         self.side_px: int = settings["side_px"]
-        self.decision = Decision(settings["threshold"], settings["temperature"])
+        self.decision = Decision(settings["threshold"], PlattScaling(**settings["scaling"]))
         self.network = onnxruntime.InferenceSession(
             context.artifacts["network"], providers=["CPUExecutionProvider"]
         )

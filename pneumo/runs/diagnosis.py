@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from pneumo.data.dataset import Dataset
 from pneumo.display.format import counted
-from pneumo.evaluation.calibration import temperature
+from pneumo.evaluation.calibration import platt_scaling
 from pneumo.evaluation.metrics import (
     Interval,
     bootstrap_intervals,
@@ -112,17 +111,16 @@ def training_metrics(train_state: TrainState) -> dict[str, float]:
 
 
 def calibrated_brier(result: SplitResult) -> float:
-    """The Brier score of P whose log odds are divided by a temperature: that of one half of the patients is
-    chosen on the other, so that losses which give P on other scales can be compared. NaN if a half has one
-    class only."""
+    """The Brier score of P after Platt scaling: that of one half of the patients is fitted on the other, so
+    that losses which give P on other scales can be compared. NaN if a half has one class only."""
     patient = np.unique(result.patients, return_inverse=True)[1]
     half, labels = patient % 2 == 0, result.predictions.labels
     if any(len(np.unique(labels[side])) < 2 for side in (half, ~half)):
         return float("nan")
     odds = log_odds(result.predictions.scores)
-    of_half, of_other = (temperature(odds[side], labels[side]) for side in (half, ~half))
-    scaled = odds / np.where(half, of_other, of_half)
-    return float(np.mean((expit(scaled) - labels) ** 2))
+    of_half, of_other = (platt_scaling(odds[side], labels[side]) for side in (half, ~half))
+    scaled = np.where(half, of_other.probabilities(odds), of_half.probabilities(odds))
+    return float(np.mean((scaled - labels) ** 2))
 
 
 def with_advice(reason: Reason, experiment: Experiment, dataset: Dataset) -> Reason:

@@ -149,7 +149,7 @@ def test_validation_images_flatter_and_the_page_says_so(trained_runs):
     (run_id,) = trained_runs(())
     invoke(["evaluate", run_id, "--split", "val", "--maps", "none"])
     text = query.read_text(run_id, "evaluation/phantom-val-none/evaluation.md")
-    assert "threshold and temperature were chosen on these images" in text
+    assert "threshold and Platt scaling were chosen on these images" in text
 
 
 def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, capsys):
@@ -162,7 +162,7 @@ def test_another_data_set_is_judged_by_the_run_s_own_threshold(trained_runs, cap
     assert re.fullmatch(r"phantom-1-[0-9a-f]{8}-all-none", place)
     found = json_of(run_id, place)
     assert found["n_images"] == 120
-    assert (found["threshold"], found["temperature"]) == (own["threshold"], own["temperature"])
+    assert (found["threshold"], found["scaling"]) == (own["threshold"], own["scaling"])
     assert "patients" in capsys.readouterr().out
     metrics = query.metrics_of(run_id)
     assert metrics[f"eval/{place}/auroc"] == pytest.approx(found["metrics"]["auroc"])
@@ -215,7 +215,7 @@ def test_predictions_of_any_model_are_scored(predictions, workdir, capsys):
     test = table.query("split == 'test'")
     assert found["n_images"] == 100
     assert found["metrics"]["auroc"] == pytest.approx(roc_auc_score(test["label"], test["score"]), abs=1e-9)
-    assert "Threshold and temperature from the 100 rows of val." in capsys.readouterr().out
+    assert "Threshold and Platt scaling from the 100 rows of val." in capsys.readouterr().out
     assert {file.suffix for file in workdir.glob("preds.evaluation.*")} == {".md", ".html", ".json"}
 
     predictions(split="", patient_id="")
@@ -241,12 +241,13 @@ def test_only_test_rows_are_scored_and_a_threshold_that_is_given_holds(predictio
     predictions(split=["train", "test"] * 100)
     invoke(["score", "preds.csv"])
     without_val = json.loads((workdir / "preds.evaluation.json").read_text())
-    assert (without_val["n_images"], without_val["threshold"], without_val["temperature"]) == (100, 0.5, 1.0)
+    assert (without_val["n_images"], without_val["threshold"]) == (100, 0.5)
+    assert without_val["scaling"] == {"slope": 1, "intercept": 0}
     predictions()
     invoke(["score", "preds.csv", "--threshold", "0.3"])
     given = json.loads((workdir / "preds.evaluation.json").read_text())
     assert given["threshold"] == pytest.approx(0.3)
-    assert given["temperature"] != 1
+    assert given["scaling"]["slope"] != 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pneumo.cli.actions.predict import READ_AHEAD, decoded
 from pneumo.data.dataset import load_dataset
 from pneumo.data.files import counted, image_files
 from pneumo.errors import InputError
-from pneumo.evaluation.calibration import temperature
+from pneumo.evaluation.platt import UNSCALED, PlattScaling
 from pneumo.inference.decision import Decision
 from pneumo.inference.model import load_model
 from pneumo.runs import query
@@ -327,16 +327,10 @@ def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
     assert list(stream) == [str(number) for number in range(2, 1000)]
 
 
-@pytest.mark.parametrize("true_t", [0.5, 1.0, 3.0])
-def test_the_temperature_is_found_that_labels_were_drawn_at(true_t):
-    random = np.random.default_rng(0)
-    log_odds = random.normal(0, 3, 40_000)
-    labels = random.random(40_000) < 1 / (1 + np.exp(-log_odds / true_t))
-    assert temperature(log_odds, labels) == pytest.approx(true_t, rel=0.05)
-
-
-def test_a_probability_is_the_score_at_temperature_1_and_nearer_to_a_half_above():
+def test_a_probability_is_the_scaled_score_and_a_decision_the_score_at_its_threshold():
     scores = np.array([0.0, 0.1, 0.5, 0.9, 1.0])
-    assert np.allclose(Decision(0.5, 1.0).probabilities(scores), scores, atol=1e-6)
-    assert np.allclose(Decision(0.5, 2.0).probabilities(scores)[1:4], [0.25, 0.5, 0.75])
-    assert list(Decision(0.5, 2.0).of(scores)) == ["negative", "negative", *["positive"] * 3]
+    flatter, lower = Decision(0.5, PlattScaling(slope=0.5)), Decision(0.5, PlattScaling(intercept=-np.log(9)))
+    assert np.allclose(Decision(0.5, UNSCALED).probabilities(scores), scores, atol=1e-6)
+    assert np.allclose(flatter.probabilities(scores)[1:4], [0.25, 0.5, 0.75])
+    assert np.allclose(lower.probabilities(scores)[1:4], [1 / 82, 0.1, 0.5])
+    assert list(lower.of(scores)) == ["negative", "negative", *["positive"] * 3]

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from pneumo.evaluation import calibration
+from pneumo.evaluation.platt import UNSCALED
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(-1, 2, 4000)
@@ -44,21 +46,49 @@ def test_weights_count_as_repeated_images():
             assert weighted[name][draw] == pytest.approx(repeated[name][0], abs=2e-3), "groups of neighbours"
 
 
-@given(st.floats(0.2, 5), st.integers(0, 1000))
+def test_platt_scaling_is_the_logistic_regression_on_his_targets():
+    n = len(Y)
+    high, low = (Y.sum() + 1) / (Y.sum() + 2), 1 / (n - Y.sum() + 2)
+    share = np.where(Y, high, low)  # an image counts as this much of a positive, the rest of a negative
+    fitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(
+        np.tile(X, 2)[:, None], np.repeat([1, 0], n), np.concatenate([share, 1 - share])
+    )
+    found = calibration.platt_scaling(X, Y)
+    expected = pytest.approx([fitted.coef_[0, 0], fitted.intercept_[0]], abs=1e-6)
+    assert [found.slope, found.intercept] == expected
+
+
+def test_platt_scaling_of_few_images_leaves_doubt():
+    found = calibration.platt_scaling(np.array([4.0, -4.0]), np.array([1, 0]))  # targets 2 / 3 and 1 / 3
+    assert [found.slope, found.intercept] == pytest.approx([np.log(2) / 4, 0])
+
+
+@given(st.floats(0.2, 5), st.floats(-5, 5), st.integers(0, 1000))
 @settings(max_examples=30)
-def test_the_temperature_undoes_what_scaled_the_log_odds(scale, seed):
+def test_platt_scaling_undoes_what_scaled_and_shifted_the_log_odds(scale, shift, seed):
     random = np.random.default_rng(seed)
     true = random.normal(0, 2, 3000)
     labels = (random.random(3000) < expit(true)).astype(int)
-    assert calibration.temperature(true * scale, labels) / calibration.temperature(
-        true, labels
-    ) == pytest.approx(scale, rel=1e-4)
+    changed = true * scale + shift
+    found = calibration.platt_scaling(changed, labels).probabilities(changed)
+    assert found == pytest.approx(calibration.platt_scaling(true, labels).probabilities(true), abs=1e-6)
+    assert found == pytest.approx(expit(true), abs=0.08)
 
 
-def test_the_temperature_has_the_least_log_loss():
-    best = calibration.temperature(X, Y)
-    losses = [np.logaddexp(0, -np.where(Y, X, -X) / t).mean() for t in (best, best * 1.01, best / 1.01)]
-    assert min(losses) == losses[0]
+@given(
+    arrays(float, st.integers(1, 20), elements=st.sampled_from([-16.0, -3.0, -1e-9, 0.0, 0.5, 4.0, 16.0])),
+    st.integers(0, 2**20 - 1),
+)
+def test_platt_scaling_never_turns_a_ranking_round(log_odds, bits):
+    labels = np.array([bits >> i & 1 for i in range(len(log_odds))])
+    p = calibration.platt_scaling(log_odds, labels).probabilities(np.sort(log_odds))
+    assert np.isfinite(p).all()
+    assert (np.diff(p) >= 0).all()
+
+
+def test_a_model_that_scores_all_images_alike_gives_the_prevalence():
+    p = calibration.platt_scaling(np.full(1000, -3.0), np.arange(1000) < 200).probabilities(np.array([-3.0]))
+    assert p == pytest.approx([(200 * 201 / 202 + 800 / 802) / 1000])
 
 
 def test_perfect_probabilities_are_called_perfect():
@@ -125,6 +155,5 @@ def test_the_interval_of_a_slope_holds_it_however_rare_positives_are(n_positive)
     assert ones == pytest.approx(whole, rel=0.01)
 
 
-def test_images_that_are_all_right_at_a_half_choose_no_temperature():
-    assert calibration.temperature(np.array([0.4, 0.1, -0.2]), np.array([1, 1, 0])) == 1
-    assert calibration.temperature(np.array([0.4, -0.1, -0.2]), np.array([1, 1, 0])) != 1
+def test_one_class_is_no_reason_to_scale():
+    assert calibration.platt_scaling(np.array([0.4, 0.1]), np.array([1, 1])) == UNSCALED

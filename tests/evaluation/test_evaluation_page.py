@@ -12,6 +12,7 @@ from sklearn.metrics import precision_score, recall_score
 
 from pneumo.display import pages
 from pneumo.evaluation import page, report
+from pneumo.evaluation.platt import PlattScaling
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 from pneumo.evaluation.subgroups import subgroups
 
@@ -35,7 +36,9 @@ NAMES = ["<b>AP</b> & more", "a view with a long name, which is broken into line
 def evaluation():
     labels = (RANDOM.random(N) < 0.25).astype(int)
     log_odds = RANDOM.normal(-1.5, 2, N) + 3 * labels
-    return Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(N) // 2, 0.123, 1.5), draws=50)
+    return Evaluation.of(
+        LogOddsPredictions(labels, log_odds, np.arange(N) // 2, 0.123, PlattScaling(0.7, 0.1)), draws=50
+    )
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +229,7 @@ def test_a_tie_of_three_digits_is_rounded_as_in_the_table(opened, tmp_path):
     """13 of 16 is .8125, which Python prints as .812. It leaves the page of the other tests."""
     labels = np.repeat([1, 0], [16, 16])
     log_odds = np.r_[np.linspace(1, 2, 13), [-1, -1.1, -1.2], np.linspace(-2, -1, 13), [1.1, 1.2, 1.3]]
-    one = Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(32), 0.0, 1.0), draws=5)
+    one = Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(32), 0.0), draws=5)
     path = tmp_path / "tie.html"
     path.write_text(pages.html(page.sections([pages.Section("t")], one, [])))
     browser = opened[0]

@@ -155,7 +155,7 @@ def test_reliability_of_a_calibrated_score_is_the_diagonal():
 
 def test_every_metric_has_a_name():
     labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.1, 0.4, 0.6])
-    predictions = LogOddsPredictions(labels, metrics.log_odds(scores), np.arange(4), 0.0, 1.0)
+    predictions = LogOddsPredictions(labels, metrics.log_odds(scores), np.arange(4), 0.0)
     assert {key.removeprefix("calibrated_") for key in evaluation_metrics(predictions)} == METRICS.keys()
 
 

@@ -17,6 +17,7 @@ from sklearn.metrics import (
 
 from pneumo.display import pages
 from pneumo.evaluation import report, results, subgroups
+from pneumo.evaluation.platt import PlattScaling
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 
 RANDOM = np.random.default_rng(0)
@@ -24,9 +25,8 @@ RANDOM = np.random.default_rng(0)
 
 def sample(n=400, shift=1.5):
     labels = (RANDOM.random(n) < 0.3).astype(int)
-    return LogOddsPredictions(
-        labels, RANDOM.normal(-1, 1, n) + shift * labels, RANDOM.integers(0, n // 2, n), 0.2, 1.5
-    )
+    log_odds, patients = RANDOM.normal(-1, 1, n) + shift * labels, RANDOM.integers(0, n // 2, n)
+    return LogOddsPredictions(labels, log_odds, patients, 0.2, PlattScaling(0.7, 0.1))
 
 
 def test_the_figures_are_scikit_learn_s():
@@ -39,7 +39,7 @@ def test_the_figures_are_scikit_learn_s():
         "auroc": roc_auc_score(y, x),
         "auprc": average_precision_score(y, x),
         "brier": brier_score_loss(y, expit(x)),
-        "calibrated_brier": brier_score_loss(y, expit(x / 1.5)),
+        "calibrated_brier": brier_score_loss(y, expit(0.7 * x + 0.1)),
         "recall": tp / (tp + fn),
         "specificity": tn / (tn + fp),
         "precision": tp / (tp + fp),
@@ -69,7 +69,7 @@ def test_intervals_hold_their_figures_and_calibrated_ones_keep_the_ranking():
     for name, (low, high) in found.intervals.items():
         if name not in ("ece", "calibrated_ece"):  # resampling adds to a sum of absolute gaps
             assert low <= found.metrics[name] <= high, name
-    assert found.metrics["calibrated_slope"] == pytest.approx(1.5 * found.metrics["slope"])
+    assert found.metrics["calibrated_slope"] == pytest.approx(found.metrics["slope"] / 0.7)
     named = found.named("eval/test")
     assert named["eval/test/auroc_low"] < named["eval/test/auroc"] < named["eval/test/auroc_high"]
 
@@ -77,7 +77,7 @@ def test_intervals_hold_their_figures_and_calibrated_ones_keep_the_ranking():
 def test_two_models_are_compared_on_the_same_patients():
     good, labels = sample(600), None
     labels = good.labels
-    worse = LogOddsPredictions(labels, good.log_odds + RANDOM.normal(0, 2, 600), good.patients, 0.0, 1.0)
+    worse = LogOddsPredictions(labels, good.log_odds + RANDOM.normal(0, 2, 600), good.patients, 0.0)
     found = results.compare_auroc(worse, good, draws=400)
     assert found.aurocs[1] - found.aurocs[0] == pytest.approx(found.by_delong.value)
     assert 0 < found.by_patients[0] < found.by_delong.value < found.by_patients[1]
@@ -99,7 +99,7 @@ def test_subgroups_hold_whom_they_name():
         }
     )
     found = {(kind, name): rows for kind, name, rows in subgroups.groups(table, labels)}
-    small = found["lesion", "small, under 0.51%"]
+    small = found["lesion", "small, up to 0.51%"]
     assert small[labels == 0].all()
     assert (small[labels == 1] == (table["lesion_share"] == 0.004).to_numpy()[labels == 1]).all()
     assert (found["view", "AP"] == (table["view"] == "AP").to_numpy()).all()
@@ -118,7 +118,7 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
     view = np.where(np.arange(n) < 12, "AP", np.where(np.arange(n) < 200, "PA", "LL"))
     log_odds = np.where(view == "LL", RANDOM.normal(size=n), labels + RANDOM.normal(0, 0.3, n))
     view[-3:-1], labels[-3:-1] = "OB", 0
-    predictions = LogOddsPredictions(labels, log_odds, np.arange(n), 0.5, 1.0)
+    predictions = LogOddsPredictions(labels, log_odds, np.arange(n), 0.5)
     found = {
         one.name: one for one in subgroups.subgroups(predictions, pd.DataFrame({"view": view}), draws=300)
     }
@@ -136,7 +136,7 @@ def test_a_group_of_few_patients_has_no_verdict_and_a_bad_one_is_called_lower():
 def test_the_page_says_how_many_draws_were_left_out_of_an_interval():
     labels = np.array([1] * 5 + [0] * 5)
     log_odds = np.array([2.0, 1, 2, 2, 2, 1.5, -1, -2, -3, -3])
-    found = Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(10), 0.0, 1.0), draws=2000)
+    found = Evaluation.of(LogOddsPredictions(labels, log_odds, np.arange(10), 0.0), draws=2000)
     drawn = np.random.default_rng(0).multinomial(10, np.full(10, 1 / 10), 2000)
     one_class = (drawn[:, :5].sum(axis=1) % 10 == 0).sum()  # none or all of the ten are positive
     assert found.left_out["f1"] == found.left_out["precision"] == found.left_out["auroc"] == one_class > 0
@@ -149,7 +149,7 @@ def test_the_page_says_how_many_draws_were_left_out_of_an_interval():
 def test_with_few_patients_of_a_class_the_page_says_why_there_is_no_interval():
     labels = np.repeat([1, 0], [30, 30])
     patients = np.r_[np.repeat(np.arange(3), 10), np.arange(100, 130)]
-    few = LogOddsPredictions(labels, np.linspace(2, -2, 60), patients, 0.0, 1.0)
+    few = LogOddsPredictions(labels, np.linspace(2, -2, 60), patients, 0.0)
     sections = report.sections(Evaluation.of(few), [], "", [])
     assert "No intervals: only 3 positive patients, which are too few to resample." in sections[0].text[0]
     assert all(row[2] == "" for row in sections[1].rows)
@@ -161,7 +161,7 @@ def test_with_few_patients_of_a_class_the_page_says_why_there_is_no_interval():
 def test_a_perfect_test_split_is_no_proof_of_a_predictive_value_of_1():
     """Of 12 and 60 patients none is called wrong: the specificity may be .940, and 1% be positive."""
     labels = (np.arange(72) < 12).astype(int)
-    found = Evaluation.of(LogOddsPredictions(labels, 6.0 * labels - 3, np.arange(72), 0, 1), draws=20)
+    found = Evaluation.of(LogOddsPredictions(labels, 6.0 * labels - 3, np.arange(72), 0), draws=20)
     low_recall, low_specificity = 0.025 ** (1 / 12), 0.025 ** (1 / 60)
     assert found.metrics["ppv_at_1"] == 1
     true, false = 0.01 * low_recall, 0.99 * (1 - low_specificity)
@@ -171,7 +171,7 @@ def test_a_perfect_test_split_is_no_proof_of_a_predictive_value_of_1():
 
 def test_a_subgroup_that_happens_to_be_ranked_without_error_is_not_called_higher():
     labels = np.tile([1, 0], 20)
-    best = LogOddsPredictions(labels, labels * 2.0, np.arange(40), 1, 1)
+    best = LogOddsPredictions(labels, labels * 2.0, np.arange(40), 1)
     assert subgroups.evaluate_subgroup("sex", "F", best, 0.95, draws=20).verdict == "like all"
 
 

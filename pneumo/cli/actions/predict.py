@@ -63,7 +63,7 @@ class Row:
     score: str = column("P(pneumothorax) as the model was trained to give it; the decision rests on it")
     threshold: str = column("the score from which on a file is called positive: the best F1 on validation")
     decision: str = column("positive where the score is at or above the threshold, else negative")
-    probability: str = column("the score after temperature scaling on validation; nothing is decided on it")
+    probability: str = column("the score after Platt scaling on validation; nothing is decided on it")
     flag: str = column(
         "why the file is evidently no frontal chest radiograph, or none to look at yet; it has a score"
     )

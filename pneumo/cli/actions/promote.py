@@ -3,6 +3,7 @@
 import base64
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from pneumo.data.decode.images import as_png
@@ -37,7 +38,7 @@ def promote(run: str, name: str, alias: str) -> None:
         decision = {
             "side_px": model.side_px,
             "threshold": frozen.threshold,
-            "temperature": frozen.temperature,
+            "scaling": asdict(frozen.scaling),
         }
         settings.write_text(json.dumps(decision))
         with terminal.waiting("registering"):
@@ -47,7 +48,7 @@ def promote(run: str, name: str, alias: str) -> None:
                 version = registry.register(model.run_id, name, alias, network, settings, image)
             except tracking.MlflowError as error:
                 raise tracking.unreachable(error) from None
-    terminal.say("decision", f"positive from {frozen.threshold:.3g} · temperature {frozen.temperature:.2f}")
+    terminal.say("decision", f"positive from {frozen.threshold:.3g} · probability {frozen.scaling}")
     terminal.say("registry", f"{name} version {version}, @{alias} · {tracking.store_name()}")
     if replaced:
         terminal.say("replaces", replaced)

@@ -16,8 +16,9 @@ from pneumo.display import pages
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError, listed
 from pneumo.evaluation import metrics, page, report
-from pneumo.evaluation.calibration import temperature
+from pneumo.evaluation.calibration import platt_scaling
 from pneumo.evaluation.metrics import Array, best_f1_threshold
+from pneumo.evaluation.platt import UNSCALED, PlattScaling
 from pneumo.evaluation.results import Evaluation, LogOddsPredictions
 from pneumo.evaluation.subgroups import subgroups
 
@@ -36,7 +37,7 @@ def score(
     threshold: float | None = None,
     patients_csv: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the rows of split test; where there are none, those of no split. Threshold and temperature
+    """Evaluates the rows of split test; where there are none, those of no split. Threshold and Platt scaling
     come from the rows of split val. `requested` maps roles of DEFAULTS to names of columns, None for the
     default name. Writes FILE.evaluation.md, .html and .json, and returns the metrics. InputError: a column is
     missing, a cell is invalid, an image is there twice, or all labels are equal."""
@@ -74,7 +75,7 @@ def read(
         refuse(ids.duplicated() & ids.notna(), ids, path, columns["image"], "which is there already")
     log_odds, y = metrics.log_odds(scores), labels.to_numpy(int)
     if certain := int(np.isin(scores, (0, 1)).sum()):
-        notes.append(f"{certain:,} scores are exactly 0 or 1: they decide slope, intercept and temperature.")
+        notes.append(f"{certain:,} scores are exactly 0 or 1: they decide slope, intercept and scaling.")
     patients, unknown = patients_of(table, columns["patient"])
     if 0 < unknown < len(table):
         notes.append(f"{unknown:,} rows have no patient: each counts as its own.")
@@ -86,9 +87,9 @@ def read(
         )
     if len(np.unique(y[rows])) < 2:
         raise InputError(f"{path}: all {rows.sum():,} labels are {y[rows][0]}: there is nothing to rank")
-    log_odds_threshold, scale, source = operating_point(y[val], log_odds[val], threshold)
+    log_odds_threshold, scaling, source = operating_point(y[val], log_odds[val], threshold)
     predictions = LogOddsPredictions(
-        y[rows], log_odds[rows], patients[rows], log_odds_threshold, scale, unknown < len(table)
+        y[rows], log_odds[rows], patients[rows], log_odds_threshold, scaling, unknown < len(table)
     )
     described = described_by(table, columns["hard_negatives"])[rows].reset_index(drop=True)
     return predictions, described, [*notes, source]
@@ -111,19 +112,21 @@ def splits(table: pd.DataFrame, path: Path) -> tuple[Array, Array, Array]:
     return val, test, of_none
 
 
-def operating_point(labels: Array, log_odds: Array, threshold: float | None) -> tuple[float, float, str]:
-    """Threshold in log odds, temperature, and a sentence on where they come from; arrays of the rows of val.
+def operating_point(
+    labels: Array, log_odds: Array, threshold: float | None
+) -> tuple[float, PlattScaling, str]:
+    """Threshold in log odds, scaling, and a sentence on where they come from; arrays of the rows of val.
     InputError: the threshold does not lie between 0 and 1."""
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(f"--threshold must lie between 0 and 1, got {threshold:g}")
     given = None if threshold is None else float(metrics.log_odds(threshold))
     if len(np.unique(labels)) == 2:
         best = best_f1_threshold(labels, log_odds) if given is None else given
-        what = "Threshold and temperature" if given is None else "The temperature is"
-        return best, temperature(log_odds, labels), f"{what} from the {len(labels):,} rows of val."
+        what = "Threshold and Platt scaling" if given is None else "The Platt scaling is"
+        return best, platt_scaling(log_odds, labels), f"{what} from the {len(labels):,} rows of val."
     source = ".5" if given is None else "the one given"
     lacking = "rows of val of both labels" if len(labels) else "rows of val"
-    return given or 0.0, 1.0, f"No {lacking}: the threshold is {source}, and the temperature is 1."
+    return given or 0.0, UNSCALED, f"No {lacking}: the threshold is {source}, and P is not scaled."
 
 
 def patients_of(table: pd.DataFrame, column: str) -> tuple[Array, int]:
