@@ -40,11 +40,9 @@ class Subgroup:
 
 
 def named_size(size: str) -> str:
-    """One of SIZES with its range, as a page shows it."""
-    low, high = SIZES[size]
-    if low == 0:
-        return f"{size}, up to {high:.2%}"
-    return f"{size}, above {low:.2%}" if high == 1 else f"{size}, {low:.2%} to {high:.2%}"
+    """One of SIZES with its upper end, as a page shows it."""
+    high = SIZES[size][1]
+    return f"{size}, up to {high:.2%}" if high < 1 else size
 
 
 def groups(table: pd.DataFrame, labels: Array) -> Iterator[tuple[str, str, Array]]:
