@@ -14,13 +14,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pneumo.cli.actions import evaluate
-from pneumo.cli.actions.predict import Row, rows
 from pneumo.data.files import image_files
 from pneumo.display.address import forget_folder, refuse_passwords
 from pneumo.display.console import Terminal
 from pneumo.errors import InputError
 from pneumo.inference.dataset_predictions import EvalRequest, predict_dataset
 from pneumo.inference.evaluation_count import record_test_evaluation
+from pneumo.inference.file_predictions import FilePrediction, predict_files
 from pneumo.inference.model import LoadedModel, cautions, decision_of, load_model
 from pneumo.runs import config, query, tracking
 from pneumo.runs.callback import RunCallback
@@ -60,8 +60,8 @@ class Run:
         given = [paths] if isinstance(paths, str | PathLike) else paths
         files, _ = image_files([fspath(path) for path in given])
         transforms = tta_transforms(tta or self.model.experiment.tta)
-        predicted = rows(self.model, decision_of(self.model), files, transforms, None)
-        table = pd.DataFrame(map(astuple, predicted), columns=[each.name for each in fields(Row)])
+        predicted = predict_files(self.model, decision_of(self.model), files, transforms, None)
+        table = pd.DataFrame(map(astuple, predicted), columns=[each.name for each in fields(FilePrediction)])
         return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
 
     def predictions(self, split: Literal["val", "test"] = "test") -> pd.DataFrame:

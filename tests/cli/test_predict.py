@@ -13,11 +13,11 @@ from dicoms import save
 from PIL import Image
 
 from pneumo.cli import app
-from pneumo.cli.actions.predict import READ_AHEAD, decoded
 from pneumo.data.dataset import load_dataset
 from pneumo.data.files import counted, image_files
 from pneumo.errors import InputError
 from pneumo.evaluation.platt import UNSCALED, PlattScaling
+from pneumo.inference import file_predictions, radiograph
 from pneumo.inference.decision import Decision
 from pneumo.inference.model import load_model
 from pneumo.runs import query
@@ -125,13 +125,13 @@ def test_a_stopped_job_keeps_its_rows_and_leaves_the_last_result_alone(there, tm
         png(tmp_path / "films" / f"{number}.png")
     out = tmp_path / "out.csv"
     out.write_text("yesterday's")
-    every = predict.rows
+    every = predict.predict_files
 
     def stopped(*given):
         yield next(every(*given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "rows", stopped)
+    monkeypatch.setattr(predict, "predict_files", stopped)
     assert app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(out)]) == 130
     assert out.read_text() == "yesterday's"
     assert len(table(tmp_path / "out.csv.part")) == 1
@@ -159,25 +159,23 @@ def test_after_an_error_nothing_half_written_is_left(there, tmp_path, monkeypatc
     film, out = png(tmp_path / "a.png"), tmp_path / "out.csv"
     with pytest.raises(InputError, match="has no run no-such-run"):
         app.invoke(["predict", "no-such-run", str(film), "--out", str(out)])
-    every = predict.rows
+    every = predict.predict_files
 
     def failing(*given):
         yield next(every(*given))
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(predict, "rows", failing)
+    monkeypatch.setattr(predict, "predict_files", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
         app.invoke(["predict", there, str(film), "--out", str(out)])
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_a_job_that_is_stopped_before_its_first_row_leaves_no_file(there, tmp_path, monkeypatch, capsys):
-    from pneumo.cli.actions import predict
-
     def stopped(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "decide", stopped)
+    monkeypatch.setattr(file_predictions, "decide", stopped)
     film = png(tmp_path / "a.png")
     assert app.invoke(["predict", there, str(film), "--out", str(tmp_path / "out.csv")]) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
@@ -186,11 +184,10 @@ def test_a_job_that_is_stopped_before_its_first_row_leaves_no_file(there, tmp_pa
 
 @pytest.mark.parametrize("when", ["before its header is read", "after it is read"])
 def test_a_file_that_disappears_meanwhile_costs_its_own_row(there, tmp_path, monkeypatch, when):
-    from pneumo.cli.actions import predict
-    from pneumo.inference import radiograph
-
     films = [png(tmp_path / "films" / name) for name in ("a.png", "b.png", "c.png")]
-    place, name = (radiograph, "header_flag") if when.startswith("before") else (predict, "read_radiograph")
+    place, name = (
+        (radiograph, "header_flag") if when.startswith("before") else (file_predictions, "read_radiograph")
+    )
     every = getattr(place, name)
 
     def read(path, *given):
@@ -208,15 +205,13 @@ def test_a_file_that_disappears_meanwhile_costs_its_own_row(there, tmp_path, mon
 
 
 def test_a_file_that_disappears_once_it_is_read_is_scored(there, tmp_path, monkeypatch):
-    from pneumo.cli.actions import predict
-
-    film, every = png(tmp_path / "a.png"), predict.decide
+    film, every = png(tmp_path / "a.png"), file_predictions.decide
 
     def deciding(*given):
         film.unlink()
         return every(*given)
 
-    monkeypatch.setattr(predict, "decide", deciding)
+    monkeypatch.setattr(file_predictions, "decide", deciding)
     app.invoke(["predict", there, str(film), "--out", str(tmp_path / "out.csv")])
     assert table(tmp_path / "out.csv")[0]["score"]
 
@@ -316,14 +311,12 @@ def test_other_files_of_a_folder_are_counted(there, tmp_path, capsys):
 
 
 def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
-    from pneumo.cli.actions import predict
-
     read = []
-    monkeypatch.setattr(predict, "cores", lambda: 2)
-    monkeypatch.setattr(predict, "_read", lambda path, side: read.append(path) or path)
-    stream = decoded([str(number) for number in range(1000)], 64)
+    monkeypatch.setattr(file_predictions, "cores", lambda: 2)
+    monkeypatch.setattr(file_predictions, "_read", lambda path, side: read.append(path) or path)
+    stream = file_predictions.decoded([str(number) for number in range(1000)], 64)
     assert [next(stream), next(stream)] == ["0", "1"]
-    assert len(read) <= 2 + 2 * READ_AHEAD
+    assert len(read) <= 2 + 2 * file_predictions.READ_AHEAD
     assert list(stream) == [str(number) for number in range(2, 1000)]
 
 
