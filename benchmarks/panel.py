@@ -180,10 +180,6 @@ def outcomes(jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
         yield from pool.imap_unordered(train, jobs)
 
 
-def read(path: Path) -> list[Outcome]:
-    return [Outcome(**json.loads(line)) for line in path.read_text().splitlines()]
-
-
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """The 95% interval of a share (Wilson 1927)."""
     z = 1.96
@@ -231,24 +227,21 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["default", "recommended", "earlier default"])
     parser.add_argument("--cells", type=int, nargs="+", help="positions in the half; default: all")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--out", type=Path, help="JSON lines, one a run, added as they finish; those there are not repeated"
-    )
+    parser.add_argument("--out", type=Path, help="JSON lines, one a run, added as they finish")
     parser.add_argument("--table", type=Path, nargs="+", help="only print the table of such files")
     options = parser.parse_args()
     console = Console(highlight=False, markup=False, width=170)
     if options.table:
-        found = [outcome for path in options.table for outcome in read(path)]
-        console.print(table(found, in_order({outcome.recipe for outcome in found})))
+        lines = [line for path in options.table for line in path.read_text().splitlines()]
+        read = [Outcome(**json.loads(line)) for line in lines]
+        console.print(table(read, in_order({outcome.recipe for outcome in read})))
         return
     cells = [PANEL[options.half][number] for number in options.cells or range(len(PANEL[options.half]))]
     jobs = [
         Job(cell, seed, recipe, RECIPES.get(recipe, recipe.split()))
         for seed, recipe, cell in product(range(options.seeds), options.recipes, cells)
     ]
-    found = read(options.out) if options.out and options.out.exists() else []
-    done = {(outcome.cell, outcome.seed, outcome.recipe) for outcome in found}
-    jobs = [job for job in jobs if (job.cell.name, job.seed, job.recipe) not in done]
+    found = []
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["PANEL_FOLDER"] = temporary

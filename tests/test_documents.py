@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from pneumo.runs import config
+from pneumo.runs.setting_names import GROUPS, STUDY
 
 README = (ROOT / "README.md").read_text()
 
@@ -31,7 +31,7 @@ def test_every_key_of_a_study_that_a_page_sets_is_there(page):
     text = (ROOT / page).read_text()
     for line in re.findall(r"python sweep\.py.*", text):
         for key in re.findall(r"(?<!\S)'?([a-z_]+)=", line.split("#")[0]):
-            assert key in (*config.STUDY, *config.GROUPS, "resume"), f"{key} in: {line}"
+            assert key in (*STUDY, *GROUPS, "resume"), f"{key} in: {line}"
 
 
 @pytest.mark.parametrize(

@@ -20,20 +20,22 @@ MAX_STEPS, MAX_HALVINGS = 200, 40
 
 def platt_scaling(log_odds: Array, labels: Array) -> PlattScaling:
     """The logistic regression of the labels on the log odds, (N,) each (Platt 1999, "Probabilistic outputs
-    for support vector machines"). As there, the labels of P positives and N negatives count as (P + 1) /
-    (P + 2) and 1 / (N + 2), so that a few images do not make all others certain. The slope is kept within
-    SLOPES, so that no ranking is turned round. Nothing is scaled where a class is absent."""
+    for support vector machines"). As there, the labels of a positive and b negative images count as
+    (a + 1) / (a + 2) and 1 / (b + 2), so that a few images do not make all others certain. The slope is kept
+    within SLOPES, so that no ranking is turned round; the mean of P is the mean of these labels whatever the
+    slope. Nothing is scaled where a class is absent."""
     x, is_positive = np.asarray(log_odds, float), np.asarray(labels) == 1
     positives, negatives = is_positive.sum(), (~is_positive).sum()
     if not positives or not negatives:
         return UNSCALED
     targets = np.where(is_positive, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    ones = np.ones((1, len(x)))
+    ones, centred = np.ones((1, len(x))), x - x.mean()
     slope = 1.0
     if np.ptp(x) > 0:
-        terms = np.concatenate([ones, (x[None] - x.mean()) / x.std()])
+        terms = np.concatenate([ones, centred[None] / x.std()])
         slope = float(np.clip(_newton(terms, np.zeros_like(x), targets, ones)[0, 1] / x.std(), *SLOPES))
-    return PlattScaling(slope, float(_newton(ones, slope * x, targets, ones)[0, 0]))
+    at_mean = float(_newton(ones, slope * centred, targets, ones)[0, 0])
+    return PlattScaling(slope, at_mean - slope * float(x.mean()))
 
 
 def reliability_curve(labels: Array, p: Array) -> tuple[Array, Array]:

@@ -40,11 +40,10 @@ def operating_point(evaluation: Evaluation) -> Section:
     auroc, auprc = (
         with_interval(evaluation.metrics[name], evaluation.intervals[name]) for name in ("auroc", "auprc")
     )
-    scores = {"as trained": p, "after Platt scaling": predictions.calibrated}
     curves = [
         charts.roc(points, auroc),
         charts.precision_recall(points, auprc),
-        charts.reliability(labels, scores),
+        charts.reliability(labels, predictions.probabilities),
     ]
     text = (
         "Move the threshold, and the dots, the line in the histogram and the numbers follow; it begins at "

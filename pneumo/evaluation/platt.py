@@ -21,7 +21,7 @@ class PlattScaling:
 
     def probabilities(self, log_odds: np.ndarray) -> np.ndarray:
         """(N,) P."""
-        return np.asarray(1 / (1 + np.exp(-self.log_odds(log_odds))))
+        return np.asarray(np.exp(-np.logaddexp(0, -self.log_odds(log_odds))))
 
 
 UNSCALED = PlattScaling()

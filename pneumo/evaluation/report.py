@@ -100,7 +100,7 @@ def _calibration(evaluation: Evaluation) -> Section:
         ]
         rows.append([name.with_note, *cells])
     scaling = evaluation.predictions.scaling
-    text = ["P is not scaled, since no validation images of both classes are there to choose it by."]
+    text = ["P is not scaled: that needs validation images of both classes."]
     if scaling != UNSCALED:
         text = [f"Scaled P is {scaling}, as validation chose (Platt scaling)."]
     return Section("Calibration", text, ["", "as trained", INTERVAL, "scaled", INTERVAL], rows)
@@ -161,8 +161,7 @@ def plots_of(evaluation: Evaluation, groups: Sequence[Subgroup], title: str) -> 
         "ROC and precision-recall",
         plots.ranking(predictions.labels, p, float(expit(predictions.threshold)), title),
     )
-    scores = {"as trained": p, "after Platt scaling": predictions.calibrated}
-    yield "Reliability", plots.reliability(predictions.labels, scores, title)
+    yield "Reliability", plots.reliability(predictions.labels, predictions.probabilities, title)
     if groups:
         rows = [
             (f"{one.kind}: {one.name}", one.metrics["auroc"], one.intervals["auroc"])

@@ -45,9 +45,12 @@ class LogOddsPredictions:
     patients_known: bool = True  # else each image counts as a patient of its own
 
     @property
-    def calibrated(self) -> Array:
-        """(N,) P(pneumothorax) after Platt scaling."""
-        return self.scaling.probabilities(self.log_odds)
+    def probabilities(self) -> dict[str, Array]:
+        """(N,) P(pneumothorax) as trained and, unless it is UNSCALED, after Platt scaling."""
+        found = {"as trained": UNSCALED.probabilities(self.log_odds)}
+        if self.scaling != UNSCALED:
+            found["after Platt scaling"] = self.scaling.probabilities(self.log_odds)
+        return found
 
     def subset(self, rows: Array) -> "LogOddsPredictions":
         """Those of `rows`: (N,) bool, or positions in another order."""

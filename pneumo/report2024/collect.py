@@ -68,14 +68,14 @@ def collect_runs(runs: Sequence[RunRecord]) -> CollectedRuns:
     usable = [run for run in of_recipes if newest and data_identity(run.tags) == data_identity(newest.tags)]
     unchanged = {name: latest_run(usable, name, "report") for name in EXPERIMENTS}
     existing = next((run for run in unchanged.values() if run), None)
-    shared = [word for word in overrides(existing) if key(word) != "experiment"] if existing else []
+    shared = [word for word in overrides(existing) if override_key(word) != "experiment"] if existing else []
     pairs = []
     for name, run in unchanged.items():
         words = overrides(run) if run else [f"experiment={name}", *shared]
         control = next((other for other in usable if run and is_control(other, run)), None)
         commands = (train_command(words), train_command([*words, f"augment={CONTROL}"]))
         pairs.append(ExperimentPair(name, run, control, *commands))
-    data = [word for word in shared if key(word).split(".")[0] == "data"]
+    data = [word for word in shared if override_key(word).split(".")[0] == "data"]
     return CollectedRuns(
         tuple(pairs),
         recommended=latest_run(usable, RECOMMENDED),
@@ -87,7 +87,7 @@ def collect_runs(runs: Sequence[RunRecord]) -> CollectedRuns:
 def latest_run(runs: Sequence[RunRecord], experiment: str, augment: str | None = None) -> RunRecord | None:
     """The first run of this experiment; if `augment` is given, of this augmentation without own settings."""
     for run in runs:
-        changed = any(key(word).startswith("augment.") for word in overrides(run))
+        changed = any(override_key(word).startswith("augment.") for word in overrides(run))
         if experiment_of(run) == experiment and (
             augment is None or (run.tags.get("augment") == augment and not changed)
         ):
@@ -121,13 +121,9 @@ def overrides(run: RunRecord) -> list[str]:
     return run.tags.get("overrides", "").split()
 
 
-def key(override: str) -> str:
-    return override_key(override)
-
-
 def experiment_of(run: RunRecord) -> str | None:
     """NAME of the last override experiment=NAME."""
-    named = [word.split("=", 1)[1] for word in overrides(run) if key(word) == "experiment"]
+    named = [word.split("=", 1)[1] for word in overrides(run) if override_key(word) == "experiment"]
     return named[-1] if named else None
 
 
@@ -135,7 +131,7 @@ def is_recipe_run(run: RunRecord) -> bool:
     """Whether it is a complete run that is no trial, confirmation, reproduction or debug run."""
     return (
         not any(tag in run.tags for tag in OTHER_PURPOSES)
-        and not any(key(word) in ("debug", "fit.few_images") for word in overrides(run))
+        and not any(override_key(word) in ("debug", "fit.few_images") for word in overrides(run))
         and THRESHOLD in run.metrics
     )
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from pneumo.evaluation import calibration
-from pneumo.evaluation.platt import UNSCALED
+from pneumo.evaluation.platt import UNSCALED, PlattScaling
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(-1, 2, 4000)
@@ -76,14 +76,31 @@ def test_platt_scaling_undoes_what_scaled_and_shifted_the_log_odds(scale, shift,
 
 
 @given(
-    arrays(float, st.integers(1, 20), elements=st.sampled_from([-16.0, -3.0, -1e-9, 0.0, 0.5, 4.0, 16.0])),
+    arrays(float, st.integers(2, 20), elements=st.sampled_from([-20, -3, -1e-9, 0, 0.5, 4, 4 + 1e-9, 20.0])),
     st.integers(0, 2**20 - 1),
 )
-def test_platt_scaling_never_turns_a_ranking_round(log_odds, bits):
+def test_platt_scaling_keeps_the_ranking_and_gives_the_prevalence(log_odds, bits):
     labels = np.array([bits >> i & 1 for i in range(len(log_odds))])
     p = calibration.platt_scaling(log_odds, labels).probabilities(np.sort(log_odds))
-    assert np.isfinite(p).all()
     assert (np.diff(p) >= 0).all()
+    if 0 < (a := labels.sum()) < (n := len(labels)):
+        mean_target = (a * (a + 1) / (a + 2) + (n - a) / (n - a + 2)) / n
+        assert p.mean() == pytest.approx(mean_target, abs=1e-6)
+
+
+@pytest.mark.parametrize("at", [-14.5, 2.2, 14.5])
+@pytest.mark.parametrize("spread", [1e-7, 1e-3, 0.1])
+def test_scores_that_hardly_vary_are_scaled_to_the_prevalence(at, spread):
+    random = np.random.default_rng(0)
+    labels = (np.arange(420) < 93).astype(int)
+    log_odds = at + spread * (random.normal(0, 1, 420) + 2 * labels)
+    p = calibration.platt_scaling(log_odds, labels).probabilities(log_odds)
+    assert p.mean() == pytest.approx((93 * 94 / 95 + 327 / 329) / 420, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_probability_of_extreme_log_odds_is_0_or_1_without_a_warning():
+    assert list(PlattScaling(20.0, 0.0).probabilities(np.array([-40.0, 40.0]))) == [0, 1]
 
 
 def test_a_model_that_scores_all_images_alike_gives_the_prevalence():

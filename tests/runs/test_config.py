@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from pneumo.errors import InputError
 from pneumo.runs import config
 from pneumo.runs.overrides import run_overrides
+from pneumo.runs.setting_names import STUDY
 from pneumo.sweep.settings import instantiate_trusted
 
 CHOICES = [
@@ -49,7 +50,7 @@ def test_every_yaml_opens_with_a_command_that_chooses_it(choice):
 def test_what_sweep_yaml_adds_never_enters_a_run(composed):
     with initialize_config_dir(str(ROOT / "conf")):
         added = set(compose("sweep")) - set(compose("train"))
-    assert added == set(config.STUDY)
+    assert added == set(STUDY)
     alone, of_a_study = composed("fit.rescue=false"), composed("n_trials=7", "search=full", primary="sweep")
     assert of_a_study.identity == alone.identity
     assert "n_trials" not in of_a_study.yaml

@@ -27,7 +27,7 @@ def test_the_brier_score_after_calibration_is_the_same_on_any_scale_of_the_log_o
 
 
 def test_each_half_of_the_patients_is_scaled_as_suits_the_other():
-    # patient 0 is right, two of whose images leave a third in doubt; patient 1 is wrong: no rank is turned
+    # patient 0 is right, with targets 2/3 and 1/3; patient 1 is wrong, where the slope ends at 1/20
     labels, patients = np.array([1, 0, 0, 1]), np.array([0, 0, 1, 1])
     odds = np.array([4.0, -4.0, 4.0, -4.0])
     of_right, of_wrong = (1 - expit(4 / 20)) ** 2, (2 / 3) ** 2

@@ -16,6 +16,7 @@ from pneumo.errors import InputError
 from pneumo.runs import config
 from pneumo.runs.recipe import from_recipe, to_recipe
 from pneumo.runs.restore import experiment_of
+from pneumo.runs.setting_names import GROUPS
 
 __all__ = ["swept"]  # a fixture
 
@@ -38,7 +39,7 @@ def chosen(*overrides):
     """The experiment of train.py, with the names of its choices."""
     with initialize_config_dir(str(ROOT / "conf")):
         whole = compose("train", list(overrides), return_hydra_config=True)
-    choices = {group: whole.hydra.runtime.choices[group] for group in config.GROUPS}
+    choices = {group: whole.hydra.runtime.choices[group] for group in GROUPS}
     return config.load(OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"]), choices)
 
 

@@ -156,7 +156,8 @@ def ensemble_run(models: Sequence[LoadedModel]) -> str:
 
 def predictions_csv(evaluated: EvalPredictions) -> str:
     table, predictions = evaluated.dataset.cohort.table.iloc[evaluated.rows], evaluated.predictions
-    scores = {"score": expit(predictions.log_odds), "calibrated": predictions.calibrated}
+    calibrated = predictions.scaling.probabilities(predictions.log_odds)
+    scores = {"score": expit(predictions.log_odds), "calibrated": calibrated}
     columns = table[["image_id", "patient_id"]].assign(label=predictions.labels, **scores)
     text: str = columns.to_csv(index=False, float_format="%.9g")
     return text

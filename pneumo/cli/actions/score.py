@@ -91,7 +91,7 @@ def read(
     predictions = LogOddsPredictions(
         y[rows], log_odds[rows], patients[rows], log_odds_threshold, scaling, unknown < len(table)
     )
-    described = described_by(table, columns["hard_negatives"])[rows].reset_index(drop=True)
+    described = described_by(table, path, columns["hard_negatives"])[rows].reset_index(drop=True)
     return predictions, described, [*notes, source]
 
 
@@ -172,13 +172,15 @@ def refuse(wrong: pd.Series, cells: pd.Series, path: Path, name: str, must: str)
         raise InputError(listed(heading, lines))
 
 
-def described_by(table: pd.DataFrame, hard_negatives: str) -> pd.DataFrame:
+def described_by(table: pd.DataFrame, path: Path, hard_negatives: str) -> pd.DataFrame:
     """The columns that subgroups are made of, as far as they are there: view, sex, age, lesion_share,
-    hard_negative."""
+    hard_negative. InputError: a lesion's share does not lie between 0 and 1."""
     readers: dict[str, Callable[[pd.Series], pd.Series]] = {"view": views, "sex": sexes, "age": years}
     columns = {name: read(table[name]) for name, read in readers.items() if name in table}
     if "lesion_share" in table:
-        columns["lesion_share"] = pd.to_numeric(table["lesion_share"], errors="coerce")
+        shares = columns["lesion_share"] = pd.to_numeric(table["lesion_share"], errors="coerce")
+        outside = shares.notna() & ~shares.between(0, 1)
+        refuse(outside, table["lesion_share"], path, "lesion_share", "must be from 0 to 1")
     if hard_negatives in table:
         columns["hard_negative"] = flags(table[hard_negatives])
     return pd.DataFrame(columns, index=table.index)
