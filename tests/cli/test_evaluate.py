@@ -255,6 +255,7 @@ def test_only_test_rows_are_scored_and_a_threshold_that_is_given_holds(predictio
     [
         ({"score": [float("nan")] + [0.5] * 199}, [], r'row 2  score is "", must be a number from 0 to 1'),
         ({"score": [1.5] + [0.5] * 199}, [], r'row 2  score is "1.5", must be a number from 0 to 1'),
+        ({"lesion_share": [3.2] + [0.01] * 199}, [], r'row 2  lesion_share is "3.2", must be from 0 to 1'),
         ({"label": [2] + [1] * 199}, [], r'row 2  label is "2", must be 0 or 1'),
         ({"label": 1, "split": ""}, [], "all 200 labels are 1: there is nothing to rank"),
         ({}, ["--score", "probability"], 'has no column "probability"'),

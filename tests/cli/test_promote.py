@@ -30,7 +30,7 @@ ALONE = """
 import sys, importlib.abc
 class No(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "hydra", "filelock"):
+        if name.split(".")[0] in ("torch", "torchvision", "hydra", "filelock", "scipy"):
             raise ImportError(f"{name} is hidden")
         if name == "pneumo" and not any("/code" in entry for entry in sys.path):
             raise ImportError("pneumo is hidden")
