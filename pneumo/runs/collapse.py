@@ -6,7 +6,8 @@ import numpy as np
 
 from pneumo.display.format import counted, decimal, probability, with_interval
 from pneumo.evaluation.metrics import calls_one_class
-from pneumo.runs.diagnosis import Positives, SplitResult
+from pneumo.runs.diagnosis import Positives
+from pneumo.runs.results import SplitResult
 from pneumo.training.plateau import FEWEST_STEPS
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer

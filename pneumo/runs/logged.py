@@ -13,14 +13,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from pneumo.data.dataset import Dataset
-    from pneumo.runs.diagnosis import SplitResult
     from pneumo.runs.experiment import Experiment
+    from pneumo.runs.results import SplitResult
     from pneumo.training.state import TrainState
     from pneumo.training.trainer import Trainer
 
 RESULTS = "results.json"
 SUMMARY = ("best/val_auroc", "best/val_loss", "best/epoch", "fit_seconds")
-WITH_INTERVAL = ("auroc",)
 CONSTANTS = (
     *("effective_batch", "processes", "resolved_lr", "trainable_parameters"),
     *("normalise_mean", "normalise_std"),

@@ -21,10 +21,10 @@ from pneumo.display.format import (
 )
 from pneumo.evaluation.metric_names import METRICS
 from pneumo.evaluation.metrics import FEW_PATIENTS, FEWEST_PATIENTS, fewest_patients
-from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.overrides import written
 from pneumo.runs.rescue import safer_setting, second_attempt
+from pneumo.runs.results import SplitResult
 from pneumo.training.plateau import Plateau
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer

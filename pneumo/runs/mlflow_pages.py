@@ -10,8 +10,8 @@ from pneumo.display.format import decimal, with_interval
 
 if TYPE_CHECKING:
     from pneumo.data.dataset import Dataset
-    from pneumo.runs.diagnosis import SplitResult
     from pneumo.runs.experiment import Experiment
+    from pneumo.runs.results import SplitResult
     from pneumo.training.state import TrainState
 
 DESCRIPTION = "mlflow.note.content"  # the tag of a run or an experiment whose Markdown MLflow shows

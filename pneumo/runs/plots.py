@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pneumo.data.dataset import Dataset
 from pneumo.evaluation import pictures, plots
-from pneumo.runs.diagnosis import SplitResult
+from pneumo.runs.results import SplitResult
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
 

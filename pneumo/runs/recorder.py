@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pneumo.data.dataset import Dataset, first_images, load_dataset
 from pneumo.display.console import Advance, Terminal
-from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
+from pneumo.runs.results import SplitResult
 from pneumo.training.state import EpochReport, TrainState
 from pneumo.training.trainer import Trainer
 

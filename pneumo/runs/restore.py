@@ -7,11 +7,11 @@ from typing import Any
 from pneumo.data.dataset import Dataset
 from pneumo.display.console import Terminal
 from pneumo.runs import checkpoint, config, plots, query, tracking
-from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.recorder import Recorder
 from pneumo.runs.rescue import second_attempt
+from pneumo.runs.results import SplitResult
 from pneumo.runs.resume import resume_point
 from pneumo.runs.run import build_model, build_train_state, build_trainer, evaluate
 from pneumo.runs.setting_names import GROUPS

@@ -19,10 +19,10 @@ from pneumo.errors import InputError, TooLittleMemoryError
 from pneumo.evaluation.metrics import best_f1_threshold
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import BEST
-from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.recorder import Recorder
 from pneumo.runs.rescue import second_attempt
+from pneumo.runs.results import SplitResult
 from pneumo.runs.resume import checkpoint_path
 from pneumo.runs.run_recorder import RunRecorder
 from pneumo.training.cpu_threads import limited_threads

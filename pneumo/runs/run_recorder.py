@@ -15,7 +15,7 @@ from pneumo.runs import checkpoint, diagnosis, logged, loggers, messages, query,
 from pneumo.runs.callback import RunCallback
 from pneumo.runs.checkpoint import CheckpointWriter
 from pneumo.runs.collapse import CHANCE, chance_message, find_collapse, ranks_by_chance
-from pneumo.runs.diagnosis import Positives, Reason, SplitResult
+from pneumo.runs.diagnosis import Positives, Reason
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.identity import DatasetIdentity
 from pneumo.runs.loggers import FurtherLoggers
@@ -27,6 +27,7 @@ from pneumo.runs.phase_times import PhaseTimes
 from pneumo.runs.profiler import profiled
 from pneumo.runs.recorder import Recorder
 from pneumo.runs.rescue import safer_setting
+from pneumo.runs.results import SplitResult, calibrated_brier, predictions_csv, training_metrics
 from pneumo.runs.resume import config_hash, resume_latest, resume_named
 from pneumo.runs.run_name import RUN_ID
 from pneumo.runs.tracker import Tracker
@@ -197,7 +198,7 @@ class RunRecorder(Recorder):
             self.terminal.warn(messages.smaller_batch_message(self._trainer, self._micro_batch))
             self._tag_now(micro_batch=self._micro_batch)
         step = len(train_state.all_epochs)
-        so_far = logged.summary_metrics(diagnosis.training_metrics(train_state), self._callback.objectives)
+        so_far = logged.summary_metrics(training_metrics(train_state), self._callback.objectives)
         self._tracker.log(report.metrics, step, so_far)
         self._also.log_epoch(step, report.metrics)
         self.terminal.line(messages.epoch_line(report, epochs))
@@ -254,8 +255,8 @@ class RunRecorder(Recorder):
         terminal.table(*messages.result_table(last, split, dataset.patients_known))
         terminal.line(messages.operating_point(last))
 
-        brier = {"best/val_calibrated_brier": diagnosis.calibrated_brier(results["val"])}
-        metrics = diagnosis.training_metrics(train_state) | brier
+        brier = {"best/val_calibrated_brier": calibrated_brier(results["val"])}
+        metrics = training_metrics(train_state) | brier
         shown = logged.summary_metrics(metrics, self._callback.objectives)
         shown |= last.named("test") if split == "test" else {}
         tracker.log(shown)
@@ -284,7 +285,7 @@ class RunRecorder(Recorder):
             tracker.tag(**self._rescue_tags())  # MLflow may have been away when it began again
         if train_state.micro_batch < self.experiment.fit.batch_size:
             tracker.tag(micro_batch=train_state.micro_batch)
-        tracker.log_text(diagnosis.predictions_csv(results, dataset), "predictions.csv")
+        tracker.log_text(predictions_csv(results, dataset), "predictions.csv")
         tracker.log_text(logged.results_json(metrics, train_state.all_epochs, results), logged.RESULTS)
         if self.experiment.fit.pictures:
             self._times.begin("pictures")

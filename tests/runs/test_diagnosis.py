@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from pneumo.evaluation.metrics import calls_one_class
 from pneumo.runs.collapse import chance_message, ranks_a_rare_class, ranks_by_chance
-from pneumo.runs.diagnosis import SplitResult, calibrated_brier
+from pneumo.runs.results import SplitResult, calibrated_brier
 from pneumo.training.predict import Predictions
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from pneumo.evaluation.metrics import bootstrap_intervals
 from pneumo.runs import query
-from pneumo.runs.diagnosis import SplitResult
 from pneumo.runs.logged import finite, is_constant, metrics_in, results_json, summary_metrics, values_of
+from pneumo.runs.results import SplitResult
 from pneumo.training.predict import Predictions
 
 
