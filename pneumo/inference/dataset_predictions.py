@@ -24,6 +24,7 @@ from pneumo.inference.trained_data import (
     check_same_data,
     check_same_split,
     common_rows,
+    leak_notes,
     validation_rows,
     with_trained_split,
 )
@@ -285,32 +286,6 @@ def predict_log_odds(model: LoadedModel, dataset: Dataset, rows: Array, tta: str
         dataset.store, dataset.labels, model.accelerator.device, model.experiment.data.num_workers
     )
     return log_odds(model.scores_of_rows(batches, rows, tta_transforms(tta)))
-
-
-def leak_notes(models: Sequence[LoadedModel], other: Dataset) -> list[str]:
-    """Whether images or patients of another data set were trained on, in sentences."""
-    now = DatasetIdentity.of(other)
-    seen = [model.seen for model in models if model.seen]
-    if len(seen) < len(models):
-        return ["Which images it was trained on is not known: neither is whether these are among them."]
-    same = np.any([np.isin(now.content, one.content) for one in seen], axis=0)
-    named = np.any([one.among(now) for one in seen], axis=0) & ~same
-    chosen_by = [model.images.content[model.images.among(VAL)] for model in models if model.images]
-    found = {
-        "of its images were trained on, by their content: a leak": same,
-        "ids of its images were trained on, with other content: a leak, if they name the same images": named,
-        "of its images chose its epoch and threshold, by their content": np.isin(
-            now.content, np.concatenate([now.content[:0], *chosen_by])
-        ),
-    }
-    if notes := [f"{int(rows.sum()):,} {said}." for said, rows in found.items() if rows.any()]:
-        return notes
-    patients = set(now.patient[now.patient != 0])
-    if not patients or not any(len(one.patient) for one in seen):
-        return ["Patients are not known in both: whether some were trained on cannot be told."]
-    if again := len(patients.intersection(np.concatenate([one.patient for one in seen]))):
-        return [f"{again:,} ids of its patients were trained on: a leak, if they mean the same patients."]
-    return ["None of its images, and none of its patients' ids, is among those that were trained on."]
 
 
 def cohort_notes(cohort: Cohort) -> list[str]:

@@ -16,9 +16,7 @@ from pneumo.cli import app
 from pneumo.data.dataset import load_dataset
 from pneumo.data.files import counted, image_files
 from pneumo.errors import InputError
-from pneumo.evaluation.platt import UNSCALED, PlattScaling
 from pneumo.inference import file_predictions, radiograph
-from pneumo.inference.decision import Decision
 from pneumo.inference.model import load_model
 from pneumo.runs import query
 
@@ -308,22 +306,3 @@ def test_other_files_of_a_folder_are_counted(there, tmp_path, capsys):
     (tmp_path / "films" / "b.gif").unlink()
     with pytest.raises(InputError, match=r"no PNG, JPEG or DICOM file is in it \(left out: 2 .txt, 1 .pdf\)"):
         app.invoke(["predict", there, str(tmp_path / "films"), "--out", str(tmp_path / "out.csv")])
-
-
-def test_no_more_than_a_few_files_are_read_ahead(tmp_path, monkeypatch):
-    read = []
-    monkeypatch.setattr(file_predictions, "cores", lambda: 2)
-    monkeypatch.setattr(file_predictions, "_read", lambda path, side: read.append(path) or path)
-    stream = file_predictions.decoded([str(number) for number in range(1000)], 64)
-    assert [next(stream), next(stream)] == ["0", "1"]
-    assert len(read) <= 2 + 2 * file_predictions.READ_AHEAD
-    assert list(stream) == [str(number) for number in range(2, 1000)]
-
-
-def test_a_probability_is_the_scaled_score_and_a_decision_the_score_at_its_threshold():
-    scores = np.array([0.0, 0.1, 0.5, 0.9, 1.0])
-    flatter, lower = Decision(0.5, PlattScaling(slope=0.5)), Decision(0.5, PlattScaling(intercept=-np.log(9)))
-    assert np.allclose(Decision(0.5, UNSCALED).probabilities(scores), scores, atol=1e-6)
-    assert np.allclose(flatter.probabilities(scores)[1:4], [0.25, 0.5, 0.75])
-    assert np.allclose(lower.probabilities(scores)[1:4], [1 / 82, 0.1, 0.5])
-    assert list(lower.of(scores)) == ["negative", "negative", *["positive"] * 3]
