@@ -19,10 +19,10 @@ from typer.core import TyperCommand
 import pneumo
 from pneumo.cli import mlflow_errors
 from pneumo.cli.garbage import collect_as_by_default, collect_rarely
-from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.display.address import STORAGE, hidden
 from pneumo.display.console import silence_stdout
 from pneumo.errors import InputError, TooLittleMemoryError
+from pneumo.interrupts import repeat_lost_interrupts
 from pneumo.runs.run_name import WAYS
 
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 1 is an input error

@@ -10,11 +10,11 @@ from hydra.errors import HydraException
 
 from pneumo.cli import mlflow_errors
 from pneumo.cli.garbage import collect_rarely
-from pneumo.cli.interrupts import repeat_lost_interrupts
 from pneumo.cli.torchrun import exit_with
 from pneumo.display.address import hidden
 from pneumo.display.console import silence_stdout
 from pneumo.errors import InputError
+from pneumo.interrupts import repeat_lost_interrupts
 from pneumo.runs.setting_names import check_options, explained
 
 WRONG_USAGE, INTERRUPTED = 2, 130  # exit codes; 130 after Ctrl-C

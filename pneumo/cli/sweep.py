@@ -12,6 +12,7 @@ from pneumo.cli import hydra_command
 from pneumo.cli.garbage import collect_as_by_default
 from pneumo.display.address import refuse_passwords
 from pneumo.errors import InputError
+from pneumo.interrupts import interrupt_once
 from pneumo.runs import config, search_path
 from pneumo.runs.overrides import quoted_run_names
 from pneumo.sweep import workers
@@ -24,7 +25,7 @@ def main() -> None:
         sys.exit("A sweep is not for torchrun: workers=N starts N processes, each with trials of its own")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: cleanly, to be gone on with
     if workers.NUMBER in os.environ:
-        workers.interrupt_once()
+        interrupt_once()
     try:
         refuse_passwords(sys.argv[1:])  # before Hydra writes the overrides into files
     except InputError as error:

@@ -1,6 +1,5 @@
 """The terminal: short lines, progress bars where there is a person, plain lines where there is a file."""
 
-import _thread
 import os
 import sys
 import threading
@@ -13,6 +12,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from pneumo.interrupts import interrupt_main_thread
 
 SECONDS_BETWEEN_PLAIN_LINES = 15
 WIDTH_OF_A_FILE = 200
@@ -29,7 +30,7 @@ class PipeConsole(Console):
         self.quiet = True
         if threading.current_thread() is threading.main_thread():
             raise KeyboardInterrupt
-        _thread.interrupt_main()
+        interrupt_main_thread()
 
 
 def silence_stdout() -> None:

@@ -17,7 +17,7 @@ from torch.multiprocessing.spawn import (
 )
 
 from pneumo.errors import PeerError
-from pneumo.sweep import workers
+from pneumo.interrupts import interrupt_once, repeat_lost_interrupts
 
 HOST = "127.0.0.1"
 POLL_SECONDS = 1
@@ -81,7 +81,8 @@ def take_part(
 ) -> None:
     """The whole of one of the processes."""
     if rank == 0:
-        workers.interrupt_once()  # Ctrl-C in a terminal comes to this process as well
+        repeat_lost_interrupts()
+        interrupt_once()  # Ctrl-C in a terminal comes to this process as well
     else:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it wherever it waits for the others
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -1,13 +1,10 @@
 """workers=N: N processes of the same sweep command on this machine, each with trials of its own."""
 
-import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from signal import SIGINT, SIGTERM, signal
 from threading import Event, Thread
 from typing import IO, Any
 
@@ -135,20 +132,3 @@ def gpu_name(index: int) -> str:
     """The name of a GPU by its index among those that this process may use."""
     allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return allowed[index] if allowed else str(index)
-
-
-def interrupt_once() -> None:
-    """A worker gets Ctrl-C from the terminal and SIGTERM from the first process: the one that comes first
-    raises KeyboardInterrupt, the other must not disturb the storing of its trial. One that comes much later
-    raises it again, since Python drops what is raised while an object is being deleted."""
-
-    last = -math.inf
-
-    def interrupt(number: int, frame: object) -> None:
-        nonlocal last
-        before, last = last, time.monotonic()
-        if last - before > REPEAT_SECONDS / 2:
-            raise KeyboardInterrupt
-
-    for each in (SIGINT, SIGTERM):
-        signal(each, interrupt)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -100,18 +99,6 @@ def test_what_several_workers_print_alike_is_said_once_and_nothing_once_they_are
     assert heard == ["away", " #3  .9", " #4  .8"]
 
 
-def test_a_worker_obeys_the_first_of_two_interrupts_and_one_that_comes_much_later(monkeypatch):
-    handlers, clock = {}, iter([100.0, 100.2, 130.2])
-    monkeypatch.setattr(workers, "signal", handlers.__setitem__)
-    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    workers.interrupt_once()
-    with pytest.raises(KeyboardInterrupt):
-        handlers[signal.SIGINT](signal.SIGINT, None)
-    handlers[signal.SIGTERM](signal.SIGTERM, None)
-    with pytest.raises(KeyboardInterrupt):
-        handlers[signal.SIGTERM](signal.SIGTERM, None)
-
-
 WORKER = """#!{python}
 import signal, sys, time
 from pathlib import Path
@@ -159,7 +146,7 @@ def test_an_interrupt_ends_all_workers_quietly_and_queues_their_trials_again(sta
     held = both_train(storage, sweep)
     for pid in held:  # as Ctrl-C does, which all processes of a terminal get
         os.kill(pid, signal.SIGINT)
-    assert sweep.wait(timeout=60) == 130, printed()
+    assert sweep.wait(timeout=120) == 130, printed()
     assert not any(map(psutil.pid_exists, held))
     stopped = [storage.trial(number) for number in held.values()]
     assert [(trial.state, trial.user_attrs[FAILURE]) for trial in stopped] == [
