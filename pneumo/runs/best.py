@@ -22,14 +22,15 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
     """The run with the highest validation AUROC among comparable runs (see `obstacles`) of one data set.
     `among` restricts them: by `data`, the name of their data (phantom); by `study`, a study's name or id; by
     `""`, any of these or the first digits of a data identity. `where_several` names the data to take where
-    runs of several remain. InputError: no run remains, or runs of several data sets do."""
+    runs of several remain. InputError: no run remains; runs of several data sets do; or all that was trained
+    on some data has collapsed, so that the best is one of other data than may be meant."""
     among = among or {}
     of = "".join(f" of {name}" for name in among.values())
     here = f"MLflow at {store_name()}"
     found = query.trainings()
     trainings = [run for run in found if belongs_to(run, among)]
     if not trainings:
-        names = sorted({run.tags.get("data", "?") for run in found})
+        names = sorted(names_of_data(found))
         there = f"; there are runs of {', '.join(names)}" if names else ""
         raise InputError(f"{here} has no finished run{of}: train one first{there}")
     reasons = [obstacles(run) for run in trainings]
@@ -46,15 +47,26 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
             f"{left_out}. Name one by its name or id; `pneumo runs` lists them"
         )
     comparable.sort(key=lambda run: -run.metrics[VAL_AUROC])
-    if len({data_identity(run.tags) for run in comparable}) > 1 and where_several is not None:
-        comparable = [run for run in comparable if run.tags.get("data") == where_several] or comparable
+    collapsed = [run for run, those in zip(trainings, reasons, strict=True) if those == ["collapsed"]]
+    nothing_else = names_of_data(collapsed) - names_of_data(comparable)
+    if where_several in names_of_data(comparable):
+        comparable = [run for run in comparable if run.tags.get("data") == where_several]
+        nothing_else = set()
     best_of: dict[str, RunRecord] = {}
     for run in comparable:
         best_of.setdefault(data_identity(run.tags), run)
+    if nothing_else:
+        names = ", ".join(sorted(nothing_else))
+        heading = f"All runs of {names} have collapsed. To take one of other data, name it:"
+        raise InputError(listed(heading, choices(list(best_of.values()))))
     if len(best_of) > 1:
         heading = f"There are runs of {len(best_of)} data sets, whose AUROCs cannot be compared. Name one:"
         raise InputError(listed(heading, choices(list(best_of.values()))))
     return comparable[0]
+
+
+def names_of_data(runs: Sequence[RunRecord]) -> set[str]:
+    return {run.tags.get("data", "?") for run in runs}
 
 
 def choices(best: Sequence[RunRecord]) -> list[str]:

@@ -64,8 +64,8 @@ class Accelerator:
             raise error
         if images == 1:
             raise TooLittleMemoryError(
-                f"Out of memory with a single image on {self.device}: a smaller model, data.image_side_px or "
-                "augment.crop is needed, or a larger device"
+                f"Out of memory with a single image on {self.device}: a smaller model or a "
+                "smaller data.image_side_px is needed, or a larger device"
             ) from error
 
     def forget(self) -> None:

@@ -133,6 +133,19 @@ def test_a_toy_run_of_other_data_does_not_take_the_place_of_the_best(store):
     assert named_run("best").run_id == phantom
 
 
+def test_where_all_runs_of_some_data_have_collapsed_best_asks_before_it_takes_one_of_other_data(store):
+    phantom = logged("phantom's", 0.97)
+    logged("mine", 0.5, data="table", collapsed="true")
+    for of in (None, "table", "nih"):
+        heading, line = refused("best", where_several=of).splitlines()
+        assert heading == "All runs of table have collapsed. To take one of other data, name it:"
+        assert line.split()[0] == "best@phantom"
+    assert named_run("best@phantom").run_id == phantom
+    assert named_run("best", where_several="phantom").run_id == phantom
+    better = logged("mine too", 0.8, data="table")
+    assert named_run("best", where_several="table").run_id == better
+
+
 def test_of_several_data_sets_best_asks_and_each_line_names_its_best(store):
     ids = {data: logged(f"of-{data}", 0.9, data=data) for data in ("phantom", "table")}
     logged("worse", 0.8, data="table")

@@ -159,8 +159,8 @@ def test_sentences_say_what_hurts_and_that_it_wants_another_rate():
         "(within ± .02)."
     )
     assert texts[1] == (
-        "A verdict may be about the learning rate: larger batch on the report recipe needs 1e-2 instead of "
-        "1e-3 (-.200 becomes +.000, hurts becomes equivalent)."
+        "With each side at its own best learning rate, verdicts change: larger batch on the report recipe "
+        "needs 1e-2 instead of 1e-3 (-.200 becomes +.000, hurts becomes equivalent)."
     )
     assert texts[2].startswith("On 0 of 3 comparisons there is no evidence either way")
 
@@ -180,8 +180,8 @@ def test_intervals_without_0_that_fail_the_adjustment_are_counted_not_claimed():
     texts = sentences(answers(study, stored_design(study)))
     assert "nothing is shown to help" in texts[0]
     assert texts[2].startswith(
-        "On 1 of 3 comparisons there is no evidence either way; 1 of these has an interval without 0, as 0.2 "
-        "would by chance"
+        "On 1 of 3 comparisons there is no evidence either way; 1 of these has a 95% interval that "
+        "excludes 0, as 0.2 would by chance, without being significant after Holm's correction"
     )
 
 

@@ -85,7 +85,7 @@ def of_rates(answers: Sequence[Answer]) -> str:
             f"{short(same)} on the {same.recipe} recipe needs {after} instead of {before} ({change}, "
             f"{same.verdict} becomes {other.verdict})"
         )
-    return f"A verdict may be about the learning rate: {'; '.join(found)}."
+    return f"With each side at its own best learning rate, verdicts change: {'; '.join(found)}."
 
 
 def of_power(answers: Sequence[Answer]) -> str:
@@ -96,9 +96,10 @@ def of_power(answers: Sequence[Answer]) -> str:
     by_chance = (1 - LEVEL) * len(answers)
     parts = [f"On {len(open_)} of {len(answers)} comparisons there is no evidence either way"]
     if alone:
+        has = "has a 95% interval that excludes" if alone == 1 else "have 95% intervals that exclude"
         parts.append(
-            f"{alone} of these {'has an interval' if alone == 1 else 'have intervals'} without 0, as "
-            f"{by_chance:.1f} would by chance"
+            f"{alone} of these {has} 0, as {by_chance:.1f} would by chance, without being significant after "
+            "Holm's correction"
         )
     if smallest:
         parts.append(f"effects below {decimal(float(np.median(smallest)), 2)} would mostly be missed")
