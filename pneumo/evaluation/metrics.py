@@ -5,8 +5,10 @@ least each distinct score, from the highest down. Rows of weights give a bootstr
 
 N images, D draws (1 without a bootstrap), T distinct scores."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -249,6 +251,17 @@ def calls_one_class(labels: Array, scores: Array) -> bool:
     is true. (The report's 50-epoch runs predicted it for .06%, 2.2% and 3.9% of images; 21.9% had it.)"""
     called, true = float((scores >= 0.5).mean()), float((np.asarray(labels) == 1).mean())
     return called < true / 5 or 1 - called < (1 - true) / 5
+
+
+def calibrated_share_called(auroc: float, prevalence: float) -> float:
+    """The share of images that a calibrated model of this AUROC, above .5, calls positive at P >= .5, if its
+    log odds are normal in both classes with one variance. They are then d x - d^2 / 2 + logit(prevalence),
+    where x has the variance 1, the mean 0 in negatives and d = sqrt(2) z(AUROC) in positives (Green & Swets
+    1966)."""
+    normal = NormalDist()
+    d = math.sqrt(2) * normal.inv_cdf(min(auroc, 1 - 1e-6))
+    threshold = d / 2 - math.log(prevalence / (1 - prevalence)) / d
+    return prevalence * normal.cdf(d - threshold) + (1 - prevalence) * normal.cdf(-threshold)
 
 
 def log_odds(probabilities: Array | float, margin: float = 1e-12) -> Floats:

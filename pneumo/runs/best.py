@@ -56,8 +56,8 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
     for run in comparable:
         best_of.setdefault(data_identity(run.tags), run)
     if nothing_else:
-        names = ", ".join(sorted(nothing_else))
-        heading = f"All runs of {names} have collapsed. To take one of other data, name it:"
+        collapsed_data = ", ".join(sorted(nothing_else))
+        heading = f"All runs of {collapsed_data} have collapsed. To take one of other data, name it:"
         raise InputError(listed(heading, choices(list(best_of.values()))))
     if len(best_of) > 1:
         heading = f"There are runs of {len(best_of)} data sets, whose AUROCs cannot be compared. Name one:"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pneumo.display.format import counted, decimal, probability, with_interval
-from pneumo.evaluation.metrics import calls_one_class
+from pneumo.evaluation.metrics import calibrated_share_called, calls_one_class
 from pneumo.runs.diagnosis import Positives
 from pneumo.runs.results import SplitResult
 from pneumo.training.plateau import FEWEST_STEPS
@@ -23,7 +23,7 @@ CAUTIONS = {  # where a run with this tag is used
     CHANCE: "It is not shown to rank better than chance: the interval of its AUROC reaches .5.",
 }
 RANKS_BY_CHANCE = 0.6  # an interval of the AUROC that begins below this
-RARE = 0.15  # share of a class
+FEWEST_CALLED = 20  # images that a calibrated model calls: half as many are then no chance (1%)
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,18 @@ def chance_message(result: SplitResult, split: str) -> str:
     return f"NOT SHOWN TO LEARN: the {split} AUROC, {found}, is not shown to be above .5, which is chance."
 
 
-def ranks_a_rare_class(result: SplitResult) -> bool:
-    """Whether one class is so rare that P of a good model seldom crosses .5, and the ranking is good: with 5%
-    positives, a calibrated model with an AUROC of .8 calls .3% of the images positive."""
-    positive = float(np.mean(result.predictions.labels == 1))
-    return min(positive, 1 - positive) < RARE and result.intervals["auroc"][0] >= RANKS_BY_CHANCE
+def calls_as_calibrated(result: SplitResult) -> bool:
+    """Whether the ranking is good, and the rarer class is called at least half as often as by a calibrated
+    model of the same AUROC, or that one would call too few to tell. With 5% positives and an AUROC of .8 it
+    calls .3% of the images positive, with 22% and .7 it calls 3.5%."""
+    if not result.intervals["auroc"][0] >= RANKS_BY_CHANCE:
+        return False
+    is_rarer = result.predictions.labels == 1
+    called = result.predictions.scores >= 0.5
+    if is_rarer.mean() > 0.5:
+        is_rarer, called = ~is_rarer, ~called
+    expected = calibrated_share_called(result.metrics["auroc"], float(is_rarer.mean())) * len(called)
+    return bool(expected < FEWEST_CALLED or called.sum() >= expected / 2)
 
 
 def find_collapse(
@@ -103,7 +110,7 @@ def find_collapse(
 ) -> Collapse | None:
     """The collapse of a run that ended with this result, if there is one; `positives` of the training."""
     labels = result.predictions.labels
-    if not calls_one_class(labels, result.predictions.scores) or ranks_a_rare_class(result):
+    if not calls_one_class(labels, result.predictions.scores) or calls_as_calibrated(result):
         return None
     epochs, steps = len(train_state.history), trainer.steps_per_epoch()
     too_short = epochs < FEWEST_EPOCHS or epochs * steps < FEWEST_STEPS

@@ -7,7 +7,7 @@ from pneumo.display.format import counted
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.remedy import remedy
 from pneumo.training.lesion_retention import NOTHING_LEFT, SAMPLED, share_of_lesions_lost
-from pneumo.training.plateau import TOO_HIGH, TOO_LOW, History, Plateau, PlateauDetector
+from pneumo.training.plateau import MARGIN, TOO_HIGH, TOO_LOW, History, Plateau, PlateauDetector
 from pneumo.training.state import TrainState
 from pneumo.training.trainer import Trainer
 
@@ -64,7 +64,7 @@ def likely_reason(
 ) -> Reason:
     """Why a run collapsed or is on a plateau, by what can be checked: a frozen random network, a crop that
     loses lesions, few positives in training, the learning rate, or nothing that generalises."""
-    model, augment, augment_name = experiment.model, experiment.augment, experiment.choices["augment"]
+    model, augment, augment_name = experiment.model, trainer.augment, experiment.choices["augment"]
     if model.freeze == "backbone" and model.pretrained is None:
         return Reason("all layers but the last are frozen at random values")
     store = trainer.batches.store
@@ -73,9 +73,8 @@ def likely_reason(
     lost = share_of_lesions_lost(augment, store, lesions, NOTHING_LEFT) if len(lesions) else 0.0
     if lost > 0.1 and not augment.relabel:
         what = "crop" if augment.crop < 1 else "augmentation"
-        return Reason(
-            f"its {what} loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name})"
-        )
+        text = f"its {what} loses the whole lesion in {lost:.0%} of positive draws (augment={augment_name})"
+        return Reason(text, again=augment.crop == 1)  # without distortions, as in a second attempt
     positives = Positives.of(dataset)
     if positives.are_few:
         return Reason(f"it has only {positives} to learn from: too few", mendable=False)
@@ -98,6 +97,8 @@ def rate_reason(find_plateau: PlateauDetector, history: History) -> Reason:
         return Reason(f"its learning rate is too high: {why}", rate, again=True)
     if rate == TOO_LOW:
         return Reason(f"its learning rate is too low, or its epochs are too few: {losses}", rate)
+    if loss < (1 - MARGIN) * one_answer:
+        return Reason(f"it has learned too little: {losses}")
     return Reason(f"it gives all images one answer: {losses}", again=True)
 
 

@@ -140,8 +140,8 @@ def epoch_line(report: EpochReport, epochs: int) -> str:
 def plateau_message(plateau: Plateau, reason: str) -> str:
     """That a training is on a plateau, and the likely reason."""
     return (
-        f"NOT LEARNING: for {plateau.n_epochs} epochs the training loss, {plateau.train_loss:.3f}, is not "
-        f"below that of one answer for all images, {plateau.constant_loss:.3f}, and val AUROC, "
+        f"NOT LEARNING: for {plateau.n_epochs} epochs the training loss, {plateau.train_loss:.3f}, has not "
+        f"fallen 5% below that of one answer for all images, {plateau.constant_loss:.3f}, and val AUROC, "
         f"{decimal(plateau.val_auroc)}, cannot be told from .5. Likely: {reason}"
     )
 

@@ -134,11 +134,12 @@ def planned(composed: DictConfig, overrides: Sequence[str], terminal: Terminal) 
         return experiment
     with terminal.progress("data") as advance:
         dataset = load_dataset(experiment.data, advance)
-    given = given_settings(composed, config.chosen_by_group(overrides), overrides)
+    choices = config.chosen_by_group(overrides)
+    given = given_settings(composed, choices, overrides)
     made = open_decisions(Fingerprint.of(dataset, experiment), given)
     for number, decision in enumerate(made):
         terminal.say("" if number else PLAN, str(decision))
-    recipe = OmegaConf.create({"defaults": ["auto"], PLAN: False})
+    recipe = OmegaConf.create({"defaults": [choices.get("experiment") or "auto"], PLAN: False})
     for name, value in [setting for decision in made for setting in decision.settings.items()]:
         OmegaConf.update(composed, name, value)
         OmegaConf.update(recipe, name, value)

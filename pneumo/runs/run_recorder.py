@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -126,20 +126,19 @@ class RunRecorder(Recorder):
             before.state["run_id"] if before else None,
             constants,
         )
-        terminal.say("run", f"{tracker.name} · {tracking.store_name()}")
-        self._also = FurtherLoggers.of(
-            experiment, self._callback, tracker.run_id, tracker.name, folder.parent, constants, train_state
-        )
-        if before:
-            terminal.say("resumed", messages.resumed_line(before.state))
         self._is_new = before is None or before.state["run_id"] != tracker.run_id
-        if before and self._is_new:
-            terminal.warn(f"{INDENT}{messages.lost_run(before.state['run_id'])}")
         try:
             with tracker:
-                self._log_start(folder)
-                self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
-                yield
+                terminal.say("run", f"{tracker.name} · {tracking.store_name()}")
+                run = (tracker.run_id, tracker.name, folder.parent, constants, train_state)
+                with closing(FurtherLoggers.of(experiment, self._callback, *run)) as self._also:
+                    if before:
+                        terminal.say("resumed", messages.resumed_line(before.state))
+                        if self._is_new:
+                            terminal.warn(f"{INDENT}{messages.lost_run(before.state['run_id'])}")
+                    self._log_start(folder)
+                    self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
+                    yield
         except KeyboardInterrupt:
             terminal.line()
             terminal.warn(messages.stopped_message(self._train_state, tracker.run_id))
@@ -149,8 +148,6 @@ class RunRecorder(Recorder):
             where = folder / checkpoint.LAST if tracking.is_lost(error) else tracker.run_id
             terminal.warn(messages.unfinished_message(self._train_state, where, folder))
             raise tracking.unreachable(error) from None
-        finally:
-            self._also.close()
         terminal.say("time", self._times.summary())
         terminal.say("result", tracker.address())
         terminal.say("all runs", tracking.runs_url(tracker.experiment_id))

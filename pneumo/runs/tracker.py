@@ -95,6 +95,9 @@ class Tracker(AbstractContextManager["Tracker"]):
         except MlflowException as error:
             abandon()
             raise unreachable(error) from None
+        except KeyboardInterrupt:
+            abandon("KILLED")
+            raise
         return cls(run.info.run_id, run.info.run_name, run.info.experiment_id, offline_queue, callback)
 
     def log(
@@ -151,7 +154,8 @@ class Tracker(AbstractContextManager["Tracker"]):
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         """Ends the run; see `end`. An error of the block is not replaced by one that only reports that MLflow
-        is away or its disk full. A run that another process has taken over stays as it is."""
+        is away or its disk full. A run that another process has taken over stays as it is; one that is
+        interrupted while its checkpoints are uploaded ends without them."""
         try:
             with short_timeouts() if isinstance(error, MlflowException) else nullcontext():
                 self.end(error)
@@ -163,6 +167,9 @@ class Tracker(AbstractContextManager["Tracker"]):
             abandon()
             if error is None or isinstance(error, PrunedError):
                 raise
+        except KeyboardInterrupt:
+            abandon("KILLED")
+            raise
 
     def end(self, error: BaseException | None) -> None:
         """Uploads the checkpoints and ends the run as FINISHED, as KILLED where it was interrupted or pruned,
@@ -171,9 +178,11 @@ class Tracker(AbstractContextManager["Tracker"]):
             raise error
         log_queued(self.owned_id(), self.offline_queue.entries())
         self.offline_queue.clear()
-        for file in self.checkpoints:
-            if file.exists():
-                self.log_artifact(file, CHECKPOINTS)
+        files = [file for file in self.checkpoints if file.exists()]
+        if files and isinstance(error, KeyboardInterrupt) and uses_server():
+            self.callback.terminal.say("stopping", f"its checkpoints are sent to {store_name()}")
+        for file in files:
+            self.log_artifact(file, CHECKPOINTS)
         if error is None or isinstance(error, KeyboardInterrupt):
             mlflow.end_run("KILLED" if error else "FINISHED")
         elif isinstance(error, PrunedError):
@@ -190,10 +199,11 @@ class Tracker(AbstractContextManager["Tracker"]):
         return f"mlflow ui, then open {self.name}"
 
 
-def abandon() -> None:
-    """Ends this process's active run as FAILED; where MLflow is away, in this process alone."""
+def abandon(status: str = "FAILED") -> None:
+    """Ends this process's active run; where MLflow is away, in this process alone. MLflow ends one that stays
+    active as FINISHED when Python exits."""
     with suppress(MlflowException), short_timeouts():
-        mlflow.end_run("FAILED")
+        mlflow.end_run(status)
 
 
 def detach() -> None:

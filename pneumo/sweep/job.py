@@ -101,7 +101,8 @@ def run_trial(settings: StudySettings, number: int, composed: DictConfig) -> Tri
             except KeyboardInterrupt:
                 stopped = TrialResult("FAIL", kind="stopped", reason="interrupted")
                 if trial.tell(stopped, output_dir()) and trial.run_id:
-                    tracking.tag_run(trial.run_id, state="stopped")
+                    with suppress(MlflowError), tracking.short_timeouts():
+                        tracking.tag_run(trial.run_id, state="stopped")
                 raise
             except (AwayError, MlflowError) as error:
                 away = error if isinstance(error, AwayError) else tracking.unreachable(error)

@@ -42,6 +42,8 @@ class TrialLauncher:
         self, storage: StudyStorage, context: HydraContext, task: TaskFunction, composed: DictConfig
     ):
         self._storage = storage
+        launcher = composed.hydra.runtime.choices["hydra/launcher"]
+        self._trains_here = launcher == "basic"  # else jobs may go on after `launch`
         self._loader = JobLoader(context.config_loader)
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=replace(context, config_loader=cast(ConfigLoader, self._loader)),
@@ -64,7 +66,7 @@ class TrialLauncher:
                 returns = self._launcher.launch(overrides, initial_job_idx=numbers[0])
         except KeyboardInterrupt:
             for number in numbers:
-                if not storage.is_handed_over(number):
+                if self._trains_here or not storage.is_handed_over(number):
                     storage.fail_trial(number, "stopped", "interrupted")
             raise
         except (HydraException, OmegaConfBaseException, RuntimeError, ValueError, OSError) as error:

@@ -15,6 +15,7 @@ from pneumo.errors import AwayError, InputError
 from pneumo.runs import config
 from pneumo.runs.experiment import Experiment
 from pneumo.runs.overrides import NOT_RUNS, is_within, override_key
+from pneumo.runs.planner import PLAN
 from pneumo.runs.run_name import LATEST, is_best
 from pneumo.runs.setting_names import GROUPS
 from pneumo.sweep import attributes
@@ -129,6 +130,8 @@ class StudyPlan:
                 settings[f"{name} on the command line"] = value
         if (n_processes := self.settings.processes) > 1:  # each adds to the effective batch
             settings[PROCESSES] = n_processes
+        if self._composed.get(PLAN):  # of experiment=auto: each trial has further settings of its own
+            settings[PLAN] = True
         space = self.search.identity if isinstance(self.search, SearchSpace) else self.search.describe()
         objective = {"objective": ", ".join(self.settings.objective)}
         heartbeat = {HEARTBEAT: self.settings.heartbeat_seconds}  # or others would take its trials for dead

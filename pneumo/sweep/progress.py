@@ -60,7 +60,7 @@ def row(trial: FrozenTrial, now: datetime, minimize: bool) -> list[str]:
     left = (
         ""
         if attributes.ATTEMPTS in trial.user_attrs
-        else duration(elapsed(trial, now) / epoch * (n_epochs - epoch))
+        else duration(elapsed(trial, now) / epoch * max(0, n_epochs - epoch))
     )
     return [name, parameters, f"{epoch}/{n_epochs}", decimal(values[epoch]), decimal(best), left]
 

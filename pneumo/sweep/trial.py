@@ -168,7 +168,7 @@ class TrialCallback(RunCallback):
     def tell(self, result: TrialResult, folder: Path) -> bool:
         """Stores the result in the study; False if the trial had ended already, as one that another process
         took over has. AwayError: the storage could not be reached; the result is in a file in the folder,
-        which the next start of the study reads."""
+        which the next start of the study reads, and so it is where the waiting is interrupted."""
 
         def tell() -> bool:
             with self._storage.lock():
@@ -176,7 +176,7 @@ class TrialCallback(RunCallback):
 
         try:
             return self._storage.with_retries(tell)
-        except InputError:
+        except (InputError, KeyboardInterrupt):
             of = {STUDY_ID: self._storage.study_id, "trial": self.number}
             with suppress(OSError):  # of a disk that is full
                 folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,10 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
@@ -134,6 +137,18 @@ def test_a_run_that_gives_one_answer_is_called_collapsed(called, positive, image
     labels = np.arange(images) < positive
     scores = (np.arange(images) < called) * 0.9
     assert metrics.calls_one_class(labels, scores) == collapsed
+
+
+@pytest.mark.parametrize(("auroc", "prevalence", "share"), [(0.8, 0.05, 0.003), (0.7, 0.22, 0.035)])
+def test_the_share_that_a_calibrated_model_calls_is_that_of_drawn_scores(auroc, prevalence, share):
+    n, d = 1_000_000, 2**0.5 * NormalDist().inv_cdf(auroc)
+    labels = np.arange(n) < n * prevalence
+    evidence = np.random.default_rng(0).normal(d * labels, 1.0)
+    scores = expit(d * evidence - d**2 / 2 + np.log(prevalence / (1 - prevalence)))
+    assert sk.roc_auc_score(labels, scores) == pytest.approx(auroc, abs=0.002)
+    assert scores[scores >= 0.5].mean() == pytest.approx(labels[scores >= 0.5].mean(), abs=0.02)  # calibrated
+    assert (scores >= 0.5).mean() == pytest.approx(share, abs=0.0005)
+    assert metrics.calibrated_share_called(auroc, prevalence) == pytest.approx(share, abs=0.0005)
 
 
 def test_confusion_counts_add_up():

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from pneumo.evaluation.metrics import calls_one_class
-from pneumo.runs.collapse import chance_message, ranks_a_rare_class, ranks_by_chance
+from pneumo.runs.collapse import calls_as_calibrated, chance_message, ranks_by_chance
 from pneumo.runs.results import SplitResult, calibrated_brier
 from pneumo.training.predict import Predictions
 
@@ -55,16 +55,27 @@ def test_a_ranking_is_called_chance_where_its_interval_reaches_one_half(shift, n
 
 
 @pytest.mark.parametrize(
-    ("prevalence", "separation", "excused"),
-    [(0.05, 1.2, True), (0.95, 1.2, True), (0.05, 0.0, False), (0.22, 1.2, False)],
+    ("prevalence", "separation", "shift", "seldom", "collapsed"),
+    [
+        (0.05, 1.2, 0, True, False),
+        (0.95, 1.2, 0, True, False),
+        (0.22, 0.7, 0, True, False),
+        (0.22, 1.2, 0, False, False),
+        (0.05, 0.0, 0, True, True),
+        (0.22, 0.0, 0, True, True),
+        (0.22, 1.2, -3, True, True),
+        (0.78, 1.2, 3, True, True),
+    ],
 )
-def test_a_rare_class_that_is_ranked_well_and_seldom_called_is_no_collapse(prevalence, separation, excused):
+def test_a_model_collapses_where_it_ranks_by_chance_or_calls_far_fewer_than_a_calibrated_one(
+    prevalence, separation, shift, seldom, collapsed
+):
     generator = np.random.default_rng(0)
     labels = (np.arange(4000) < 4000 * prevalence).astype(int)
     values = generator.normal(separation * labels, 1.0)
     # the log odds of two normal distributions that differ in their mean: P is calibrated
-    odds = separation * (values - separation / 2) + np.log(prevalence / (1 - prevalence))
+    odds = separation * (values - separation / 2) + np.log(prevalence / (1 - prevalence)) + shift
     predictions = Predictions(np.arange(4000), labels, odds[:, None], expit(odds), 0.0)
     result = SplitResult.of(predictions, np.arange(4000), 0.5)
-    assert calls_one_class(labels, predictions.scores) == (prevalence != 0.22)
-    assert ranks_a_rare_class(result) == excused
+    assert calls_one_class(labels, predictions.scores) == seldom
+    assert (seldom and not calls_as_calibrated(result)) == collapsed

@@ -167,6 +167,9 @@ def test_an_experiment_of_the_users_own_on_top_of_auto_keeps_what_it_sets(workdi
     assert (experiment.fit.epochs, experiment.tta) == (30, "scales")
     assert experiment.augment.rotation_degrees == experiment.augment.flip == 0
     assert "augment" not in experiment.plan
+    Path("conf/experiment/planned.yaml").write_text(experiment.plan)
+    with config.composed_as_by_train(["experiment=planned", *TINY[1:]]) as (composed, _):
+        assert config.load(composed).parameters == experiment.parameters
     with config.composed_as_by_train(TINY) as (composed, _):
         assert planned(composed, TINY, Terminal(quiet=True)).fit.epochs == 72
 

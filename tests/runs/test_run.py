@@ -14,6 +14,7 @@ from pneumo.errors import InputError, TooLittleMemoryError
 from pneumo.inference.model import load_model
 from pneumo.runs import query, tracking
 from pneumo.runs.checkpoint import BEST, read
+from pneumo.runs.loggers import FurtherLoggers
 from pneumo.runs.run import run
 from pneumo.runs.tracker import Tracker
 from pneumo.training.trainer import Trainer
@@ -193,6 +194,20 @@ def test_a_failed_run_is_marked_with_its_reason(composed, workdir):
     logged = only_run()
     assert logged.info.status == "FAILED"
     assert "images phantom" in logged.data.tags["failure"]
+
+
+@pytest.mark.parametrize(("part", "name"), [(FurtherLoggers, "of"), (Tracker, "log_artifact")])
+def test_a_run_is_stopped_where_it_is_interrupted_as_it_starts_or_as_it_ends(
+    composed, workdir, monkeypatch, part, name
+):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(part, name, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(composed(*SMALL, "fit.epochs=1"), workdir / "out")
+    assert mlflow.active_run() is None  # MLflow would end it as FINISHED
+    assert only_run().info.status == "KILLED"
 
 
 def test_relabelling_without_any_mask_is_refused(composed, workdir, monkeypatch):

@@ -18,9 +18,10 @@ from sweeps import BEGIN, LR_ALONE, TINY, output_of, runs, study, swept, trials
 from pneumo.cli import app
 from pneumo.runs import checkpoint, config, tracking
 from pneumo.runs.restore import experiment_of
+from pneumo.sweep import job
 from pneumo.sweep.folders import folder_of
-from pneumo.sweep.storage import open_study
-from pneumo.sweep.trial import TrialCallback, tell_saved_results
+from pneumo.sweep.storage import StudyStorage, open_study
+from pneumo.sweep.trial import TrialCallback, TrialResult, tell_saved_results
 
 __all__ = ["swept"]  # a fixture
 
@@ -164,6 +165,55 @@ def test_a_retry_finds_the_run_of_its_own_study_alone(swept):
         trial = storage.claim_trial(1, lambda n_existing: optuna.samplers.RandomSampler())
         found[name] = TrialCallback(storage, trial.number, "val/auroc", {}).run_id
     assert found == {"own": run.info.run_id, "another's": None}
+
+
+def test_a_study_whose_trials_plan_themselves_is_not_continued_without_that_nor_the_reverse(swept):
+    for before, after, said in (
+        (["experiment=auto"], [], "plan: then True, now not there"),
+        ([], ["experiment=auto"], "plan: then not there, now True"),
+    ):
+        assert swept("n_trials=1", BEGIN, *LR_ALONE, *before)[0] == 0
+        code, printed = swept("n_trials=2", BEGIN, *LR_ALONE, *after)
+        assert code == 1
+        assert said in printed
+        Path("study.db").unlink()
+
+
+def test_a_result_whose_storing_is_interrupted_is_stored_by_the_next_start(tmp_path, monkeypatch):
+    storage = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
+    storage.claim_trial(1, lambda n_existing: optuna.samplers.RandomSampler())
+    trial = TrialCallback(storage, 0, "val/auroc", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyStorage, "with_retries", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trial.tell(TrialResult("COMPLETE", [0.75], metrics={"val/auroc": 0.75}), tmp_path / "0")
+    storage.fail_trial(0, "stopped", "interrupted")
+    assert tell_saved_results(storage, tmp_path) == [0]
+    assert [(one.state, one.values) for one in storage.trials()][1:] == [(TrialState.COMPLETE, [0.75])]
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_trial_is_stopped_where_the_storing_of_its_end_is_interrupted(swept, monkeypatch):
+    monkeypatch.setattr(TrialCallback, "tell", interrupted)
+    code, _ = swept("n_trials=1", BEGIN, *LR_ALONE)
+    assert code == 130
+    first, retry = trials()
+    assert (first.state, first.user_attrs["failure"]) == (TrialState.FAIL, "stopped")
+    assert retry.state == TrialState.WAITING
+
+
+def test_an_interrupt_ends_a_sweep_also_where_mlflow_cannot_be_told(swept, monkeypatch):
+    def train(experiment, folder, callback):
+        callback.run_id = "0" * 32  # MLflow does not have it
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "run", train)
+    code, printed = swept("n_trials=2", BEGIN, *LR_ALONE)
+    assert code == 130, printed
+    assert [trial.state for trial in trials()] == [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_a_saved_result_of_another_study_is_left_alone(tmp_path):
