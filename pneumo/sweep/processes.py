@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 import torch
@@ -33,10 +33,11 @@ def run_in_processes(count: int, function: Callable[[Given], Returned], given: G
     store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     returned = get_context("spawn").SimpleQueue()
     threads = max(1, torch.get_num_threads() // count)
-    with interrupts_held_back():  # until the new processes can handle them
-        arguments = (count, store.port, threads, returned, function, given)
-        started: ProcessContext = start_processes(take_part, arguments, count, join=False)  # type: ignore[no-untyped-call]
+    arguments = (count, store.port, threads, returned, function, given)
+    others, started = set(active_children()), None
     try:
+        with interrupts_held_back():  # until the new processes can handle them
+            started = start_processes(take_part, arguments, count, join=False)  # type: ignore[no-untyped-call]
         wait_for_first(started)
         result: Returned = returned.get()
         return result
@@ -44,11 +45,12 @@ def run_in_processes(count: int, function: Callable[[Given], Returned], given: G
         last = str(error).strip().splitlines()[-1]
         raise PeerError(f"process {error.error_index + 1} of {count} failed: {last}") from None
     except KeyboardInterrupt:
-        started.processes[0].terminate()  # which stores its trial as stopped
-        started.processes[0].join(GRACE_SECONDS)
+        if started is not None:
+            started.processes[0].terminate()  # which stores its trial as stopped
+            started.processes[0].join(GRACE_SECONDS)
         raise
     finally:
-        for process in started.processes:
+        for process in set(active_children()) - others:  # some of them, if starting them was interrupted
             process.kill()
             process.join()
 

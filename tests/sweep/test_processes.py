@@ -68,6 +68,19 @@ def test_a_process_that_fails_ends_all_and_says_why(how, why, monkeypatch):
     assert not left_over()
 
 
+def test_processes_are_ended_where_an_interrupt_comes_while_they_are_started(monkeypatch):
+    start = processes.start_processes
+
+    def interrupted(*given, **options):
+        start(*given, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "start_processes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_processes(2, ranks, "I am")
+    assert not left_over()
+
+
 def test_a_trial_of_two_processes_trains_as_one_with_twice_the_accumulation(started):
     equal = ["n_trials=1", "fit.epochs=2", "optimizer=sgd", "fit.precision=fp32", "augment=safe"]
     for study, how in (("two", TWO), ("one", ["fit.batch_size=8", "fit.accumulation_steps=2"])):
