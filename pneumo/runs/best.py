@@ -15,6 +15,7 @@ KNOWN_LEAKS = (  # beginnings of the tag leak_risk; a mere risk, such as unknown
 )
 FEWEST_POSITIVES = 20  # of a validation split; an AUROC of fewer says little
 VAL_AUROC = "best/val_auroc"
+CHECKS = {"debug", "few images", "reproduction"}  # obstacles of runs that were never meant to be the best
 AnyOf = Mapping[str, str]  # "data", "study" or "" (any of them) -> the name that a run must have there
 
 
@@ -22,8 +23,8 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
     """The run with the highest validation AUROC among comparable runs (see `obstacles`) of one data set.
     `among` restricts them: by `data`, the name of their data (phantom); by `study`, a study's name or id; by
     `""`, any of these or the first digits of a data identity. `where_several` names the data to take where
-    runs of several remain. InputError: no run remains; runs of several data sets do; or all that was trained
-    on some data has collapsed, so that the best is one of other data than may be meant."""
+    runs of several remain. InputError: no run remains; runs of several data sets do; or those of
+    some data collapsed and none there remains, so that other data may be meant."""
     among = among or {}
     of = "".join(f" of {name}" for name in among.values())
     here = f"MLflow at {store_name()}"
@@ -47,7 +48,11 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
             f"{left_out}. Name one by its name or id; `pneumo runs` lists them"
         )
     comparable.sort(key=lambda run: -run.metrics[VAL_AUROC])
-    collapsed = [run for run, those in zip(trainings, reasons, strict=True) if those == ["collapsed"]]
+    collapsed = [
+        run
+        for run, those in zip(trainings, reasons, strict=True)
+        if "collapsed" in those and not CHECKS.intersection(those)
+    ]
     nothing_else = names_of_data(collapsed) - names_of_data(comparable)
     if where_several in names_of_data(comparable):
         comparable = [run for run in comparable if run.tags.get("data") == where_several]
@@ -56,8 +61,8 @@ def best_run(among: AnyOf | None = None, where_several: str | None = None) -> Ru
     for run in comparable:
         best_of.setdefault(data_identity(run.tags), run)
     if nothing_else:
-        collapsed_data = ", ".join(sorted(nothing_else))
-        heading = f"All runs of {collapsed_data} have collapsed. To take one of other data, name it:"
+        of_these = ", ".join(sorted(nothing_else))
+        heading = f"No run of {of_these} can be best, since they collapsed. To take other data, name them:"
         raise InputError(listed(heading, choices(list(best_of.values()))))
     if len(best_of) > 1:
         heading = f"There are runs of {len(best_of)} data sets, whose AUROCs cannot be compared. Name one:"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import bdtr
 
 from pneumo.display.format import counted, decimal, probability, with_interval
 from pneumo.evaluation.metrics import calibrated_share_called, calls_one_class
@@ -23,7 +24,7 @@ CAUTIONS = {  # where a run with this tag is used
     CHANCE: "It is not shown to rank better than chance: the interval of its AUROC reaches .5.",
 }
 RANKS_BY_CHANCE = 0.6  # an interval of the AUROC that begins below this
-FEWEST_CALLED = 20  # images that a calibrated model calls: half as many are then no chance (1%)
+BY_CHANCE = 0.01  # probability from which as few calls may be chance
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,18 @@ def chance_message(result: SplitResult, split: str) -> str:
 
 
 def calls_as_calibrated(result: SplitResult) -> bool:
-    """Whether the ranking is good, and the rarer class is called at least half as often as by a calibrated
-    model of the same AUROC, or that one would call too few to tell. With 5% positives and an AUROC of .8 it
-    calls .3% of the images positive, with 22% and .7 it calls 3.5%."""
-    if not result.intervals["auroc"][0] >= RANKS_BY_CHANCE:
+    """Whether the ranking is good, and the class that is called less often than it is true is called at least
+    half as often as by a calibrated model, or as often as that one would by chance; its AUROC is the lower
+    end of the interval. With 5% positives and an AUROC of .8 it calls .3% of the images positive, with 22%
+    and .7 it calls 3.5%."""
+    auroc = result.intervals["auroc"][0]
+    if not auroc >= RANKS_BY_CHANCE:
         return False
-    is_rarer = result.predictions.labels == 1
-    called = result.predictions.scores >= 0.5
-    if is_rarer.mean() > 0.5:
-        is_rarer, called = ~is_rarer, ~called
-    expected = calibrated_share_called(result.metrics["auroc"], float(is_rarer.mean())) * len(called)
-    return bool(expected < FEWEST_CALLED or called.sum() >= expected / 2)
+    true, called = result.predictions.labels == 1, result.predictions.scores >= 0.5
+    if called.mean() > true.mean():
+        true, called = ~true, ~called
+    share, n = calibrated_share_called(auroc, float(true.mean())), len(called)
+    return bool(called.sum() >= share * n / 2 or bdtr(called.sum(), n, share) >= BY_CHANCE)
 
 
 def find_collapse(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -128,17 +128,18 @@ class RunRecorder(Recorder):
         )
         self._is_new = before is None or before.state["run_id"] != tracker.run_id
         try:
-            with tracker:
+            with ExitStack() as afterwards, tracker:
                 terminal.say("run", f"{tracker.name} · {tracking.store_name()}")
                 run = (tracker.run_id, tracker.name, folder.parent, constants, train_state)
-                with closing(FurtherLoggers.of(experiment, self._callback, *run)) as self._also:
-                    if before:
-                        terminal.say("resumed", messages.resumed_line(before.state))
-                        if self._is_new:
-                            terminal.warn(f"{INDENT}{messages.lost_run(before.state['run_id'])}")
-                    self._log_start(folder)
-                    self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
-                    yield
+                self._also = FurtherLoggers.of(experiment, self._callback, *run)
+                afterwards.callback(self._also.close)
+                if before:
+                    terminal.say("resumed", messages.resumed_line(before.state))
+                    if self._is_new:
+                        terminal.warn(f"{INDENT}{messages.lost_run(before.state['run_id'])}")
+                self._log_start(folder)
+                self._callback.on_start(tracker.run_id, dataset.split.hash, train_state.all_epochs)
+                yield
         except KeyboardInterrupt:
             terminal.line()
             terminal.warn(messages.stopped_message(self._train_state, tracker.run_id))

@@ -168,7 +168,8 @@ class TrialCallback(RunCallback):
     def tell(self, result: TrialResult, folder: Path) -> bool:
         """Stores the result in the study; False if the trial had ended already, as one that another process
         took over has. AwayError: the storage could not be reached; the result is in a file in the folder,
-        which the next start of the study reads, and so it is where the waiting is interrupted."""
+        which the next start of the study reads. So is one whose storing is interrupted, unless it is that
+        the trial was stopped."""
 
         def tell() -> bool:
             with self._storage.lock():
@@ -176,13 +177,21 @@ class TrialCallback(RunCallback):
 
         try:
             return self._storage.with_retries(tell)
-        except (InputError, KeyboardInterrupt):
-            of = {STUDY_ID: self._storage.study_id, "trial": self.number}
-            with suppress(OSError):  # of a disk that is full
-                folder.mkdir(parents=True, exist_ok=True)
-                with atomic_path(folder / UNTOLD) as beside:
-                    beside.write_text(json.dumps({**of, **asdict(result)}))
+        except InputError:
+            self._save(result, folder)
             raise
+        except KeyboardInterrupt:
+            if result.kind != "stopped":  # which the process that launched it tells
+                self._save(result, folder)
+            raise
+
+    def _save(self, result: TrialResult, folder: Path) -> None:
+        """Writes a result into a file, for `tell_saved_results`."""
+        of = {STUDY_ID: self._storage.study_id, "trial": self.number}
+        with suppress(OSError):  # of a disk that is full
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(folder / UNTOLD) as beside:
+                beside.write_text(json.dumps({**of, **asdict(result)}))
 
 
 def tell_locked(storage: StudyStorage, number: int, result: TrialResult) -> bool:
@@ -225,10 +234,22 @@ def tell_saved_results(storage: StudyStorage, folder: Path) -> list[int]:
             if trial is not None:
                 if trial.state == TrialState.WAITING:
                     storage.rdb.set_trial_state_values(storage.trial_id(trial.number), TrialState.RUNNING)
+                copy_setting(storage, storage.trial(number), trial)
                 tell_locked(storage, trial.number, TrialResult(**saved))
                 numbers.append(number)
             path.unlink()
     return numbers
+
+
+def copy_setting(storage: StudyStorage, source: FrozenTrial, retry: FrozenTrial) -> None:
+    """Gives a retry that has not begun the parameters and attributes of the attempt that was trained."""
+    retry_id = storage.trial_id(retry.number)
+    for name in source.params.keys() - retry.params.keys():
+        distribution = source.distributions[name]
+        value = distribution.to_internal_repr(source.params[name])
+        storage.rdb.set_trial_param(retry_id, name, value, distribution)
+    for name in source.user_attrs.keys() & set(attributes.COPIED) - retry.user_attrs.keys():
+        storage.rdb.set_trial_user_attr(retry_id, name, source.user_attrs[name])
 
 
 def is_open_attempt(trial: FrozenTrial, number: int) -> bool:

@@ -65,6 +65,8 @@ def test_a_ranking_is_called_chance_where_its_interval_reaches_one_half(shift, n
         (0.22, 0.0, 0, True, True),
         (0.22, 1.2, -3, True, True),
         (0.78, 1.2, 3, True, True),
+        (0.22, 1.2, 5, True, True),
+        (0.78, 1.2, -5, True, True),
     ],
 )
 def test_a_model_collapses_where_it_ranks_by_chance_or_calls_far_fewer_than_a_calibrated_one(
@@ -79,3 +81,12 @@ def test_a_model_collapses_where_it_ranks_by_chance_or_calls_far_fewer_than_a_ca
     result = SplitResult.of(predictions, np.arange(4000), 0.5)
     assert calls_one_class(labels, predictions.scores) == seldom
     assert (seldom and not calls_as_calibrated(result)) == collapsed
+
+
+@pytest.mark.parametrize(("low", "excused"), [(0.75, False), (0.65, True)])
+def test_few_images_of_which_none_is_called_have_collapsed_unless_that_may_be_chance(low, excused):
+    # of 90 images with 22% positives, a calibrated model calls 6.6 with an AUROC of .75, .8 with .65
+    labels = np.arange(90) < 20
+    predictions = Predictions(np.arange(90), labels, np.full((90, 1), -3.0), np.full(90, 0.05), 0.0)
+    result = SplitResult(predictions, np.arange(90), 0.5, {}, {"auroc": (low, 0.9)})
+    assert calls_as_calibrated(result) == excused

@@ -135,10 +135,13 @@ def test_a_toy_run_of_other_data_does_not_take_the_place_of_the_best(store):
 
 def test_where_all_runs_of_some_data_have_collapsed_best_asks_before_it_takes_one_of_other_data(store):
     phantom = logged("phantom's", 0.97)
-    logged("mine", 0.5, data="table", collapsed="true")
+    logged("a check", 0.5, data="nih", collapsed="true", overrides="debug=fast")
+    assert named_run("best").run_id == phantom
+    logged("mine", 0.5, data="table", collapsed="true", metrics={"split/val_positives": 9})
     for of in (None, "table", "nih"):
         heading, line = refused("best", where_several=of).splitlines()
-        assert heading == "All runs of table have collapsed. To take one of other data, name it:"
+        said = "No run of table can be best, since they collapsed. To take other data, name them:"
+        assert heading == said
         assert line.split()[0] == "best@phantom"
     assert named_run("best@phantom").run_id == phantom
     assert named_run("best", where_several="phantom").run_id == phantom

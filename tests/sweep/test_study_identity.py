@@ -181,15 +181,23 @@ def test_a_study_whose_trials_plan_themselves_is_not_continued_without_that_nor_
 
 def test_a_result_whose_storing_is_interrupted_is_stored_by_the_next_start(tmp_path, monkeypatch):
     storage = open_study(f"sqlite:///{tmp_path}/study.db", "s", ["maximize"])
-    storage.claim_trial(1, lambda n_existing: optuna.samplers.RandomSampler())
+    claimed = storage.claim_trial(1, lambda n_existing: optuna.samplers.RandomSampler())
+    rate = claimed.suggest_float("optimizer.lr", 1e-4, 1e-2, log=True)
+    claimed.set_user_attr("config_hash", "abc")
     trial = TrialCallback(storage, 0, "val/auroc", {})
-    with monkeypatch.context() as patch:
-        patch.setattr(StudyStorage, "with_retries", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            trial.tell(TrialResult("COMPLETE", [0.75], metrics={"val/auroc": 0.75}), tmp_path / "0")
+    stopped, complete = TrialResult("FAIL", kind="stopped"), TrialResult("COMPLETE", [0.75])
+    for result, is_kept in ((stopped, False), (complete, True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(StudyStorage, "with_retries", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                trial.tell(result, tmp_path / "0")
+        assert (tmp_path / "0" / "untold.json").exists() == is_kept
     storage.fail_trial(0, "stopped", "interrupted")
     assert tell_saved_results(storage, tmp_path) == [0]
-    assert [(one.state, one.values) for one in storage.trials()][1:] == [(TrialState.COMPLETE, [0.75])]
+    _, retry = storage.trials()
+    assert (retry.state, retry.values) == (TrialState.COMPLETE, [0.75])
+    assert retry.params == pytest.approx({"optimizer.lr": rate})
+    assert retry.user_attrs["config_hash"] == "abc"
 
 
 def interrupted(*_):
