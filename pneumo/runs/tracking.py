@@ -210,14 +210,21 @@ def log_queued(run_id: str, entries: Sequence[QueuedMetrics]) -> None:
 
 def log_dataset(run_id: str, name: str, digest: str, splits: Mapping[str, Mapping[str, float]]) -> None:
     """Names the data of a run: a data set of MLflow for each split, with the split as its context, the
-    identity of all images as its digest, and the numbers of the split as its profile."""
+    identity of all images as its digest, and the numbers of the split as its profile. Where another process
+    names the same data at the same moment, MLflow inserts them twice, which its database refuses; the second
+    time it finds them."""
     source = json.dumps({"data": name})
     datasets = {
         split: Dataset(f"{name}-{split}", digest, "pneumo", source, profile=json.dumps(numbers))
         for split, numbers in splits.items()
     }
     inputs = [DatasetInput(one, [InputTag("mlflow.data.context", split)]) for split, one in datasets.items()]
-    mlflow.MlflowClient().log_inputs(run_id, inputs)
+    try:
+        mlflow.MlflowClient().log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if not re.search("unique|duplicate", str(error), re.IGNORECASE):
+            raise
+        mlflow.MlflowClient().log_inputs(run_id, inputs)
 
 
 def log_text(run_id: str, text: str, path: str) -> None:

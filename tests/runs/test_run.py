@@ -1,4 +1,5 @@
 import csv
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import mlflow
@@ -194,6 +195,30 @@ def test_a_failed_run_is_marked_with_its_reason(composed, workdir):
     logged = only_run()
     assert logged.info.status == "FAILED"
     assert "images phantom" in logged.data.tags["failure"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "again"),
+    [
+        ("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id", True),
+        ("(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint", True),
+        ("(sqlite3.OperationalError) database is locked", False),
+    ],
+)
+def test_data_that_another_process_names_at_the_same_moment_are_named(store, monkeypatch, refusal, again):
+    refusals, log_inputs = [MlflowException(refusal)], mlflow.MlflowClient.log_inputs
+
+    def refused_first(*given):
+        if refusals:
+            raise refusals.pop()
+        log_inputs(*given)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_inputs", refused_first)
+    run_id = mlflow.MlflowClient().create_run("0").info.run_id
+    with nullcontext() if again else pytest.raises(MlflowException, match="locked"):
+        tracking.log_dataset(run_id, "phantom", "abc", {"train": {"images": 3}})
+    named = mlflow.get_run(run_id).inputs.dataset_inputs
+    assert [one.dataset.name for one in named] == ["phantom-train"] * again
 
 
 @pytest.mark.parametrize(("part", "name"), [(FurtherLoggers, "of"), (Tracker, "log_artifact")])
