@@ -146,7 +146,7 @@ def test_an_interrupt_ends_all_workers_quietly_and_queues_their_trials_again(sta
     held = both_train(storage, sweep)
     for pid in held:  # as Ctrl-C does, which all processes of a terminal get
         os.kill(pid, signal.SIGINT)
-    assert sweep.wait(timeout=120) == 130, printed()
+    assert sweep.wait(timeout=60) == 130, printed()
     assert not any(map(psutil.pid_exists, held))
     stopped = [storage.trial(number) for number in held.values()]
     assert [(trial.state, trial.user_attrs[FAILURE]) for trial in stopped] == [
